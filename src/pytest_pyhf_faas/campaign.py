@@ -1,0 +1,489 @@
+"""Fit many patches on an engine: each once, longest first, bounded in flight, none lost.
+
+One thread owns all state of the queue. Callers get one future for each fit, which always ends with
+a `HypotestResult`; what went wrong is in its status.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import defaultdict, deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas import worker
+from pytest_pyhf_faas.errors import EngineError, TaskTimeoutError, WorkerLostError
+from pytest_pyhf_faas.results import FitError, HypotestResult, Status, Trial, WorkerEnvironment
+from pytest_pyhf_faas.tasks import batch_payload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pytest_pyhf_faas.engines.base import Engine
+    from pytest_pyhf_faas.tasks import Task
+
+#: How often an engine's health is looked at, and a caller that waits may show progress.
+TICK_S = 0.2
+#: An engine that breaks down so often without one result in between is given up.
+MAX_RESTARTS = 3
+#: Batches in flight for each worker: one that runs, one that waits at its side.
+IN_FLIGHT = 2
+#: The last fits of a campaign are spread over the workers in at least so many batches each.
+TAIL_BATCHES = 4
+#: Exceptions on a worker that say nothing about the fit: worth another try elsewhere.
+_RETRIED_ERRORS = frozenset({"MemoryError"})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a campaign is; counts are fits."""
+
+    total: int
+    done: int
+    running: int
+    failed: int
+    elapsed_s: float
+    left_s: float | None
+
+    @property
+    def rate(self) -> float:
+        """Fits per second."""
+        return self.done / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+
+@dataclass(slots=True)
+class _Entry:
+    task: Task
+    future: Future[HypotestResult] = field(default_factory=Future)
+    attempts: int = 0
+    alone: bool = False  # its batch came to grief once: it may be the one that did it
+    trouble: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Batch:
+    entries: list[_Entry]
+    submitted_at: float
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What one batch cost."""
+
+    worker: str
+    turnaround_s: float
+    gap_s: float | None
+    unpack_s: float
+    total_s: float
+    seconds: dict[str, float]
+
+
+class Campaign:
+    """The fits of one endpoint.
+
+    Parameters
+    ----------
+    engine : Engine
+        Where the fits run; the campaign starts, restarts and stops it.
+    timeout_s : float or None
+        How long one fit may take on a worker.
+    retries : int
+        How often a fit is sent again after it broke (its worker died); never because of its value.
+    expected_s : callable, optional
+        Seconds that a task's fit took elsewhere, or ``None``: the longest are sent first.
+    on_result : callable, optional
+        Called in the campaign's thread with each result as it arrives, before its future ends.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        timeout_s: float | None,
+        retries: int,
+        expected_s: Callable[[Task], float | None] = lambda _task: None,
+        on_result: Callable[[HypotestResult], None] = lambda _result: None,
+    ) -> None:
+        self.engine = engine
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._expected_s = expected_s
+        self._on_result = on_result
+        self._changed = threading.Condition()
+        self._entries: dict[str, _Entry] = {}
+        self._queues: dict[tuple[str, str], deque[_Entry]] = {}
+        self._in_flight: dict[int, _Batch] = {}
+        self._arrived: deque[tuple[int, Future[Any]]] = deque()
+        self._batch_numbers = iter(range(2**63))
+        self._generation = 0
+        self._restarts = 0
+        self._stopped: tuple[Status, str] | None = None
+        self._thread: threading.Thread | None = None
+        self._environments: dict[str, WorkerEnvironment] = {}
+        self._records: list[_Record] = []
+        self._fit_seconds: dict[str, list[float]] = defaultdict(list)
+        self._measured_s = self._expected_of_measured_s = 0.0
+        self._began_at: float | None = None
+        self._total = self._done = self._failed = 0
+        self.fits_sent = 0
+
+    # What callers use
+
+    def submit(self, tasks: Iterable[Task]) -> None:
+        """Queue the tasks that are not known yet."""
+        with self._changed:
+            fresh = []
+            for task in tasks:
+                if task.key not in self._entries:
+                    entry = self._entries[task.key] = _Entry(task)
+                    fresh.append(entry)
+            if not fresh:
+                return
+            if self._done == self._total:  # nothing under way: progress counts from here
+                self._began_at = time.monotonic()
+                self._total = self._done = self._failed = 0
+            self._total += len(fresh)
+            if self._stopped is not None:
+                for entry in fresh:
+                    self._end(entry, self._without_answer(entry, *self._stopped))
+                return
+            self._enqueue(fresh)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._loop, name="pyhf-faas-campaign", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify_all()
+
+    def __contains__(self, task: Task) -> bool:
+        return task.key in self._entries
+
+    def result(self, task: Task) -> Future[HypotestResult]:
+        """Return the future of a task that was submitted or adopted."""
+        return self._entries[task.key].future
+
+    def adopt(self, task: Task, result: HypotestResult) -> None:
+        """Take a result from an earlier run instead of fitting."""
+        with self._changed:
+            entry = self._entries[task.key] = _Entry(task)
+            entry.future.set_result(replace(result, pallet=task.pallet.name, patch=task.patch.name))
+
+    def drain(self, on_tick: Callable[[], None] = lambda: None) -> None:
+        """Wait until nothing is queued or in flight; ``on_tick`` is called now and then."""
+        while True:
+            with self._changed:
+                if self._done >= self._total:
+                    return
+                self._changed.wait(TICK_S)
+            on_tick()
+
+    def measure(self, tasks: Sequence[Task], on_tick: Callable[[], None] = lambda: None) -> Trial:
+        """Fit all tasks anew, with nothing else on the engine, and say where the time went."""
+        self.drain(on_tick)
+        with self._changed:
+            for task in tasks:
+                self._entries.pop(task.key, None)
+            self._records.clear()
+        self.engine.start()
+        started = time.monotonic()
+        self.submit(tasks)
+        self.drain(on_tick)
+        return self._trial(len(tasks), started, time.monotonic() - started)
+
+    def progress(self) -> Progress:
+        """Return how far the fits under way are."""
+        with self._changed:
+            elapsed = 0.0 if self._began_at is None else time.monotonic() - self._began_at
+            in_flight = sum(len(batch.entries) for batch in self._in_flight.values())
+            return Progress(
+                total=self._total,
+                done=self._done,
+                running=min(in_flight, self.engine.workers),
+                failed=self._failed,
+                elapsed_s=elapsed,
+                left_s=self._left_s(elapsed),
+            )
+
+    def cancel(self, reason: str) -> None:
+        """Stop at once: what is not done ends as "cancelled", and the engine is stopped."""
+        with self._changed:
+            self._end_all("cancelled", reason)
+        self.engine.stop()
+        if self._thread is not None:
+            self._thread.join()
+
+    # The thread
+
+    def _loop(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:  # a waiting caller must get an answer whatever happens
+            with self._changed:
+                self._end_all("lost", f"the campaign failed: {error!r}")
+            raise
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._stopped or self._arrived or self._can_send() or self._ailing()):
+                    self._changed.wait(TICK_S)
+                if self._stopped:
+                    return
+                while self._arrived:
+                    number, future = self._arrived.popleft()
+                    self._receive(number, future)
+                if self._ailing():
+                    self._replace_engine("a worker of it died while idle")
+                batch = self._next_batch() if self._can_send() else None
+            if batch is not None:
+                self._send(batch)
+
+    def _ailing(self) -> bool:
+        return bool(self._in_flight) and self.engine.broken
+
+    def _can_send(self) -> bool:
+        return bool(self._queues) and len(self._in_flight) < IN_FLIGHT * self.engine.workers
+
+    def _send(self, entries: list[_Entry]) -> None:
+        payload = batch_payload([entry.task for entry in entries])
+        number = next(self._batch_numbers)
+        with self._changed:
+            batch = _Batch(entries, time.monotonic(), self._generation)
+            self._in_flight[number] = batch
+        try:
+            future = self.engine.submit(worker.fit_batch, payload, timeout_s=self._timeout_s)
+        except EngineError as error:
+            future = Future()
+            future.set_exception(error)
+        for entry in entries:
+            entry.attempts += 1
+        self.fits_sent += len(entries)
+        future.add_done_callback(lambda done: self._announce(number, done))
+
+    def _announce(self, number: int, future: Future[Any]) -> None:
+        with self._changed:
+            self._arrived.append((number, future))
+            self._changed.notify_all()
+
+    def _receive(self, number: int, future: Future[Any]) -> None:
+        batch = self._in_flight.pop(number, None)
+        if batch is None or future.cancelled():
+            return  # of an engine that was replaced: its fits are queued again
+        error = future.exception()
+        if error is None:
+            self._restarts = 0
+            self._take(batch, future.result())
+        elif isinstance(error, EngineError):
+            self._in_flight[number] = batch
+            if batch.generation == self._generation:
+                self._replace_engine(str(error))
+        elif isinstance(error, TaskTimeoutError):
+            self._retry_or_end(batch, "timeout", str(error), again=len(batch.entries) > 1)
+        else:
+            text = str(error) if isinstance(error, WorkerLostError) else repr(error)
+            self._retry_or_end(batch, "lost", text, again=True)
+
+    def _take(self, batch: _Batch, answer: dict[str, Any]) -> None:
+        who = answer["worker"]
+        if answer["environment"] is not None:
+            self._environments[who] = WorkerEnvironment.from_json(answer["environment"])
+        results = {result["key"]: result for result in answer["results"]}
+        self._records.append(
+            _Record(
+                worker=who,
+                turnaround_s=time.monotonic() - batch.submitted_at,
+                gap_s=answer["gap_s"],
+                unpack_s=answer["unpack_s"],
+                total_s=answer["total_s"],
+                seconds={
+                    name: sum(result["seconds"].get(name, 0.0) for result in results.values())
+                    for name in ("unpack", "build", "fit")
+                },
+            )
+        )
+        for entry in batch.entries:
+            if entry.future.done():
+                continue
+            data = results[entry.task.key]
+            if (
+                data["status"] == "error"
+                and data["error"]["type"] in _RETRIED_ERRORS
+                and entry.attempts <= self._retries
+            ):
+                self._requeue(entry, f"{data['error']['type']} on {who}")
+                continue
+            data |= {
+                "pallet": entry.task.pallet.name,
+                "patch": entry.task.patch.name,
+                "worker": who,
+                "attempts": entry.attempts,
+            }
+            result = HypotestResult.from_json(data, self._environments.get(who))
+            if result.status == "ok":
+                self._learn(entry.task, result.seconds["fit"])
+            self._end(entry, result)
+
+    def _retry_or_end(self, batch: _Batch, status: Status, text: str, *, again: bool) -> None:
+        shared = len(batch.entries) > 1
+        for entry in batch.entries:
+            if again and (shared or entry.attempts <= self._retries):
+                if shared:
+                    # One of them did it, so that the others must not pay for it.
+                    entry.attempts -= 1
+                self._requeue(entry, text)
+            else:
+                self._end(entry, self._without_answer(entry, status, text))
+
+    def _requeue(self, entry: _Entry, trouble: str) -> None:
+        entry.alone = True
+        entry.trouble.append(trouble)
+        self._enqueue([entry])
+
+    def _replace_engine(self, reason: str) -> None:
+        self._generation += 1
+        self._restarts += 1
+        stranded = [entry for batch in self._in_flight.values() for entry in batch.entries]
+        self._in_flight.clear()
+        if self._restarts > MAX_RESTARTS:
+            self._end_all(
+                "lost",
+                f"the engine {self.engine.spec} broke down {self._restarts} times in a row without "
+                f"one result in between, the last time because {reason}",
+            )
+            return
+        for entry in stranded:
+            entry.attempts -= 1  # no fault of theirs
+        self._enqueue(stranded)
+        self.engine.restart()
+
+    def _end_all(self, status: Status, reason: str) -> None:
+        """Stop for good: what is not done ends so, and what comes later too."""
+        if self._stopped is None:
+            self._stopped = status, reason
+        self._queues.clear()
+        for entry in list(self._entries.values()):
+            if not entry.future.done():
+                self._end(entry, self._without_answer(entry, status, reason))
+        self._changed.notify_all()
+
+    def _end(self, entry: _Entry, result: HypotestResult) -> None:
+        if not result.is_answer or result.status == "error":
+            self._failed += 1
+        self._done += 1
+        if result.status != "cancelled":
+            self._on_result(result)
+        entry.future.set_result(result)
+        self._changed.notify_all()
+
+    @staticmethod
+    def _without_answer(entry: _Entry, status: Status, text: str) -> HypotestResult:
+        history = "".join(
+            f"\nattempt {number}: {trouble}" for number, trouble in enumerate(entry.trouble, 1)
+        )
+        return HypotestResult(
+            key=entry.task.key,
+            pallet=entry.task.pallet.name,
+            patch=entry.task.patch.name,
+            status=status,
+            error=FitError(status, text + history),
+            attempts=entry.attempts,
+        )
+
+    # The order of work
+
+    def _enqueue(self, entries: list[_Entry]) -> None:
+        groups = defaultdict(list)
+        for entry in entries:
+            task = entry.task
+            groups[task.pallet.digest, repr(task.config)].append(entry)
+        for group, members in groups.items():
+            queue = self._queues.get(group, ())
+            # Unknown ones first: they may be long. The sort is stable.
+            order = sorted([*queue, *members], key=self._rank)
+            self._queues[group] = deque(order)
+
+    def _rank(self, entry: _Entry) -> float:
+        expected = self._expected_s(entry.task)
+        return -math.inf if expected is None else -expected
+
+    def _next_batch(self) -> list[_Entry]:
+        group = min(self._queues, key=lambda name: self._rank(self._queues[name][0]))
+        queue = self._queues[group]
+        waiting = sum(len(other) for other in self._queues.values())
+        most = max(1, math.ceil(waiting / (self.engine.workers * TAIL_BATCHES)))
+        entries = [queue.popleft()]
+        seconds = self._estimate_s(entries[0].task)
+        while queue and len(entries) < most and not (entries[0].alone or queue[0].alone):
+            more = self._estimate_s(queue[0].task)
+            if seconds is None or more is None or seconds + more > self.engine.batch_s:
+                break
+            seconds += more
+            entries.append(queue.popleft())
+        if not queue:
+            del self._queues[group]
+        return entries
+
+    def _learn(self, task: Task, fit_s: float) -> None:
+        self._fit_seconds[task.pallet.digest].append(fit_s)
+        expected = self._expected_s(task)
+        if expected is not None:
+            self._measured_s += fit_s
+            self._expected_of_measured_s += expected
+
+    def _estimate_s(self, task: Task) -> float | None:
+        expected = self._expected_s(task)
+        if expected is not None:
+            known = self._expected_of_measured_s
+            return expected * (self._measured_s / known if known > 0 else 1.0)
+        measured = self._fit_seconds[task.pallet.digest]
+        return sum(measured) / len(measured) if measured else None
+
+    def _left_s(self, elapsed: float) -> float | None:
+        left = self._total - self._done
+        if not left or not self._done:
+            return None
+        waiting = [entry.task for queue in self._queues.values() for entry in queue]
+        waiting += [entry.task for batch in self._in_flight.values() for entry in batch.entries]
+        estimates = [self._estimate_s(task) for task in waiting]
+        known = [seconds for seconds in estimates if seconds is not None]
+        if len(known) == len(estimates):
+            return sum(known) / self.engine.workers
+        return elapsed / self._done * left
+
+    # Where the time went
+
+    def _trial(self, fits: int, started: float, wall_s: float) -> Trial:
+        workers = self.engine.workers
+        ready_at = self.engine.ready_at
+        startup = min(max(0.0, (ready_at or started) - started), wall_s) * workers
+        spent = {
+            name: sum(record.seconds[name] for record in self._records)
+            for name in ("unpack", "build", "fit")
+        }
+        spent["unpack"] += sum(record.unpack_s for record in self._records)
+        total = sum(record.total_s for record in self._records)
+        seen: set[str] = set()
+        transfer = waiting = 0.0
+        for record in self._records:
+            if record.worker in seen and record.gap_s is not None:
+                transfer += record.gap_s
+            seen.add(record.worker)
+            waiting += max(0.0, record.turnaround_s - record.total_s)
+        busy = startup + transfer + total
+        return Trial(
+            fits=fits,
+            workers=workers,
+            wall_s=wall_s,
+            startup_s=startup,
+            waiting_s=waiting / len(self._records) if self._records else 0.0,
+            transfer_s=transfer,
+            unpack_s=spent["unpack"],
+            build_s=spent["build"],
+            fit_s=spent["fit"],
+            overhead_s=max(0.0, total - sum(spent.values())),
+            idle_s=workers * wall_s - busy,
+        )

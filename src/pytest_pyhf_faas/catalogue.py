@@ -1,0 +1,381 @@
+"""Find pallets: on disk, in the search path, in this package, or among the published ones."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.errors import PalletError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pytest_pyhf_faas.pallet import Pallet
+
+BUNDLED = "synthetic"
+"""The name of the small pallet that comes with this package; it is not a physics analysis."""
+
+SEARCH_PATH_VARIABLE = "PYHF_PALLET_PATH"
+"""The environment variable with the directories in which pallets are looked for."""
+
+
+@dataclass(frozen=True)
+class PublishedPallet:
+    """A pallet that an experiment published on HEPData.
+
+    Attributes
+    ----------
+    name
+        What it is called here.
+    title
+        The analysis, in a few words.
+    reference
+        arXiv number and journal.
+    inspire
+        The INSPIRE record, as in the patchset's references.
+    doi
+        The DOI of the HEPData record (without version and resource).
+    archive_url
+        The address of the archive.
+    subdirectory, prefix
+        Which of the archive's pallets it is.
+    patches
+        The number of patches, where it is known.
+    background_sha256
+        The published digest of the background-only workspace, where it is known.
+    aliases
+        Other names; several pallets of one publication may share one, which then means them all.
+    """
+
+    name: str
+    title: str
+    reference: str
+    inspire: str
+    doi: str
+    archive_url: str
+    subdirectory: str | None = None
+    prefix: str | None = None
+    patches: int | None = None
+    background_sha256: str | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def part(self) -> str | None:
+        """What tells it from the other pallets of the same archive."""
+        return self.subdirectory or self.prefix
+
+
+def _1lbb() -> Iterable[PublishedPallet]:
+    doi = "10.17182/hepdata.90607"
+    yield PublishedPallet(
+        name="1Lbb",
+        title="ATLAS electroweakinos: one lepton, a Higgs boson to two b-jets, missing momentum",
+        reference="arXiv:1909.09226, Eur. Phys. J. C 80 (2020) 691",
+        inspire="ins1755298",
+        doi=doi,
+        archive_url=f"https://doi.org/{doi}.v3/r3",
+        patches=125,
+        background_sha256="2563672e1a165384faf49f1431e921d88c9c07ec10f150d5045576564f98f820",
+        aliases=("SUSY-2019-08", "1909.09226", "ins1755298", "1Lbb-likelihoods"),
+    )
+
+
+def _staus() -> Iterable[PublishedPallet]:
+    doi = "10.17182/hepdata.92006"
+    for region, patches, sha256, aliases in (
+        (
+            "combined",
+            57,
+            "956aef2f8ba24ff49ac328757e1689c03be73c0ef846744555257eb98e894d10",
+            ("staus",),
+        ),
+        ("lowMass", None, None, ()),
+        ("highMass", None, None, ()),
+    ):
+        yield PublishedPallet(
+            name=f"stau_{region}",
+            title=f"ATLAS direct staus, two hadronic taus (Region-{region})",
+            reference="arXiv:1911.06660, Phys. Rev. D 101 (2020) 032009",
+            inspire="ins1765529",
+            doi=doi,
+            archive_url=f"https://doi.org/{doi}.v2/r2",
+            subdirectory=f"Region-{region}",
+            patches=patches,
+            background_sha256=sha256,
+            aliases=(*aliases, "SUSY-2018-04", "1911.06660", "ins1765529"),
+        )
+
+
+def _same_sign() -> Iterable[PublishedPallet]:
+    doi = "10.17182/hepdata.91214"
+    for prefix in ("Rpc2L0b", "Rpc2L1b", "Rpc2L2b", "Rpc3LSS1b", "Rpv2L"):
+        yield PublishedPallet(
+            name=f"SS3L_{prefix}",
+            title=f"ATLAS squarks and gluinos, same-sign or three leptons and jets ({prefix})",
+            reference="arXiv:1909.08457, JHEP 06 (2020) 046",
+            inspire="ins1754675",
+            doi=doi,
+            archive_url=f"https://doi.org/{doi}.v4/r6",
+            prefix=prefix,
+            aliases=(prefix, "SS3L", "InclSS3L", "SUSY-2018-09", "1909.08457", "ins1754675"),
+        )
+
+
+def _three_leptons() -> Iterable[PublishedPallet]:
+    doi = "10.17182/hepdata.91127"
+    yield PublishedPallet(
+        name="3L_eRJR",
+        title="ATLAS chargino-neutralino, three leptons, emulated recursive jigsaw",
+        reference="arXiv:1912.08479, Phys. Rev. D 101 (2020) 072001",
+        inspire="ins1771533",
+        doi=doi,
+        archive_url=f"https://doi.org/{doi}.v2/r3",
+        patches=64,
+        background_sha256="a20207ad6da9dc3e3e53dc159155a8371d7b44487e03fb4af4c6be20be4ad695",
+        aliases=("3L-RJ", "SUSY-2018-06", "1912.08479", "ins1771533"),
+    )
+
+
+def _sbottom() -> Iterable[PublishedPallet]:
+    doi = "10.17182/hepdata.89408"
+    for region, patches, sha256 in (
+        ("A", 217, "516fa21b09fd7aecb09116e8906f8259f151aa41b8763eefd9e5548bb7c82a58"),
+        ("B", 218, "e7d31923a652d498cfd62137c287a2460f5f63cdb9058f3a4deadef74fa35655"),
+        # from the metadata of the patchset alone, as preserved in eschanet/pyhf_inference_tools
+        ("C", None, "223c07cd7e0a9423f072b0aef6ba1be2dbfe3934f5e6a315e444792a0646e460"),
+    ):
+        yield PublishedPallet(
+            name=f"sbottom_Region{region}",
+            title=f"ATLAS sbottom pairs, Higgs bosons and b-jets (Region{region})",
+            reference="arXiv:1908.03122, JHEP 12 (2019) 060",
+            inspire="ins1748602",
+            doi=doi,
+            archive_url=f"https://doi.org/{doi}.v3/r2",
+            subdirectory=f"Region{region}",
+            patches=patches,
+            background_sha256=sha256,
+            aliases=("sbottom", "SUSY-2018-31", "1908.03122", "ins1748602"),
+        )
+
+
+CATALOGUE: tuple[PublishedPallet, ...] = (
+    *_1lbb(),
+    *_staus(),
+    *_same_sign(),
+    *_three_leptons(),
+    *_sbottom(),
+)
+"""The published pallets that are known by name."""
+
+_DOI = re.compile(
+    r"(?:doi:\s*|https?://(?:dx\.)?doi\.org/)?"
+    r"(?P<doi>10\.\d{4,}/hepdata\.\d+)(?P<version>\.v\d+)?(?P<resource>/r\d+)?/?",
+    re.IGNORECASE,
+)
+
+
+def search_path_from_environment() -> list[Path]:
+    """Return the directories in the environment variable ``PYHF_PALLET_PATH``."""
+    variable = os.environ.get(SEARCH_PATH_VARIABLE, "")
+    return [Path(entry).expanduser() for entry in variable.split(os.pathsep) if entry.strip()]
+
+
+def available(search_path: Sequence[Path]) -> list[str]:
+    """Return the names that `resolve` knows: in the search path, bundled, published."""
+    names = [*_in_search_path(search_path), *(entry.name for entry in CATALOGUE)]
+    if _bundled().is_dir():
+        names.insert(0, BUNDLED)
+    return list(dict.fromkeys(names))
+
+
+def resolve(spec: str, *, search_path: Sequence[Path], progressbar: bool = True) -> list[Pallet]:
+    """Find, read and verify the pallets that `spec` means.
+
+    The first of these that there is: an existing directory or archive; a directory or archive of
+    that name in the search path; the bundled pallet; a published pallet, which is downloaded once.
+    A published pallet may also be given by one of its aliases (``SUSY-2018-04``) or its DOI, and
+    is taken from the search path if it lies there under its name or an alias.
+
+    Parameters
+    ----------
+    spec
+        A name, a directory, an archive or a DOI.
+    search_path
+        Directories that hold pallets, see `search_path_from_environment`.
+    progressbar
+        Show the progress of a download on stderr, if that is a terminal.
+
+    Returns
+    -------
+    list of Pallet
+        Usually one; several if the directory, the archive or the publication holds several.
+
+    Raises
+    ------
+    PalletError
+        If there is no such pallet, or it cannot be downloaded, read or verified.
+    """
+    path = Path(spec).expanduser()
+    if path.exists():
+        return [_recognised(pallet) for pallet in _read(path)]
+
+    doi = _DOI.fullmatch(spec.strip())
+    published = _published_at(doi) if doi else _published_as(spec)
+    in_search_path = _in_search_path(search_path)
+    if published:
+        return [_get(entry, in_search_path, progressbar) for entry in published]
+    if local := _look_up(spec, in_search_path):
+        return [_recognised(pallet) for pallet in _read(local)]
+    if spec.casefold() == BUNDLED and _bundled().is_dir():
+        return _read(_bundled(), name=BUNDLED)
+    if doi and doi["version"] and doi["resource"]:
+        url = f"https://doi.org/{doi['doi']}{doi['version']}{doi['resource']}".lower()
+        return [_recognised(pallet) for pallet in _download(url, progressbar)]
+    raise PalletError(_unknown(spec, doi, search_path))
+
+
+# --- where things are ---------------------------------------------------------------------------
+
+
+def _bundled() -> Path:
+    return Path(__file__).parent / "data" / BUNDLED
+
+
+def _in_search_path(search_path: Sequence[Path]) -> dict[str, Path]:
+    """Return what looks like a pallet in the search path, by name; the first of a name counts."""
+    from pytest_pyhf_faas.pallet import ARCHIVE_SUFFIXES, holds_pallet, stem
+
+    found: dict[str, Path] = {}
+    for directory in search_path:
+        try:
+            entries = sorted(directory.iterdir())
+        except OSError:  # a message about an unknown name tells of it
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                files = (*entry.glob("*.json"), *entry.glob("*/*.json"))
+                if holds_pallet(file.name for file in files):
+                    found.setdefault(entry.name, entry)
+            elif entry.name.lower().endswith(ARCHIVE_SUFFIXES):
+                found.setdefault(stem(entry), entry)
+    return found
+
+
+def _look_up(name: str, in_search_path: dict[str, Path]) -> Path | None:
+    if name in in_search_path:
+        return in_search_path[name]
+    folded = {candidate.casefold(): path for candidate, path in in_search_path.items()}
+    return folded.get(name.casefold())
+
+
+def _published_as(name: str) -> list[PublishedPallet]:
+    """Return the published pallets of that name or alias; a name goes before an alias."""
+    folded = name.casefold().removeprefix("arxiv:")
+    named = [entry for entry in CATALOGUE if entry.name.casefold() == folded]
+    return named or [
+        entry for entry in CATALOGUE if folded in {alias.casefold() for alias in entry.aliases}
+    ]
+
+
+def _published_at(doi: re.Match[str]) -> list[PublishedPallet]:
+    """Return the published pallets of a DOI; another version than the known one is not known."""
+    wanted = (doi["version"] or "") + (doi["resource"] or "")
+    wanted += "/" if wanted else ""  # v3 is not v33
+    return [
+        entry
+        for entry in CATALOGUE
+        if entry.doi == doi["doi"].lower()
+        and f"{entry.archive_url}/".startswith(f"https://doi.org/{entry.doi}{wanted.lower()}")
+    ]
+
+
+# --- getting them -------------------------------------------------------------------------------
+
+
+def _read(path: Path, *, name: str | None = None, part: str | None = None) -> list[Pallet]:
+    from pytest_pyhf_faas.pallet import read_pallets
+
+    return read_pallets(path, name=name, part=part)
+
+
+def _get(entry: PublishedPallet, in_search_path: dict[str, Path], progressbar: bool) -> Pallet:
+    """Return a published pallet, from the search path or else from the publication."""
+    local = _look_up(entry.name, in_search_path)
+    if local is not None:
+        pallets = _read(local, name=entry.name)
+        if len(pallets) > 1:
+            pallets = _read(local, name=entry.name, part=entry.part)
+        return _verified(pallets[0], entry)
+    for alias in entry.aliases:  # these name the publication: one of its pallets is wanted
+        local = _look_up(alias, in_search_path)
+        if local is not None:
+            return _verified(_read(local, name=entry.name, part=entry.part)[0], entry)
+    return _verified(_download(entry.archive_url, progressbar, entry.name, entry.part)[0], entry)
+
+
+def _download(
+    url: str, progressbar: bool, name: str | None = None, part: str | None = None
+) -> list[Pallet]:
+    from pytest_pyhf_faas.download import fetch
+
+    file = fetch(url, name=url.rpartition("doi.org/")[2].replace("/", "_"), progressbar=progressbar)
+    try:
+        return _read(file, name=name, part=part)
+    except PalletError as error:
+        raise PalletError(f"{error}\nremove {file} to download it again") from error
+
+
+def _verified(pallet: Pallet, entry: PublishedPallet) -> Pallet:
+    """Return the pallet as the published one, if its background is."""
+    from pytest_pyhf_faas.pallet import digest_mismatch
+
+    if entry.background_sha256 not in {None, pallet.digest}:
+        where = f"{pallet.source}: {entry.name} ({entry.doi})"
+        raise PalletError(
+            f"{digest_mismatch(where, str(entry.background_sha256), pallet.digest)}\n"
+            "a pallet of your own needs a name of its own: rename the directory"
+        )
+    return replace(pallet, doi=entry.doi)
+
+
+def _recognised(pallet: Pallet) -> Pallet:
+    """Return a pallet from somewhere as the published one, if that is what it is.
+
+    The same background alone is not enough: analysts put signals of their own on it.
+    """
+    for entry in CATALOGUE:
+        if (pallet.digest, len(pallet.patches)) == (entry.background_sha256, entry.patches):
+            return replace(pallet.renamed(entry.name), doi=entry.doi)
+        if pallet.name == entry.name:
+            return _verified(pallet, entry)
+    return pallet
+
+
+def _unknown(spec: str, doi: re.Match[str] | None, search_path: Sequence[Path]) -> str:
+    if doi:
+        return (
+            f"no known pallet has the DOI {spec}\n"
+            "give the DOI of the archive itself, with version and resource, such as "
+            f"{CATALOGUE[0].archive_url}\n"
+            "or download the archive by hand and give the file"
+        )
+    names = available(search_path)
+    aliases = [alias for entry in CATALOGUE for alias in entry.aliases]
+    near = difflib.get_close_matches(spec, [*names, *aliases], n=3, cutoff=0.5)
+    lines = [f"there is no pallet {spec!r}: no such file or directory, and no pallet of that name"]
+    if near:
+        lines.append(f"did you mean: {', '.join(dict.fromkeys(near))}")
+    lines.append(f"known: {', '.join(names[:40])}{', ...' if len(names) > 40 else ''}")  # noqa: PLR2004
+    looked = [f"{path}{'' if path.is_dir() else ' (no such directory)'}" for path in search_path]
+    lines.append(
+        f"{SEARCH_PATH_VARIABLE}: {', '.join(looked)}"
+        if looked
+        else f"set {SEARCH_PATH_VARIABLE} to the directories that hold your pallets"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,126 @@
+"""What a pytest session shares: settings, pallets, references, schedule; made when first needed."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_pyhf_faas.options import Settings, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_pyhf_faas.pallet import Pallet
+    from pytest_pyhf_faas.reference import ReferenceStore
+    from pytest_pyhf_faas.schedule import Schedule
+
+SETTINGS = pytest.StashKey[Settings]()
+_CONTEXT = pytest.StashKey["Context"]()
+
+
+@dataclass
+class Context:
+    """The state of one session.
+
+    Attributes
+    ----------
+    problems : list of str
+        What made parametrizing impossible; the session ends with them as a usage error.
+    origins : dict
+        Under which name, path or DOI the user asked for each pallet.
+    """
+
+    config: pytest.Config
+    settings: Settings
+    references: ReferenceStore
+    schedule: Schedule
+    problems: list[str] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
+    _loaded: dict[str, list[Pallet]] = field(default_factory=dict)
+    _selected: dict[tuple[str, tuple[str, ...]], list[Pallet]] = field(default_factory=dict)
+
+    def pallets(self, specs: Sequence[str], patches: Sequence[str]) -> list[Pallet]:
+        """Return the pallets behind some specs, cut down to the wanted patches.
+
+        Raises
+        ------
+        PalletError
+            If a pallet cannot be found or read, or has no such patch.
+        """
+        return [pallet for spec in specs for pallet in self._select(spec, tuple(patches))]
+
+    def _select(self, spec: str, patches: tuple[str, ...]) -> list[Pallet]:
+        # One object for one selection: items compare their parameters by identity.
+        if (spec, patches) not in self._selected:
+            self._selected[spec, patches] = [
+                pallet.select(patches) for pallet in self._load(spec)
+            ]
+        return self._selected[spec, patches]
+
+    def _load(self, spec: str) -> list[Pallet]:
+        if spec not in self._loaded:
+            from pytest_pyhf_faas import catalogue
+
+            with self._visible_terminal():
+                self._loaded[spec] = catalogue.resolve(
+                    spec, search_path=catalogue.search_path_from_environment()
+                )
+            for pallet in self._loaded[spec]:
+                self.origins.setdefault(pallet.name, spec)
+        return self._loaded[spec]
+
+    def _visible_terminal(self) -> contextlib.AbstractContextManager[None]:
+        """Let the progress bar of a download through pytest's capture."""
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        if capture is None:
+            return contextlib.nullcontext()
+        disabled: contextlib.AbstractContextManager[None] = capture.global_and_fixture_disabled()
+        return disabled
+
+
+def get_context(config: pytest.Config) -> Context:
+    """Return the context of a session, made at the first call."""
+    if _CONTEXT not in config.stash:
+        config.stash[_CONTEXT] = _make_context(config)
+    return config.stash[_CONTEXT]
+
+
+def existing_context(config: pytest.Config) -> Context | None:
+    """Return the context of a session, if anything has needed it."""
+    return config.stash.get(_CONTEXT, None)
+
+
+def journal_directory(config: pytest.Config) -> Path:
+    """Return where the journals lie: in pytest's cache, or the user's where that is off."""
+    if hasattr(config, "cache") and config.cache is not None:
+        return Path(config.cache.mkdir("pyhf-faas"))
+    import platformdirs
+
+    return platformdirs.user_cache_path("pytest-pyhf-faas") / "journal"
+
+
+def _make_context(config: pytest.Config) -> Context:
+    from pytest_pyhf_faas.progress import ProgressLine
+    from pytest_pyhf_faas.reference import DIRECTORY, ReferenceStore, bundled_directory
+    from pytest_pyhf_faas.schedule import Schedule
+    from pytest_pyhf_faas.xdist import sharing_of
+
+    settings = config.stash.setdefault(SETTINGS, read_settings(config))
+    own = config.rootpath / DIRECTORY
+    if settings.reference_dir is not None:
+        references = ReferenceStore([settings.reference_dir], settings.reference_dir)
+    else:
+        directories = dict.fromkeys([own, bundled_directory()])
+        references = ReferenceStore(list(directories), own)
+    schedule = Schedule(
+        settings,
+        references,
+        journal_directory(config),
+        ProgressLine(config.pluginmanager.getplugin("terminalreporter")),
+        sharing_of(config),
+    )
+    return Context(config, settings, references, schedule)

@@ -1,0 +1,70 @@
+"""What the campaign asks of an engine."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Engine(Executor):
+    """A `concurrent.futures.Executor` that can be replaced in place when it breaks.
+
+    Futures end with the function's value or with one of `WorkerLostError`, `TaskTimeoutError`,
+    `EngineError`; an exception of the function itself never arrives, for the functions in
+    `worker` answer with data.
+
+    Attributes
+    ----------
+    spec : str
+        The endpoint as the user named it.
+    workers : int
+        Tasks that run at once.
+    batch_s : float
+        Seconds of fits that make a task worth its overhead on this engine.
+    """
+
+    spec: str
+    workers: int
+    batch_s: float
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begin to start workers and return at once; calling it again does nothing."""
+
+    @property
+    @abstractmethod
+    def ready_at(self) -> float | None:
+        """`time.monotonic()` of the first answer of a worker since the start; ``None`` before."""
+
+    @property
+    @abstractmethod
+    def broken(self) -> bool:
+        """Whether tasks in flight may never end, so that the engine must be restarted."""
+
+    @abstractmethod
+    def restart(self) -> None:
+        """Discard workers and tasks in flight, and start anew."""
+
+    @abstractmethod
+    def submit(  # type: ignore[override]
+        self, function: Callable[..., Any], /, *args: Any, timeout_s: float | None = None
+    ) -> Future[Any]:
+        """Run a function on a worker; ``timeout_s`` counts from its start there.
+
+        Raises
+        ------
+        EngineError
+            If the engine cannot take tasks.
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End all workers at once, busy ones too, and leave nothing behind."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+        """End the engine; it never waits for running tasks, the campaign does that."""
+        self.stop()

@@ -1,0 +1,35 @@
+"""Preloaded by the server that local workers are forked from.
+
+Imports happen once, before the first fork, so that a worker starts in milliseconds.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from contextlib import suppress
+from multiprocessing.connection import wait
+
+from pytest_pyhf_faas import worker
+
+# Before NumPy is imported: its linear algebra reads them once.
+for _variable in worker.THREAD_VARIABLES:
+    os.environ[_variable] = "1"
+
+with suppress(Exception):  # a worker says what is wrong when it is asked to fit
+    import jsonpatch  # noqa: F401
+    import pyhf  # noqa: F401
+    import scipy.optimize  # noqa: F401
+
+
+def initialize() -> None:
+    """End this worker when its client is gone, even one that was killed in mid-fit."""
+    client = multiprocessing.parent_process()
+    if client is not None:
+        threading.Thread(target=_end_with, args=(client.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

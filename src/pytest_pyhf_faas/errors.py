@@ -1,0 +1,35 @@
+"""The few exceptions of this package; each message says the cause and the remedy."""
+
+from __future__ import annotations
+
+
+class FaasError(Exception):
+    """Base of all that a user can meet; ``str(error)`` is what is shown, without a traceback."""
+
+
+class PalletError(FaasError):
+    """A pallet cannot be found, downloaded, read or verified."""
+
+
+class ConfigurationError(FaasError):
+    """An option, a marker or an ini key says something that makes no sense."""
+
+
+class ReferenceError(FaasError):  # noqa: A001 - the field's word; nobody needs weakref's here
+    """A file of reference results cannot be read or written."""
+
+
+class EngineError(FaasError):
+    """The engine as a whole is unusable: it cannot start, or it broke down for good."""
+
+
+class WorkerLostError(FaasError):
+    """A worker died (killed, out of memory, crashed) while it held a task."""
+
+
+class TaskTimeoutError(FaasError):
+    """A task ran longer than it may and was ended."""
+
+
+class CampaignCancelledError(FaasError):
+    """The campaign was stopped before this fit was done."""

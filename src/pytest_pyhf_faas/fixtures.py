@@ -1,0 +1,211 @@
+"""The fixtures: an item waits for its fit in its setup and compares in its call.
+
+So a fit that broke is an ERROR, and a CLs value that differs is a FAILED.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from pytest_pyhf_faas.context import get_context
+
+if TYPE_CHECKING:
+    from pytest_pyhf_faas.engines.base import Engine
+    from pytest_pyhf_faas.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.reference import Missing, PatchReference
+    from pytest_pyhf_faas.results import HypotestResult, WallTime
+
+
+class AssertCLs(Protocol):
+    """What the fixture `assert_cls` gives."""
+
+    def __call__(
+        self,
+        result: HypotestResult,
+        reference: PatchReference | Missing,
+        *,
+        rtol: float | None = None,
+        atol: float | None = None,
+    ) -> None:
+        """Fail with the table of differences, or update the reference where that was asked for."""
+
+
+@pytest.fixture
+def faas_endpoint(request: pytest.FixtureRequest) -> str:
+    """The endpoint that fits run on, as named by --funcx-endpoint."""
+    if hasattr(request, "param"):
+        return str(request.param)
+    return get_context(request.config).settings.endpoints[0]
+
+
+@pytest.fixture
+def faas_engine(request: pytest.FixtureRequest, faas_endpoint: str) -> Engine:
+    """The engine of the endpoint, started: a `concurrent.futures.Executor`."""
+    engine = get_context(request.config).schedule.engine(faas_endpoint)
+    engine.start()
+    return engine
+
+
+@pytest.fixture
+def pallet(request: pytest.FixtureRequest) -> Pallet:
+    """Each pallet that the marker ``pallet`` or --faas-pallet names."""
+    return _parameter(request, "pallet")
+
+
+@pytest.fixture
+def signal_patch(request: pytest.FixtureRequest) -> SignalPatch:
+    """Each signal patch of each pallet."""
+    return _parameter(request, "signal_patch")
+
+
+@pytest.fixture
+def reference_result(
+    request: pytest.FixtureRequest, pallet: Pallet, signal_patch: SignalPatch
+) -> PatchReference | Missing:
+    """The reference of a signal patch; false, with the reason, where there is none."""
+    from pytest_pyhf_faas.tasks import make_task
+
+    config, _rtol, _atol = _hypotest(request)
+    return get_context(request.config).references.find(make_task(pallet, signal_patch, config))
+
+
+@pytest.fixture
+def hypotest_result(
+    request: pytest.FixtureRequest,
+    faas_endpoint: str,
+    pallet: Pallet,
+    signal_patch: SignalPatch,
+    reference_result: PatchReference | Missing,
+) -> HypotestResult:
+    """The hypothesis test of a signal patch, done on the endpoint.
+
+    The setup of the item fails if the fit broke: its worker died, it took too long, or pyhf raised
+    an exception that the reference does not call the right answer.
+    """
+    from pytest_pyhf_faas.compare import error_matches
+    from pytest_pyhf_faas.report.terminal import broken_text
+    from pytest_pyhf_faas.update import may_become_reference
+
+    del faas_endpoint, pallet, signal_patch  # what the schedule reads off the item
+    context = get_context(request.config)
+    (result,) = context.schedule.results(request.node)
+    right_error = error_matches(result, reference_result) or (
+        context.settings.update is not None and may_become_reference(result)
+    )
+    if result.status != "ok" and not right_error:
+        pytest.fail(broken_text(result, _rerun(request, result)), pytrace=False)
+    for name, value in _properties(result):
+        request.node.user_properties.append((name, value))
+    return result
+
+
+@pytest.fixture
+def wall_time(
+    request: pytest.FixtureRequest, faas_endpoint: str, pallet: Pallet, benchmark: Any
+) -> WallTime:
+    """The wall time of all fits of a pallet, measured by pytest-benchmark.
+
+    Its last trial feeds the items that compare the fits. While it is measured nothing else runs on
+    the endpoint.
+    """
+    from pytest_pyhf_faas.report.terminal import broken_analysis_text
+
+    del faas_endpoint
+    context = get_context(request.config)
+    if context.schedule.no_wall_time:
+        pytest.skip(context.schedule.no_wall_time)
+    measured, results = context.schedule.measure(
+        request.node,
+        pallet.name,
+        lambda trial: benchmark.pedantic(trial, rounds=context.settings.trials, iterations=1),
+    )
+    benchmark.group = "wall time"
+    benchmark.extra_info.update(
+        analysis=pallet.name,
+        synthetic=pallet.synthetic,
+        endpoint=measured.endpoint,
+        patches=len(pallet.patches),
+        trials=[trial.to_json() for trial in measured.trials],
+    )
+    broken = [result for result in results if not result.is_answer]
+    if broken:
+        pytest.fail(broken_analysis_text(pallet.name, broken, len(results)), pytrace=False)
+    return measured
+
+
+@pytest.fixture
+def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
+    """Compare a result with its reference, as `--faas-rtol`, `--faas-atol` and the marker say."""
+    from pytest_pyhf_faas.compare import Verdict, compare
+    from pytest_pyhf_faas.report.terminal import failure_text
+    from pytest_pyhf_faas.update import update_reference
+
+    context = get_context(request.config)
+    config, marked_rtol, marked_atol = _hypotest(request)
+
+    def check(
+        result: HypotestResult,
+        reference: PatchReference | Missing,
+        *,
+        rtol: float | None = None,
+        atol: float | None = None,
+    ) -> None:
+        comparison = compare(
+            result,
+            reference,
+            optimizer=config.optimizer,
+            rtol=marked_rtol if rtol is None else rtol,
+            atol=marked_atol if atol is None else atol,
+        )
+        parameters = request.node.callspec.params
+        update_reference(
+            context, parameters["pallet"], parameters["signal_patch"], config, result, comparison
+        )
+        if comparison.verdict is not Verdict.RIGHT:
+            pytest.fail(
+                failure_text(comparison, result, reference, _rerun(request, result)), pytrace=False
+            )
+
+    return check
+
+
+def _parameter(request: pytest.FixtureRequest, name: str) -> Any:
+    if not hasattr(request, "param"):
+        pytest.fail(
+            f"the fixture {name} has a value for each pallet or patch, so that a test must name it "
+            "(or hypotest_result) among its arguments; request.getfixturevalue cannot reach it",
+            pytrace=False,
+        )
+    return request.param
+
+
+def _hypotest(request: pytest.FixtureRequest) -> Any:
+    from pytest_pyhf_faas.options import hypotest_config
+
+    settings = get_context(request.config).settings
+    return hypotest_config(settings, request.node.get_closest_marker("hypotest"))
+
+
+def _rerun(request: pytest.FixtureRequest, result: HypotestResult) -> str:
+    from pytest_pyhf_faas.report.terminal import rerun_command
+
+    return rerun_command(get_context(request.config), request.node, result)
+
+
+def _properties(result: HypotestResult) -> list[tuple[str, object]]:
+    """What junitxml and other reports get of a fit."""
+    properties: list[tuple[str, object]] = [("status", result.status)]
+    if result.status == "ok":
+        properties.append(("CLs_obs", result.CLs_obs))
+        properties += [
+            (f"CLs_exp_{n:+d}sigma" if n else "CLs_exp", value)
+            for n, value in zip(range(-2, 3), result.CLs_exp, strict=True)
+        ]
+        properties.append(("mu_hat", result.mu_hat))
+        properties.append(("fit_s", result.seconds["fit"]))
+    elif result.error is not None:
+        properties.append(("error", result.error.type))
+    properties.append(("worker", result.worker))
+    return properties

@@ -1,0 +1,375 @@
+"""The options: one table, from which the command line, the ini keys and the markers are made.
+
+Precedence: marker, then command line, then ini. `docs/options.md` documents each of them in four
+equal lines; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pytest
+
+    from pytest_pyhf_faas.tasks import HypotestConfig
+
+UpdateMode = Literal["new", "changed", "all"]
+UPDATE_MODES = ("new", "changed", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option in its forms.
+
+    Attributes
+    ----------
+    flags : tuple of str
+        Command-line forms.
+    ini : str or None
+        Key in the ini file.
+    marker : str or None
+        Marker and keyword.
+    default : str
+        As people read it.
+    many : bool
+        Whether it may be repeated; in the ini file, one value for each line.
+    switch : bool
+        Whether it takes no value.
+    """
+
+    name: str
+    flags: tuple[str, ...]
+    metavar: str | None
+    help: str
+    default: str
+    ini: str | None = None
+    marker: str | None = None
+    many: bool = False
+    switch: bool = False
+    choices: tuple[str, ...] | None = None
+
+
+OPTIONS = (
+    Option(
+        "endpoint",
+        ("--funcx-endpoint", "--faas-endpoint"),
+        "SPEC",
+        "where to fit: local, local:N (N worker processes on this machine), or a name from the "
+        "ini key faas_endpoints; may be repeated, the suite then runs once per endpoint",
+        default="local",
+        ini="faas_endpoint",
+        many=True,
+    ),
+    Option(
+        "pallet",
+        ("--faas-pallet",),
+        "NAME|DIR|ARCHIVE|DOI",
+        "pallet to validate: a published one by name or DOI, a directory, an archive; may be "
+        "repeated",
+        default="synthetic",
+        ini="faas_pallet",
+        marker="pallet(NAME, ...)",
+        many=True,
+    ),
+    Option(
+        "patch",
+        ("--faas-patch",),
+        "GLOB|VALUES",
+        "only the signal patches whose name matches, or those at these values (750,100); may be "
+        "repeated",
+        default="all patches",
+        ini="faas_patch",
+        marker="pallet(..., patch=...)",
+        many=True,
+    ),
+    Option(
+        "backend",
+        ("--faas-backend",),
+        "NAME",
+        "pyhf tensor backend of the workers: numpy, jax, pytorch, tensorflow",
+        default="numpy",
+        ini="faas_backend",
+        marker="hypotest(backend=...)",
+    ),
+    Option(
+        "optimizer",
+        ("--faas-optimizer",),
+        "NAME",
+        "pyhf optimizer of the workers: scipy, minuit",
+        default="scipy",
+        ini="faas_optimizer",
+        marker="hypotest(optimizer=...)",
+    ),
+    Option(
+        "trials",
+        ("--faas-trials",),
+        "N",
+        "how often the wall time of each analysis is measured",
+        default="1",
+        ini="faas_trials",
+    ),
+    Option(
+        "timeout",
+        ("--faas-timeout",),
+        "SECONDS",
+        "how long one fit may take on a worker; 0 means without limit",
+        default="3600",
+        ini="faas_timeout",
+    ),
+    Option(
+        "retries",
+        ("--faas-retries",),
+        "N",
+        "how often a fit is sent again after its worker died; a wrong value is never retried",
+        default="2",
+        ini="faas_retries",
+    ),
+    Option(
+        "reference_dir",
+        ("--faas-reference-dir",),
+        "DIR",
+        "where reference results are read and, with --faas-update, written",
+        default="reference_results in the rootdir, then the ones that come with the package",
+        ini="faas_reference_dir",
+    ),
+    Option(
+        "rtol",
+        ("--faas-rtol",),
+        "X",
+        "relative tolerance on CLs",
+        default="that of the reference file, else 1e-4 for scipy and 1e-3 for minuit",
+        ini="faas_rtol",
+        marker="hypotest(rtol=...)",
+    ),
+    Option(
+        "atol",
+        ("--faas-atol",),
+        "X",
+        "absolute tolerance on CLs",
+        default="that of the reference file, else 1e-6",
+        ini="faas_atol",
+        marker="hypotest(atol=...)",
+    ),
+    Option(
+        "update",
+        ("--faas-update",),
+        None,
+        "write reference results and mark the items skipped: new ones only; also those that "
+        "changed; all",
+        default="off",
+        choices=UPDATE_MODES,
+    ),
+    Option(
+        "resume",
+        ("--faas-resume",),
+        None,
+        "take over the results of earlier, interrupted runs from the journal",
+        default="off",
+        switch=True,
+    ),
+    Option(
+        "dry_run",
+        ("--faas-dry-run",),
+        None,
+        "collect, say what would be fitted, and fit nothing",
+        default="off",
+        switch=True,
+    ),
+)
+
+#: Keywords of `hypotest(...)` that go beyond the options above: fields of `HypotestConfig`.
+HYPOTEST_KEYWORDS = (
+    "test_poi",
+    "test_stat",
+    "measurement",
+    "normsys_interpcode",
+    "histosys_interpcode",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of a session, checked."""
+
+    endpoints: tuple[str, ...]
+    pallets: tuple[str, ...]
+    patches: tuple[str, ...]
+    hypotest: HypotestConfig
+    trials: int
+    timeout_s: float | None
+    retries: int
+    reference_dir: Path | None
+    rtol: float | None
+    atol: float | None
+    update: UpdateMode | None
+    resume: bool
+    dry_run: bool
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare the options to pytest."""
+    group = parser.getgroup("pyhf-faas", "validation of published pyhf likelihoods")
+    for option in OPTIONS:
+        keywords: dict[str, Any] = {"dest": _dest(option), "help": option.help, "default": None}
+        if option.switch:
+            keywords["action"] = "store_true"
+        else:
+            keywords["action"] = "append" if option.many else "store"
+            if option.choices:
+                keywords["choices"] = option.choices
+            else:
+                keywords["metavar"] = option.metavar
+        keywords["help"] += f" (default: {option.default})"
+        group.addoption(*option.flags, **keywords)
+        if option.ini:
+            kind: Literal["linelist", "string"] = "linelist" if option.many else "string"
+            parser.addini(option.ini, f"default of {option.flags[0]}", type=kind, default=None)
+    parser.addini(
+        "faas_endpoints",
+        "names for endpoints, one `name = spec` on each line",
+        type="linelist",
+        default=[],
+    )
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Return the checked options of a session.
+
+    Raises
+    ------
+    ConfigurationError
+        If one of them makes no sense.
+    """
+    from pytest_pyhf_faas.engines import resolve_endpoint
+    from pytest_pyhf_faas.tasks import HypotestConfig
+
+    given = {option.name: _given(config, option) for option in OPTIONS}
+    named = _named_endpoints(config.getini("faas_endpoints"))
+    reference_dir = given["reference_dir"]
+    timeout_s = _number("timeout", given["timeout"] or "3600", float, minimum=0)
+    return Settings(
+        endpoints=tuple(
+            dict.fromkeys(resolve_endpoint(spec, named) for spec in given["endpoint"] or ["local"])
+        ),
+        pallets=tuple(dict.fromkeys(given["pallet"] or ["synthetic"])),
+        patches=tuple(given["patch"] or ()),
+        hypotest=HypotestConfig(
+            backend=given["backend"] or "numpy", optimizer=given["optimizer"] or "scipy"
+        ),
+        trials=_number("trials", given["trials"] or "1", int, minimum=1),
+        timeout_s=timeout_s or None,
+        retries=_number("retries", given["retries"] or "2", int, minimum=0),
+        reference_dir=(config.invocation_params.dir / reference_dir) if reference_dir else None,
+        rtol=_tolerance("rtol", given["rtol"]),
+        atol=_tolerance("atol", given["atol"]),
+        update=given["update"],
+        resume=bool(given["resume"]),
+        dry_run=bool(given["dry_run"]),
+    )
+
+
+def _dest(option: Option) -> str:
+    return f"faas_{option.name}"
+
+
+def _given(config: pytest.Config, option: Option) -> Any:
+    value = config.getoption(_dest(option))
+    if value is None and option.ini:
+        value = config.getini(option.ini) or None
+    return value
+
+
+def _number(name: str, text: str, kind: Callable[[str], Any], minimum: float) -> Any:
+    from pytest_pyhf_faas.errors import ConfigurationError
+
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not minimum <= value < float("inf"):
+        article = "a whole number" if kind is int else "a number"
+        raise ConfigurationError(
+            f"--faas-{name} is {text!r}: it must be {article}, {minimum:g} or more"
+        )
+    return value
+
+
+def _tolerance(name: str, text: str | None) -> float | None:
+    return None if text is None else float(_number(name, text, float, minimum=0))
+
+
+def _named_endpoints(lines: Sequence[str]) -> dict[str, str]:
+    from pytest_pyhf_faas.errors import ConfigurationError
+
+    named = {}
+    for line in lines:
+        name, equals, spec = (part.strip() for part in line.partition("="))
+        if not (name and equals and spec):
+            raise ConfigurationError(
+                f"the ini key faas_endpoints has the line {line!r}: write `name = spec`"
+            )
+        named[name] = spec
+    return named
+
+
+def hypotest_config(
+    settings: Settings, marker: pytest.Mark | None
+) -> tuple[HypotestConfig, float | None, float | None]:
+    """Return the configuration and the tolerances (rtol, atol) of a test.
+
+    Raises
+    ------
+    ConfigurationError
+        If its ``hypotest`` marker has an unknown keyword or a wrong value.
+    """
+    from dataclasses import replace
+
+    from pytest_pyhf_faas.errors import ConfigurationError
+
+    if marker is None:
+        return settings.hypotest, settings.rtol, settings.atol
+    allowed = (*HYPOTEST_KEYWORDS, "backend", "optimizer", "rtol", "atol")
+    unknown = [name for name in marker.kwargs if name not in allowed]
+    if unknown or marker.args:
+        what = f"the keyword {unknown[0]!r}" if unknown else "positional arguments"
+        raise ConfigurationError(
+            f"the marker hypotest does not take {what}: it takes {', '.join(allowed)}"
+        )
+    keywords = dict(marker.kwargs)
+    tolerances = []
+    for name, default in (("rtol", settings.rtol), ("atol", settings.atol)):
+        value = keywords.pop(name, None)
+        tolerances.append(default if value is None else _tolerance(name, str(value)))
+    return replace(settings.hypotest, **keywords), tolerances[0], tolerances[1]
+
+
+def pallet_selection(
+    settings: Settings, marker: pytest.Mark | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the pallets and the patches that a test wants.
+
+    Raises
+    ------
+    ConfigurationError
+        If its ``pallet`` marker has an unknown keyword or names no pallet.
+    """
+    from pytest_pyhf_faas.errors import ConfigurationError
+
+    if marker is None:
+        return settings.pallets, settings.patches
+    unknown = [name for name in marker.kwargs if name != "patch"]
+    if unknown:
+        raise ConfigurationError(
+            f"the marker pallet does not take the keyword {unknown[0]!r}: it takes names, "
+            "directories, archives or DOIs, and patch=..."
+        )
+    patch = marker.kwargs.get("patch", ())
+    patches = (patch,) if isinstance(patch, str) else tuple(patch)
+    if not all(isinstance(text, (str, Path)) for text in (*marker.args, *patches)):
+        raise ConfigurationError("the marker pallet takes strings and paths")
+    pallets = tuple(str(argument) for argument in marker.args) or settings.pallets
+    return pallets, tuple(str(text) for text in patches) or settings.patches

@@ -1,0 +1,853 @@
+"""Read and verify pallets.
+
+A *pallet* is a background-only HistFactory workspace and a patchset with one JSON patch per
+signal hypothesis. It is read from a directory or straight from an archive (which is never
+unpacked to disk), in any of the forms in which pallets have been published, and verified once,
+here. What is kept is compressed: a patchset of 13 MB stays below 2 MB in memory.
+"""
+
+from __future__ import annotations
+
+import bz2
+import difflib
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import re
+import tarfile
+import warnings
+import zipfile
+import zlib
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pytest_pyhf_faas.errors import PalletError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import IO
+
+    Reader = Callable[[str], bytearray]
+
+MAX_UNPACKED_BYTES = 1 << 30
+"""No source may hold more than this, unpacked: a larger one is a mistake or an attack."""
+
+MAX_MEMBERS = 100_000
+"""No source may hold more files than this."""
+
+MAX_DEPTH = 4
+"""How many directories deep a directory is searched."""
+
+ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
+"""File names that are taken for archives where nothing but the name is known."""
+
+_CHUNK_BYTES = 1 << 20
+
+# What a file is, told by its name without ".json". Everything else is ignored.
+_PATCHSET_OR_BACKGROUND = re.compile(
+    r"(?:(?P<prefix>.+)[._-])?"
+    r"(?:(?P<background>(?:bkg|background)[._-]?only|background)|(?P<patchset>patch[_-]?set))",
+    re.IGNORECASE,
+)
+_SINGLE_PATCH = re.compile(r"patch[._-](?P<name>.+)", re.IGNORECASE)
+_NUMBER = re.compile(r"(?P<integer>\d+)(?:[p.](?P<fraction>\d+))?")
+
+
+# --- the pallet ---------------------------------------------------------------------------------
+
+
+def pack(obj: Any) -> bytes:
+    """Pack a JSON-serialisable object into few bytes: compact JSON, compressed with zlib."""
+    return zlib.compress(json.dumps(obj, separators=(",", ":")).encode(), 6)
+
+
+def unpack(packed: bytes) -> Any:
+    """Return the object that `pack` packed."""
+    return json.loads(zlib.decompress(packed))
+
+
+def digest(obj: Any) -> str:
+    """Return the SHA-256, in hexadecimal, of an object's canonical JSON.
+
+    It is the digest of :func:`pyhf.utils.digest`, and so the one in published patchsets; this one
+    does not import pyhf.
+
+    Raises
+    ------
+    ValueError
+        If a string in `obj` is not valid Unicode (a lone surrogate).
+    """
+    return hashlib.sha256(_canonical(obj)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class SignalPatch:
+    """One signal hypothesis: a JSON patch to the background-only workspace.
+
+    Attributes
+    ----------
+    pallet
+        The name of the pallet that it belongs to.
+    name
+        The name in the patchset, such as ``C1N2_Wh_hbb_750_100``.
+    values
+        Where it lies in the model's parameter space; one value for each label of the pallet.
+    digest
+        SHA-256 of the list of operations, see `digest`.
+    packed
+        The list of operations, see `pack`.
+    """
+
+    pallet: str
+    name: str
+    values: tuple[float | int | str, ...]
+    digest: str
+    packed: bytes = field(repr=False)
+
+    @property
+    def operations(self) -> list[dict[str, Any]]:
+        """The JSON patch, a list of operations."""
+        operations: list[dict[str, Any]] = unpack(self.packed)
+        return operations
+
+
+@dataclass(frozen=True)
+class Pallet:
+    """A background-only workspace and the signal patches to it.
+
+    Attributes
+    ----------
+    name
+        A short name, such as ``1Lbb``.
+    description
+        The patchset's own words.
+    labels
+        What the values of the patches mean, such as ``("m1", "m2")``.
+    references
+        Where it was published, such as ``{"hepdata": "ins1755298"}``.
+    doi
+        The DOI, where it is known.
+    synthetic
+        Whether it says of itself that it is not a physics analysis.
+    digest
+        SHA-256 of the background-only workspace, see `digest`.
+    background
+        The background-only workspace, see `pack`.
+    patches
+        The signal hypotheses, in the patchset's order.
+    source
+        Where it was read from, for messages.
+    """
+
+    name: str
+    description: str
+    labels: tuple[str, ...]
+    references: dict[str, str] = field(hash=False)
+    doi: str | None
+    synthetic: bool
+    digest: str
+    background: bytes = field(repr=False)
+    patches: tuple[SignalPatch, ...] = field(repr=False)
+    source: str
+
+    def select(self, wanted: Sequence[str]) -> Pallet:
+        """Return this pallet with the wanted patches only, in the patchset's order.
+
+        Parameters
+        ----------
+        wanted
+            Each is a glob on the name (``C1N2_*_100``) or the comma-separated values
+            (``750,100``; numbers are compared as numbers). If empty, all patches are wanted.
+
+        Raises
+        ------
+        PalletError
+            If one of them matches no patch.
+        """
+        if not wanted:
+            return self
+        keep: set[str] = set()
+        for want in wanted:
+            matching = {patch.name for patch in self.patches if _matches(patch, want)}
+            if not matching:
+                raise PalletError(self._nothing_matches(want))
+            keep |= matching
+        return replace(self, patches=tuple(patch for patch in self.patches if patch.name in keep))
+
+    def renamed(self, name: str) -> Pallet:
+        """Return this pallet, and its patches, under another name."""
+        patches = tuple(replace(patch, pallet=name) for patch in self.patches)
+        return replace(self, name=name, patches=patches)
+
+    def _nothing_matches(self, want: str) -> str:
+        names = [patch.name for patch in self.patches]
+        near = difflib.get_close_matches(want, names, n=3)
+        lines = [f"no patch of the pallet {self.name} matches {_shorten(want)!r}"]
+        if near:
+            lines.append(f"did you mean: {', '.join(near)}")
+        examples = ", ".join(
+            f"{patch.name} ({','.join(map(str, patch.values))})" for patch in self.patches[:3]
+        )
+        lines.append(
+            f"give a glob on the name, or values of {','.join(self.labels)}; of its "
+            f"{len(names)} patches the first are: {examples}"
+        )
+        return "\n".join(lines)
+
+
+def _matches(patch: SignalPatch, want: str) -> bool:
+    if fnmatchcase(patch.name, want):
+        return True
+    values = want.split(",")
+    return len(values) == len(patch.values) and all(map(_same_value, values, patch.values))
+
+
+def _same_value(want: str, value: float | str) -> bool:
+    try:
+        return float(want) == float(value)
+    except ValueError:
+        return want.strip() == value
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def read_pallets(
+    source: Path | str, *, name: str | None = None, part: str | None = None
+) -> list[Pallet]:
+    """Read and verify all pallets of a directory or an archive.
+
+    All published forms are read: files at the top, in a sub-directory
+    (``Region-combined/BkgOnly.json``), or with a prefix (``Rpc2L0b_BkgOnly.json``); the patches in
+    one ``patchset.json`` or in single files (``patch.NAME.json``). A patchset is preferred to
+    single files that lie next to it. Other JSON files are ignored.
+
+    Parameters
+    ----------
+    source
+        A directory, or an archive: tar (plain or compressed with gzip, bzip2 or xz) or zip.
+    name
+        The name of the pallet; by default that of the directory or the archive. If there are
+        several, each name is followed by ``_`` and the sub-directory or the prefix.
+    part
+        The sub-directory or the prefix of the one pallet that is wanted.
+
+    Raises
+    ------
+    PalletError
+        If it cannot be read, is damaged, or does not hold what a pallet must hold.
+    """
+    source = Path(source)
+    name = name or stem(source.absolute())
+    with _opened(source) as (paths, read):
+        found = _find_parts(paths, source)
+        if part is not None:
+            everything, found = found, [one for one in found if one.is_called(part)]
+            if not found:
+                _no_part(source, part, everything)
+        several = len(found) > 1
+        return [
+            _read_part(one, read, source, f"{name}_{one.label}" if several and one.label else name)
+            for one in found
+        ]
+
+
+def stem(path: Path) -> str:
+    """Return the name of a file or directory without the suffix of an archive."""
+    for suffix in ARCHIVE_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.name
+
+
+def holds_pallet(paths: Iterable[str]) -> bool:
+    """Whether one of the files is called like a background-only workspace."""
+    for path in paths:
+        match = _PATCHSET_OR_BACKGROUND.fullmatch(PurePosixPath(path).stem)
+        if match and match["background"]:
+            return True
+    return False
+
+
+@dataclass
+class _Part:
+    """The files that belong to one pallet; `label` tells it from others of the same source."""
+
+    directory: PurePosixPath
+    prefix: str
+    backgrounds: list[str] = field(default_factory=list)
+    patchsets: list[str] = field(default_factory=list)
+    singles: dict[str, str] = field(default_factory=dict)  # path -> name of the patch
+    label: str = ""
+
+    def is_called(self, part: str) -> bool:
+        names = {self.label, self.prefix, self.directory.name, str(self.directory)}
+        return part.casefold() in {name.casefold() for name in names if name}
+
+
+def _find_parts(paths: Iterable[str], source: Path) -> list[_Part]:
+    """Sort the files into pallets, by directory and prefix."""
+    parts: dict[tuple[PurePosixPath, str], _Part] = {}
+
+    def part_at(directory: PurePosixPath, prefix: str) -> _Part:
+        return parts.setdefault((directory, prefix), _Part(directory, prefix))
+
+    seen = []
+    for path in paths:
+        file = PurePosixPath(path)
+        seen.append(path)
+        if match := _PATCHSET_OR_BACKGROUND.fullmatch(file.stem):
+            part = part_at(file.parent, match["prefix"] or "")
+            (part.backgrounds if match["background"] else part.patchsets).append(path)
+        elif match := _SINGLE_PATCH.fullmatch(file.stem):
+            part_at(file.parent, "").singles[path] = match["name"]
+
+    found = sorted(parts.values(), key=lambda part: (str(part.directory), part.prefix))
+    _check_parts(found, seen, source)
+    top = PurePosixPath(os.path.commonpath([part.directory for part in found]))
+    for part in found:
+        directories = part.directory.relative_to(top).parts
+        part.label = "_".join([*directories, *filter(None, [part.prefix])])
+    return found
+
+
+def _check_parts(found: list[_Part], seen: list[str], source: Path) -> None:
+    if not found:
+        raise PalletError(
+            f"{source} holds no pallet: {_listed(seen) or 'there is no JSON file in it'}\n"
+            "a pallet is a BkgOnly.json and a patchset.json (or single files patch.NAME.json)"
+        )
+    for part in found:
+        patches = part.patchsets or list(part.singles)
+        there = part.backgrounds + patches
+        if len(part.backgrounds) == 1 and patches and len(part.patchsets) <= 1:
+            continue
+        if not part.backgrounds:
+            problem = "there are patches, but no background-only workspace to apply them to"
+            remedy = f"add {_expected(part, 'BkgOnly')}, or remove the patches"
+        elif not patches:
+            problem = "there is a background-only workspace, but no patches to it"
+            remedy = f"add {_expected(part, 'patchset')}, or remove the workspace"
+        else:
+            problem = "there are several files for one pallet"
+            remedy = "keep one of them"
+        raise PalletError(
+            f"{source}: {problem}: {_listed(there)}\nall JSON files: {_listed(seen)}\n{remedy}"
+        )
+
+
+def _expected(part: _Part, role: str) -> str:
+    return str(part.directory / (f"{part.prefix}_{role}.json" if part.prefix else f"{role}.json"))
+
+
+def _no_part(source: Path, part: str, found: list[_Part]) -> NoReturn:
+    raise PalletError(
+        f"{source} holds no pallet called {part!r}, but: "
+        f"{_listed([one.label or '(without a name)' for one in found])}\n"
+        "the archive may be of another version of the publication"
+    )
+
+
+def _read_part(part: _Part, read: Reader, source: Path, name: str) -> Pallet:
+    """Read one pallet. Parsed objects are dropped as soon as they are packed."""
+    background_digests, background = _read_background(part.backgrounds[0], read, source)
+    if part.patchsets:
+        path = part.patchsets[0]
+        where = f"{source}: {path}"
+        metadata, specifications = _read_patchset(path, read, source)
+        _check_digests(metadata["digests"], background_digests, f"{source}: {part.backgrounds[0]}")
+    else:
+        where = f"{source}: {part.directory}"
+        metadata, specifications = _read_single_patches(part, read, source)
+    return Pallet(
+        name=name,
+        description=metadata["description"],
+        labels=tuple(metadata["labels"]),
+        references=dict(metadata["references"]),
+        doi=None,
+        synthetic=metadata["description"].lower().startswith("synthetic"),
+        digest=background_digests["sha256"],
+        background=background,
+        patches=_signal_patches(name, metadata["labels"], specifications, where),
+        source=str(source),
+    )
+
+
+def _read_background(path: str, read: Reader, source: Path) -> tuple[dict[str, str], bytes]:
+    where = f"{source}: {path}"
+    workspace = _parse(read(path), where)
+    _validate(workspace, "workspace.json", where, "a HistFactory workspace")
+    canonical = _canonical_at(workspace, where)
+    digests = {
+        "sha256": hashlib.sha256(canonical).hexdigest(),
+        "md5": hashlib.md5(canonical, usedforsecurity=False).hexdigest(),
+    }
+    return digests, pack(workspace)
+
+
+# The metadata of one patch and its operations, packed.
+_Specification = tuple[dict[str, Any], str, bytes]
+
+
+def _read_patchset(
+    path: str, read: Reader, source: Path
+) -> tuple[dict[str, Any], Iterable[_Specification]]:
+    where = f"{source}: {path}"
+    patchset = _parse(read(path), where)
+    _validate(patchset, "patchset.json", where, "a patchset")
+
+    def specifications() -> Iterator[_Specification]:
+        patches = patchset.pop("patches")
+        patches.reverse()
+        while patches:  # drop each as soon as it is packed
+            patch = patches.pop()
+            at = f"{where}: {patch['metadata']['name']}"
+            yield patch["metadata"], *_pack_operations(patch["patch"], at)
+
+    return patchset["metadata"], specifications()
+
+
+def _read_single_patches(
+    part: _Part, read: Reader, source: Path
+) -> tuple[dict[str, Any], Iterable[_Specification]]:
+    """Read ``patch.NAME.json`` files, and make up the metadata that a patchset would have."""
+    patches = []
+    for path, raw_name in part.singles.items():  # in the archive's order: it is read forward only
+        where = f"{source}: {path}"
+        operations = _parse(read(path), where)
+        _validate(operations, "jsonpatch.json", where, "a JSON patch")
+        patches.append((raw_name, *_pack_operations(operations, where)))
+    patches.sort(key=lambda patch: _natural(patch[0]))
+
+    values = [_values_in(raw_name) for raw_name, _, _ in patches]
+    count = len(values[0])
+    labels = [f"value_{i + 1}" for i in range(count)]
+    if not count or len({len(some) for some in values}) > 1 or len(set(values)) < len(values):
+        labels = ["index"]
+        values = [(i + 1,) for i in range(len(patches))]
+    specifications = [
+        # pyhf allows nothing else in the name of a patch
+        ({"name": re.sub(r"\W", "_", raw_name, flags=re.ASCII), "values": some}, sha256, packed)
+        for (raw_name, sha256, packed), some in zip(patches, values, strict=True)
+    ]
+    metadata = {
+        "description": f"{len(patches)} patches from single files",
+        "labels": labels,
+        "references": {},
+    }
+    return metadata, specifications
+
+
+def _values_in(name: str) -> tuple[float | int, ...]:
+    """Return the last run of numbers in a name: (300.0, 100) of ``ERJR_300p0_100``."""
+    values: list[float | int] = []
+    in_run = False
+    for token in name.split("_"):
+        match = _NUMBER.fullmatch(token)
+        if match and not in_run:
+            values.clear()
+        in_run = match is not None
+        if match and match["fraction"]:
+            values.append(float(f"{match['integer']}.{match['fraction']}"))
+        elif match:
+            values.append(int(match["integer"]))
+    return tuple(values)
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """Return a key that sorts ``x_9`` before ``x_10``."""
+    tokens = re.split(r"(\d+)", name)
+    return [(i % 2 == 1, int(token) if i % 2 else 0, token) for i, token in enumerate(tokens)]
+
+
+def _pack_operations(operations: list[dict[str, Any]], where: str) -> tuple[str, bytes]:
+    """Check the syntax of a JSON patch; return its digest and itself, packed."""
+    import jsonpatch
+    import jsonpointer
+
+    try:
+        jsonpatch.JsonPatch(operations)
+    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
+        raise PalletError(
+            f"{where}: not a JSON patch (RFC 6902): {_shorten(str(error))}\n"
+            "the file is damaged, or was edited by hand"
+        ) from error
+    return hashlib.sha256(_canonical_at(operations, where)).hexdigest(), pack(operations)
+
+
+def _signal_patches(
+    pallet: str, labels: list[str], specifications: Iterable[_Specification], where: str
+) -> tuple[SignalPatch, ...]:
+    patches = []
+    names: set[str] = set()
+    points: dict[tuple[float | int | str, ...], str] = {}
+    for metadata, sha256, packed in specifications:
+        name, values = metadata["name"], tuple(metadata["values"])
+        remedy = "a result could not be told from the other's: rename or remove one of them"
+        if name in names:
+            raise PalletError(f"{where}: two patches are called {_shorten(name)}\n{remedy}")
+        if values in points:
+            raise PalletError(
+                f"{where}: the patches {points[values]} and {name} have the same values "
+                f"{_shorten(str(values))}\n{remedy}"
+            )
+        if len(values) != len(labels):
+            raise PalletError(
+                f"{where}: the patch {name} has {len(values)} values, but there are "
+                f"{len(labels)} labels: {_listed(labels)}\nmend the patch's metadata"
+            )
+        names.add(name)
+        points[values] = name
+        patches.append(SignalPatch(pallet, name, values, sha256, packed))
+    return tuple(patches)
+
+
+# --- verifying ----------------------------------------------------------------------------------
+
+
+def _canonical(obj: Any) -> bytes:
+    # exactly what pyhf.utils.digest takes the digest of
+    return json.dumps(obj, sort_keys=True, ensure_ascii=False).encode("utf8")
+
+
+def _canonical_at(obj: Any, where: str) -> bytes:
+    try:
+        return _canonical(obj)
+    except UnicodeEncodeError as error:
+        raise PalletError(
+            f"{where}: holds a string that is not valid Unicode (a lone surrogate)\n"
+            "the file is damaged: fetch it again"
+        ) from error
+
+
+def _parse(data: bytearray, where: str) -> Any:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PalletError(
+            f"{where}: not valid UTF-8 at byte {error.start}\n"
+            "the file is damaged, or not a JSON file: fetch it again"
+        ) from error
+    data.clear()  # the text and the objects are enough to hold in memory at once
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        cause = "truncated" if error.pos >= len(text.rstrip()) else "damaged"
+        raise PalletError(
+            f"{where}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}\n"
+            f"the file looks {cause}: fetch it again"
+        ) from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 10,000 brackets
+        raise PalletError(
+            f"{where}: cannot be read as JSON: {_shorten(str(error))}\n"
+            "no pallet looks like that: the file is damaged"
+        ) from error
+
+
+def _validate(obj: Any, schema: str, where: str, what: str) -> None:
+    import jsonschema
+    import pyhf
+
+    try:
+        with warnings.catch_warnings():
+            # pyhf 0.7 uses jsonschema's RefResolver
+            warnings.filterwarnings("ignore", "jsonschema.RefResolver", DeprecationWarning)
+            pyhf.schema.validate(obj, schema)
+    except pyhf.exceptions.InvalidSpecification as error:
+        cause = error.__context__
+        if isinstance(cause, jsonschema.ValidationError):
+            cause = jsonschema.exceptions.best_match([cause])
+            at = "/".join(map(str, cause.absolute_path)) or "the top"
+            message = f"{_shorten(cause.message)} (at {_shorten(at)})"
+        else:
+            message = _shorten(str(error))
+        raise PalletError(
+            f"{where}: not {what}: {message}\n"
+            "the file is not what its name says, is damaged, or is of a schema that pyhf "
+            f"{pyhf.__version__} does not know"
+        ) from None  # pyhf's own message may hold the whole file
+
+
+def _check_digests(published: dict[str, str], computed: dict[str, str], where: str) -> None:
+    for algorithm, expected in published.items():
+        if computed[algorithm] != expected.lower():
+            raise PalletError(digest_mismatch(where, expected, computed[algorithm], algorithm))
+
+
+def digest_mismatch(where: str, expected: str, found: str, algorithm: str = "sha256") -> str:
+    """Return the message that a background is not the one that was published."""
+    return (
+        f"{where}: the {algorithm} digest of the background-only workspace is not the published "
+        f"one\n  published {expected}\n  found     {found}\n"
+        "the background and the patches are probably of different versions of the publication, "
+        "or the workspace was edited: fetch both from the same archive"
+    )
+
+
+def _shorten(text: str, length: int = 160) -> str:
+    """Cut the middle out of a long message; its end often says what is wrong."""
+    text = " ".join(text.split())
+    if len(text) <= length:
+        return text
+    return f"{text[: length // 2]} ... {text[-length // 2 :]}"
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(_shorten(name, 80) for name in names[:most]) + more
+
+
+# --- directories and archives -------------------------------------------------------------------
+#
+# Each of these gives the paths of the JSON files, in the order in which they are best read, and a
+# function that reads one of them.
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[tuple[list[str], Reader]]:
+    try:
+        how = _opened_directory if source.is_dir() else _opened_archive
+        with how(source) as (paths, read):
+            yield paths, read
+    except FileNotFoundError as error:
+        raise PalletError(f"there is no file or directory {error.filename or source}") from error
+    except PermissionError as error:
+        raise PalletError(
+            f"{error.filename or source} cannot be read: permission denied\n"
+            "ask for read permission, or copy it to a place of your own"
+        ) from error
+    except (
+        EOFError,
+        OSError,
+        RuntimeError,  # an encrypted zip
+        NotImplementedError,
+        lzma.LZMAError,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise PalletError(
+            f"{source} cannot be read to its end: {_shorten(str(error)) or type(error).__name__}\n"
+            "it is truncated or damaged: fetch it again"
+        ) from error
+
+
+@contextmanager
+def _opened_directory(root: Path) -> Iterator[tuple[list[str], Reader]]:
+    def refuse(error: OSError) -> NoReturn:
+        raise error
+
+    paths = []
+    entries = 0
+    for directory, subdirectories, names in os.walk(root, onerror=refuse):
+        here = Path(directory)
+        subdirectories[:] = (
+            sorted(name for name in subdirectories if not name.startswith("."))
+            if len(here.relative_to(root).parts) < MAX_DEPTH
+            else []
+        )
+        entries += len(names)
+        _check_members(entries, root)
+        # is_file: reading a named pipe would never end
+        files = (here / name for name in sorted(names) if _is_json(name))
+        paths += [file.relative_to(root).as_posix() for file in files if file.is_file()]
+
+    left = MAX_UNPACKED_BYTES
+
+    def read(path: str) -> bytearray:
+        nonlocal left
+        with (root / path).open("rb") as stream:
+            data = _read_all(stream, left, root)
+        left -= len(data)
+        return data
+
+    yield paths, read
+
+
+@contextmanager
+def _opened_archive(path: Path) -> Iterator[tuple[list[str], Reader]]:
+    with path.open("rb") as file:
+        start = file.read(512)
+        file.seek(0)
+        if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+            with zipfile.ZipFile(file) as archive:
+                yield _in_zip(archive, path)
+        else:
+            stream = _Bounded(_decompressed(file, start), path)
+            with closing(stream), _tar(stream, path, start) as tar:
+                yield _in_tar(tar, stream, path)
+
+
+def _decompressed(file: Any, start: bytes) -> Any:
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)
+    if start.startswith(b"BZh"):
+        return bz2.BZ2File(file)
+    if start.startswith(b"\xfd7zXZ\x00"):
+        return lzma.LZMAFile(file)
+    return file
+
+
+class _Bounded:
+    """A stream that refuses to be inflated further than `MAX_UNPACKED_BYTES`.
+
+    The position is checked before the skipping, so a header that announces terabytes is refused
+    at once. tarfile reads the headers' own extensions in one piece: such a piece is small.
+    """
+
+    def __init__(self, stream: Any, path: Path) -> None:
+        self._stream = stream
+        self._path = path
+        self.name = None  # tarfile asks for it
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def read(self, size: int) -> bytes:
+        if size > _CHUNK_BYTES:
+            raise tarfile.ReadError("the header of a member is larger than 1 MiB")
+        data: bytes = self._stream.read(size)
+        self._check(self._stream.tell())
+        return data
+
+    def seek(self, position: int) -> int:
+        self._check(position)
+        reached: int = self._stream.seek(position)
+        return reached
+
+    def tell(self) -> int:
+        position: int = self._stream.tell()
+        return position
+
+    def _check(self, position: int) -> None:
+        if position > MAX_UNPACKED_BYTES:
+            raise PalletError(_too_large(str(self._path)))
+
+
+def _tar(stream: _Bounded, path: Path, start: bytes) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=stream, mode="r:")  # type: ignore[call-overload, no-any-return]
+    except tarfile.ReadError as error:
+        if start.lstrip().startswith((b"{", b"[")):
+            remedy = "give the directory that holds the background and the patches, or an archive"
+        elif start.lstrip().startswith(b"<"):
+            remedy = "it looks like a web page: download the archive itself"
+        else:
+            remedy = "give a tar or zip archive, or a directory"
+        raise PalletError(f"{path} is not an archive that can be read\n{remedy}") from error
+
+
+def _in_tar(tar: tarfile.TarFile, stream: _Bounded, path: Path) -> tuple[list[str], Reader]:
+    members: dict[str, tarfile.TarInfo] = {}
+    total = 0
+    for count, member in enumerate(tar, start=1):
+        _check_members(count, path)
+        total += member.size
+        _check_total(total, path)
+        if _is_json(member.name) and not member.isdir():
+            # the last of several that are called the same: unpacking would leave that one
+            members[_safe(member.name, path)] = member
+            if not member.isreg() or member.issparse():
+                _refuse_special(member.name, path)
+    # tarfile takes a damaged header for the end, which would silently lose patches. The true end
+    # is a block of zeros; what follows is read for the checksum of the compression.
+    stream.seek(tar.offset)
+    end = stream.read(512)
+    if len(end) < 512 or end.strip(b"\0"):  # noqa: PLR2004 - the size of a block of a tar archive
+        raise tarfile.ReadError(f"the archive breaks off after {len(tar.getmembers())} members")
+    while stream.read(_CHUNK_BYTES):
+        pass
+
+    def read(name: str) -> bytearray:
+        extracted = tar.extractfile(members[name])
+        assert extracted is not None  # it is a regular file
+        return _read_all(extracted, MAX_UNPACKED_BYTES, path)
+
+    return list(members), read
+
+
+def _in_zip(archive: zipfile.ZipFile, path: Path) -> tuple[list[str], Reader]:
+    members: dict[str, zipfile.ZipInfo] = {}
+    infos = archive.infolist()
+    _check_members(len(infos), path)
+    _check_total(sum(info.file_size for info in infos), path)
+    for info in infos:
+        if _is_json(info.filename) and not info.is_dir():
+            members[_safe(info.filename, path)] = info
+            kind = info.external_attr >> 28  # the upper bits of st_mode; 0 if it was not recorded
+            if kind not in (0, 0o10):
+                _refuse_special(info.filename, path)
+            # the other methods may inflate a few bytes to gigabytes in one step
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise PalletError(
+                    f"{path}: {info.filename} is compressed in a way that is not supported\n"
+                    "make an ordinary zip archive of it"
+                )
+
+    left = MAX_UNPACKED_BYTES
+
+    def read(name: str) -> bytearray:
+        nonlocal left
+        with archive.open(members[name]) as stream:
+            data = _read_all(stream, left, path)
+        left -= len(data)
+        return data
+
+    return list(members), read
+
+
+def _is_json(path: str) -> bool:
+    file = PurePosixPath(path.replace("\\", "/"))
+    hidden = any(part.startswith(".") and part != ".." for part in file.parts)
+    return file.suffix.lower() == ".json" and not hidden and "__MACOSX" not in file.parts
+
+
+def _safe(name: str, source: Path) -> str:
+    file = PurePosixPath(name.replace("\\", "/"))
+    if file.is_absolute() or ".." in file.parts:
+        raise PalletError(
+            f"{source}: refused, for it holds {_shorten(name)!r}, which lies outside of it\n"
+            "no honest archive is made like this: fetch it from the publication itself"
+        )
+    return file.as_posix()
+
+
+def _refuse_special(name: str, source: Path) -> NoReturn:
+    raise PalletError(
+        f"{source}: refused, for {_shorten(name)!r} in it is not a regular file but a link, a "
+        "device or the like\nmake the archive anew, with the file itself in it"
+    )
+
+
+def _check_members(count: int, source: Path) -> None:
+    if count > MAX_MEMBERS:
+        raise PalletError(
+            f"{source} holds more than {MAX_MEMBERS:,} files\n"
+            "no pallet is that large: give the directory or the archive of the pallet alone"
+        )
+
+
+def _check_total(total: int, source: Path) -> None:
+    if total > MAX_UNPACKED_BYTES:
+        raise PalletError(_too_large(str(source)))
+
+
+def _too_large(what: str) -> str:
+    return (
+        f"{what} holds more than {MAX_UNPACKED_BYTES / 2**30:.2g} GiB when unpacked\n"
+        "no pallet is that large: give an archive of the pallet alone"
+    )
+
+
+def _read_all(stream: IO[bytes], most: int, source: Path) -> bytearray:
+    data = bytearray()
+    while chunk := stream.read(_CHUNK_BYTES):
+        data += chunk
+        if len(data) > most:
+            raise PalletError(_too_large(str(source)))
+    return data

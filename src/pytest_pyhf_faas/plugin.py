@@ -1,0 +1,259 @@
+"""The pytest plugin: hooks only.
+
+Importing this module imports nothing of the domain; who merely has the plugin installed pays
+nothing for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_pyhf_faas import xdist
+from pytest_pyhf_faas.context import SETTINGS, existing_context, get_context, journal_directory
+from pytest_pyhf_faas.errors import FaasError
+from pytest_pyhf_faas.fixtures import (
+    assert_cls,
+    faas_endpoint,
+    faas_engine,
+    hypotest_result,
+    pallet,
+    reference_result,
+    signal_patch,
+    wall_time,
+)
+from pytest_pyhf_faas.options import add_options, hypotest_config, pallet_selection, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pytest_pyhf_faas.context import Context
+
+__all__ = [
+    "assert_cls",
+    "faas_endpoint",
+    "faas_engine",
+    "hypotest_result",
+    "pallet",
+    "reference_result",
+    "signal_patch",
+    "wall_time",
+]
+
+_MARKERS = (
+    "pallet(*names, patch=...): the pallets (and patches) that a test is run for",
+    "hypotest(test_poi=..., test_stat=..., measurement=..., backend=..., optimizer=..., rtol=..., "
+    "atol=...): how its hypotheses are tested and compared",
+    "faas: set on each test that needs an endpoint",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the options, declare the markers, and arrange for xdist."""
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    try:
+        config.stash[SETTINGS] = read_settings(config)
+    except FaasError as error:
+        raise pytest.UsageError(str(error)) from error
+    if config.getoption("tx", None):  # the controller of pytest-xdist
+        from pytest_pyhf_faas import journal
+
+        directory = journal_directory(config)
+        journal.prune(directory)
+        hooks = xdist.XdistHooks(journal.new_path(directory))
+        config.pluginmanager.register(hooks, "pyhf-faas-xdist")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test that asks for it its endpoints, pallets and signal patches."""
+    if not _ours(metafunc, "pallet", "faas_endpoint"):
+        return
+    context = get_context(metafunc.config)
+    if "faas_endpoint" in metafunc.fixturenames and len(context.settings.endpoints) > 1:
+        metafunc.parametrize("faas_endpoint", context.settings.endpoints, indirect=True)
+    if "pallet" not in metafunc.fixturenames:
+        return
+    rows: list[tuple[Any, ...]] = []
+    names: list[str] = []
+    patches = "signal_patch" in metafunc.fixturenames
+    try:
+        _warm_up(metafunc, context)
+        definition = metafunc.definition
+        hypotest_config(context.settings, definition.get_closest_marker("hypotest"))
+        selection = pallet_selection(context.settings, definition.get_closest_marker("pallet"))
+        for found in context.pallets(*selection):
+            if patches:
+                rows += [(found, patch) for patch in found.patches]
+                names += [f"{found.name}-{patch.name}" for patch in found.patches]
+            else:
+                rows.append((found,))
+                names.append(found.name)
+    except FaasError as error:
+        if xdist.is_worker(metafunc.config):
+            pytest.fail(str(error), pytrace=False)  # a usage error of a worker looks like a crash
+        context.problems.append(str(error))
+    arguments = ("pallet", "signal_patch") if patches else ("pallet",)
+    metafunc.parametrize(arguments, rows, indirect=True, ids=names)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what needs an endpoint."""
+    if "faas_endpoint" in getattr(item, "fixturenames", ()):
+        item.add_marker("faas")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """End with what is wrong; else bring the suite into the order of endpoints and pallets."""
+    context = existing_context(config)
+    if context is None:
+        return
+    if context.problems:
+        raise pytest.UsageError("\n".join(dict.fromkeys(context.problems)))
+    _group_by_pallet(context, items)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Take note of what the selected items need."""
+    context = existing_context(session.config)
+    if context is not None:
+        try:
+            context.schedule.plan(session.items)
+        except FaasError as error:
+            raise pytest.UsageError(str(error)) from error
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Say what is going to be fitted."""
+    context = existing_context(config)
+    if context is None:
+        return []
+    from pytest_pyhf_faas.report.terminal import plan_lines
+
+    try:
+        return plan_lines(context)
+    except FaasError as error:  # an unreadable reference
+        raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fit nothing in a dry run."""
+    if item.config.stash[SETTINGS].dry_run and item.get_closest_marker("faas"):
+        pytest.skip("dry run: nothing was fitted")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Any:
+    """Write updated references, end the engines, and fail if something could not be kept."""
+    config = session.config
+    context = existing_context(config)
+    failed = False
+    if context is not None:
+        try:
+            context.references.save()
+        except FaasError as error:
+            context.schedule.notes.append(str(error))
+            failed = True
+        interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        context.schedule.close(interrupted=interrupted)
+        if xdist.is_worker(config):
+            xdist.hand_in(config, {**_summary(context), "failed": failed})
+    outcome = yield  # xdist ends its workers here
+    hooks: Any = config.pluginmanager.getplugin("pyhf-faas-xdist")
+    failed = failed or any(summary["failed"] for summary in getattr(hooks, "summaries", ()))
+    if failed and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    return outcome
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the wall times, and what else a person should know."""
+    config = terminalreporter.config
+    context = existing_context(config)
+    hooks: Any = config.pluginmanager.getplugin("pyhf-faas-xdist")
+    summaries = [*getattr(hooks, "summaries", ())]
+    if context is not None:
+        summaries.append(_summary(context))
+    fits = sum(summary["fits"] for summary in summaries)
+    adopted = sum(summary["adopted"] for summary in summaries)
+    notes = list(dict.fromkeys(note for summary in summaries for note in summary["notes"]))
+    wall_times = context.schedule.wall_times if context is not None else []
+    if not (fits or adopted or notes):
+        return
+    terminalreporter.section("pyhf-faas")
+    if wall_times:
+        from pytest_pyhf_faas.report.terminal import wall_time_table
+
+        for line in wall_time_table(wall_times):
+            terminalreporter.write_line(line)
+    earlier = f", {adopted} taken over from earlier runs" if adopted else ""
+    terminalreporter.write_line(f"{fits} fits sent to workers{earlier}")
+    for note in notes:
+        terminalreporter.write_line(note, yellow=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave no process behind, whatever ended the run."""
+    context = existing_context(config)
+    if context is not None:
+        context.schedule.close(interrupted=True)
+
+
+def _ours(metafunc: pytest.Metafunc, *names: str) -> bool:
+    """Whether a test asks for one of our fixtures, and not for its own of the same name."""
+    definitions = metafunc._arg2fixturedefs  # noqa: SLF001 - pytest's own parametrization reads it
+    return any(
+        name in metafunc.fixturenames
+        and definitions[name][-1].func.__module__ == "pytest_pyhf_faas.fixtures"
+        for name in names
+        if name in definitions
+    )
+
+
+def _warm_up(metafunc: pytest.Metafunc, context: Context) -> None:
+    """Start the workers while pallets are still read, where fits are sure to come."""
+    option = metafunc.config.option
+    idle = option.collectonly or option.setupplan or option.setuponly or context.settings.dry_run
+    if "faas_endpoint" in metafunc.fixturenames and not idle:
+        for endpoint in context.settings.endpoints:
+            context.schedule.warm_up(endpoint)
+
+
+def _group_by_pallet(context: Context, items: list[pytest.Item]) -> None:
+    """Bring the items of the suite, and only those, into the order of endpoints and pallets."""
+    from pytest_pyhf_faas import suite
+
+    places = [i for i, item in enumerate(items) if _is_below(item.path, suite.__path__)]
+    endpoints = context.settings.endpoints
+    order: dict[str, int] = {}
+
+    def rank(item: pytest.Item) -> tuple[int, int]:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        name = parameters["pallet"].name if "pallet" in parameters else ""
+        endpoint = parameters.get("faas_endpoint", endpoints[0])
+        return endpoints.index(endpoint), order.setdefault(name, len(order))
+
+    for place, item in zip(places, sorted((items[i] for i in places), key=rank), strict=True):
+        items[place] = item
+
+
+def _is_below(path: Path, directories: Sequence[str]) -> bool:
+    return any(path.is_relative_to(directory) for directory in directories)
+
+
+def _summary(context: Context) -> dict[str, Any]:
+    schedule = context.schedule
+    return {
+        "fits": sum(campaign.fits_sent for campaign in schedule.campaigns),
+        "adopted": schedule.adopted,
+        "notes": list(schedule.notes),
+    }

@@ -1,0 +1,91 @@
+"""Shows how far the fits are while an item waits for one."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_pyhf_faas.campaign import Progress
+
+_REFRESH_S = 0.5
+
+
+class ProgressLine:
+    """One live line on a terminal, a line for each tenth elsewhere.
+
+    The live line stands below pytest's own and is gone when the wait ends; it is written with the
+    terminal's own writer, so that it is seen while pytest captures the output.
+    """
+
+    def __init__(self, reporter: pytest.TerminalReporter | None) -> None:
+        self._reporter = reporter
+        self._shown_at = 0.0
+        self._live = False
+        self._tenth = 0
+        self._began: float | None = None
+
+    def show(self, what: str, progress: Progress) -> None:
+        """Show the progress of what is waited for."""
+        reporter = self._reporter
+        if reporter is None or reporter.verbosity < -1:
+            return
+        began = progress.total, round(time.monotonic() - progress.elapsed_s)
+        if began != self._began:
+            self._began, self._tenth = began, 0  # type: ignore[assignment]
+        if reporter.isatty:
+            now = time.monotonic()
+            if now - self._shown_at >= _REFRESH_S:
+                self._shown_at = now
+                self._draw(describe(what, progress))
+            return
+        tenth = 10 * progress.done // progress.total if progress.total else 0
+        if tenth > self._tenth:
+            self._tenth = tenth
+            reporter.ensure_newline()
+            reporter.write_line(describe(what, progress))
+
+    def clear(self) -> None:
+        """Remove the live line."""
+        if self._live:
+            self._draw("")
+            self._live = False
+
+    def _draw(self, text: str) -> None:
+        if self._reporter is None:
+            return
+        writer = self._reporter._tw  # noqa: SLF001 - pytest has no other way to its terminal
+        column = writer.width_of_current_line
+        right = f"\x1b[{column}C" if column else ""
+        # Down to a fresh line, the text, and back to where pytest stopped.
+        writer._file.write(f"\n\r\x1b[K{text[: writer.fullwidth - 1]}\x1b[A\r{right}")  # noqa: SLF001
+        writer.flush()
+        self._live = True
+
+
+def describe(what: str, progress: Progress) -> str:
+    """Return progress in words."""
+    parts = [
+        f"{what}: {progress.done}/{progress.total} fits done",
+        f"{progress.running} running",
+    ]
+    if progress.failed:
+        parts.append(f"{progress.failed} failed")
+    if progress.done:
+        parts.append(f"{progress.rate:.2g}/s")
+    if progress.left_s is not None:
+        parts.append(f"{duration(progress.left_s)} left")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    if minutes:
+        return f"{minutes} min {rest:02} s"
+    return f"{rest} s"

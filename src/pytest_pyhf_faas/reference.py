@@ -1,0 +1,364 @@
+"""Reference results: read, looked up, written; people read them in a diff."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.errors import ReferenceError
+from pytest_pyhf_faas.results import FITS, json_number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_pyhf_faas.pallet import Pallet
+    from pytest_pyhf_faas.results import HypotestResult
+    from pytest_pyhf_faas.tasks import HypotestConfig, Task
+
+SCHEMA_VERSION = 1
+DIRECTORY = "reference_results"
+#: Relative tolerance on CLs of each optimizer where a reference file does not set its own.
+DEFAULT_RTOL = {"scipy": 1e-4, "minuit": 1e-3}
+#: Absolute tolerance on CLs: no limit in the field depends on less.
+DEFAULT_ATOL = 1e-6
+
+_DIGEST_DIGITS = 16
+_INLINE_DEPTH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PatchReference:
+    """The reference of one signal hypothesis.
+
+    Attributes
+    ----------
+    CLs_obs : float or None
+        ``None`` where `error` is the right answer.
+    CLs_exp : tuple of float, shape (5,)
+        At -2, -1, 0, 1, 2 standard deviations.
+    error : str or None
+        Type of the exception that is the right answer.
+    fit_s : float or None
+        Seconds of the fit where the reference was made.
+    provenance : mapping
+        How, when and with which versions it was made.
+    rtol, atol : mapping of optimizer to float
+        The tolerances that the file sets.
+    """
+
+    pallet: str
+    patch: str
+    path: Path
+    provenance: Mapping[str, Any]
+    CLs_obs: float | None = None
+    CLs_exp: tuple[float, ...] = ()
+    mu_hat: float | None = None
+    twice_nll: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+    fit_s: float | None = None
+    rtol: Mapping[str, float] = field(default_factory=dict)
+    atol: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def cls_values(self) -> tuple[float, ...]:
+        """CLs_obs and the five CLs_exp."""
+        return () if self.CLs_obs is None else (self.CLs_obs, *self.CLs_exp)
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """No reference, and why."""
+
+    reason: str
+
+
+class ReferenceStore:
+    """The reference files of some directories, the first that has one of a pallet counting.
+
+    Parameters
+    ----------
+    directories : sequence of Path
+        Where to look.
+    target : Path
+        Where updates are written.
+    """
+
+    def __init__(self, directories: Sequence[Path], target: Path) -> None:
+        self.directories = tuple(directories)
+        self.target = target
+        self._files: dict[str, tuple[Path, dict[str, Any]] | None] = {}
+        self._updates: dict[str, dict[str, dict[str, Any]]] = {}
+        self._headers: dict[str, dict[str, Any]] = {}
+
+    def find(self, task: Task) -> PatchReference | Missing:
+        """Return the reference of a task.
+
+        Raises
+        ------
+        ReferenceError
+            If there is a file for its pallet that cannot be read.
+        """
+        loaded = self.load(task.pallet.name)
+        if loaded is None:
+            looked = ", ".join(str(path) for path in self.directories)
+            return Missing(f"there is no {task.pallet.name}.json in {looked}")
+        path, data = loaded
+        if data["background_sha256"] != task.pallet.digest:
+            return Missing(
+                f"{path} is for another background (SHA-256 {data['background_sha256'][:12]}..., "
+                f"this one has {task.pallet.digest[:12]}...)"
+            )
+        if data["hypotest"] != task.config.physics:
+            ours, theirs = task.config.physics, data["hypotest"]
+            differ = ", ".join(
+                f"{name}={ours.get(name)!r} (reference: {theirs.get(name)!r})"
+                for name in sorted(ours.keys() | theirs.keys())
+                if ours.get(name) != theirs.get(name)
+            )
+            return Missing(f"{path} is for another test: {differ}")
+        entry = data["patches"].get(task.patch.name)
+        if entry is None:
+            return Missing(f"{path} does not have this patch")
+        if entry["digest"] != task.patch.digest[:_DIGEST_DIGITS]:
+            return Missing(f"{path} was made from another patch of this name")
+        return _patch_reference(path, data, task.patch.name, entry)
+
+    def load(self, pallet: str) -> tuple[Path, dict[str, Any]] | None:
+        """Return the path and the validated content of a pallet's file, or ``None``."""
+        if pallet not in self._files:
+            self._files[pallet] = None
+            for directory in self.directories:
+                path = directory / f"{pallet}.json"
+                if path.is_file():
+                    self._files[pallet] = path, read(path)
+                    break
+        return self._files[pallet]
+
+    def update(self, task: Task, result: HypotestResult) -> Path:
+        """Remember a result as the new reference of its task; `save` writes it.
+
+        Raises
+        ------
+        ReferenceError
+            If the result is no answer that could be right.
+        """
+        if not result.is_answer:
+            raise ReferenceError("a fit that did not end cannot become a reference")
+        name = task.pallet.name
+        self._headers[name] = _header(task.pallet, task.config)
+        self._updates.setdefault(name, {})[task.patch.name] = {
+            "entry": _entry(task, result),
+            "provenance": _provenance(task.config, result),
+        }
+        return self.target / f"{name}.json"
+
+    def save(self) -> list[Path]:
+        """Merge the updates into the files, each under a lock, and return their paths.
+
+        Raises
+        ------
+        ReferenceError
+            If a file cannot be read or written; the others are written all the same.
+        """
+        from filelock import FileLock
+
+        written = []
+        problems = []
+        for name, updates in sorted(self._updates.items()):
+            path = self.target / f"{name}.json"
+            lock = Path(tempfile.gettempdir()) / f"pyhf-faas-{os.getuid()}-{name}.lock"
+            try:
+                self.target.mkdir(parents=True, exist_ok=True)
+                with FileLock(lock):
+                    _write(path, _merge(path, self.load(name), self._headers[name], updates))
+                written.append(path)
+            except OSError as error:
+                problems.append(f"{path} cannot be written: {error.strerror or error}")
+            except ReferenceError as error:
+                problems.append(str(error))
+        self._updates.clear()
+        self._files.clear()
+        if problems:
+            raise ReferenceError(
+                "\n".join(problems) + "\nthe results are in the journal: mend it, then repeat the "
+                "run with --faas-resume"
+            )
+        return written
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read and validate a reference file.
+
+    Raises
+    ------
+    ReferenceError
+        If it cannot be read, is damaged, or was written by a newer version.
+    """
+    import jsonschema
+
+    def wrong(why: str, remedy: str) -> ReferenceError:
+        return ReferenceError(f"the reference file {path} cannot be used: {why}. {remedy}")
+
+    restore = "Restore it from version control, or make it anew with --faas-update=all"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise wrong(str(error.strerror), "Check its permissions") from error
+    except UnicodeDecodeError as error:
+        raise wrong("it is not UTF-8 text", restore) from error
+    except json.JSONDecodeError as error:
+        raise wrong(
+            f"it is no valid JSON (line {error.lineno}, column {error.colno}: {error.msg})", restore
+        ) from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise wrong(
+            f"it has schema version {version}, and this version reads up to {SCHEMA_VERSION}",
+            "Upgrade pytest-pyhf-faas",
+        )
+    schema = resources.files("pytest_pyhf_faas") / "data" / "reference.schema.json"
+    validator = jsonschema.Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
+    error = jsonschema.exceptions.best_match(validator.iter_errors(data))
+    if error is not None:
+        where = "/".join(str(part) for part in error.absolute_path) or "the top level"
+        raise wrong(f"at {where}, {error.message[:200]}", restore)
+    known = len(data["provenance"])
+    for name, entry in data["patches"].items():
+        if entry["provenance"] >= known:
+            raise wrong(f"{name} has a provenance that the file does not list", restore)
+    return dict(data)
+
+
+def bundled_directory() -> Path:
+    """Return the directory of the references that come with the package."""
+    package = Path(__file__).parent
+    installed = package / DIRECTORY
+    return installed if installed.is_dir() else package.parents[1] / DIRECTORY
+
+
+def _patch_reference(
+    path: Path, data: Mapping[str, Any], name: str, entry: Mapping[str, Any]
+) -> PatchReference:
+    tolerances = data.get("tolerances", {})
+    number = {key: float(entry[key]) for key in ("CLs_obs", "mu_hat") if key in entry}
+    return PatchReference(
+        pallet=data["pallet"],
+        patch=name,
+        path=path,
+        provenance=data["provenance"][entry["provenance"]],
+        CLs_obs=number.get("CLs_obs"),
+        CLs_exp=tuple(float(value) for value in entry.get("CLs_exp", ())),
+        mu_hat=number.get("mu_hat"),
+        twice_nll={fit: float(value) for fit, value in entry.get("twice_nll", {}).items()},
+        error=entry.get("error"),
+        fit_s=entry.get("fit_s"),
+        rtol={opt: values["rtol"] for opt, values in tolerances.items() if "rtol" in values},
+        atol={opt: values["atol"] for opt, values in tolerances.items() if "atol" in values},
+    )
+
+
+def _header(pallet: Pallet, config: HypotestConfig) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "pallet": pallet.name,
+        "description": pallet.description,
+        "synthetic": pallet.synthetic,
+        "doi": pallet.doi,
+        "background_sha256": pallet.digest,
+        "hypotest": config.physics,
+    }
+
+
+def _entry(task: Task, result: HypotestResult) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "values": list(task.patch.values),
+        "digest": task.patch.digest[:_DIGEST_DIGITS],
+    }
+    if result.error is not None:
+        entry["error"] = result.error.type
+        return entry
+    entry["CLs_obs"] = _rounded(result.CLs_obs)
+    entry["CLs_exp"] = [_rounded(value) for value in result.CLs_exp]
+    entry["mu_hat"] = _rounded(result.mu_hat)
+    entry["twice_nll"] = {fit: _rounded(result.twice_nll[fit]) for fit in FITS}
+    entry["fit_s"] = float(f"{result.seconds['fit']:.3g}")
+    return entry
+
+
+def _provenance(config: HypotestConfig, result: HypotestResult) -> dict[str, Any]:
+    environment = result.environment
+    versions = dict(environment.computing) if environment else {}
+    return {
+        "method": "pyhf.infer.hypotest",
+        "backend": config.backend,
+        "optimizer": config.optimizer,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "cpu": environment.cpu if environment else "unknown",
+        "platform": environment.platform if environment else "unknown",
+        "versions": versions,
+    }
+
+
+def _merge(
+    path: Path,
+    loaded: tuple[Path, dict[str, Any]] | None,
+    header: dict[str, Any],
+    updates: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Put updates over what the file (or the one it takes the place of) has for the same test."""
+    old = read(path) if path.is_file() else (loaded[1] if loaded else None)
+    same = ("background_sha256", "hypotest")
+    if old is not None and any(old[name] != header[name] for name in same):
+        old = None
+    entries: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for name, entry in (old["patches"] if old else {}).items():
+        entries[name] = entry, old["provenance"][entry["provenance"]] if old else {}
+    for name, update in updates.items():
+        entries[name] = update["entry"], update["provenance"]
+    provenance: list[dict[str, Any]] = []
+    patches = {}
+    for name, (entry, how) in sorted(entries.items()):
+        if how not in provenance:
+            provenance.append(how)
+        patches[name] = {**entry, "provenance": provenance.index(how)}
+    merged = dict(header)
+    if old and "tolerances" in old:
+        merged["tolerances"] = old["tolerances"]
+    return {**merged, "provenance": provenance, "patches": patches}
+
+
+def _write(path: Path, data: Mapping[str, Any]) -> None:
+    """Replace the file in one step, so that a reader never sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(_format(data) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _format(value: Any, depth: int = 0) -> str:
+    """Format as JSON with a line for each field of a patch, so that a diff shows what changed."""
+    if depth == _INLINE_DEPTH or not value or not isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    indent = "  " * (depth + 1)
+    if isinstance(value, dict):
+        lines = [f"{json.dumps(key)}: {_format(item, depth + 1)}" for key, item in value.items()]
+    else:
+        lines = [_format(item, depth + 1) for item in value]
+    opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
+    return f"{opening}\n{indent}" + f",\n{indent}".join(lines) + f"\n{'  ' * depth}{closing}"
+
+
+def _rounded(value: float | None) -> float | str | None:
+    """Cut a float to 12 digits; the rest is rounding noise of one machine."""
+    if value is None or not math.isfinite(value):
+        return json_number(value)
+    return float(f"{value:.12g}")

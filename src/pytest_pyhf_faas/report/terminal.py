@@ -1,0 +1,200 @@
+"""The texts and tables of the terminal."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.compare import Verdict, environment_line, table
+from pytest_pyhf_faas.progress import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pytest
+
+    from pytest_pyhf_faas.compare import Comparison
+    from pytest_pyhf_faas.context import Context
+    from pytest_pyhf_faas.reference import Missing, PatchReference
+    from pytest_pyhf_faas.results import HypotestResult, WallTime
+
+_INDENT = "  "
+_TRACEBACK_LINES = 6
+
+#: What to do about exceptions that a worker answers with.
+_REMEDIES = {
+    "pyhf.exceptions.ImportBackendError": (
+        "install the backend or optimizer in the environment of the workers; for local ones: "
+        "pip install 'pytest-pyhf-faas[jax,minuit]'"
+    ),
+    "pyhf.exceptions.FailedMinimization": (
+        "the optimizer gave up: try the other one (--faas-optimizer)"
+    ),
+    "pyhf.exceptions.InvalidModel": (
+        "the patched workspace makes no model; if that is right for this patch, accept it with "
+        "--faas-update=new"
+    ),
+    "pyhf.exceptions.InvalidSpecification": (
+        "the patched workspace violates the schema: the patch was made for another background"
+    ),
+    "MemoryError": "use fewer workers, or ones with more memory",
+    "ModuleNotFoundError": "the environment of the workers needs pyhf and what the backend needs",
+}
+_STATUS_TITLES = {
+    "lost": "the fit broke: its worker died",
+    "timeout": "the fit broke: it took too long",
+    "cancelled": "the fit was not done",
+    "error": "the fit broke",
+}
+_STATUS_REMEDIES = {
+    "lost": "look at the memory and the logs of the worker's machine; a rerun may just work",
+    "timeout": "raise --faas-timeout, or find out why this fit does not end",
+    "cancelled": "run again with --faas-resume: what was done is in the journal",
+}
+
+
+def failure_text(
+    comparison: Comparison,
+    result: HypotestResult,
+    reference: PatchReference | Missing,
+    rerun: str,
+) -> str:
+    """Return what a person reads when CLs differs from the reference, or has none."""
+    lines = table(comparison.rows) if comparison.rows else []
+    if comparison.explanation:
+        lines += comparison.explanation.splitlines()
+    environment = environment_line(result, reference)
+    if environment and comparison.verdict is Verdict.WRONG:
+        lines.append(environment)
+    lines.append(f"rerun:  {rerun}")
+    if comparison.verdict is Verdict.MISSING:
+        lines.append("make it: --faas-update=new")
+    else:
+        where = getattr(reference, "path", None)
+        lines.append(f"accept: --faas-update=changed  ({_short(where)})")
+    return "\n".join([comparison.title, *(f"{_INDENT}{line}" for line in lines)])
+
+
+def broken_text(result: HypotestResult, rerun: str) -> str:
+    """Return what a person reads when a fit broke."""
+    error = result.error
+    title = f"{result.pallet} / {result.patch}: {_STATUS_TITLES[result.status]}"
+    lines: list[str] = []
+    remedy = _STATUS_REMEDIES.get(result.status)
+    if error is not None:
+        if result.status == "error":
+            lines.append(f"{error.type}: {error.first_line}")
+            if error.type not in _REMEDIES and error.traceback:
+                lines += error.traceback.strip().splitlines()[-_TRACEBACK_LINES:-1]
+            remedy = _REMEDIES.get(error.type)
+        else:
+            lines += error.message.splitlines()
+    if result.worker:
+        lines.append(f"worker {result.worker}, attempt {result.attempts}")
+    if remedy:
+        lines.append(f"what to do: {remedy}")
+    lines.append(f"rerun:  {rerun}")
+    return "\n".join([title, *(f"{_INDENT}{line}" for line in lines)])
+
+
+def broken_analysis_text(analysis: str, broken: Sequence[HypotestResult], fits: int) -> str:
+    """Return why a wall time was not measured."""
+    names = ", ".join(result.patch for result in broken[:5])
+    more = ", ..." if len(broken) > 5 else ""  # noqa: PLR2004
+    return (
+        f"{analysis}: no wall time, because {len(broken)} of {fits} fits broke\n"
+        f"{_INDENT}{names}{more}: see their own errors"
+    )
+
+
+def rerun_command(context: Context, item: pytest.Item, result: HypotestResult) -> str:
+    """Return the command that fits one patch again."""
+    config, settings = context.config, context.settings
+    words = ["pytest"]
+    if config.args_source is config.ArgsSource.ARGS:
+        words += ["--pyargs"] if config.option.pyargs else []
+        words += [str(argument).partition("::")[0] for argument in config.args]
+    marker = item.get_closest_marker("pallet")
+    if marker is None:
+        words += ["--faas-pallet", context.origins.get(result.pallet, result.pallet)]
+        words += ["--faas-patch", result.patch]
+    else:
+        words += ["-k", result.patch]
+    if settings.endpoints != ("local",):
+        endpoint = item.callspec.params.get("faas_endpoint", settings.endpoints[0])  # type: ignore[attr-defined]
+        words += ["--funcx-endpoint", endpoint]
+    for flag, value, default in (
+        ("--faas-backend", settings.hypotest.backend, "numpy"),
+        ("--faas-optimizer", settings.hypotest.optimizer, "scipy"),
+    ):
+        words += [flag, value] if value != default else []
+    if settings.reference_dir is not None:
+        words += ["--faas-reference-dir", str(settings.reference_dir)]
+    return shlex.join(words)
+
+
+def wall_time_table(wall_times: Sequence[WallTime]) -> list[str]:
+    """Return the wall times in the shape of the published table, and where the time went."""
+    header = (
+        "analysis",
+        "endpoint",
+        "patches",
+        "wall time [s]",
+        "single worker [s]",
+        "speed-up",
+        "efficiency",
+    )
+    rows = [header]
+    for wall_time in wall_times:
+        spread = "" if wall_time.stdev_s is None else f" ± {wall_time.stdev_s:.1f}"
+        rows.append(
+            (
+                wall_time.analysis,
+                f"{wall_time.endpoint} ({wall_time.last.workers} workers)",
+                str(wall_time.last.fits),
+                f"{wall_time.mean_s:.1f}{spread}",
+                f"{wall_time.mean_of('fit_s'):.1f}",
+                f"{wall_time.mean_of('speed_up'):.2f}",
+                f"{wall_time.mean_of('efficiency'):.0%}",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = []
+    for row in rows:
+        cells = [row[column].rjust(width) for column, width in enumerate(widths)]
+        cells[0], cells[1] = row[0].ljust(widths[0]), row[1].ljust(widths[1])
+        lines.append("  ".join(cells).rstrip())
+    lines += [f"{w.analysis}: {_where_the_time_went(w)}" for w in wall_times]
+    return lines
+
+
+def plan_lines(context: Context) -> list[str]:
+    """Return what is going to be fitted, after collection."""
+    fits = context.schedule.fits()
+    lines = []
+    for (endpoint, pallet), tasks in fits.items():
+        first = next(iter(tasks.values()))
+        workers = context.schedule.engine(endpoint).workers
+        label = " (synthetic, no physics)" if first.pallet.synthetic else ""
+        known = [context.schedule.expected_s(task) for task in tasks.values()]
+        times = ""
+        if known and all(seconds is not None for seconds in known):
+            total = sum(seconds or 0.0 for seconds in known) / workers * context.settings.trials
+            times = f", about {duration(total)} where the references were made"
+        lines.append(
+            f"pyhf-faas: {pallet}{label}: {len(tasks)} fits on {endpoint} "
+            f"({workers} workers), {first.config.backend} + {first.config.optimizer}{times}"
+        )
+    return lines
+
+
+def _where_the_time_went(wall_time: WallTime) -> str:
+    capacity = wall_time.mean_of("wall_s") * wall_time.last.workers
+    parts = ("fit", "build", "unpack", "transfer", "startup", "overhead", "idle")
+    shares = [(part, wall_time.mean_of(f"{part}_s") / capacity) for part in parts]
+    return "time of the workers: " + ", ".join(f"{part} {share:.1%}" for part, share in shares)
+
+
+def _short(path: object) -> str:
+    text = str(path)
+    return "/".join(text.split("/")[-2:]) if path else "no reference file"

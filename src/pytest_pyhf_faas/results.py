@@ -1,0 +1,273 @@
+"""What a fit, a worker and a measured analysis are, to and from JSON."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: ok: fitted; error: an exception was the answer; lost: its worker died; timeout: ended by its time
+#: limit; cancelled: the campaign stopped before it was done.
+Status = Literal["ok", "error", "lost", "timeout", "cancelled"]
+
+#: The five fits of a hypothesis test, named as in `pyhf.infer.calculators.HypoTestFitResults`;
+#: the background fit is the one that makes the Asimov data.
+FITS = (
+    "free_fit_to_data",
+    "fixed_poi_fit_to_data",
+    "background_fit_to_data",
+    "free_fit_to_asimov",
+    "fixed_poi_fit_to_asimov",
+)
+
+#: How each value of a hypothesis test is called where people read it.
+CLS_LABELS = (
+    "CLs_obs",
+    "CLs_exp -2σ",
+    "CLs_exp -1σ",
+    "CLs_exp",
+    "CLs_exp +1σ",
+    "CLs_exp +2σ",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnvironment:
+    """What a worker is, as `worker.probe_environment` tells it."""
+
+    python: str
+    platform: str
+    host: str
+    cpu: str
+    backend: str | None
+    optimizer: str | None
+    threads: Mapping[str, str | None]
+    versions: Mapping[str, str]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> WorkerEnvironment:
+        """Read the answer of a worker; what this version does not know is left out."""
+        return cls(**{name: data.get(name) for name in cls.__slots__})  # type: ignore[arg-type]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the environment as JSON-able values."""
+        return asdict(self)
+
+    @property
+    def computing(self) -> dict[str, str]:
+        """What decides a fit's value: the versions of Python and of the libraries."""
+        return {"python": self.python, **self.versions}
+
+
+@dataclass(frozen=True, slots=True)
+class FitError:
+    """An exception on a worker, as data."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+    @property
+    def first_line(self) -> str:
+        """The message cut to what a person reads."""
+        line = self.message.strip().partition("\n")[0]
+        return line if len(line) <= 300 else f"{line[:300]}... ({len(self.message)} characters)"  # noqa: PLR2004
+
+
+@dataclass(frozen=True, slots=True)
+class HypotestResult:
+    """One signal hypothesis tested: CLs values, the five fits behind them, and their cost.
+
+    Attributes
+    ----------
+    CLs_obs : float or None
+        Observed CLs; ``None`` unless ``status`` is "ok".
+    CLs_exp : tuple of float, shape (5,)
+        Expected CLs at -2, -1, 0, 1, 2 standard deviations; empty unless ``status`` is "ok".
+    mu_hat : float or None
+        POI of the free fit to data.
+    twice_nll : mapping
+        Twice the negative log-likelihood of the five fits, by the names in `FITS`.
+    twice_nll_asimov_truth : float or None
+        The same for the Asimov data at the parameters they were built from: their known minimum.
+    seconds : mapping
+        ``unpack``, ``build`` and ``fit``, on the worker's clock.
+    worker : str
+        Host and process.
+    attempts : int
+        How often the fit was sent to a worker.
+    """
+
+    key: str
+    pallet: str
+    patch: str
+    status: Status
+    CLs_obs: float | None = None
+    CLs_exp: tuple[float, ...] = ()
+    mu_hat: float | None = None
+    twice_nll: Mapping[str, float] = field(default_factory=dict)
+    twice_nll_asimov_truth: float | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    error: FitError | None = None
+    worker: str | None = None
+    environment: WorkerEnvironment | None = None
+    attempts: int = 1
+
+    @property
+    def cls_values(self) -> tuple[float, ...]:
+        """CLs_obs and the five CLs_exp, in the order of `CLS_LABELS`."""
+        return () if self.CLs_obs is None else (self.CLs_obs, *self.CLs_exp)
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether pyhf answered, with values or an exception, so that a retry would be idle."""
+        return self.status in ("ok", "error")
+
+    @classmethod
+    def from_json(
+        cls, data: Mapping[str, Any], environment: WorkerEnvironment | None
+    ) -> HypotestResult:
+        """Read what a worker or the journal gives; floats may be the words nan, inf, -inf."""
+        error = data.get("error")
+        return cls(
+            key=data["key"],
+            pallet=data["pallet"],
+            patch=data["patch"],
+            status=data["status"],
+            CLs_obs=_number(data.get("CLs_obs")),
+            CLs_exp=tuple(float(value) for value in data.get("CLs_exp", ())),
+            mu_hat=_number(data.get("mu_hat")),
+            twice_nll={name: float(value) for name, value in data.get("twice_nll", {}).items()},
+            twice_nll_asimov_truth=_number(data.get("twice_nll_asimov_truth")),
+            seconds=data.get("seconds", {}),
+            warnings=tuple(data.get("warnings", ())),
+            error=FitError(**error) if error else None,
+            worker=data.get("worker"),
+            environment=environment,
+            attempts=data.get("attempts", 1),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON-able values, without the environment of its worker."""
+        data: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("key", "pallet", "patch", "status", "worker", "attempts")
+        }
+        if self.status == "ok":
+            data["CLs_obs"] = json_number(self.CLs_obs)
+            data["CLs_exp"] = [json_number(value) for value in self.CLs_exp]
+            data["mu_hat"] = json_number(self.mu_hat)
+            data["twice_nll"] = {name: json_number(v) for name, v in self.twice_nll.items()}
+            data["twice_nll_asimov_truth"] = json_number(self.twice_nll_asimov_truth)
+        data["seconds"] = dict(self.seconds)
+        if self.warnings:
+            data["warnings"] = list(self.warnings)
+        if self.error:
+            data["error"] = asdict(self.error)
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One measured pass over an analysis; all in seconds.
+
+    ``startup``, ``transfer``, ``unpack``, ``build``, ``fit``, ``overhead`` and ``idle`` are worker
+    seconds and add up to ``workers * wall_s``. Durations are taken on one clock each: those of a
+    worker on the worker's, the others on the client's.
+
+    Attributes
+    ----------
+    wall_s : float
+        From the first submission to the last result, on the client's clock.
+    startup_s : float
+        Until the engine answered for the first time, times the workers; 0 where it was up already.
+    waiting_s : float
+        Mean time of a task between its submission and its start; no part of the sum.
+    transfer_s : float
+        What passes on a worker between two of its tasks.
+    overhead_s : float
+        What a worker spends in a task outside unpacking, building and fitting.
+    idle_s : float
+        The rest: mostly workers without work at the end.
+    """
+
+    fits: int
+    workers: int
+    wall_s: float
+    startup_s: float
+    waiting_s: float
+    transfer_s: float
+    unpack_s: float
+    build_s: float
+    fit_s: float
+    overhead_s: float
+    idle_s: float
+
+    @property
+    def speed_up(self) -> float:
+        """How many times faster than one worker that does nothing but fit."""
+        return self.fit_s / self.wall_s if self.wall_s > 0 else math.nan
+
+    @property
+    def efficiency(self) -> float:
+        """Share of the workers' time that went into fits."""
+        return self.speed_up / self.workers
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the trial as JSON-able values, speed-up and efficiency among them."""
+        return {**asdict(self), "speed_up": self.speed_up, "efficiency": self.efficiency}
+
+
+@dataclass(frozen=True, slots=True)
+class WallTime:
+    """The wall time of an analysis over its trials."""
+
+    analysis: str
+    endpoint: str
+    trials: tuple[Trial, ...]
+
+    @property
+    def last(self) -> Trial:
+        """The trial whose results are compared."""
+        return self.trials[-1]
+
+    @property
+    def mean_s(self) -> float:
+        """Mean wall time."""
+        return fmean(trial.wall_s for trial in self.trials)
+
+    @property
+    def stdev_s(self) -> float | None:
+        """Sample standard deviation of the wall time; ``None`` for a single trial."""
+        if len(self.trials) < 2:  # noqa: PLR2004
+            return None
+        return stdev(trial.wall_s for trial in self.trials)
+
+    def mean_of(self, name: str) -> float:
+        """Mean over the trials of one of the figures of `Trial`."""
+        return fmean(getattr(trial, name) for trial in self.trials)
+
+
+def json_number(value: float | None) -> float | str | None:
+    """Return a float as JSON can hold it: what is not finite becomes a word that float() reads."""
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def _number(value: float | str | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def environment_differences(
+    ours: Mapping[str, str], theirs: Mapping[str, str]
+) -> Sequence[tuple[str, str | None, str | None]]:
+    """Return (name, ours, theirs) for what both know and differs."""
+    return [
+        (name, ours[name], theirs[name])
+        for name in sorted(ours.keys() & theirs.keys())
+        if ours[name] != theirs[name]
+    ]

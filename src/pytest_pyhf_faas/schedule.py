@@ -1,0 +1,331 @@
+"""Which fits a session needs, and when they start.
+
+Nothing starts while pytest collects. The first item that needs a fit has the fits of all selected
+items submitted; a wall time that is measured before its patches are compared feeds them, so that
+no patch is fitted twice for one run.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas import journal as journals
+from pytest_pyhf_faas.campaign import TICK_S, Campaign
+from pytest_pyhf_faas.engines import create_engine
+from pytest_pyhf_faas.options import hypotest_config
+from pytest_pyhf_faas.reference import Missing
+from pytest_pyhf_faas.results import WallTime, WorkerEnvironment, environment_differences
+from pytest_pyhf_faas.tasks import make_task, make_tasks
+from pytest_pyhf_faas.worker import probe_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    import pytest
+
+    from pytest_pyhf_faas.engines.base import Engine
+    from pytest_pyhf_faas.options import Settings
+    from pytest_pyhf_faas.progress import ProgressLine
+    from pytest_pyhf_faas.reference import ReferenceStore
+    from pytest_pyhf_faas.results import HypotestResult, Trial
+    from pytest_pyhf_faas.tasks import Task
+    from pytest_pyhf_faas.xdist import Sharing
+
+_PROBE_S = 300.0
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one item needs: some fits on an endpoint, to compare them or to measure their time."""
+
+    endpoint: str
+    tasks: tuple[Task, ...]
+    measures: bool
+
+
+def need_of(item: pytest.Item, settings: Settings) -> Need | None:
+    """Return what an item needs, from the fixtures that it asks for."""
+    names = getattr(item, "fixturenames", ())
+    measures = "wall_time" in names
+    if not measures and "hypotest_result" not in names:
+        return None
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    pallet = parameters.get("pallet")
+    if pallet is None:
+        return None  # the test has a fixture of its own for it
+    config, _rtol, _atol = hypotest_config(settings, item.get_closest_marker("hypotest"))
+    endpoint = parameters.get("faas_endpoint", settings.endpoints[0])
+    if measures:
+        return Need(endpoint, tuple(make_tasks(pallet, config)), measures=True)
+    return Need(endpoint, (make_task(pallet, parameters["signal_patch"], config),), measures=False)
+
+
+class Schedule:
+    """The fits of a session, on all its endpoints.
+
+    Parameters
+    ----------
+    settings : Settings
+        The options of the session.
+    references : ReferenceStore
+        Where known fit times come from.
+    journal_directory : Path
+        Where the journals of this project lie.
+    progress : ProgressLine
+        Shows how far the fits are while an item waits.
+    sharing : Sharing or None
+        Under pytest-xdist, who of its workers has the fits done.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        references: ReferenceStore,
+        journal_directory: Path,
+        progress: ProgressLine,
+        sharing: Sharing | None,
+    ) -> None:
+        self.settings = settings
+        self.wall_times: list[WallTime] = []
+        self.notes: list[str] = []
+        self.adopted = 0
+        self._references = references
+        self._journal_directory = journal_directory
+        self._journal: journals.Journal | None = None
+        self._progress = progress
+        self._sharing = sharing
+        self._engines: dict[str, Engine] = {}
+        self._campaigns: dict[str, Campaign] = {}
+        self._earlier: dict[str, dict[str, HypotestResult]] = {}
+        self._needs: dict[str, Need] = {}
+        self._positions: dict[str, int] = {}
+        self._measured_at: dict[tuple[str, str], int] = {}
+        self._closed = False
+
+    # Planning
+
+    def plan(self, items: Sequence[pytest.Item]) -> None:
+        """Take note of what the selected items need, in the order in which they will run."""
+        compared: set[tuple[str, str]] = set()
+        for position, item in enumerate(items):
+            need = None
+            if item.get_closest_marker("skip") is None:
+                need = need_of(item, self.settings)
+            if need is None:
+                continue
+            self._needs[item.nodeid] = need
+            self._positions[item.nodeid] = position
+            for task in need.tasks:
+                place = need.endpoint, task.key
+                if not need.measures:
+                    compared.add(place)
+                elif self.no_wall_time is None and place not in compared:
+                    self._measured_at.setdefault(place, position)
+
+    @property
+    def no_wall_time(self) -> str | None:
+        """Why wall times cannot be measured in this session, if they cannot."""
+        if self._sharing is not None:
+            return "a wall time is not measured under pytest-xdist, whose workers share the fits"
+        if self.settings.resume:
+            return "a wall time is not measured with --faas-resume, which takes over earlier fits"
+        return None
+
+    def fits(self) -> dict[tuple[str, str], dict[str, Task]]:
+        """Return the fits that the selected items need, by endpoint and pallet, then by key."""
+        fits: dict[tuple[str, str], dict[str, Task]] = {}
+        for need in self._needs.values():
+            for task in need.tasks:
+                fits.setdefault((need.endpoint, task.pallet.name), {})[task.key] = task
+        return fits
+
+    def expected_s(self, task: Task) -> float | None:
+        """Return how long the fit of a task took where its reference was made."""
+        reference = self._references.find(task)
+        return None if isinstance(reference, Missing) else reference.fit_s
+
+    # Fitting
+
+    @property
+    def campaigns(self) -> Iterable[Campaign]:
+        """The campaigns that were begun."""
+        return self._campaigns.values()
+
+    def engine(self, endpoint: str) -> Engine:
+        """Return the engine of an endpoint."""
+        if endpoint not in self._engines:
+            self._engines[endpoint] = create_engine(endpoint)
+        return self._engines[endpoint]
+
+    def warm_up(self, endpoint: str) -> None:
+        """Begin to start the workers of an endpoint, while pytest still collects."""
+        if self._sharing is None:
+            self.engine(endpoint).start()
+
+    def results(self, item: pytest.Item) -> list[HypotestResult]:
+        """Return the fits that an item needs, when they are done."""
+        need = self._need(item)
+        if self._sharing is not None:
+            shared = self._follow(self._sharing, need)
+            if shared is not None:
+                return shared
+        campaign = self._campaign(need.endpoint)
+        if not all(task in campaign for task in need.tasks):
+            self._submit_all(item)
+        futures = [campaign.result(task) for task in need.tasks]
+        try:
+            while concurrent.futures.wait(futures, timeout=TICK_S).not_done:
+                self._show(campaign)
+        finally:
+            self._progress.clear()
+        return [future.result() for future in futures]
+
+    def measure(
+        self, item: pytest.Item, analysis: str, repeat: Callable[[Callable[[], Trial]], Any]
+    ) -> tuple[WallTime, list[HypotestResult]]:
+        """Measure the wall time of an analysis.
+
+        Parameters
+        ----------
+        item, analysis : pytest.Item, str
+            The item that measures, and how its analysis is called.
+        repeat : callable
+            Calls what it is given once for each trial.
+
+        Returns
+        -------
+        tuple
+            The wall time, and the results of the last trial.
+        """
+        need = self._need(item)
+        campaign = self._campaign(need.endpoint)
+        trials: list[Trial] = []
+
+        def trial() -> Trial:
+            trials.append(campaign.measure(need.tasks, partial(self._show, campaign)))
+            return trials[-1]
+
+        try:
+            repeat(trial)
+        finally:
+            self._progress.clear()
+        wall_time = WallTime(analysis, need.endpoint, tuple(trials))
+        self.wall_times.append(wall_time)
+        return wall_time, [campaign.result(task).result() for task in need.tasks]
+
+    def close(self, *, interrupted: bool) -> None:
+        """End all that was started; under xdist, not before the others have what they wait for."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._sharing is not None:
+            self._sharing.leave(wait_for_others=not interrupted)
+        for campaign in self._campaigns.values():
+            campaign.cancel("the session ended before this fit")
+        for engine in self._engines.values():
+            engine.stop()
+        if self._journal is not None:
+            self._journal.close()
+            if self._journal.problem:
+                self.notes.append(self._journal.problem)
+
+    def _need(self, item: pytest.Item) -> Need:
+        need = self._needs.get(item.nodeid) or need_of(item, self.settings)
+        if need is None:
+            raise LookupError(f"{item.nodeid} needs no fit")
+        return need
+
+    def _follow(self, sharing: Sharing, need: Need) -> list[HypotestResult] | None:
+        """Wait for what another worker of xdist has fitted; ``None`` if this one is to do it."""
+        while True:
+            known = sharing.results()
+            found = [known.get((need.endpoint, task.key)) for task in need.tasks]
+            if all(found):
+                return [result for result in found if result is not None]
+            if sharing.leads():
+                return None
+            time.sleep(_POLL_S)
+
+    def _campaign(self, endpoint: str) -> Campaign:
+        if endpoint not in self._campaigns:
+            journal = self._open_journal()
+            engine = self.engine(endpoint)
+            if self._sharing is not None:
+                known = self._sharing.results()
+                self._earlier[endpoint] = {
+                    key: result for (where, key), result in known.items() if where == endpoint
+                }
+            elif self.settings.resume:
+                self._earlier[endpoint] = self._resumed(endpoint, engine)
+            self._campaigns[endpoint] = Campaign(
+                engine,
+                timeout_s=self.settings.timeout_s,
+                retries=self.settings.retries,
+                expected_s=self.expected_s,
+                on_result=partial(journal.write, endpoint),
+            )
+        return self._campaigns[endpoint]
+
+    def _open_journal(self) -> journals.Journal:
+        if self._journal is None:
+            if self._sharing is not None:
+                path = self._sharing.journal
+            else:
+                journals.prune(self._journal_directory)
+                path = journals.new_path(self._journal_directory)
+            self._journal = journals.Journal(path)
+        return self._journal
+
+    def _submit_all(self, item: pytest.Item) -> None:
+        """Submit the fits of all items, but for those that a later item measures."""
+        position = self._positions.get(item.nodeid, -1)
+        wanted: dict[str, list[Task]] = {}
+        for need in (self._need(item), *self._needs.values()):
+            for task in need.tasks:
+                measured_at = self._measured_at.get((need.endpoint, task.key), -1)
+                if measured_at <= position:
+                    wanted.setdefault(need.endpoint, []).append(task)
+        for endpoint, tasks in wanted.items():
+            campaign = self._campaign(endpoint)
+            earlier = self._earlier.get(endpoint, {})
+            for task in tasks:
+                if task.key in earlier and task not in campaign:
+                    campaign.adopt(task, earlier[task.key])
+                    self.adopted += 1
+            campaign.submit(tasks)
+
+    def _resumed(self, endpoint: str, engine: Engine) -> dict[str, HypotestResult]:
+        """Return the answers of earlier runs that workers like those of today gave."""
+        found = {}
+        for path in journals.earlier(self._journal_directory):
+            for where, result in journals.JournalReader(path).read():
+                if where == endpoint and result.is_answer and result.environment is not None:
+                    found[result.key] = result
+        if not found:
+            self.notes.append(f"--faas-resume found no earlier results for {endpoint}")
+            return {}
+        probe = engine.submit(probe_environment, timeout_s=_PROBE_S)
+        today = WorkerEnvironment.from_json(probe.result(_PROBE_S)).computing
+        usable = {
+            key: result
+            for key, result in found.items()
+            if result.environment is not None and result.environment.computing == today
+        }
+        if len(usable) < len(found):
+            other = next(r for key, r in found.items() if key not in usable).environment
+            changes = environment_differences(today, other.computing) if other else []
+            changed = ", ".join(f"{name} {then} -> {now}" for name, now, then in changes)
+            self.notes.append(
+                f"--faas-resume left {len(found) - len(usable)} earlier results out: the workers "
+                f"changed ({changed or 'other packages'})"
+            )
+        return usable
+
+    def _show(self, campaign: Campaign) -> None:
+        self._progress.show(campaign.engine.spec, campaign.progress())

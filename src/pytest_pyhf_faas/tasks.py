@@ -1,0 +1,127 @@
+"""A configuration and a patch become a content-addressed task with a compressed payload."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pytest_pyhf_faas.pallet import Pallet, SignalPatch
+
+BACKENDS = ("numpy", "jax", "pytorch", "tensorflow")
+OPTIMIZERS = ("scipy", "minuit")
+TEST_STATISTICS = ("q", "qtilde", "q0")
+_NORMSYS_CODES = ("code1", "code4")
+_HISTOSYS_CODES = ("code0", "code2", "code4p")
+
+
+@dataclass(frozen=True, slots=True)
+class HypotestConfig:
+    """How a hypothesis is tested; the defaults are those of the published likelihoods.
+
+    Attributes
+    ----------
+    test_poi : float
+        Tested value of the parameter of interest, in units of the nominal signal strength.
+    test_stat : str
+        "qtilde", "q" or "q0".
+    backend, optimizer : str
+        As `pyhf.set_backend` names them.
+    measurement : str or None
+        Name of the measurement; ``None`` takes the first.
+    normsys_interpcode, histosys_interpcode : str
+        Interpolation codes; HistFactory's own (code4 and code4p), not the defaults of
+        `pyhf.Workspace.model`.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is not one that pyhf knows.
+    """
+
+    test_poi: float = 1.0
+    test_stat: str = "qtilde"
+    backend: str = "numpy"
+    optimizer: str = "scipy"
+    measurement: str | None = None
+    normsys_interpcode: str = "code4"
+    histosys_interpcode: str = "code4p"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("test_stat", self.test_stat, TEST_STATISTICS),
+            ("backend", self.backend, BACKENDS),
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("normsys_interpcode", self.normsys_interpcode, _NORMSYS_CODES),
+            ("histosys_interpcode", self.histosys_interpcode, _HISTOSYS_CODES),
+        ):
+            if value not in known:
+                raise ConfigurationError(
+                    f"{name} is {value!r}, which pyhf does not know: use one of {', '.join(known)}"
+                )
+        if isinstance(self.test_poi, bool) or not isinstance(self.test_poi, (int, float)):
+            raise ConfigurationError(f"test_poi is {self.test_poi!r}: it must be a number")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration as JSON-able values."""
+        return {**asdict(self), "test_poi": float(self.test_poi)}
+
+    @property
+    def physics(self) -> dict[str, Any]:
+        """The part that decides which value is right: all but backend and optimizer."""
+        data = self.to_json()
+        del data["backend"], data["optimizer"]
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One hypothesis to test; equal keys mean equal content, whatever the names."""
+
+    key: str
+    pallet: Pallet
+    patch: SignalPatch
+    config: HypotestConfig
+
+
+def make_task(pallet: Pallet, patch: SignalPatch, config: HypotestConfig) -> Task:
+    """Return the task that tests one patch of a pallet."""
+    content = json.dumps([pallet.digest, patch.digest, config.to_json()], sort_keys=True)
+    return Task(hashlib.sha256(content.encode()).hexdigest(), pallet, patch, config)
+
+
+def make_tasks(
+    pallet: Pallet, config: HypotestConfig, patches: Iterable[SignalPatch] | None = None
+) -> list[Task]:
+    """Return the tasks of a pallet, or of some of its patches."""
+    return [
+        make_task(pallet, patch, config)
+        for patch in (pallet.patches if patches is None else patches)
+    ]
+
+
+def batch_payload(tasks: Sequence[Task]) -> dict[str, Any]:
+    """Return what `worker.fit_batch` takes, for tasks of one pallet and one configuration.
+
+    The background goes along with every batch: a worker may be new at any time. Compressed it is a
+    tenth of its size, and a worker that knows its digest does not unpack it.
+    """
+    first = tasks[0]
+    return {
+        "background": {
+            "digest": first.pallet.digest,
+            "data": base64.b64encode(first.pallet.background).decode(),
+        },
+        "config": first.config.to_json(),
+        "patches": [
+            {"key": task.key, "data": base64.b64encode(task.patch.packed).decode()}
+            for task in tasks
+        ],
+    }

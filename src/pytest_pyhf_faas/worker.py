@@ -1,0 +1,287 @@
+"""The functions that run on a worker.
+
+A worker is somebody else's Python: this module imports nothing of this package, needs nothing but
+pyhf and the standard library, takes and gives JSON-able values, and answers with data whatever
+goes wrong. Importing it does not import pyhf, so that shipping it costs nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import platform
+import socket
+import time
+import traceback
+import warnings
+import zlib
+from importlib import metadata
+from typing import Any
+
+#: Backgrounds that a worker keeps, so that a campaign over several pallets does not grow it.
+MAX_BACKGROUNDS = 8
+#: pyhf's FailedMinimization carries correlation matrices; more than this helps nobody.
+MAX_ERROR_CHARACTERS = 1_000_000
+MAX_WARNINGS = 20
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+_VERSIONED = (
+    "pyhf",
+    "numpy",
+    "scipy",
+    "iminuit",
+    "jax",
+    "jaxlib",
+    "torch",
+    "tensorflow",
+    "jsonpatch",
+)
+
+# What a worker process remembers between batches.
+_backgrounds: dict[str, str] = {}
+_environment_sent: set[tuple[str, str]] = set()
+_idle_since: float | None = None
+
+
+def fit_batch(batch: dict[str, Any]) -> dict[str, Any]:
+    """Run `pyhf.infer.hypotest` for each patch of a batch against one background.
+
+    Parameters
+    ----------
+    batch : dict
+        ``background`` (``digest`` and ``data``), ``config`` (the fields of `HypotestConfig`) and
+        ``patches`` (a list of ``key`` and ``data``). Each ``data`` is JSON, compressed by zlib, in
+        base64. The background is known to be valid: the client has checked its schema.
+
+    Returns
+    -------
+    dict
+        ``results``, one for each patch in the order of the batch (see `_fit_patch`);
+        ``environment`` (see `probe_environment`) in the first answer of a worker process, else
+        ``None``; ``worker`` (host and process); and durations on the worker's own clock:
+        ``gap_s`` since its previous batch ended (``None`` for the first), ``unpack_s`` for the
+        background, ``total_s`` for the whole call.
+    """
+    global _idle_since
+    started = time.perf_counter()
+    gap_s = None if _idle_since is None else started - _idle_since
+    config = batch["config"]
+    answer: dict[str, Any] = {
+        "worker": f"{socket.gethostname()}:{os.getpid()}",
+        "environment": None,
+        "gap_s": gap_s,
+        "unpack_s": 0.0,
+    }
+    try:
+        background = _background(batch["background"])
+        answer["unpack_s"] = time.perf_counter() - started
+        _set_backend(config)
+    except BaseException as error:  # whatever it is, it is the answer for every patch
+        failure = _failure(error)
+        answer["results"] = [
+            {"key": patch["key"], "status": "error", "error": failure, "seconds": {}}
+            for patch in batch["patches"]
+        ]
+    else:
+        answer["results"] = [_fit_patch(background, patch, config) for patch in batch["patches"]]
+    kind = (config["backend"], config["optimizer"])
+    if kind not in _environment_sent:
+        _environment_sent.add(kind)
+        answer["environment"] = probe_environment(config)
+    _idle_since = time.perf_counter()
+    answer["total_s"] = _idle_since - started
+    return answer
+
+
+def probe_environment(config: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Tell what this worker is.
+
+    Parameters
+    ----------
+    config : dict, optional
+        ``backend`` and ``optimizer`` that the worker was asked to use.
+
+    Returns
+    -------
+    dict
+        ``python``, ``platform``, ``host``, ``pid``, ``cpu``, ``backend``, ``optimizer``,
+        ``threads`` (the thread settings of the linear algebra libraries) and ``versions`` (of the
+        installed ones of pyhf and what it computes with).
+    """
+    versions = {}
+    for name in _VERSIONED:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    config = config or {}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "cpu": _cpu_model(),
+        "backend": config.get("backend"),
+        "optimizer": config.get("optimizer"),
+        "threads": {name: os.environ.get(name) for name in THREAD_VARIABLES},
+        "versions": versions,
+    }
+
+
+def _fit_patch(background: str, patch: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Fit one patch; the answer has ``status`` "ok" or "error" and what was measured until then."""
+    result: dict[str, Any] = {"key": patch["key"], "seconds": {}}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        # These are for the developers of the libraries, not for who trusts the fit.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            result.update(_hypotest(background, patch["data"], config, result["seconds"]))
+            result["status"] = "ok"
+        except BaseException as error:  # a worker that dies of an exception takes others down
+            result["status"] = "error"
+            result["error"] = _failure(error)
+    texts = (f"{w.category.__name__}: {w.message}".partition("\n")[0] for w in caught)
+    result["warnings"] = list(dict.fromkeys(texts))[:MAX_WARNINGS]
+    return result
+
+
+def _hypotest(
+    background: str, data: str, config: dict[str, Any], seconds: dict[str, float]
+) -> dict[str, Any]:
+    import pyhf
+
+    clock = time.perf_counter()
+    operations = json.loads(_unpack(data))
+    # Parsing the text again is faster than copying the parsed background.
+    specification = json.loads(background)
+    seconds["unpack"] = time.perf_counter() - clock
+
+    clock = time.perf_counter()
+    specification = _apply(operations, specification)
+    try:
+        workspace = pyhf.Workspace(specification, validate=False)
+        model = workspace.model(
+            measurement_name=config["measurement"],
+            validate=False,
+            modifier_settings={
+                "normsys": {"interpcode": config["normsys_interpcode"]},
+                "histosys": {"interpcode": config["histosys_interpcode"]},
+            },
+        )
+        observations = workspace.data(model)
+    except pyhf.exceptions.InvalidModel:
+        raise
+    except Exception:
+        # Without validation a malformed patch fails anywhere; the schema says it in plain words.
+        pyhf.Workspace(specification, validate=True)
+        raise
+    seconds["build"] = time.perf_counter() - clock
+
+    clock = time.perf_counter()
+    cls_obs, cls_exp, calculator = pyhf.infer.hypotest(
+        config["test_poi"],
+        observations,
+        model,
+        test_stat=config["test_stat"],
+        return_expected_set=True,
+        return_calculator=True,
+    )
+    seconds["fit"] = time.perf_counter() - clock
+
+    tensorlib, _ = pyhf.get_backend()
+    fitted = calculator.fitted_pars
+    asimov = model.expected_data(fitted.asimov_pars)
+    observations = tensorlib.astensor(observations)
+
+    def number(tensor: Any) -> float | str:
+        values = tensorlib.tolist(tensor)
+        while isinstance(values, list):
+            (values,) = values
+        value = float(values)
+        # JSON has no NaN and no infinity; float() reads these words back.
+        return value if abs(value) < float("inf") else str(value)
+
+    def twice_nll(parameters: Any, measured: Any) -> float | str:
+        return number(-2 * model.logpdf(parameters, measured))
+
+    return {
+        "CLs_obs": number(cls_obs),
+        "CLs_exp": [number(value) for value in cls_exp],
+        "mu_hat": number(fitted.free_fit_to_data[model.config.poi_index]),
+        "twice_nll": {
+            "free_fit_to_data": twice_nll(fitted.free_fit_to_data, observations),
+            "fixed_poi_fit_to_data": twice_nll(fitted.fixed_poi_fit_to_data, observations),
+            "background_fit_to_data": twice_nll(fitted.asimov_pars, observations),
+            "free_fit_to_asimov": twice_nll(fitted.free_fit_to_asimov, asimov),
+            "fixed_poi_fit_to_asimov": twice_nll(fitted.fixed_poi_fit_to_asimov, asimov),
+        },
+        # The Asimov data were built from these parameters: no fit can honestly end above them.
+        "twice_nll_asimov_truth": twice_nll(fitted.asimov_pars, asimov),
+    }
+
+
+def _apply(operations: list[dict[str, Any]], specification: Any) -> Any:
+    import jsonpatch
+
+    try:
+        return jsonpatch.JsonPatch(operations).apply(specification, in_place=True)
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
+        raise ValueError(f"the patch does not apply to the background: {error}") from error
+
+
+def _set_backend(config: dict[str, Any]) -> None:
+    import pyhf
+
+    wanted = (config["backend"], config["optimizer"])
+    tensorlib, optimizer = pyhf.get_backend()
+    if (tensorlib.name, optimizer.name) != wanted or tensorlib.precision != "64b":
+        pyhf.set_backend(wanted[0], wanted[1], precision="64b")
+
+
+def _background(packed: dict[str, str]) -> str:
+    """The background as JSON text, from memory where this worker has seen it."""
+    digest = packed["digest"]
+    if digest not in _backgrounds:
+        while len(_backgrounds) >= MAX_BACKGROUNDS:
+            del _backgrounds[next(iter(_backgrounds))]
+        _backgrounds[digest] = _unpack(packed["data"])
+    return _backgrounds[digest]
+
+
+def _unpack(data: str) -> str:
+    return zlib.decompress(base64.b64decode(data)).decode()
+
+
+def _failure(error: BaseException) -> dict[str, str]:
+    kind = type(error)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    try:
+        message = str(error)
+    except Exception as broken:
+        message = f"(its message cannot be read: {broken!r})"
+    return {
+        "type": f"{module}{kind.__qualname__}",
+        "message": message[:MAX_ERROR_CHARACTERS],
+        "traceback": "".join(traceback.format_exception(kind, error, error.__traceback__))[
+            -MAX_ERROR_CHARACTERS:
+        ],
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
