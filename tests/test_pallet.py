@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -230,7 +229,9 @@ def test_several_pallets(contain, files, labels):
 
 
 def test_full_and_simplified_next_to_each_other(contain):
-    names = [one.name for one in read_pallets(contain(published() | published(prefix="simplified_")))]
+    names = [
+        one.name for one in read_pallets(contain(published() | published(prefix="simplified_")))
+    ]
     assert names == ["demo", "demo_simplified"]
 
 
@@ -245,7 +246,7 @@ def test_single_patch_files(contain, separator):
         "sb_1000_131p5_1": (1000, 131.5, 1),
     }
     # in natural order, and each with its own operations
-    assert [patch.name for patch in pallet.patches][0] == "sb_200_131_1"
+    assert pallet.patches[0].name == "sb_200_131_1"
     assert pallet.patches[0].operations == operations(1)
     assert isinstance(pallet.patches[0].values[0], int)
 
@@ -282,15 +283,8 @@ def test_name_of_a_single_file_becomes_one_that_pyhf_allows(tmp_path):
 
 
 def test_single_files_that_only_differ_in_such_characters_are_refused(tmp_path):
-    source = write_directory(tmp_path, single_files(["a-b_1", "a.b_2"]))
-    assert "two patches are called a_b_1" not in refusal_or_names(source)
-
-
-def refusal_or_names(source):
-    try:
-        return str([patch.name for patch in read_pallets(source)[0].patches])
-    except PalletError as error:
-        return str(error)
+    source = write_directory(tmp_path, single_files(["a-b", "a.b"]))
+    assert "two patches are called a_b" in refusal(source)
 
 
 def test_a_patchset_is_preferred_to_single_files(tmp_path):
@@ -301,7 +295,15 @@ def test_a_patchset_is_preferred_to_single_files(tmp_path):
 
 @pytest.mark.parametrize(
     "spelling",
-    ["BkgOnly", "bkgonly", "bkg_only", "BKG-ONLY", "background_only", "BackgroundOnly", "background"],
+    [
+        "BkgOnly",
+        "bkgonly",
+        "bkg_only",
+        "BKG-ONLY",
+        "background_only",
+        "BackgroundOnly",
+        "background",
+    ],
 )
 def test_spellings_of_the_background(tmp_path, spelling):
     files = {
@@ -488,15 +490,19 @@ def test_patches_that_cannot_be_told_apart(tmp_path, change, expected):
     assert expected in refusal(write_directory(tmp_path, files))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_no_permission(tmp_path):
+def test_no_permission(tmp_path, monkeypatch):
     source = write_directory(tmp_path / "demo", published())
-    (source / "BkgOnly.json").chmod(0)
-    assert "permission denied" in refusal(source)
+
+    def refuse(path, *args, **kwargs):  # root, who may run the tests, may read everything
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    message = refusal(source)
+    assert "BkgOnly.json cannot be read: permission denied" in message
 
 
 def test_does_not_exist(tmp_path):
-    with pytest.raises(PalletError, match="there is no file or directory .*nowhere"):
+    with pytest.raises(PalletError, match=r"there is no file or directory .*nowhere"):
         read_pallets(tmp_path / "nowhere")
 
 
@@ -520,7 +526,7 @@ def test_a_directory_is_not_searched_too_deep(tmp_path):
 @pytest.mark.parametrize("container", ["tar", "tar.gz", "tar.bz2", "tar.xz", "zip"])
 @pytest.mark.parametrize("fraction", [0.3, 0.6, 0.9])
 def test_truncated_archive(tmp_path, container, fraction):
-    names = [f"x_{i}" for i in range(40)]
+    names = [f"x_{i}" for i in range(200)]  # the padding of a tar is small against them
     source = CONTAINERS[container](tmp_path, single_files(names))
     size = source.stat().st_size
     os.truncate(source, int(size * fraction))
@@ -675,7 +681,9 @@ def test_huge_extended_header_is_not_read(tmp_path):
     member.type = tarfile.XHDTYPE
     member.size = 1 << 26
     source = tmp_path / "demo.tar.gz"
-    source.write_bytes(module.gzip.compress(member.tobuf(format=tarfile.GNU_FORMAT) + bytes(1 << 26)))
+    source.write_bytes(
+        module.gzip.compress(member.tobuf(format=tarfile.GNU_FORMAT) + bytes(1 << 26))
+    )
     assert peak_of(lambda: refusal(source)) < 2e7
     assert "header of a member" in refusal(source)
 
@@ -822,7 +830,6 @@ def test_real_1lbb_is_read_in_little_memory():
         "(pallet,) = read_pallets(sys.argv[1])\n"
         "print(len(pallet.patches), peak() - before)"
     )
-    assert resource.getpagesize()  # the unit of ru_maxrss is KiB on Linux
     done = subprocess.run(
         [sys.executable, "-c", code, str(Path(REAL, "1Lbb"))],
         capture_output=True,
@@ -852,7 +859,11 @@ def test_real_pallets(name, labels, count):
     expected = pyhf.PatchSet(spec)
     expected.verify(unpack(pallet.background))
     for mine, theirs in zip(pallet.patches, expected.patches, strict=True):
-        assert (mine.name, mine.values, mine.operations) == (theirs.name, theirs.values, theirs.patch)
+        assert (mine.name, mine.values, mine.operations) == (
+            theirs.name,
+            theirs.values,
+            theirs.patch,
+        )
 
 
 @needs_real

@@ -100,15 +100,13 @@ def compare(
     else:
         title = f"{name}: CLs differs from the reference"
     tolerance = f"tolerance {rtol:g} relative, {atol:g} absolute"
-    return Comparison(
-        Verdict.WRONG, title, rows, f"{_why(result, reference)}\n{tolerance}"
-    )
+    return Comparison(Verdict.WRONG, title, rows, f"{_why(result, reference)}\n{tolerance}")
 
 
 def error_matches(result: HypotestResult, reference: PatchReference | Missing) -> bool:
     """Whether a result is the very exception that its reference calls the right answer."""
     return (
-        isinstance(reference, Missing) is False
+        not isinstance(reference, Missing)
         and result.error is not None
         and result.status == "error"
         and result.error.type == reference.error
@@ -197,7 +195,7 @@ def _why(result: HypotestResult, reference: PatchReference) -> str:
     if abs(gap) <= UNCONVERGED:
         return (
             f"verdict: the five fits agree with the reference's (within {abs(gap):.1e} in "
-            "twice-NLL), so CLs is computed from them in another way, or is very sensitive here"
+            "twice-NLL); what is computed from them differs"
         )
     if gap > 0:
         return f"verdict: the {name} ends {gap:.3g} above the reference's in twice-NLL"

@@ -56,9 +56,7 @@ class Context:
     def _select(self, spec: str, patches: tuple[str, ...]) -> list[Pallet]:
         # One object for one selection: items compare their parameters by identity.
         if (spec, patches) not in self._selected:
-            self._selected[spec, patches] = [
-                pallet.select(patches) for pallet in self._load(spec)
-            ]
+            self._selected[spec, patches] = [pallet.select(patches) for pallet in self._load(spec)]
         return self._selected[spec, patches]
 
     def _load(self, spec: str) -> list[Pallet]:

@@ -15,7 +15,7 @@ class ConfigurationError(FaasError):
     """An option, a marker or an ini key says something that makes no sense."""
 
 
-class ReferenceError(FaasError):  # noqa: A001 - the field's word; nobody needs weakref's here
+class ReferenceFileError(FaasError):
     """A file of reference results cannot be read or written."""
 
 

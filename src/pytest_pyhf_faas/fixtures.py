@@ -51,13 +51,15 @@ def faas_engine(request: pytest.FixtureRequest, faas_endpoint: str) -> Engine:
 @pytest.fixture
 def pallet(request: pytest.FixtureRequest) -> Pallet:
     """Each pallet that the marker ``pallet`` or --faas-pallet names."""
-    return _parameter(request, "pallet")
+    value: Pallet = _parameter(request, "pallet")
+    return value
 
 
 @pytest.fixture
 def signal_patch(request: pytest.FixtureRequest) -> SignalPatch:
     """Each signal patch of each pallet."""
-    return _parameter(request, "signal_patch")
+    value: SignalPatch = _parameter(request, "signal_patch")
+    return value
 
 
 @pytest.fixture
@@ -114,8 +116,6 @@ def wall_time(
 
     del faas_endpoint
     context = get_context(request.config)
-    if context.schedule.no_wall_time:
-        pytest.skip(context.schedule.no_wall_time)
     measured, results = context.schedule.measure(
         request.node,
         pallet.name,

@@ -654,8 +654,9 @@ def _opened_directory(root: Path) -> Iterator[tuple[list[str], Reader]]:
         entries += len(names)
         _check_members(entries, root)
         # is_file: reading a named pipe would never end
-        files = (here / name for name in sorted(names) if _is_json(name))
-        paths += [file.relative_to(root).as_posix() for file in files if file.is_file()]
+        files = (here / name for name in sorted(names))
+        found = (file.relative_to(root).as_posix() for file in files if file.is_file())
+        paths += [path for path in found if _is_json(path)]
 
     left = MAX_UNPACKED_BYTES
 
@@ -710,7 +711,10 @@ class _Bounded:
 
     def read(self, size: int) -> bytes:
         if size > _CHUNK_BYTES:
-            raise tarfile.ReadError("the header of a member is larger than 1 MiB")
+            raise PalletError(
+                f"{self._path}: refused, for the header of a member is larger than 1 MiB\n"
+                "no honest archive is made like this: fetch it from the publication itself"
+            )
         data: bytes = self._stream.read(size)
         self._check(self._stream.tell())
         return data

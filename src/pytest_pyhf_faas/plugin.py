@@ -44,8 +44,7 @@ __all__ = [
 
 _MARKERS = (
     "pallet(*names, patch=...): the pallets (and patches) that a test is run for",
-    "hypotest(test_poi=..., test_stat=..., measurement=..., backend=..., optimizer=..., rtol=..., "
-    "atol=...): how its hypotheses are tested and compared",
+    "hypotest(test_poi=..., backend=..., rtol=..., ...): how hypotheses are tested and compared",
     "faas: set on each test that needs an endpoint",
 )
 
@@ -121,6 +120,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     _group_by_pallet(context, items)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Take note of what the selected items need."""
     context = existing_context(session.config)
@@ -146,9 +146,14 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Fit nothing in a dry run."""
-    if item.config.stash[SETTINGS].dry_run and item.get_closest_marker("faas"):
+    """Skip what this session cannot do, before any fixture is set up."""
+    if item.get_closest_marker("faas") is None:
+        return
+    if item.config.stash[SETTINGS].dry_run:
         pytest.skip("dry run: nothing was fitted")
+    no_wall_time = get_context(item.config).schedule.no_wall_time
+    if no_wall_time and "wall_time" in getattr(item, "fixturenames", ()):
+        pytest.skip(no_wall_time)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -25,7 +25,7 @@ class ProgressLine:
         self._shown_at = 0.0
         self._live = False
         self._tenth = 0
-        self._began: float | None = None
+        self._shown: tuple[int, int] | None = None
 
     def show(self, what: str, progress: Progress) -> None:
         """Show the progress of what is waited for."""
@@ -33,8 +33,8 @@ class ProgressLine:
         if reporter is None or reporter.verbosity < -1:
             return
         began = progress.total, round(time.monotonic() - progress.elapsed_s)
-        if began != self._began:
-            self._began, self._tenth = began, 0  # type: ignore[assignment]
+        if began != self._shown:
+            self._shown, self._tenth = began, 0
         if reporter.isatty:
             now = time.monotonic()
             if now - self._shown_at >= _REFRESH_S:

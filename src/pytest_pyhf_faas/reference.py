@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.errors import ReferenceError
+from pytest_pyhf_faas.errors import ReferenceFileError
 from pytest_pyhf_faas.results import FITS, json_number
 
 if TYPE_CHECKING:
@@ -74,9 +74,12 @@ class PatchReference:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """No reference, and why."""
+    """No reference, and why; false, as a reference never is."""
 
     reason: str
+
+    def __bool__(self) -> bool:
+        return False
 
 
 class ReferenceStore:
@@ -102,7 +105,7 @@ class ReferenceStore:
 
         Raises
         ------
-        ReferenceError
+        ReferenceFileError
             If there is a file for its pallet that cannot be read.
         """
         loaded = self.load(task.pallet.name)
@@ -146,11 +149,11 @@ class ReferenceStore:
 
         Raises
         ------
-        ReferenceError
+        ReferenceFileError
             If the result is no answer that could be right.
         """
         if not result.is_answer:
-            raise ReferenceError("a fit that did not end cannot become a reference")
+            raise ReferenceFileError("a fit that did not end cannot become a reference")
         name = task.pallet.name
         self._headers[name] = _header(task.pallet, task.config)
         self._updates.setdefault(name, {})[task.patch.name] = {
@@ -164,7 +167,7 @@ class ReferenceStore:
 
         Raises
         ------
-        ReferenceError
+        ReferenceFileError
             If a file cannot be read or written; the others are written all the same.
         """
         from filelock import FileLock
@@ -181,12 +184,12 @@ class ReferenceStore:
                 written.append(path)
             except OSError as error:
                 problems.append(f"{path} cannot be written: {error.strerror or error}")
-            except ReferenceError as error:
+            except ReferenceFileError as error:
                 problems.append(str(error))
         self._updates.clear()
         self._files.clear()
         if problems:
-            raise ReferenceError(
+            raise ReferenceFileError(
                 "\n".join(problems) + "\nthe results are in the journal: mend it, then repeat the "
                 "run with --faas-resume"
             )
@@ -198,13 +201,13 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    ReferenceError
+    ReferenceFileError
         If it cannot be read, is damaged, or was written by a newer version.
     """
     import jsonschema
 
-    def wrong(why: str, remedy: str) -> ReferenceError:
-        return ReferenceError(f"the reference file {path} cannot be used: {why}. {remedy}")
+    def wrong(why: str, remedy: str) -> ReferenceFileError:
+        return ReferenceFileError(f"the reference file {path} cannot be used: {why}. {remedy}")
 
     restore = "Restore it from version control, or make it anew with --faas-update=all"
     try:
@@ -225,10 +228,10 @@ def read(path: Path) -> dict[str, Any]:
         )
     schema = resources.files("pytest_pyhf_faas") / "data" / "reference.schema.json"
     validator = jsonschema.Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
-    error = jsonschema.exceptions.best_match(validator.iter_errors(data))
-    if error is not None:
-        where = "/".join(str(part) for part in error.absolute_path) or "the top level"
-        raise wrong(f"at {where}, {error.message[:200]}", restore)
+    violation = jsonschema.exceptions.best_match(validator.iter_errors(data))
+    if violation is not None:
+        where = "/".join(str(part) for part in violation.absolute_path) or "the top level"
+        raise wrong(f"at {where}, {violation.message[:200]}", restore)
     known = len(data["provenance"])
     for name, entry in data["patches"].items():
         if entry["provenance"] >= known:

@@ -34,6 +34,14 @@ CLS_LABELS = (
     "CLs_exp +2σ",
 )
 
+_ALWAYS_USED = ("pyhf", "numpy", "scipy", "jsonpatch")
+_USED_BY: Mapping[str | None, tuple[str, ...]] = {
+    "jax": ("jax", "jaxlib"),
+    "pytorch": ("torch",),
+    "tensorflow": ("tensorflow", "tensorflow-probability"),
+    "minuit": ("iminuit",),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnvironment:
@@ -59,8 +67,10 @@ class WorkerEnvironment:
 
     @property
     def computing(self) -> dict[str, str]:
-        """What decides a fit's value: the versions of Python and of the libraries."""
-        return {"python": self.python, **self.versions}
+        """What decides a fit's value: the versions of Python and of the libraries in use."""
+        used = (*_ALWAYS_USED, *_USED_BY.get(self.backend, ()), *_USED_BY.get(self.optimizer, ()))
+        versions = {name: self.versions[name] for name in used if name in self.versions}
+        return {"python": self.python, **versions}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pytest_pyhf_faas.campaign import TICK_S, Campaign
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.options import hypotest_config
 from pytest_pyhf_faas.reference import Missing
-from pytest_pyhf_faas.results import WallTime, WorkerEnvironment, environment_differences
+from pytest_pyhf_faas.results import WallTime
 from pytest_pyhf_faas.tasks import make_task, make_tasks
 from pytest_pyhf_faas.worker import probe_environment
 
@@ -310,20 +310,21 @@ class Schedule:
         if not found:
             self.notes.append(f"--faas-resume found no earlier results for {endpoint}")
             return {}
-        probe = engine.submit(probe_environment, timeout_s=_PROBE_S)
-        today = WorkerEnvironment.from_json(probe.result(_PROBE_S)).computing
-        usable = {
-            key: result
-            for key, result in found.items()
-            if result.environment is not None and result.environment.computing == today
-        }
-        if len(usable) < len(found):
-            other = next(r for key, r in found.items() if key not in usable).environment
-            changes = environment_differences(today, other.computing) if other else []
-            changed = ", ".join(f"{name} {then} -> {now}" for name, now, then in changes)
+        probe = engine.submit(probe_environment, timeout_s=_PROBE_S).result(_PROBE_S)
+        today = {"python": probe["python"], **probe["versions"]}
+        changed: dict[str, str] = {}
+        usable = {}
+        for key, result in found.items():
+            then = result.environment.computing if result.environment else {}
+            differ = {name: old for name, old in then.items() if today.get(name) != old}
+            if differ:
+                changed |= {name: f"{old} -> {today.get(name)}" for name, old in differ.items()}
+            else:
+                usable[key] = result
+        if changed:
             self.notes.append(
-                f"--faas-resume left {len(found) - len(usable)} earlier results out: the workers "
-                f"changed ({changed or 'other packages'})"
+                f"--faas-resume left {len(found) - len(usable)} earlier results out, because the "
+                f"workers changed: {', '.join(f'{k} {v}' for k, v in sorted(changed.items()))}"
             )
         return usable
 

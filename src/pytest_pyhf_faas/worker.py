@@ -41,6 +41,7 @@ _VERSIONED = (
     "jaxlib",
     "torch",
     "tensorflow",
+    "tensorflow-probability",
     "jsonpatch",
 )
 
@@ -124,7 +125,7 @@ def probe_environment(config: dict[str, Any] | None = None) -> dict[str, Any]:
     config = config or {}
     return {
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "cpu": _cpu_model(),
