@@ -36,8 +36,8 @@ The parameter of interest is then missing, and pyhf must refuse the model.
 The models are small and the pulls moderate, so that all 39 fits take about ten seconds on two
 cores, and minimizers agree as well as they define their own convergence.
 
-The numbers are reproducible: they come from uniform variates and arithmetic only, and have five
-significant digits, which hides the last digits of a platform's libm. The seed was chosen among
+The numbers are reproducible: they come from uniform variates and elementary functions, and have
+five significant digits, which hides the last digits of a platform's libm. The seed was chosen among
 those that give the last bin of ``SR_high`` no event and no channel a large fluctuation.
 
 The schema of patch sets demands a HEPData record and allows no other reference. There is none for

@@ -285,13 +285,13 @@ def _published_as(name: str) -> list[PublishedPallet]:
 
 def _published_at(doi: re.Match[str]) -> list[PublishedPallet]:
     """Return the published pallets of a DOI; another version than the known one is not known."""
-    wanted = (doi["version"] or "") + (doi["resource"] or "")
-    wanted += "/" if wanted else ""  # v3 is not v33
+    version = ((doi["version"] or "") + (doi["resource"] or "")).lower()
     return [
         entry
         for entry in CATALOGUE
         if entry.doi == doi["doi"].lower()
-        and f"{entry.archive_url}/".startswith(f"https://doi.org/{entry.doi}{wanted.lower()}")
+        # the slash, so that v3 does not mean v33
+        and (not version or f"{version}/" in f"{entry.archive_url.partition(entry.doi)[2]}/")
     ]
 
 

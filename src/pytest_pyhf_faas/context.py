@@ -63,21 +63,13 @@ class Context:
         if spec not in self._loaded:
             from pytest_pyhf_faas import catalogue
 
-            with self._visible_terminal():
+            with uncaptured(self.config):
                 self._loaded[spec] = catalogue.resolve(
                     spec, search_path=catalogue.search_path_from_environment()
                 )
             for pallet in self._loaded[spec]:
                 self.origins.setdefault(pallet.name, spec)
         return self._loaded[spec]
-
-    def _visible_terminal(self) -> contextlib.AbstractContextManager[None]:
-        """Let the progress bar of a download through pytest's capture."""
-        capture = self.config.pluginmanager.getplugin("capturemanager")
-        if capture is None:
-            return contextlib.nullcontext()
-        disabled: contextlib.AbstractContextManager[None] = capture.global_and_fixture_disabled()
-        return disabled
 
 
 def get_context(config: pytest.Config) -> Context:
@@ -90,6 +82,15 @@ def get_context(config: pytest.Config) -> Context:
 def existing_context(config: pytest.Config) -> Context | None:
     """Return the context of a session, if anything has needed it."""
     return config.stash.get(_CONTEXT, None)
+
+
+def uncaptured(config: pytest.Config) -> contextlib.AbstractContextManager[None]:
+    """Let what is written meanwhile through pytest's capture, to the terminal."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is None:
+        return contextlib.nullcontext()
+    disabled: contextlib.AbstractContextManager[None] = capture.global_and_fixture_disabled()
+    return disabled
 
 
 def journal_directory(config: pytest.Config) -> Path:
@@ -118,7 +119,9 @@ def _make_context(config: pytest.Config) -> Context:
         settings,
         references,
         journal_directory(config),
-        ProgressLine(config.pluginmanager.getplugin("terminalreporter")),
+        ProgressLine(
+            config.pluginmanager.getplugin("terminalreporter"), lambda: uncaptured(config)
+        ),
         sharing_of(config),
     )
     return Context(config, settings, references, schedule)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     import pytest
 
     from pytest_pyhf_faas.campaign import Progress
@@ -16,12 +20,23 @@ _REFRESH_S = 0.5
 class ProgressLine:
     """One live line on a terminal, a line for each tenth elsewhere.
 
-    The live line stands below pytest's own and is gone when the wait ends; it is written with the
-    terminal's own writer, so that it is seen while pytest captures the output.
+    The live line stands below pytest's own and is gone when the wait ends.
+
+    Parameters
+    ----------
+    reporter : TerminalReporter or None
+        pytest's terminal; a worker of xdist has none.
+    uncaptured : callable
+        Makes a context in which what is written reaches the terminal.
     """
 
-    def __init__(self, reporter: pytest.TerminalReporter | None) -> None:
+    def __init__(
+        self,
+        reporter: pytest.TerminalReporter | None,
+        uncaptured: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._reporter = reporter
+        self._uncaptured = uncaptured
         self._shown_at = 0.0
         self._live = False
         self._tenth = 0
@@ -44,8 +59,9 @@ class ProgressLine:
         tenth = 10 * progress.done // progress.total if progress.total else 0
         if tenth > self._tenth:
             self._tenth = tenth
-            reporter.ensure_newline()
-            reporter.write_line(describe(what, progress))
+            with self._uncaptured():
+                reporter.ensure_newline()
+                reporter.write_line(describe(what, progress))
 
     def clear(self) -> None:
         """Remove the live line."""
@@ -60,8 +76,9 @@ class ProgressLine:
         column = writer.width_of_current_line
         right = f"\x1b[{column}C" if column else ""
         # Down to a fresh line, the text, and back to where pytest stopped.
-        writer._file.write(f"\n\r\x1b[K{text[: writer.fullwidth - 1]}\x1b[A\r{right}")  # noqa: SLF001
-        writer.flush()
+        with self._uncaptured():
+            writer._file.write(f"\n\r\x1b[K{text[: writer.fullwidth - 1]}\x1b[A\r{right}")  # noqa: SLF001
+            writer.flush()
         self._live = True
 
 
