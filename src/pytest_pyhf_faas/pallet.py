@@ -704,7 +704,6 @@ class _Bounded:
     def __init__(self, stream: Any, path: Path) -> None:
         self._stream = stream
         self._path = path
-        self.name = None  # tarfile asks for it
 
     def close(self) -> None:
         self._stream.close()

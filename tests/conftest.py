@@ -1,0 +1,251 @@
+"""A project in which a user runs the plugin: pallets, references, and a fake engine or a real."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pyhf
+import pytest
+from fakes import FIT_S, PYTHON, VERSIONS, Plan, canned
+
+SUITE = ("--pyargs", "pytest_pyhf_faas.suite")
+INSTALL = f"""\
+import sys
+
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+
+
+def pytest_configure(config):
+    import fakes
+
+    fakes.install(config)
+"""
+OWN_TEST = """\
+def test_cls(hypotest_result, reference_result, assert_cls):
+    assert_cls(hypotest_result, reference_result)
+"""
+#: A file of this package with a line number: what a user must never have to read.
+OUR_FRAME = re.compile(r"pytest_pyhf_faas/(?!suite/test_)[\w/]+\.py:\d+")
+
+
+def workspace():
+    """A workspace of two bins."""
+    uncertainty = {"name": "bkg_norm", "type": "normsys", "data": {"lo": 0.9, "hi": 1.1}}
+    sample = {"name": "bkg", "data": [50.0, 52.0], "modifiers": [uncertainty]}
+    return {
+        "channels": [{"name": "SR", "samples": [sample]}],
+        "observations": [{"name": "SR", "data": [51.0, 48.0]}],
+        "measurements": [{"name": "meas", "config": {"poi": "mu_SIG", "parameters": []}}],
+        "version": "1.0.0",
+    }
+
+
+def operations(name, m1, m2):
+    """A signal that shrinks with m1; its sample carries the patch's name."""
+    modifiers = [{"name": "mu_SIG", "type": "normfactor", "data": None}]
+    data = [3000.0 / m1, 2000.0 / m1 + m2 / 100]
+    value = {"name": f"signal_{name}", "data": data, "modifiers": modifiers}
+    return [{"op": "add", "path": "/channels/0/samples/1", "value": value}]
+
+
+def grid(count):
+    """Return the first points of a grid: sig_100_0, sig_100_50, sig_200_0, ..."""
+    points = [(100 * (1 + index // 2), 50 * (index % 2)) for index in range(count)]
+    return {f"sig_{m1}_{m2}": (m1, m2) for m1, m2 in points}
+
+
+class Project:
+    """What a user has, and what happened there."""
+
+    def __init__(self, pytester):
+        self.pytester = pytester
+        self.path = pytester.path
+        self.plan()
+        pytester.makeconftest(INSTALL)
+
+    # What a user has
+
+    def plan(self, **fields):
+        """Say what the fake engine does from now on."""
+        Plan(**fields).write(self.path)
+
+    def real_engines(self):
+        """Let fits be done by pyhf."""
+        (self.path / "conftest.py").unlink()
+
+    def pallet(self, count=4, name="tiny", *, references=True):
+        """Write a pallet, and the references of what the fake engine answers."""
+        background = workspace()
+        points = grid(count)
+        patchset = {
+            "metadata": {
+                "description": "a patchset for tests",
+                "digests": {"sha256": pyhf.utils.digest(background)},
+                "labels": ["m1", "m2"],
+                "references": {"hepdata": "ins1234567"},
+            },
+            "patches": [
+                {
+                    "metadata": {"name": patch, "values": list(values)},
+                    "patch": operations(patch, *values),
+                }
+                for patch, values in points.items()
+            ],
+            "version": "1.0.0",
+        }
+        directory = self.path / name
+        directory.mkdir(exist_ok=True)
+        (directory / "BkgOnly.json").write_text(json.dumps(background))
+        (directory / "patchset.json").write_text(json.dumps(patchset))
+        if references:
+            self.references(name)
+        return list(points)
+
+    def references(self, name="tiny", **changes):
+        """Write the reference file of a pallet; ``changes`` replace fields of the whole file."""
+        patchset = json.loads((self.path / name / "patchset.json").read_text())
+        data = {
+            "schema_version": 1,
+            "pallet": name,
+            "background_sha256": patchset["metadata"]["digests"]["sha256"],
+            "hypotest": {
+                "test_poi": 1.0,
+                "test_stat": "qtilde",
+                "measurement": None,
+                "normsys_interpcode": "code4",
+                "histosys_interpcode": "code4p",
+            },
+            "provenance": [
+                {
+                    "method": "pyhf.infer.hypotest",
+                    "date": "2026-01-01",
+                    "backend": "numpy",
+                    "optimizer": "scipy",
+                    "versions": {**VERSIONS, "scipy": "1.15.3", "python": PYTHON},
+                }
+            ],
+            "patches": {
+                patch["metadata"]["name"]: self._reference(patch) for patch in patchset["patches"]
+            },
+            **changes,
+        }
+        self.write_reference(data, name)
+        return data
+
+    @staticmethod
+    def _reference(patch):
+        answer = canned(patch["metadata"]["name"])
+        del answer["twice_nll_asimov_truth"]
+        digest = pyhf.utils.digest(patch["patch"])[:16]
+        values = patch["metadata"]["values"]
+        return {"values": values, "digest": digest, "provenance": 0, "fit_s": FIT_S, **answer}
+
+    def reference(self, name="tiny"):
+        return json.loads(self.reference_file(name).read_text())
+
+    def reference_file(self, name="tiny"):
+        return self.path / "reference_results" / f"{name}.json"
+
+    def write_reference(self, data, name="tiny"):
+        self.reference_file(name).parent.mkdir(exist_ok=True)
+        self.reference_file(name).write_text(json.dumps(data))
+
+    def change_reference(self, patch, name="tiny", **fields):
+        """Change fields of the reference of one patch; a field that becomes ``None`` goes."""
+        data = self.reference(name)
+        entry = {**data["patches"][patch], **fields}
+        data["patches"][patch] = {key: value for key, value in entry.items() if value is not None}
+        self.write_reference(data, name)
+
+    def expect_error(self, patch, kind="pyhf.exceptions.InvalidModel"):
+        """Make an exception the right answer of a patch."""
+        gone = dict.fromkeys(("CLs_obs", "CLs_exp", "mu_hat", "twice_nll", "fit_s"))
+        self.change_reference(patch, error=kind, **gone)
+
+    def forget_reference(self, patch):
+        data = self.reference()
+        del data["patches"][patch]
+        self.write_reference(data)
+
+    def own_test(self, source=OWN_TEST):
+        self.pytester.makepyfile(test_own=source)
+
+    # What a user does
+
+    def run(self, *args, suite=True, pallet="tiny", subprocess=False):
+        """Run the suite, or the tests in this directory, with the fits counted from zero."""
+        for name in ("fits.log", "starts.log"):
+            (self.path / name).unlink(missing_ok=True)
+        words = [*(SUITE if suite else ()), *(("--faas-pallet", pallet) if pallet else ()), *args]
+        if subprocess:
+            return self.pytester.runpytest_subprocess(*words, timeout=60)
+        return self.pytester.runpytest_inprocess(*words)
+
+    # What happened
+
+    def fits(self):
+        """Return the patches that were fitted, sorted, once for each fit."""
+        return sorted(line.split()[1] for line in self._lines("fits.log"))
+
+    def fits_at(self, endpoint):
+        lines = (line.split() for line in self._lines("fits.log"))
+        return sorted(name for where, name in lines if where == endpoint)
+
+    def starts(self):
+        """Return the endpoints whose workers were started."""
+        return self._lines("starts.log")
+
+    def _lines(self, name):
+        path = self.path / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def junit(self, name="junit.xml"):
+        """Return, for each test case of a junitxml file, its element."""
+        root = ElementTree.parse(self.path / name).getroot()
+        return {case.get("name"): case for case in root.iter("testcase")}
+
+
+@pytest.fixture
+def project(pytester):
+    return Project(pytester)
+
+
+@pytest.fixture(params=["", "-n0", "-n2"], ids=["alone", "n0", "n2"])
+def distribution(request):
+    """The three ways in which each run must come to the same."""
+    return [request.param] if request.param else []
+
+
+def text(result):
+    return f"{result.stdout.str()}\n{result.stderr.str()}"
+
+
+def assert_user_error(result, *words, code=4):
+    """Hold a run to have ended with a message that is meant for the user, and nothing else."""
+    shown = text(result)
+    assert result.ret == code, shown
+    for word in words:
+        assert word in shown, f"{word!r} is not in:\n{shown}"
+    assert_no_internals(result)
+
+
+def assert_no_internals(result):
+    shown = text(result)
+    assert "Traceback" not in shown
+    assert "INTERNALERROR" not in shown
+    assert not OUR_FRAME.search(shown), OUR_FRAME.search(shown)
+
+
+@pytest.fixture
+def check():
+    """The assertions about what a user sees."""
+    return Checks
+
+
+class Checks:
+    user_error = staticmethod(assert_user_error)
+    no_internals = staticmethod(assert_no_internals)
+    text = staticmethod(text)

@@ -1,0 +1,251 @@
+"""An engine that answers without pyhf, for the pytest runs inside the tests.
+
+What it does stands in ``fake.json`` in the directory of the inner run (see `Plan`); each fit that
+it is asked for is one line of ``fits.log``, and each start of its workers one of ``starts.log``, so
+that they can be counted over all processes of a run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+import zlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pytest_pyhf_faas import schedule
+from pytest_pyhf_faas.engines.base import Engine
+from pytest_pyhf_faas.errors import EngineError, TaskTimeoutError, WorkerLostError
+
+HOST = "fakehost"
+VERSIONS = {"pyhf": "0.7.6", "numpy": "2.0.0", "scipy": "1.16.0", "jsonpatch": "1.33"}
+PYTHON = "3.11.0"
+FIT_S = 0.02
+FITS = (
+    "free_fit_to_data",
+    "fixed_poi_fit_to_data",
+    "background_fit_to_data",
+    "free_fit_to_asimov",
+    "fixed_poi_fit_to_asimov",
+)
+
+
+@dataclass
+class Plan:
+    """What the engine does; patches are named without the pallet.
+
+    Attributes
+    ----------
+    lose
+        How often the worker dies in the fit of a patch; -1 means always.
+    timeout
+        Patches whose fits never end in time.
+    errors
+        Type and message of the exception that is a patch's answer.
+    answers
+        Fields that replace those of the canned answer of a patch.
+    breakdowns
+        How often the engine as a whole refuses a fit; -1 means always.
+    kill
+        A patch in whose first fit this process ends with `signal`, once ``kill_after`` results are
+        in the journal.
+    hold
+        Patches whose fits last until the engine is stopped.
+    """
+
+    workers: int = 2
+    batch_s: float = 0.0
+    lose: dict[str, int] = field(default_factory=dict)
+    timeout: list[str] = field(default_factory=list)
+    errors: dict[str, list[str]] = field(default_factory=dict)
+    answers: dict[str, dict] = field(default_factory=dict)
+    breakdowns: int = 0
+    kill: str | None = None
+    kill_after: int = 0
+    signal: int = int(signal.SIGKILL)
+    hold: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=lambda: dict(VERSIONS))
+    journal: str | None = None
+
+    @classmethod
+    def read(cls):
+        path = Path("fake.json")
+        return cls(**json.loads(path.read_text())) if path.is_file() else cls()
+
+    def write(self, directory):
+        (directory / "fake.json").write_text(json.dumps(asdict(self)))
+
+
+def install(config):
+    """Replace the engines of an inner run, until it ends."""
+    patch = pytest.MonkeyPatch()
+    plan = Plan.read()
+    patch.setattr(schedule, "create_engine", lambda spec: FakeEngine(spec, plan))
+    if plan.journal:
+        patch.setattr(schedule.journals, "new_path", lambda _directory: Path(plan.journal))
+    config.add_cleanup(patch.undo)
+
+
+def canned(name):
+    """Return the answer of a patch: values that depend on its name alone."""
+    share = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8
+    observed = 0.01 + 0.8 * share
+    return {
+        "CLs_obs": observed,
+        "CLs_exp": [observed * factor for factor in (0.2, 0.5, 0.8, 1.0, 1.1)],
+        "mu_hat": share,
+        "twice_nll": {fit: 10.0 + number for number, fit in enumerate(FITS)},
+        "twice_nll_asimov_truth": 13.0,
+    }
+
+
+def environment(versions):
+    return {
+        "python": PYTHON,
+        "platform": "Fake 1",
+        "host": HOST,
+        "pid": os.getpid(),
+        "cpu": "fake cpu",
+        "backend": "numpy",
+        "optimizer": "scipy",
+        "threads": {},
+        "versions": versions,
+    }
+
+
+def patch_name(data):
+    operations = json.loads(zlib.decompress(base64.b64decode(data)))
+    return operations[0]["value"]["name"].removeprefix("signal_")
+
+
+def log(name, text):
+    with Path(name).open("a") as file:
+        file.write(text + "\n")
+
+
+class FakeEngine(Engine):
+    def __init__(self, spec, plan):
+        self.spec = spec
+        self.plan = plan
+        self.workers = plan.workers
+        self.batch_s = plan.batch_s
+        self.losses = dict(plan.lose)
+        self.breakdowns = plan.breakdowns
+        self._pool = None
+        self._ready_at = None
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+
+    def start(self):
+        with self._lock:
+            if self._pool is None:
+                log("starts.log", self.spec)
+                self._stopped = threading.Event()
+                self._pool = ThreadPoolExecutor(self.workers)
+                self._ready_at = time.monotonic()
+
+    @property
+    def ready_at(self):
+        return self._ready_at
+
+    @property
+    def broken(self):
+        return False
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+    def stop(self):
+        with self._lock:
+            pool, self._pool = self._pool, None
+        self._stopped.set()
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def submit(self, function, /, *args, timeout_s=None):
+        self.start()
+        future = Future()
+        future.set_running_or_notify_cancel()
+        self._pool.submit(self._run, future, self._stopped, function, args, timeout_s)
+        return future
+
+    def _run(self, future, stopped, function, args, timeout_s):
+        try:
+            if function.__name__ == "fit_batch":
+                answer = self._fit_batch(stopped, timeout_s, *args)
+            elif function.__name__ == "probe_environment":
+                answer = environment(self.plan.versions)
+            else:
+                answer = function(*args)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(answer)
+
+    def _fit_batch(self, stopped, timeout_s, batch):
+        with self._lock:
+            if self.breakdowns:
+                self.breakdowns -= 1
+                raise EngineError("the fake engine is out of order")
+        return {
+            "worker": f"{HOST}:{os.getpid()}",
+            "environment": environment(self.plan.versions),
+            "gap_s": None,
+            "unpack_s": 0.0,
+            "total_s": FIT_S,
+            "results": [
+                {**self._fit(patch_name(patch["data"]), stopped, timeout_s), "key": patch["key"]}
+                for patch in batch["patches"]
+            ],
+        }
+
+    def _fit(self, name, stopped, timeout_s):
+        log("fits.log", f"{self.spec} {name}")
+        plan = self.plan
+        if name == plan.kill:
+            self._kill()
+        if name in plan.hold:
+            stopped.wait(60)
+            raise EngineError("the fake engine was stopped")
+        with self._lock:
+            if self.losses.get(name):
+                self.losses[name] -= 1
+                raise WorkerLostError("its worker process was killed (signal 9)")
+        if name in plan.timeout:
+            raise TaskTimeoutError(f"it was ended after its time limit of {timeout_s} s")
+        if name in plan.errors:
+            kind, message = plan.errors[name]
+            error = {"type": kind, "message": message, "traceback": f"...\n{kind}: {message}"}
+            return {"status": "error", "error": error, "seconds": {}}
+        seconds = {"unpack": 0.0, "build": 0.0, "fit": FIT_S}
+        return {**canned(name), "status": "ok", "seconds": seconds, **plan.answers.get(name, {})}
+
+    def _kill(self):
+        """End this process as the plan says, but only the first that comes here."""
+        try:
+            os.close(os.open("killed", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+        deadline = time.monotonic() + 20
+        while journaled() < self.plan.kill_after and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(os.getpid(), self.plan.signal)
+
+
+def journaled(directory="."):
+    """Return how many results the journals of a project hold."""
+    lines = [
+        line
+        for path in Path(directory).glob(".pytest_cache/d/pyhf-faas/*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    return sum('"result":' in line for line in lines)
