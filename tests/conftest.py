@@ -188,11 +188,17 @@ class Project:
 
     def fits(self):
         """Return the patches that were fitted, sorted, once for each fit."""
-        return sorted(line.split()[1] for line in self._lines("fits.log"))
+        return sorted(name for _, name, _ in self._fits())
 
     def fits_at(self, endpoint):
-        lines = (line.split() for line in self._lines("fits.log"))
-        return sorted(name for where, name in lines if where == endpoint)
+        return sorted(name for where, name, _ in self._fits() if where == endpoint)
+
+    def how_fitted(self):
+        """Return the configuration of each fit, with the time limit."""
+        return [json.loads(how) for *_, how in self._fits()]
+
+    def _fits(self):
+        return [line.split(maxsplit=2) for line in self._lines("fits.log")]
 
     def starts(self):
         """Return the endpoints whose workers were started."""
@@ -202,14 +208,57 @@ class Project:
         path = self.path / name
         return path.read_text().splitlines() if path.exists() else []
 
-    def junit(self, name="junit.xml"):
-        """Return, for each test case of a junitxml file, its element."""
-        root = ElementTree.parse(self.path / name).getroot()
+    def journaled(self):
+        """Return the patches whose results the journals hold."""
+        return sorted(
+            event["result"]["patch"]
+            for path in self.path.glob(".pytest_cache/d/pyhf-faas/*.jsonl")
+            for event in map(json.loads, filter(None, path.read_text().splitlines()))
+            if "result" in event
+        )
+
+    def outcomes(self):
+        """Return passed, failed, error or skipped for each patch, as junit.xml has it."""
+        return {
+            name.removeprefix("test_cls[tiny-").removesuffix("]"): _outcome(case)
+            for name, case in self.junit().items()
+            if name.startswith("test_cls[")
+        }
+
+    def junit(self):
+        """Return, for each test case of junit.xml, its element."""
+        root = ElementTree.parse(self.path / "junit.xml").getroot()
         return {case.get("name"): case for case in root.iter("testcase")}
+
+    @staticmethod
+    def text(result):
+        return f"{result.stdout.str()}\n{result.stderr.str()}"
+
+    def assert_told(self, result, *words, code):
+        """Hold a run to have ended with a message that is meant for the user, and nothing else."""
+        shown = self.text(result)
+        assert result.ret == code, shown
+        for word in words:
+            assert word in shown, f"{word!r} is not in:\n{shown}"
+        self.assert_no_internals(result)
+
+    def assert_no_internals(self, result):
+        shown = self.text(result)
+        assert "Traceback" not in shown, shown
+        assert "INTERNALERROR" not in shown, shown
+        assert not OUR_FRAME.search(shown), shown
+
+
+def _outcome(case):
+    found = {child.tag for child in case} & {"failure", "error", "skipped"}
+    kind = "+".join(sorted(found)) or "passed"
+    return "failed" if kind == "failure" else kind
 
 
 @pytest.fixture
-def project(pytester):
+def project(pytester, monkeypatch):
+    for variable in ("XDG_CACHE_HOME", "PYHF_PALLET_PATH"):
+        monkeypatch.delenv(variable, raising=False)
     return Project(pytester)
 
 
@@ -217,35 +266,3 @@ def project(pytester):
 def distribution(request):
     """The three ways in which each run must come to the same."""
     return [request.param] if request.param else []
-
-
-def text(result):
-    return f"{result.stdout.str()}\n{result.stderr.str()}"
-
-
-def assert_user_error(result, *words, code=4):
-    """Hold a run to have ended with a message that is meant for the user, and nothing else."""
-    shown = text(result)
-    assert result.ret == code, shown
-    for word in words:
-        assert word in shown, f"{word!r} is not in:\n{shown}"
-    assert_no_internals(result)
-
-
-def assert_no_internals(result):
-    shown = text(result)
-    assert "Traceback" not in shown
-    assert "INTERNALERROR" not in shown
-    assert not OUR_FRAME.search(shown), OUR_FRAME.search(shown)
-
-
-@pytest.fixture
-def check():
-    """The assertions about what a user sees."""
-    return Checks
-
-
-class Checks:
-    user_error = staticmethod(assert_user_error)
-    no_internals = staticmethod(assert_no_internals)
-    text = staticmethod(text)

@@ -21,14 +21,14 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyhf_faas import schedule
+from pytest_pyhf_faas import journal, schedule
 from pytest_pyhf_faas.engines.base import Engine
 from pytest_pyhf_faas.errors import EngineError, TaskTimeoutError, WorkerLostError
 
 HOST = "fakehost"
 VERSIONS = {"pyhf": "0.7.6", "numpy": "2.0.0", "scipy": "1.16.0", "jsonpatch": "1.33"}
 PYTHON = "3.11.0"
-FIT_S = 0.02
+FIT_S = 0.0001
 FITS = (
     "free_fit_to_data",
     "fixed_poi_fit_to_data",
@@ -57,8 +57,10 @@ class Plan:
     kill
         A patch in whose first fit this process ends with `signal`, once ``kill_after`` results are
         in the journal.
-    hold
-        Patches whose fits last until the engine is stopped.
+    wait_for_fits
+        A patch whose fit lasts until so many fits have begun.
+    journal_full
+        Whether the disk is full on which the journal lies.
     """
 
     workers: int = 2
@@ -71,9 +73,9 @@ class Plan:
     kill: str | None = None
     kill_after: int = 0
     signal: int = int(signal.SIGKILL)
-    hold: list[str] = field(default_factory=list)
+    wait_for_fits: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: dict(VERSIONS))
-    journal: str | None = None
+    journal_full: bool = False
 
     @classmethod
     def read(cls):
@@ -89,9 +91,16 @@ def install(config):
     patch = pytest.MonkeyPatch()
     plan = Plan.read()
     patch.setattr(schedule, "create_engine", lambda spec: FakeEngine(spec, plan))
-    if plan.journal:
-        patch.setattr(schedule.journals, "new_path", lambda _directory: Path(plan.journal))
+    if plan.journal_full:
+        patch.setattr(schedule.journals, "Journal", FullJournal)
     config.add_cleanup(patch.undo)
+
+
+class FullJournal(journal.Journal):
+    def __init__(self, path):
+        super().__init__(path)
+        self._file.close()
+        self._file = Path("/dev/full").open("a")
 
 
 def canned(name):
@@ -196,6 +205,10 @@ class FakeEngine(Engine):
             if self.breakdowns:
                 self.breakdowns -= 1
                 raise EngineError("the fake engine is out of order")
+        how = json.dumps({**batch["config"], "timeout_s": timeout_s})
+        names = [patch_name(patch["data"]) for patch in batch["patches"]]
+        for name in names:
+            log("fits.log", f"{self.spec} {name} {how}")
         return {
             "worker": f"{HOST}:{os.getpid()}",
             "environment": environment(self.plan.versions),
@@ -203,19 +216,19 @@ class FakeEngine(Engine):
             "unpack_s": 0.0,
             "total_s": FIT_S,
             "results": [
-                {**self._fit(patch_name(patch["data"]), stopped, timeout_s), "key": patch["key"]}
-                for patch in batch["patches"]
+                {**self._fit(name, stopped, timeout_s), "key": patch["key"]}
+                for name, patch in zip(names, batch["patches"], strict=True)
             ],
         }
 
     def _fit(self, name, stopped, timeout_s):
-        log("fits.log", f"{self.spec} {name}")
         plan = self.plan
         if name == plan.kill:
             self._kill()
-        if name in plan.hold:
-            stopped.wait(60)
-            raise EngineError("the fake engine was stopped")
+        if name in plan.wait_for_fits:
+            count = plan.wait_for_fits[name]
+            if not wait_until(lambda: stopped.is_set() or begun() >= count):
+                raise WorkerLostError(f"{begun()} of {count} fits have begun")
         with self._lock:
             if self.losses.get(name):
                 self.losses[name] -= 1
@@ -235,17 +248,26 @@ class FakeEngine(Engine):
             os.close(os.open("killed", os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return
-        deadline = time.monotonic() + 20
-        while journaled() < self.plan.kill_after and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: journaled() >= self.plan.kill_after)
         os.kill(os.getpid(), self.plan.signal)
 
 
-def journaled(directory="."):
-    """Return how many results the journals of a project hold."""
-    lines = [
-        line
-        for path in Path(directory).glob(".pytest_cache/d/pyhf-faas/*.jsonl")
-        for line in path.read_text().splitlines()
-    ]
-    return sum('"result":' in line for line in lines)
+def wait_until(condition, limit_s=20):
+    """Wait for what other threads and processes do; return whether it came."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def begun():
+    """Return how many fits have begun in this run."""
+    return len(Path("fits.log").read_text().splitlines())
+
+
+def journaled():
+    """Return how many results the journals of this project hold."""
+    journals = Path().glob(".pytest_cache/d/pyhf-faas/*.jsonl")
+    return sum(path.read_text().count('"result":') for path in journals)

@@ -180,7 +180,7 @@ def plan_lines(context: Context) -> list[str]:
         times = ""
         if known and all(seconds is not None for seconds in known):
             total = sum(seconds or 0.0 for seconds in known) / workers * context.settings.trials
-            times = f", about {duration(total)} where the references were made"
+            times = f", about {duration(total)}"
         lines.append(
             f"pyhf-faas: {pallet}{label}: {len(tasks)} fits on {endpoint} "
             f"({workers} workers), {first.config.backend} + {first.config.optimizer}{times}"
