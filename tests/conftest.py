@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from pathlib import Path
@@ -55,6 +56,10 @@ def grid(count):
     """Return the first points of a grid: sig_100_0, sig_100_50, sig_200_0, ..."""
     points = [(100 * (1 + index // 2), 50 * (index % 2)) for index in range(count)]
     return {f"sig_{m1}_{m2}": (m1, m2) for m1, m2 in points}
+
+
+# pytest collects garbage five times at the end of each run, and there is much that is none.
+gc.freeze()
 
 
 class Project:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
-try:
-    __version__ = version("pytest-pyhf-faas")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+unknown"
-
 __all__ = ["__version__"]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":  # looked up when asked for: pytest imports this at every start
+        from importlib.metadata import version
+
+        return version("pytest-pyhf-faas")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

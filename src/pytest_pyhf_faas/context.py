@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_pyhf_faas.options import Settings, read_settings
+from pytest_pyhf_faas.options import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_pyhf_faas.options import Settings
     from pytest_pyhf_faas.pallet import Pallet
     from pytest_pyhf_faas.reference import ReferenceStore
     from pytest_pyhf_faas.schedule import Schedule
 
-SETTINGS = pytest.StashKey[Settings]()
 _CONTEXT = pytest.StashKey["Context"]()
 
 
@@ -108,7 +108,7 @@ def _make_context(config: pytest.Config) -> Context:
     from pytest_pyhf_faas.schedule import Schedule
     from pytest_pyhf_faas.xdist import sharing_of
 
-    settings = config.stash.setdefault(SETTINGS, read_settings(config))
+    settings = read_settings(config)
     own = config.rootpath / DIRECTORY
     if settings.reference_dir is not None:
         references = ReferenceStore([settings.reference_dir], settings.reference_dir)

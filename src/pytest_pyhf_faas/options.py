@@ -236,6 +236,13 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
+def any_given(config: pytest.Config) -> bool:
+    """Whether a session uses any of the options, so that they are worth checking at its start."""
+    return any(_given(config, option) for option in OPTIONS) or bool(
+        config.getini("faas_endpoints")
+    )
+
+
 def read_settings(config: pytest.Config) -> Settings:
     """Return the checked options of a session.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_pyhf_faas import xdist
-from pytest_pyhf_faas.context import SETTINGS, existing_context, get_context, journal_directory
+from pytest_pyhf_faas.context import existing_context, get_context, journal_directory
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.fixtures import (
     assert_cls,
@@ -23,7 +23,13 @@ from pytest_pyhf_faas.fixtures import (
     signal_patch,
     wall_time,
 )
-from pytest_pyhf_faas.options import add_options, hypotest_config, pallet_selection, read_settings
+from pytest_pyhf_faas.options import (
+    add_options,
+    any_given,
+    hypotest_config,
+    pallet_selection,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,10 +64,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check the options, declare the markers, and arrange for xdist."""
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
-    try:
-        config.stash[SETTINGS] = read_settings(config)
-    except FaasError as error:
-        raise pytest.UsageError(str(error)) from error
+    if any_given(config):
+        try:
+            read_settings(config)
+        except FaasError as error:
+            raise pytest.UsageError(str(error)) from error
     if config.getoption("tx", None):  # the controller of pytest-xdist
         from pytest_pyhf_faas import journal
 
@@ -149,9 +156,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this session cannot do, before any fixture is set up."""
     if item.get_closest_marker("faas") is None:
         return
-    if item.config.stash[SETTINGS].dry_run:
+    context = get_context(item.config)
+    if context.settings.dry_run:
         pytest.skip("dry run: nothing was fitted")
-    no_wall_time = get_context(item.config).schedule.no_wall_time
+    no_wall_time = context.schedule.no_wall_time
     if no_wall_time and "wall_time" in getattr(item, "fixturenames", ()):
         pytest.skip(no_wall_time)
 

@@ -13,8 +13,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.journal import JournalReader
-
 if TYPE_CHECKING:
     import pytest
 
@@ -40,6 +38,8 @@ class Sharing:
     """
 
     def __init__(self, journal: Path) -> None:
+        from pytest_pyhf_faas.journal import JournalReader
+
         self.journal = journal
         journal.parent.mkdir(parents=True, exist_ok=True)
         self._reader = JournalReader(journal)
