@@ -13,6 +13,8 @@ import pytest
 from fakes import FIT_S, PYTHON, VERSIONS, Plan, canned
 
 SUITE = ("--pyargs", "pytest_pyhf_faas.suite")
+#: Hypothesis would be imported for a summary that says nothing.
+QUICK = ("-p", "no:hypothesispytest")
 INSTALL = f"""\
 import sys
 
@@ -184,7 +186,9 @@ class Project:
         """Run the suite, or the tests in this directory, with the fits counted from zero."""
         for name in ("fits.log", "starts.log"):
             (self.path / name).unlink(missing_ok=True)
-        words = [*(SUITE if suite else ()), *(("--faas-pallet", pallet) if pallet else ()), *args]
+        words = [*QUICK, *(SUITE if suite else ()), *args]
+        if pallet:
+            words += ["--faas-pallet", pallet]
         if subprocess:
             return self.pytester.runpytest_subprocess(*words, timeout=60)
         return self.pytester.runpytest_inprocess(*words)

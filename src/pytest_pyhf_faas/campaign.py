@@ -95,6 +95,8 @@ class Campaign:
         How often a fit is sent again after it broke (its worker died); never because of its value.
     expected_s : callable, optional
         Seconds that a task's fit took elsewhere, or ``None``: the longest are sent first.
+    is_failure : callable, optional
+        Whether progress counts a result as failed: an exception may be the right answer.
     on_result : callable, optional
         Called in the campaign's thread with each result as it arrives, before its future ends.
     """
@@ -106,12 +108,16 @@ class Campaign:
         timeout_s: float | None,
         retries: int,
         expected_s: Callable[[Task], float | None] = lambda _task: None,
+        is_failure: Callable[[Task, HypotestResult], bool] = lambda _, result: (
+            result.status != "ok"
+        ),
         on_result: Callable[[HypotestResult], None] = lambda _result: None,
     ) -> None:
         self.engine = engine
         self._timeout_s = timeout_s
         self._retries = retries
         self._expected_s = expected_s
+        self._is_failure = is_failure
         self._on_result = on_result
         self._changed = threading.Condition()
         self._entries: dict[str, _Entry] = {}
@@ -371,7 +377,7 @@ class Campaign:
         self._changed.notify_all()
 
     def _end(self, entry: _Entry, result: HypotestResult) -> None:
-        if not result.is_answer or result.status == "error":
+        if self._is_failure(entry.task, result):
             self._failed += 1
         self._done += 1
         if result.status != "cancelled":

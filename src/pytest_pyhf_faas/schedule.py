@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas import journal as journals
 from pytest_pyhf_faas.campaign import TICK_S, Campaign
+from pytest_pyhf_faas.compare import error_matches
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.options import hypotest_config
 from pytest_pyhf_faas.reference import Missing
@@ -150,6 +151,10 @@ class Schedule:
         reference = self._references.find(task)
         return None if isinstance(reference, Missing) else reference.fit_s
 
+    def is_failure(self, task: Task, result: HypotestResult) -> bool:
+        """Whether a fit broke, so that its item cannot be green."""
+        return result.status != "ok" and not error_matches(result, self._references.find(task))
+
     # Fitting
 
     @property
@@ -268,6 +273,7 @@ class Schedule:
                 timeout_s=self.settings.timeout_s,
                 retries=self.settings.retries,
                 expected_s=self.expected_s,
+                is_failure=self.is_failure,
                 on_result=partial(journal.write, endpoint),
             )
         return self._campaigns[endpoint]
