@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_pyhf_faas import pallet as module
+from pytest_pyhf_faas import sources as module
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.pallet import Pallet, SignalPatch, digest, pack, read_pallets, unpack
 

@@ -17,9 +17,7 @@ def test_of_nothing():
 
 
 def ids_that_passed(result):
-    return [
-        line.partition("::")[2].split()[0] for line in result.outlines if "] PASSED" in line
-    ]
+    return [line.partition("::")[2].split()[0] for line in result.outlines if "] PASSED" in line]
 
 
 @pytest.mark.parametrize("option", ["--collect-only", "--setup-plan", "--faas-dry-run"])

@@ -247,7 +247,8 @@ def _bundled() -> Path:
 
 def _in_search_path(search_path: Sequence[Path]) -> dict[str, Path]:
     """Return what looks like a pallet in the search path, by name; the first of a name counts."""
-    from pytest_pyhf_faas.pallet import ARCHIVE_SUFFIXES, holds_pallet, stem
+    from pytest_pyhf_faas.pallet import holds_pallet
+    from pytest_pyhf_faas.sources import ARCHIVE_SUFFIXES, stem
 
     found: dict[str, Path] = {}
     for directory in search_path:

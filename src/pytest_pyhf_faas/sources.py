@@ -1,0 +1,311 @@
+"""The files of a pallet: of a directory, or of an archive that is never unpacked to disk.
+
+`opened` gives the paths of the JSON files, in the order in which they are best read, and a function
+that reads one of them. No member can lie outside, and nothing grows without bound.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import tarfile
+import zipfile
+import zlib
+from contextlib import closing, contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pytest_pyhf_faas.errors import PalletError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import IO
+
+    Reader = Callable[[str], bytearray]
+
+MAX_UNPACKED_BYTES = 1 << 30
+"""No source may hold more than this, unpacked: a larger one is a mistake or an attack."""
+
+MAX_MEMBERS = 100_000
+"""No source may hold more files than this."""
+
+MAX_DEPTH = 4
+"""How many directories deep a directory is searched."""
+
+ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
+"""File names that are taken for archives where nothing but the name is known."""
+
+_CHUNK_BYTES = 1 << 20
+
+
+def shorten(text: str, length: int = 160) -> str:
+    """Cut the middle out of a long message; its end often says what is wrong."""
+    text = " ".join(text.split())
+    if len(text) <= length:
+        return text
+    return f"{text[: length // 2]} ... {text[-length // 2 :]}"
+
+
+def stem(path: Path) -> str:
+    """Return the name of a file or directory without the suffix of an archive."""
+    for suffix in ARCHIVE_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.name
+
+
+@contextmanager
+def opened(source: Path) -> Iterator[tuple[list[str], Reader]]:
+    """Give the JSON files of a directory or an archive, and a function that reads one of them.
+
+    Raises
+    ------
+    PalletError
+        If it cannot be read, or is larger than any pallet, or is not made honestly.
+    """
+    try:
+        how = _opened_directory if source.is_dir() else _opened_archive
+        with how(source) as (paths, read):
+            yield paths, read
+    except FileNotFoundError as error:
+        raise PalletError(f"there is no file or directory {error.filename or source}") from error
+    except PermissionError as error:
+        raise PalletError(
+            f"{error.filename or source} cannot be read: permission denied\n"
+            "ask for read permission, or copy it to a place of your own"
+        ) from error
+    except (
+        EOFError,
+        OSError,
+        RuntimeError,  # an encrypted zip
+        NotImplementedError,
+        lzma.LZMAError,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise PalletError(
+            f"{source} cannot be read to its end: {shorten(str(error)) or type(error).__name__}\n"
+            "it is truncated or damaged: fetch it again"
+        ) from error
+
+
+@contextmanager
+def _opened_directory(root: Path) -> Iterator[tuple[list[str], Reader]]:
+    def refuse(error: OSError) -> NoReturn:
+        raise error
+
+    paths = []
+    entries = 0
+    for directory, subdirectories, names in os.walk(root, onerror=refuse):
+        here = Path(directory)
+        subdirectories[:] = (
+            sorted(name for name in subdirectories if not name.startswith("."))
+            if len(here.relative_to(root).parts) < MAX_DEPTH
+            else []
+        )
+        entries += len(names)
+        _check_members(entries, root)
+        # is_file: reading a named pipe would never end
+        files = (here / name for name in sorted(names))
+        found = (file.relative_to(root).as_posix() for file in files if file.is_file())
+        paths += [path for path in found if _is_json(path)]
+
+    left = MAX_UNPACKED_BYTES
+
+    def read(path: str) -> bytearray:
+        nonlocal left
+        with (root / path).open("rb") as stream:
+            data = _read_all(stream, left, root)
+        left -= len(data)
+        return data
+
+    yield paths, read
+
+
+@contextmanager
+def _opened_archive(path: Path) -> Iterator[tuple[list[str], Reader]]:
+    with path.open("rb") as file:
+        start = file.read(512)
+        file.seek(0)
+        if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+            with zipfile.ZipFile(file) as archive:
+                yield _in_zip(archive, path)
+        else:
+            stream = _Bounded(_decompressed(file, start), path)
+            with closing(stream), _tar(stream, path, start) as tar:
+                yield _in_tar(tar, stream, path)
+
+
+def _decompressed(file: Any, start: bytes) -> Any:
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)
+    if start.startswith(b"BZh"):
+        return bz2.BZ2File(file)
+    if start.startswith(b"\xfd7zXZ\x00"):
+        return lzma.LZMAFile(file)
+    return file
+
+
+class _Bounded:
+    """A stream that refuses to be inflated further than `MAX_UNPACKED_BYTES`.
+
+    The position is checked before the skipping, so a header that announces terabytes is refused
+    at once. tarfile reads the headers' own extensions in one piece: such a piece is small.
+    """
+
+    def __init__(self, stream: Any, path: Path) -> None:
+        self._stream = stream
+        self._path = path
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def read(self, size: int) -> bytes:
+        if size > _CHUNK_BYTES:
+            raise PalletError(
+                f"{self._path}: refused, for the header of a member is larger than 1 MiB\n"
+                "no honest archive is made like this: fetch it from the publication itself"
+            )
+        data: bytes = self._stream.read(size)
+        self._check(self._stream.tell())
+        return data
+
+    def seek(self, position: int) -> int:
+        self._check(position)
+        reached: int = self._stream.seek(position)
+        return reached
+
+    def tell(self) -> int:
+        position: int = self._stream.tell()
+        return position
+
+    def _check(self, position: int) -> None:
+        if position > MAX_UNPACKED_BYTES:
+            raise PalletError(_too_large(str(self._path)))
+
+
+def _tar(stream: _Bounded, path: Path, start: bytes) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=stream, mode="r:")  # type: ignore[call-overload, no-any-return]
+    except tarfile.ReadError as error:
+        if start.lstrip().startswith((b"{", b"[")):
+            remedy = "give the directory that holds the background and the patches, or an archive"
+        elif start.lstrip().startswith(b"<"):
+            remedy = "it looks like a web page: download the archive itself"
+        else:
+            remedy = "give a tar or zip archive, or a directory"
+        raise PalletError(f"{path} is not an archive that can be read\n{remedy}") from error
+
+
+def _in_tar(tar: tarfile.TarFile, stream: _Bounded, path: Path) -> tuple[list[str], Reader]:
+    members: dict[str, tarfile.TarInfo] = {}
+    total = 0
+    for count, member in enumerate(tar, start=1):
+        _check_members(count, path)
+        total += member.size
+        _check_total(total, path)
+        if _is_json(member.name) and not member.isdir():
+            # the last of several that are called the same: unpacking would leave that one
+            members[_safe(member.name, path)] = member
+            if not member.isreg() or member.issparse():
+                _refuse_special(member.name, path)
+    # tarfile takes a damaged header for the end, which would silently lose patches. The true end
+    # is a block of zeros; what follows is read for the checksum of the compression.
+    stream.seek(tar.offset)
+    end = stream.read(512)
+    if len(end) < 512 or end.strip(b"\0"):  # noqa: PLR2004 - the size of a block of a tar archive
+        raise tarfile.ReadError(f"the archive breaks off after {len(tar.getmembers())} members")
+    while stream.read(_CHUNK_BYTES):
+        pass
+
+    def read(name: str) -> bytearray:
+        extracted = tar.extractfile(members[name])
+        assert extracted is not None  # it is a regular file
+        return _read_all(extracted, MAX_UNPACKED_BYTES, path)
+
+    return list(members), read
+
+
+def _in_zip(archive: zipfile.ZipFile, path: Path) -> tuple[list[str], Reader]:
+    members: dict[str, zipfile.ZipInfo] = {}
+    infos = archive.infolist()
+    _check_members(len(infos), path)
+    _check_total(sum(info.file_size for info in infos), path)
+    for info in infos:
+        if _is_json(info.filename) and not info.is_dir():
+            members[_safe(info.filename, path)] = info
+            kind = info.external_attr >> 28  # the upper bits of st_mode; 0 if it was not recorded
+            if kind not in (0, 0o10):
+                _refuse_special(info.filename, path)
+            # the other methods may inflate a few bytes to gigabytes in one step
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise PalletError(
+                    f"{path}: {info.filename} is compressed in a way that is not supported\n"
+                    "make an ordinary zip archive of it"
+                )
+
+    left = MAX_UNPACKED_BYTES
+
+    def read(name: str) -> bytearray:
+        nonlocal left
+        with archive.open(members[name]) as stream:
+            data = _read_all(stream, left, path)
+        left -= len(data)
+        return data
+
+    return list(members), read
+
+
+def _is_json(path: str) -> bool:
+    file = PurePosixPath(path.replace("\\", "/"))
+    hidden = any(part.startswith(".") and part != ".." for part in file.parts)
+    return file.suffix.lower() == ".json" and not hidden and "__MACOSX" not in file.parts
+
+
+def _safe(name: str, source: Path) -> str:
+    file = PurePosixPath(name.replace("\\", "/"))
+    if file.is_absolute() or ".." in file.parts:
+        raise PalletError(
+            f"{source}: refused, for it holds {shorten(name)!r}, which lies outside of it\n"
+            "no honest archive is made like this: fetch it from the publication itself"
+        )
+    return file.as_posix()
+
+
+def _refuse_special(name: str, source: Path) -> NoReturn:
+    raise PalletError(
+        f"{source}: refused, for {shorten(name)!r} in it is not a regular file but a link, a "
+        "device or the like\nmake the archive anew, with the file itself in it"
+    )
+
+
+def _check_members(count: int, source: Path) -> None:
+    if count > MAX_MEMBERS:
+        raise PalletError(
+            f"{source} holds more than {MAX_MEMBERS:,} files\n"
+            "no pallet is that large: give the directory or the archive of the pallet alone"
+        )
+
+
+def _check_total(total: int, source: Path) -> None:
+    if total > MAX_UNPACKED_BYTES:
+        raise PalletError(_too_large(str(source)))
+
+
+def _too_large(what: str) -> str:
+    return (
+        f"{what} holds more than {MAX_UNPACKED_BYTES / 2**30:.2g} GiB when unpacked\n"
+        "no pallet is that large: give an archive of the pallet alone"
+    )
+
+
+def _read_all(stream: IO[bytes], most: int, source: Path) -> bytearray:
+    data = bytearray()
+    while chunk := stream.read(_CHUNK_BYTES):
+        data += chunk
+        if len(data) > most:
+            raise PalletError(_too_large(str(source)))
+    return data
