@@ -70,6 +70,7 @@ class Project:
     def __init__(self, pytester):
         self.pytester = pytester
         self.path = pytester.path
+        self._subprocess = False
         self.plan()
         pytester.makeconftest(INSTALL)
 
@@ -82,6 +83,7 @@ class Project:
     def real_engines(self):
         """Let fits be done by pyhf."""
         (self.path / "conftest.py").unlink()
+        self._subprocess = True  # what is sent to workers must not be imported twice
 
     def pallet(self, count=4, name="tiny", *, references=True):
         """Write a pallet, and the references of what the fake engine answers."""
@@ -189,7 +191,7 @@ class Project:
         words = [*QUICK, *(SUITE if suite else ()), *args]
         if pallet:
             words += ["--faas-pallet", pallet]
-        if subprocess:
+        if subprocess or self._subprocess:
             return self.pytester.runpytest_subprocess(*words, timeout=60)
         return self.pytester.runpytest_inprocess(*words)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import worker_functions
-from scripted_engine import PATIENCE_S, wait_until
+from scripted_engine import PATIENCE_S, toy_tasks, wait_until
 
+from pytest_pyhf_faas.campaign import Campaign
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.engines.local import LocalEngine
 from pytest_pyhf_faas.errors import EngineError, TaskTimeoutError, WorkerLostError
@@ -202,6 +203,26 @@ def test_after_the_death_of_the_fork_server_a_restart_mends_the_engine(engine, t
     assert engine.submit(worker_functions.echo, 2).result(START_S) == 2
 
 
+def test_a_campaign_survives_the_death_of_all_workers_and_of_their_server(engine):
+    workers = local_workers()
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)  # so that the fits are in flight, and none is begun
+    tasks = toy_tasks(12)
+    campaign = Campaign(engine, timeout_s=None, retries=0)
+    campaign.submit(tasks)
+    wait_until(lambda: campaign.fits_sent == 4, "the fits are in flight")
+    server, _command = processes()[min(workers)]
+    for pid in (server, *workers):
+        os.kill(pid, signal.SIGKILL)
+    try:
+        results = [campaign.result(task).result(START_S) for task in tasks]
+    finally:
+        campaign.cancel("the test is over")
+    # A toy pallet is no workspace, which is an answer as good as any.
+    assert {result.status for result in results} == {"error"}
+    assert {result.attempts for result in results} == {1}
+
+
 def test_a_time_limit_ends_a_task_and_the_next_one_works(engine):
     limit_s = 0.5
     before = time.monotonic()
@@ -339,4 +360,3 @@ def test_nothing_is_left_of_a_client_that_ends_in_mid_task(tmp_path, end):
         finally:
             for pid in marked(mark):
                 os.kill(pid, signal.SIGKILL)
-            client.stdin = None  # already broken

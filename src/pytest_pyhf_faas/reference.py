@@ -8,12 +8,12 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import ReferenceFileError
 from pytest_pyhf_faas.results import FITS, json_number
+from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.tasks import HypotestConfig, Task
 
 SCHEMA_VERSION = 1
+SCHEMA = "reference.schema.json"
 DIRECTORY = "reference_results"
 #: Relative tolerance on CLs of each optimizer where a reference file does not set its own.
 DEFAULT_RTOL = {"scipy": 1e-4, "minuit": 1e-3}
@@ -226,12 +227,12 @@ def read(path: Path) -> dict[str, Any]:
             f"it has schema version {version}, and this version reads up to {SCHEMA_VERSION}",
             "Upgrade pytest-pyhf-faas",
         )
-    schema = resources.files("pytest_pyhf_faas") / "data" / "reference.schema.json"
-    validator = jsonschema.Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
-    violation = jsonschema.exceptions.best_match(validator.iter_errors(data))
-    if violation is not None:
-        where = "/".join(str(part) for part in violation.absolute_path) or "the top level"
-        raise wrong(f"at {where}, {violation.message[:200]}", restore)
+    if not accepted_by_own_schema(data, SCHEMA):
+        validator = jsonschema.Draft7Validator(own_schema(SCHEMA))
+        violation = jsonschema.exceptions.best_match(validator.iter_errors(data))
+        if violation is not None:
+            where = "/".join(str(part) for part in violation.absolute_path) or "the top level"
+            raise wrong(f"at {where}, {violation.message[:200]}", restore)
     known = len(data["provenance"])
     for name, entry in data["patches"].items():
         if entry["provenance"] >= known:

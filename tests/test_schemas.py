@@ -1,0 +1,113 @@
+"""Compiled schemas accept nothing that pyhf refuses."""
+
+import copy
+import json
+from pathlib import Path
+
+import pyhf
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pytest_pyhf_faas
+from pytest_pyhf_faas.reference import SCHEMA, bundled_directory
+from pytest_pyhf_faas.schemas import accepted_by_own_schema, accepted_by_pyhf_schema
+
+BUNDLED = Path(pytest_pyhf_faas.__file__).parent / "data" / "synthetic"
+WORKSPACE = json.loads((BUNDLED / "BkgOnly.json").read_text())
+PATCHSET = json.loads((BUNDLED / "patchset.json").read_text())
+PATCHSET["patches"] = PATCHSET["patches"][:2]
+REPLACEMENTS = (None, True, -1, 0.5, 1e308, "", "text", [], [1.0], {}, {"name": "x"}, "normsys")
+
+pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver")
+
+
+def places(value, path=()):
+    """All paths into a JSON value."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        if isinstance(item, (dict, list)):
+            yield from places(item, (*path, key))
+        else:
+            yield (*path, key)
+
+
+def harmed(value, path, replacement, how):
+    value = copy.deepcopy(value)
+    if not path:
+        return replacement
+    parent = value
+    for key in path[:-1]:
+        parent = parent[key]
+    if how == "remove":
+        del parent[path[-1]]
+    elif how == "extend" and isinstance(parent[path[-1]], dict):
+        parent[path[-1]]["unknown"] = replacement
+    else:
+        parent[path[-1]] = replacement
+    return value
+
+
+def pyhf_accepts(value, schema):
+    try:
+        pyhf.schema.validate(value, schema)
+    except pyhf.exceptions.InvalidSpecification:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("value", "schema"), [(WORKSPACE, "workspace.json"), (PATCHSET, "patchset.json")]
+)
+def test_accepts_what_is_valid(value, schema):
+    assert accepted_by_pyhf_schema(value, schema)
+    assert pyhf_accepts(value, schema)
+
+
+@pytest.mark.parametrize(
+    ("value", "schema"), [(WORKSPACE, "workspace.json"), (PATCHSET, "patchset.json")]
+)
+def test_validating_changes_nothing(value, schema):
+    before = copy.deepcopy(value)
+    accepted_by_pyhf_schema(value, schema)
+    assert value == before
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    path=st.sampled_from(list(places(WORKSPACE))),
+    replacement=st.sampled_from(REPLACEMENTS),
+    how=st.sampled_from(["replace", "remove", "extend"]),
+)
+def test_accepts_no_harmed_workspace_that_pyhf_refuses(path, replacement, how):
+    value = harmed(WORKSPACE, path, replacement, how)
+    assert pyhf_accepts(value, "workspace.json") or not accepted_by_pyhf_schema(
+        value, "workspace.json"
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    path=st.sampled_from(list(places(PATCHSET))),
+    replacement=st.sampled_from(REPLACEMENTS),
+    how=st.sampled_from(["replace", "remove", "extend"]),
+)
+def test_accepts_no_harmed_patchset_that_pyhf_refuses(path, replacement, how):
+    value = harmed(PATCHSET, path, replacement, how)
+    assert pyhf_accepts(value, "patchset.json") or not accepted_by_pyhf_schema(
+        value, "patchset.json"
+    )
+
+
+def test_own_schema_accepts_the_references_that_come_along():
+    paths = sorted(bundled_directory().glob("*.json"))
+    assert paths
+    for path in paths:
+        assert accepted_by_own_schema(json.loads(path.read_text()), SCHEMA)
+
+
+def test_own_schema_refuses_a_patch_with_values_and_an_error():
+    data = json.loads((bundled_directory() / "synthetic.json").read_text())
+    next(iter(data["patches"].values()))["error"] = "pyhf.exceptions.InvalidModel"
+    assert not accepted_by_own_schema(data, SCHEMA)
