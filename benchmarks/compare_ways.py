@@ -34,6 +34,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from xml.etree import ElementTree
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 WAYS = ("ours", "loop", "published", "xdist", "cls")
@@ -77,19 +78,22 @@ def infer_hypotest(workspace, patch):
 
 
 def run_ours(folder, pallet, names, workers):
-    report = folder / "benchmark.json"
+    report, results = folder / "benchmark.json", folder / "results.xml"
     command = [sys.executable, "-m", "pytest", "-q", "--pyargs", "pytest_pyhf_faas.suite"]
     command += ["--rootdir", str(folder), "-c", os.devnull, "-p", "no:cacheprovider"]
-    command += ["--faas-reference-dir", str(folder / "references"), "--faas-update", "all"]
     command += ["--funcx-endpoint", f"local:{workers}", "--faas-pallet", pallet]
     command += [f"--faas-patch={name}" for name in names]
-    command += ["--benchmark-json", str(report)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    command += ["--benchmark-json", str(report), "--junitxml", str(results)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     (benchmark,) = json.loads(report.read_text())["benchmarks"]
     (trial,) = benchmark["extra_info"]["trials"]
-    (reference,) = (folder / "references").glob("*.json")
-    patches = json.loads(reference.read_text())["patches"]
-    cls = {name: float(patches[name].get("CLs_obs", "nan")) for name in names}
+    cls = {}
+    for case in ElementTree.parse(results).iter("testcase"):
+        for entry in case.iter("property"):
+            if entry.get("name") == "CLs_obs":
+                cls[case.get("name").partition("-")[2].removesuffix("]")] = float(
+                    entry.get("value")
+                )
     return cls, trial
 
 
@@ -230,6 +234,8 @@ def measure(pallet, count, ways, rounds, workers):
 def check_same(found):
     first = next(iter(found.values()))
     for way, cls in found.items():
+        if cls.keys() != first.keys():
+            raise SystemExit(f"{way} fitted {len(cls)} patches, not {len(first)}")
         for name, value in cls.items():
             both_nan = math.isnan(value) and math.isnan(first[name])
             if not both_nan and not math.isclose(value, first[name], rel_tol=SAME_CLS):

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import fastjsonschema  # noqa: F401 - what is compiled by it must not outlive it
 import pyhf
 import pytest
 from fakes import FIT_S, PYTHON, VERSIONS, Plan, canned
@@ -186,13 +187,13 @@ class Project:
 
     def run(self, *args, suite=True, pallet="tiny", subprocess=False):
         """Run the suite, or the tests in this directory, with the fits counted from zero."""
-        for name in ("fits.log", "starts.log"):
+        for name in ("fits.log", "starts.log", "stopped.log"):
             (self.path / name).unlink(missing_ok=True)
         words = [*QUICK, *(SUITE if suite else ()), *args]
         if pallet:
             words += ["--faas-pallet", pallet]
         if subprocess or self._subprocess:
-            return self.pytester.runpytest_subprocess(*words, timeout=60)
+            return self.pytester.runpytest_subprocess(*words, timeout=45)
         return self.pytester.runpytest_inprocess(*words)
 
     # What happened
@@ -214,6 +215,10 @@ class Project:
     def starts(self):
         """Return the endpoints whose workers were started."""
         return self._lines("starts.log")
+
+    def stopped(self):
+        """Return the patches whose fits ended with the engine."""
+        return self._lines("stopped.log")
 
     def _lines(self, name):
         path = self.path / name

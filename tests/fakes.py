@@ -58,7 +58,8 @@ class Plan:
         A patch in whose first fit this process ends with `signal`, once ``kill_after`` results are
         in the journal.
     wait_for_fits
-        A patch whose fit lasts until so many fits have begun.
+        A patch whose fit lasts until so many fits have begun, or the engine is stopped (which
+        ``stopped.log`` then tells).
     journal_full
         Whether the disk is full on which the journal lies.
     """
@@ -229,6 +230,8 @@ class FakeEngine(Engine):
             count = plan.wait_for_fits[name]
             if not wait_until(lambda: stopped.is_set() or begun() >= count):
                 raise WorkerLostError(f"{begun()} of {count} fits have begun")
+            if stopped.is_set():
+                log("stopped.log", name)
         with self._lock:
             if self.losses.get(name):
                 self.losses[name] -= 1

@@ -110,9 +110,7 @@ class Submission:
     def answer(self, *, worker="toy:1", environment=None, errors=None, **timing):
         """End with results; `errors` maps keys to exception types."""
         fit_s = timing.pop("fit_s", 0.01)
-        results = [
-            toy_answer(key, error=(errors or {}).get(key), fit_s=fit_s) for key in self.keys
-        ]
+        results = [toy_answer(key, error=(errors or {}).get(key), fit_s=fit_s) for key in self.keys]
         total_s = sum(sum(result["seconds"].values()) for result in results)
         timing = {"gap_s": 0.0, "unpack_s": 0.0, "total_s": total_s, **timing}
         self.future.set_result(
@@ -264,22 +262,19 @@ class AutomaticEngine(ScriptedEngine):
                 earlier.answer()
 
     def _do(self, word, submission):
+        errors = {"memory": "MemoryError", "error": "pyhf.exceptions.InvalidModel"}
+        failures = {
+            "lost": WorkerLostError("its worker process was killed"),
+            "timeout": TaskTimeoutError("it was ended after its time limit of 3.0 s"),
+            "strange": ZeroDivisionError("of the engine"),
+            "unusable": EngineError("the pool broke down"),
+        }
         if word == "ok":
             submission.answer()
-        elif word == "lost":
-            submission.fail()
-        elif word == "timeout":
-            submission.time_out()
-        elif word == "memory":
-            submission.answer(errors=dict.fromkeys(submission.keys, "MemoryError"))
-        elif word == "error":
-            submission.answer(
-                errors=dict.fromkeys(submission.keys, "pyhf.exceptions.InvalidModel")
-            )
-        elif word == "strange":
-            submission.fail(ZeroDivisionError("of the engine"))
-        elif word == "unusable":
-            submission.fail(EngineError("the pool broke down"))
+        elif word in errors:
+            submission.answer(errors=dict.fromkeys(submission.keys, errors[word]))
+        elif word in failures:
+            submission.fail(failures[word])
         elif word == "held":
             with self._wake:
                 self._held.append(submission)

@@ -50,7 +50,7 @@ def begin():
 def results_of(campaign, tasks):
     """Wait for the results of some tasks."""
     futures = [campaign.result(task) for task in tasks]
-    done, waiting = wait(futures, PATIENCE_S)
+    _done, waiting = wait(futures, PATIENCE_S)
     assert not waiting, f"{len(waiting)} of {len(tasks)} fits never ended"
     return [future.result() for future in futures]
 
@@ -279,9 +279,7 @@ def test_a_batch_that_comes_to_grief_is_split_and_its_members_pay_nothing(begin,
     results = results_of(campaign, tasks)
     assert statuses(results) == ["ok"] * 16
     assert {result.attempts for result in results} == {1}
-    assert Counter(engine.sent) == {
-        task.key: 2 if task.key in first.keys else 1 for task in tasks
-    }
+    assert Counter(engine.sent) == {task.key: 2 if task.key in first.keys else 1 for task in tasks}
     again = [sent for sent in engine.submissions[1:] if set(sent.keys) & set(first.keys)]
     assert [len(sent.keys) for sent in again] == [1] * 4
 
@@ -292,18 +290,20 @@ def test_only_the_fit_that_kills_its_worker_is_lost(begin):
     engine = ScriptedEngine(workers=1, batch_s=10.0)
     campaign = begin(engine, retries=1, expected_s=lambda _task: 0.01)
     campaign.submit(tasks)
-    number = 0
-    while not all(campaign.result(task).done() for task in tasks):
-        number += 1
-        sent = engine.wait_for(number)
+    answered = []
+
+    def all_done():
+        return all(campaign.result(task).done() for task in tasks)
+
+    while not all_done():
+        sent = engine.wait_for(len(answered) + 1)
+        answered.append(sent)
         if killer in sent.keys:
             sent.fail()
         else:
             sent.answer()
         wait_until(
-            lambda: number < len(engine.submissions)
-            or all(campaign.result(task).done() for task in tasks),
-            "the campaign goes on",
+            lambda: all_done() or len(engine.submissions) > len(answered), "the campaign goes on"
         )
     results = results_of(campaign, tasks)
     assert [result.patch for result in results if result.status == "lost"] == ["toy_002"]
@@ -486,12 +486,13 @@ def test_an_answer_that_makes_no_sense_ends_all_fits_with_a_reason(begin):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_listener_that_fails_leaves_no_fit_waiting(begin):
-    def fail(_result):
+@pytest.mark.parametrize("listener", ["on_result", "is_failure"])
+def test_a_listener_that_fails_leaves_no_fit_waiting(begin, listener):
+    def fail(*_arguments):
         raise ValueError("cannot be written")
 
     tasks = toy_tasks(5)
-    campaign = begin(AutomaticEngine(), on_result=fail)
+    campaign = begin(AutomaticEngine(), **{listener: fail})
     campaign.submit(tasks)
     results_of(campaign, tasks)
     assert campaign.progress().done == 5
@@ -686,6 +687,16 @@ def test_progress_counts_fits(begin):
     assert (now.total, now.done, now.running, now.failed) == (8, 3, 2, 2)
     assert now.left_s == pytest.approx(5 * 3.0 / 2)
     assert now.rate == pytest.approx(3 / now.elapsed_s)
+
+
+def test_progress_counts_as_failed_what_it_is_told_to(begin):
+    tasks = toy_tasks(4)
+    engine = AutomaticEngine(["error", "error", "timeout", "ok"], workers=1)
+    campaign = begin(engine, is_failure=lambda task, result: task is tasks[0])
+    campaign.submit(tasks)
+    results_of(campaign, tasks)
+    # The second exception was right; a fit that broke is a failure whatever is said.
+    assert campaign.progress().failed == 2
 
 
 def test_the_time_left_follows_the_references_scaled_to_this_machine(begin):

@@ -74,7 +74,10 @@ def check(result, reference, **options):
 def test_what_lies_within_the_tolerance_is_right(reference, position, rtol, atol, part):
     obtained = reference + part * (atol + rtol * abs(reference))
     verdict = check(
-        result_of(at(position, obtained)), reference_of(at(position, reference)), rtol=rtol, atol=atol
+        result_of(at(position, obtained)),
+        reference_of(at(position, reference)),
+        rtol=rtol,
+        atol=atol,
     ).verdict
     assert verdict is Verdict.RIGHT
 
@@ -89,7 +92,10 @@ def test_what_lies_within_the_tolerance_is_right(reference, position, rtol, atol
 def test_what_lies_outside_of_the_tolerance_is_wrong(reference, position, rtol, atol, part):
     obtained = reference + part * (atol + rtol * abs(reference))
     comparison = check(
-        result_of(at(position, obtained)), reference_of(at(position, reference)), rtol=rtol, atol=atol
+        result_of(at(position, obtained)),
+        reference_of(at(position, reference)),
+        rtol=rtol,
+        atol=atol,
     )
     assert comparison.verdict is Verdict.WRONG
     assert [row.within for row in comparison.rows] == [n != position for n in range(6)]
@@ -129,7 +135,8 @@ def test_an_infinite_value_is_right_for_itself_only(value, infinite):
 
 @pytest.mark.parametrize("optimizer", ["scipy", "minuit"])
 def test_the_tolerance_is_the_argument_else_the_files_else_the_default(optimizer):
-    def within(relative, reference=reference_of(), **options):
+    def within(relative, reference=None, **options):
+        reference = reference or reference_of()
         result = result_of(at(5, 0.16 * (1 + relative)))
         return check(result, reference, optimizer=optimizer, **options).verdict is Verdict.RIGHT
 
@@ -227,9 +234,7 @@ def explanation(result_nll=None, reference_nll=None, truth=100.0):
         twice_nll={**nominal, **(result_nll or {})},
         twice_nll_asimov_truth=truth,
     )
-    reference = reference_of(
-        twice_nll=nominal if reference_nll is None else reference_nll
-    )
+    reference = reference_of(twice_nll=nominal if reference_nll is None else reference_nll)
     return check(result, reference).explanation.splitlines()[0]
 
 
@@ -303,7 +308,10 @@ def test_the_same_versions_are_said_to_be_the_same():
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"versions": {**ENVIRONMENT["versions"], "scipy": "1.16.0"}}, "scipy 1.16.0 (reference: 1.15.3)"),
+        (
+            {"versions": {**ENVIRONMENT["versions"], "scipy": "1.16.0"}},
+            "scipy 1.16.0 (reference: 1.15.3)",
+        ),
         ({"python": "3.13.1"}, "python 3.13.1 (reference: 3.11.7)"),
         ({"optimizer": "minuit"}, "optimizer minuit (reference: scipy)"),
         ({"backend": "jax"}, "backend jax (reference: numpy)"),
@@ -316,9 +324,7 @@ def test_what_differs_on_the_worker_is_named(changes, text):
 
 def test_several_differences_stand_in_one_line():
     versions = {**ENVIRONMENT["versions"], "scipy": "1.16.0", "numpy": "2.1.0", "jax": "0.4"}
-    line = environment_line(
-        result_of(environment=environment(versions=versions)), reference_of()
-    )
+    line = environment_line(result_of(environment=environment(versions=versions)), reference_of())
     # What plays no part in this fit is not mentioned.
     assert line == (
         "worker toy: numpy 2.1.0 (reference: 2.0.0), scipy 1.16.0 (reference: 1.15.3); "

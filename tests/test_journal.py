@@ -62,9 +62,11 @@ relaxed = settings(max_examples=60, deadline=None, suppress_health_check=list(He
 
 def written(path, many):
     journal = Journal(path)
-    for result in many:
-        journal.write("local", result)
-    journal.close()
+    try:
+        for result in many:
+            journal.write("local", result)
+    finally:
+        journal.close()
     assert journal.problem is None
     return path
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -282,10 +283,21 @@ def test_stopping_before_the_start_has_finished_leaves_nothing(make_engine):
     assert local_workers() == set()
 
 
-def test_stopping_is_quick_though_the_only_worker_was_busy_from_the_start(make_engine, tmp_path):
+def test_stopping_is_quick_though_a_task_came_before_the_first_sign_of_life(
+    make_engine, tmp_path, monkeypatch
+):
     engine = make_engine(1)
+    overtaken = threading.Event()
+    warm_up = engine._warm_up
+
+    def late(pool):
+        overtaken.wait(START_S)
+        warm_up(pool)
+
+    monkeypatch.setattr(engine, "_warm_up", late)
+    engine.start()
     busy(engine, tmp_path / "busy")
-    engine.submit(time.sleep, 60.0)
+    overtaken.set()
     before = time.monotonic()
     engine.stop()
     assert time.monotonic() - before < GONE_S

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 
 OWN_AND_OTHER = """\
@@ -162,6 +164,8 @@ def test_one_configuration_is_fitted_once_for_all_tests(project):
     patches = project.pallet(2)
     project.own_test(
         """\
+import resource
+
 import pytest
 
 def test_one(hypotest_result):
@@ -224,6 +228,8 @@ def test_skipped_items_are_not_fitted(project):
     project.pallet(2)
     project.own_test(
         """\
+import resource
+
 import pytest
 
 @pytest.mark.skip(reason="not today")
@@ -255,11 +261,12 @@ def test_exit_first_ends_with_fits_under_way(project):
     patches = project.pallet(8)
     project.own_test()
     project.change_reference(patches[0], CLs_obs=0.5)
-    # The second fit would last for twenty seconds if nobody stopped it.
+    # The second fit lasts until somebody stops it.
     project.plan(workers=1, wait_for_fits={patches[1]: 99})
     result = project.run("-x", suite=False)
     result.assert_outcomes(failed=1)
-    assert set(project.fits()) <= set(patches[:2])
+    assert project.fits() == patches[:2]
+    assert project.stopped() == [patches[1]]
 
 
 def test_real_fits(project):
@@ -271,3 +278,22 @@ def test_real_fits(project):
     assert entry["values"] == [200, 0]
     assert 0 < entry["CLs_obs"] < 1
     assert patches[2] in project.reference()["patches"]
+
+
+def cpu_of_collecting(project, count):
+    """Return the seconds of CPU that it takes to collect so many patches."""
+    project.pallet(count, references=False)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = project.run("--collect-only", "-q", subprocess=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert f"{count + 1} tests collected" in result.stdout.str()
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.timeout(120)
+def test_collecting_thousands_of_patches_is_quick_and_linear(project):
+    few, some, many = (cpu_of_collecting(project, count) for count in (10, 2_500, 10_000))
+    print(few, some, many)
+    assert many < 10
+    # Four times as many take about four times as long, if the start is not counted.
+    assert many - few < 8 * (some - few)

@@ -232,6 +232,12 @@ class Schedule:
         if self._sharing is not None:
             self._sharing.leave(wait_for_others=not interrupted)
         for campaign in self._campaigns.values():
+            progress = campaign.progress()
+            if progress.done < progress.total:
+                self.notes.append(
+                    f"{progress.total - progress.done} of {progress.total} fits on "
+                    f"{campaign.engine.spec} were not done; --faas-resume takes over what was done"
+                )
             campaign.cancel("the session ended before this fit")
         for engine in self._engines.values():
             engine.stop()

@@ -1,0 +1,212 @@
+"""Who merely has the plugin installed pays nothing, and nothing imports upward."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import builtins
+import json
+import subprocess
+import sys
+import zlib
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import pytest_pyhf_faas
+
+PACKAGE = "pytest_pyhf_faas"
+SOURCE = Path(pytest_pyhf_faas.__file__).parent
+HEAVY = (
+    "pyhf",
+    "numpy",
+    "scipy",
+    "pebble",
+    "parsl",
+    "globus_compute_sdk",
+    "requests",
+    "pooch",
+    "jsonschema",
+)
+#: What may know of pytest.
+PYTEST_LAYER = {
+    "plugin",
+    "context",
+    "fixtures",
+    "options",
+    "update",
+    "report",
+    "schedule",
+    "suite",
+    "progress",
+    "xdist",
+}
+#: Data flows down this list; a module imports only what stands above it, or on its own line.
+FLOW = (
+    {"errors", "worker", "results", "download"},
+    {"pallet"},
+    {"catalogue", "tasks"},
+    {"engines"},
+    {"campaign", "journal", "reference"},
+    {"compare"},
+    {"progress", "xdist", "options"},
+    {"schedule"},
+    {"context"},
+    {"report", "update"},
+    {"fixtures"},
+    {"plugin"},
+)
+
+
+def module_of(path):
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in sorted(SOURCE.rglob("*.py"))}
+
+
+def top(module):
+    return module.partition(".")[0]
+
+
+def imports_of(module):
+    """Return the names that a module imports anywhere, but for the sake of types alone."""
+    found = set()
+
+    def visit(node):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for other in node.orelse:
+                visit(other)
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not used here"
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+    return found
+
+
+def own_imports_of(module):
+    """Return the modules of this package that a module imports."""
+    found = set()
+    for name in imports_of(module):
+        if top(name) != PACKAGE:
+            continue
+        name = name.removeprefix(PACKAGE).removeprefix(".")
+        while name and name not in MODULES:
+            name = name.rpartition(".")[0]
+        if name:
+            found.add(name)
+    return found - {module}
+
+
+def test_the_import_finder_finds_imports():
+    assert {"engines", "options", "campaign", "xdist"} <= own_imports_of("schedule") | {"xdist"}
+    assert "pytest.StashKey" not in imports_of("campaign")
+    assert "pyhf" in imports_of("worker")
+    assert "pytest" in imports_of("plugin")
+
+
+def test_importing_the_plugin_imports_nothing_heavy():
+    program = (
+        f"import sys, pytest\nbefore = set(sys.modules)\nimport {PACKAGE}.plugin\n"
+        "print(*(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    imported = {top(name) for name in done.stdout.split()}
+    assert PACKAGE in imported
+    assert imported & set(HEAVY) == set()
+
+
+def test_a_session_without_our_tests_imports_nothing_heavy(pytester):
+    pytester.makepyfile(
+        f"""
+        import sys
+
+        def test_modules():
+            assert {PACKAGE + ".plugin"!r} in sys.modules
+            assert set({HEAVY!r}) & set(sys.modules) == set()
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:hypothesispytest").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if top(name) not in PYTEST_LAYER])
+def test_domain_modules_know_nothing_of_pytest(module):
+    foreign = {top(name) for name in imports_of(module)}
+    assert not {name for name in foreign if name in {"pytest", "_pytest", "pluggy", "xdist"}}
+    assert {top(name) for name in own_imports_of(module)} & PYTEST_LAYER == set()
+
+
+def test_nothing_imports_upward():
+    level = {name: number for number, names in enumerate(FLOW) for name in names}
+    upward = [
+        f"{module} imports {other}"
+        for module in MODULES
+        for other in own_imports_of(module)
+        if top(module) in level
+        and top(other) in level
+        and top(other) != top(module)
+        and level[top(other)] > level[top(module)]
+    ]
+    assert upward == []
+
+
+def test_there_is_no_circle_of_imports():
+    graph = {module: own_imports_of(module) for module in MODULES}
+    TopologicalSorter(graph).prepare()
+
+
+def test_the_worker_imports_nothing_of_this_package():
+    assert own_imports_of("worker") == set()
+    assert PACKAGE not in {top(name) for name in imports_of("worker")}
+
+
+def test_the_worker_works_from_its_source_alone():
+    """On a remote worker there are its source, pyhf and the standard library."""
+    background = {
+        "channels": [
+            {"name": "SR", "samples": [{"name": "bkg", "data": [50.0, 52.0], "modifiers": []}]}
+        ],
+        "observations": [{"name": "SR", "data": [51.0, 48.0]}],
+        "measurements": [{"name": "meas", "config": {"poi": "mu", "parameters": []}}],
+        "version": "1.0.0",
+    }
+    modifiers = [{"name": "mu", "type": "normfactor", "data": None}]
+    signal = {"name": "signal", "data": [20.0, 15.0], "modifiers": modifiers}
+    patch = [{"op": "add", "path": "/channels/0/samples/1", "value": signal}]
+
+    def packed(value):
+        return base64.b64encode(zlib.compress(json.dumps(value).encode())).decode()
+
+    namespace = {"__name__": "shipped", "__builtins__": builtins}
+    exec((SOURCE / "worker.py").read_text(encoding="utf-8"), namespace)
+    batch = {
+        "background": {"digest": "of the test", "data": packed(background)},
+        "config": {
+            "test_poi": 1.0,
+            "test_stat": "qtilde",
+            "backend": "numpy",
+            "optimizer": "scipy",
+            "measurement": None,
+            "normsys_interpcode": "code4",
+            "histosys_interpcode": "code4p",
+        },
+        "patches": [{"key": "one", "data": packed(patch)}, {"key": "two", "data": packed([{}])}],
+    }
+    answer = namespace["fit_batch"](json.loads(json.dumps(batch)))
+    assert json.loads(json.dumps(answer)) == answer
+    good, bad = answer["results"]
+    assert (good["key"], good["status"]) == ("one", "ok")
+    assert 0 < good["CLs_obs"] < 0.05
+    assert len(good["CLs_exp"]) == 5
+    assert (bad["key"], bad["status"]) == ("two", "error")
+    assert answer["environment"]["versions"]["pyhf"]

@@ -1,0 +1,451 @@
+from __future__ import annotations
+
+import base64
+import copy
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import warnings
+import zlib
+
+import numpy as np
+import pyhf
+import pytest
+
+from pytest_pyhf_faas import worker
+from pytest_pyhf_faas.results import FITS, HypotestResult, WorkerEnvironment
+from pytest_pyhf_faas.tasks import HypotestConfig
+
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+]
+
+SIGNAL = [12.0, 11.0]
+
+
+def background():
+    """Two bins, one of each kind of uncertainty, and no signal."""
+    sample = {
+        "name": "background",
+        "data": [50.0, 52.0],
+        "modifiers": [
+            {"name": "uncorrelated", "type": "shapesys", "data": [3.0, 7.0]},
+            {"name": "scale", "type": "normsys", "data": {"hi": 1.1, "lo": 0.8}},
+            {
+                "name": "shape",
+                "type": "histosys",
+                "data": {"hi_data": [54.0, 51.0], "lo_data": [48.0, 55.0]},
+            },
+        ],
+    }
+    return {
+        "channels": [{"name": "bins", "samples": [sample]}],
+        "observations": [{"name": "bins", "data": [57.0, 54.0]}],
+        "measurements": [
+            {"name": "first", "config": {"poi": "mu", "parameters": []}},
+            {"name": "second", "config": {"poi": "nu", "parameters": []}},
+        ],
+        "version": "1.0.0",
+    }
+
+
+def signal(data=SIGNAL, poi="mu"):
+    """The patch that adds a signal."""
+    modifiers = [
+        {"name": poi, "type": "normfactor", "data": None},
+        {"name": "scale", "type": "normsys", "data": {"hi": 1.2, "lo": 0.7}},
+        {
+            "name": "shape",
+            "type": "histosys",
+            "data": {"hi_data": [1.3 * x for x in data], "lo_data": [0.6 * x for x in data]},
+        },
+    ]
+    sample = {"name": "signal", "data": list(data), "modifiers": modifiers}
+    return [{"op": "add", "path": "/channels/0/samples/0", "value": sample}]
+
+
+def packed(obj):
+    return base64.b64encode(zlib.compress(json.dumps(obj).encode())).decode()
+
+
+def batch(*patches, digest="of the background", spec=None, **config):
+    return {
+        "background": {"digest": digest, "data": packed(background() if spec is None else spec)},
+        "config": HypotestConfig(**config).to_json(),
+        "patches": [
+            {"key": f"key{number}", "data": patch if isinstance(patch, str) else packed(patch)}
+            for number, patch in enumerate(patches)
+        ],
+    }
+
+
+def fit(*patches, **options):
+    """Fit, and check what holds for each answer."""
+    answer = worker.fit_batch(batch(*patches, **options))
+    json.dumps(answer, allow_nan=False)
+    assert [result["key"] for result in answer["results"]] == [
+        f"key{number}" for number in range(len(patches))
+    ]
+    return answer
+
+
+def fit_one(patch, **options):
+    (result,) = fit(patch, **options)["results"]
+    return result
+
+
+def plain(patch, **config):
+    """The same by plain pyhf: the model, the data, and what hypotest says."""
+    config = HypotestConfig(**config)
+    specification = background()
+    for operation in patch:
+        assert operation["path"] == "/channels/0/samples/0"
+        specification["channels"][0]["samples"].insert(0, copy.deepcopy(operation["value"]))
+    workspace = pyhf.Workspace(specification)
+    model = workspace.model(
+        measurement_name=config.measurement,
+        modifier_settings={
+            "normsys": {"interpcode": config.normsys_interpcode},
+            "histosys": {"interpcode": config.histosys_interpcode},
+        },
+    )
+    data = workspace.data(model)
+    observed, expected = pyhf.infer.hypotest(
+        config.test_poi, data, model, test_stat=config.test_stat, return_expected_set=True
+    )
+    return model, data, float(observed), [float(value) for value in expected]
+
+
+@pytest.fixture(autouse=True)
+def fresh_worker(monkeypatch):
+    """A worker that has done nothing yet, and pyhf as it was."""
+    monkeypatch.setattr(worker, "_backgrounds", {})
+    monkeypatch.setattr(worker, "_environment_sent", set())
+    monkeypatch.setattr(worker, "_idle_since", None)
+    pyhf.set_backend("numpy", "scipy")
+    yield
+    pyhf.set_backend("numpy", "scipy")
+
+
+# The fit
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"test_poi": 0.5},
+        {"test_stat": "q"},
+        {"test_stat": "q0"},
+        {"normsys_interpcode": "code1", "histosys_interpcode": "code0"},
+        {"histosys_interpcode": "code2"},
+    ],
+    ids=str,
+)
+def test_values_are_those_of_plain_pyhf(config):
+    if config.get("test_stat") == "q0":
+        config = {**config, "test_poi": 0.0}
+    result = fit_one(signal(), **config)
+    _model, _data, observed, expected = plain(signal(), **config)
+    assert result["status"] == "ok"
+    assert result["CLs_obs"] == pytest.approx(observed, rel=1e-12)
+    assert result["CLs_exp"] == pytest.approx(expected, rel=1e-12)
+    assert result["warnings"] == []
+
+
+def test_the_interpolation_codes_matter():
+    values = {
+        (normsys, histosys): fit_one(
+            signal(), normsys_interpcode=normsys, histosys_interpcode=histosys
+        )["CLs_obs"]
+        for normsys in ("code1", "code4")
+        for histosys in ("code0", "code2", "code4p")
+    }
+    assert len(set(values.values())) == 6
+
+
+def test_minuit_is_used_when_asked_for_and_scipy_again_after_it():
+    pytest.importorskip("iminuit")
+    scipy = fit_one(signal())
+    minuit = fit_one(signal(), optimizer="minuit")
+    assert pyhf.get_backend()[1].name == "minuit"
+    again = fit_one(signal())
+    assert pyhf.get_backend()[1].name == "scipy"
+    assert minuit["CLs_obs"] != scipy["CLs_obs"]
+    assert minuit["CLs_obs"] == pytest.approx(scipy["CLs_obs"], rel=1e-2)
+    assert again["CLs_obs"] == scipy["CLs_obs"]
+
+
+def test_a_measurement_is_chosen_by_its_name():
+    first = fit_one(signal(), measurement="first")
+    assert first["CLs_obs"] == fit_one(signal())["CLs_obs"]
+    assert fit_one(signal(poi="nu"), measurement="second")["status"] == "ok"
+    assert fit_one(signal(poi="nu"))["error"]["type"] == "pyhf.exceptions.InvalidModel"
+
+
+def test_twice_the_nll_is_that_of_the_five_fits():
+    result = fit_one(signal())
+    model, data, *_ = plain(signal())
+    fixed = pyhf.infer.mle.fixed_poi_fit
+    free = pyhf.infer.mle.fit
+    parameters, background_nll = fixed(0.0, data, model, return_fitted_val=True)
+    asimov = model.expected_data(parameters)
+    recomputed = {
+        "free_fit_to_data": free(data, model, return_fitted_val=True)[1],
+        "fixed_poi_fit_to_data": fixed(1.0, data, model, return_fitted_val=True)[1],
+        "background_fit_to_data": background_nll,
+        "free_fit_to_asimov": free(asimov, model, return_fitted_val=True)[1],
+        "fixed_poi_fit_to_asimov": fixed(1.0, asimov, model, return_fitted_val=True)[1],
+    }
+    assert tuple(result["twice_nll"]) == FITS
+    for name in FITS:
+        assert result["twice_nll"][name] == pytest.approx(float(recomputed[name]), abs=1e-9), name
+    truth = float(-2 * model.logpdf(parameters, asimov)[0])
+    assert result["twice_nll_asimov_truth"] == pytest.approx(truth, abs=1e-9)
+    assert result["twice_nll"]["free_fit_to_asimov"] <= truth + 1e-4
+    best = free(data, model)[model.config.poi_index]
+    assert result["mu_hat"] == pytest.approx(float(best), rel=1e-9)
+
+
+def test_each_patch_is_applied_to_an_untouched_background():
+    patches = [signal(), signal([1.0, 2.0]), signal()]
+    first, other, again = fit(*patches)["results"]
+    assert first["CLs_obs"] == again["CLs_obs"] != other["CLs_obs"]
+    assert fit_one(signal([1.0, 2.0]))["CLs_obs"] == other["CLs_obs"]
+
+
+def test_what_is_not_finite_is_a_word(monkeypatch):
+    hypotest = pyhf.infer.hypotest
+
+    def broken(*args, **options):
+        _observed, expected, calculator = hypotest(*args, **options)
+        ends = np.asarray(np.inf), np.asarray(-np.inf)
+        return np.asarray(np.nan), [ends[0], *expected[1:4], ends[1]], calculator
+
+    monkeypatch.setattr(pyhf.infer, "hypotest", broken)
+    result = fit_one(signal())
+    assert result["CLs_obs"] == "nan"
+    assert (result["CLs_exp"][0], result["CLs_exp"][4]) == ("inf", "-inf")
+    read = HypotestResult.from_json({**result, "pallet": "p", "patch": "s"}, None)
+    assert [repr(read.CLs_obs), repr(read.CLs_exp[0])] == ["nan", "inf"]
+
+
+def test_warnings_are_kept_once_and_those_for_developers_are_not(monkeypatch):
+    hypotest = pyhf.infer.hypotest
+
+    def loud(*args, **options):
+        for _ in range(3):
+            warnings.warn("Values in x were\noutside bounds", RuntimeWarning, stacklevel=1)
+        warnings.warn("use something else", DeprecationWarning, stacklevel=1)
+        for number in range(100):
+            warnings.warn(f"number {number}", UserWarning, stacklevel=1)
+        return hypotest(*args, **options)
+
+    monkeypatch.setattr(pyhf.infer, "hypotest", loud)
+    result = fit_one(signal())
+    assert result["status"] == "ok"
+    assert result["warnings"][0] == "RuntimeWarning: Values in x were"
+    assert result["warnings"][1] == "UserWarning: number 0"
+    assert len(result["warnings"]) == worker.MAX_WARNINGS
+
+
+# What goes wrong is data
+
+
+def test_a_patch_that_does_not_apply_spares_the_others():
+    nowhere = [{"op": "replace", "path": "/channels/7/name", "value": "x"}]
+    good, bad, also_good = fit(signal(), nowhere, signal())["results"]
+    assert good["CLs_obs"] == also_good["CLs_obs"]
+    assert bad["status"] == "error"
+    assert bad["error"]["type"] == "ValueError"
+    assert bad["error"]["message"].startswith("the patch does not apply to the background: ")
+    assert "fit" not in bad["seconds"]
+    assert bad["seconds"]["unpack"] > 0
+    assert "_apply" in bad["error"]["traceback"]
+
+
+def test_a_malformed_patched_workspace_gets_the_message_of_the_schema():
+    patch = signal()
+    patch[0]["value"]["data"] = ["twelve", "eleven"]
+    result = fit_one(patch)
+    assert result["error"]["type"] == "pyhf.exceptions.InvalidSpecification"
+    assert "'twelve' is not of type 'number'" in result["error"]["message"]
+
+
+def test_a_patched_workspace_without_its_signal_is_no_valid_model():
+    result = fit_one([])
+    assert result["error"]["type"] == "pyhf.exceptions.InvalidModel"
+    assert set(result["seconds"]) == {"unpack"}
+
+
+@pytest.mark.parametrize("patch", [{"op": "add"}, 3, None, "text", [3], [{}], [{"op": "dance"}]])
+def test_what_is_no_patch_is_an_error(patch):
+    result = fit_one(packed(patch))
+    assert result["status"] == "error"
+    assert result["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["", "%%%", "abc", base64.b64encode(b"not compressed").decode(), packed(signal())[:-8]],
+    ids=["empty", "no base64", "bad padding", "not compressed", "truncated"],
+)
+def test_a_patch_that_cannot_be_unpacked_is_an_error(data):
+    assert fit_one(data)["status"] == "error"
+
+
+@pytest.mark.parametrize("data", ["abc", base64.b64encode(b"not compressed").decode()])
+def test_a_background_that_cannot_be_unpacked_is_an_error_for_each_patch(data):
+    broken = batch(signal(), signal())
+    broken["background"]["data"] = data
+    answer = worker.fit_batch(broken)
+    json.dumps(answer, allow_nan=False)
+    assert [result["key"] for result in answer["results"]] == ["key0", "key1"]
+    assert {result["status"] for result in answer["results"]} == {"error"}
+    assert fit_one(signal())["status"] == "ok"  # it is not remembered
+
+
+def test_a_background_that_is_no_json_is_an_error():
+    broken = batch(signal())
+    broken["background"]["data"] = base64.b64encode(zlib.compress(b"{")).decode()
+    (result,) = worker.fit_batch(broken)["results"]
+    assert result["error"]["type"] == "json.decoder.JSONDecodeError"
+
+
+def test_a_backend_that_is_not_installed_is_an_error_for_each_patch():
+    modules = {"jax": "jax", "pytorch": "torch", "tensorflow": "tensorflow"}
+    absent = [name for name, module in modules.items() if not importlib.util.find_spec(module)]
+    if not absent:
+        pytest.skip("all backends are installed")
+    answer = fit(signal(), signal(), backend=absent[0])
+    kinds = {result["error"]["type"] for result in answer["results"]}
+    assert kinds == {"pyhf.exceptions.ImportBackendError"}
+    assert answer["environment"]["backend"] == absent[0]
+    assert fit_one(signal())["status"] == "ok"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), MemoryError("much")])
+def test_whatever_a_fit_raises_is_its_answer(monkeypatch, error):
+    def fail(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(pyhf.infer, "hypotest", fail)
+    result = fit_one(signal())
+    assert result["error"]["type"] == type(error).__name__
+    assert {"unpack", "build"} == set(result["seconds"])
+
+
+def test_a_huge_message_is_cut_and_an_unreadable_one_is_said_to_be(monkeypatch):
+    class UnreadableError(Exception):
+        def __str__(self):
+            raise ValueError("no text")
+
+    errors = iter([ValueError("x" * 3_000_000), UnreadableError()])
+
+    def fail(*_args, **_options):
+        raise next(errors)
+
+    monkeypatch.setattr(pyhf.infer, "hypotest", fail)
+    huge, unreadable = fit(signal(), signal())["results"]
+    assert len(huge["error"]["message"]) == worker.MAX_ERROR_CHARACTERS
+    assert len(huge["error"]["traceback"]) <= worker.MAX_ERROR_CHARACTERS
+    assert "cannot be read" in unreadable["error"]["message"]
+
+
+# What a worker remembers
+
+
+def test_the_environment_is_told_once_for_each_backend_and_optimizer():
+    pytest.importorskip("iminuit")
+    first = fit(signal())["environment"]
+    assert (first["backend"], first["optimizer"]) == ("numpy", "scipy")
+    assert fit(signal())["environment"] is None
+    assert fit(signal(), optimizer="minuit")["environment"]["optimizer"] == "minuit"
+    assert fit(signal())["environment"] is None
+
+
+def test_the_environment_is_what_the_client_reads():
+    read = WorkerEnvironment.from_json(fit(signal())["environment"])
+    assert read.python == sys.version.split()[0]
+    assert read.host == socket.gethostname()
+    assert read.versions["pyhf"] == pyhf.__version__
+    assert read.cpu
+    assert set(read.threads) == set(worker.THREAD_VARIABLES)
+    assert read.computing["scipy"] == read.versions["scipy"]
+    probed = worker.probe_environment()
+    assert probed["pid"] == os.getpid()
+    assert (probed["backend"], probed["optimizer"]) == (None, None)
+
+
+def test_a_worker_names_itself():
+    assert fit(signal())["worker"] == f"{socket.gethostname()}:{os.getpid()}"
+
+
+def test_a_background_is_unpacked_once():
+    first = fit_one(signal(), digest="one")
+    again = batch(signal(), digest="one")
+    again["background"]["data"] = "garbage"
+    (second,) = worker.fit_batch(again)["results"]
+    assert second["CLs_obs"] == first["CLs_obs"]
+
+
+def test_backgrounds_are_told_apart_by_their_digests():
+    other = background()
+    other["observations"][0]["data"] = [40.0, 40.0]
+    results = [
+        fit_one(signal(), digest="one"),
+        fit_one(signal(), digest="other", spec=other),
+        fit_one(signal(), digest="one"),
+    ]
+    values = [result["CLs_obs"] for result in results]
+    assert values[0] == values[2] != values[1]
+
+
+def test_a_worker_keeps_a_bounded_number_of_backgrounds():
+    for number in range(worker.MAX_BACKGROUNDS + 3):
+        fit([], digest=f"number {number}")
+    assert len(worker._backgrounds) == worker.MAX_BACKGROUNDS
+    assert f"number {worker.MAX_BACKGROUNDS + 2}" in worker._backgrounds
+    assert "number 0" not in worker._backgrounds
+    assert fit_one(signal(), digest="number 0")["status"] == "ok"
+
+
+# Where the time goes
+
+
+def test_durations_fit_into_each_other():
+    before = time.perf_counter()
+    answer = fit(signal(), signal())
+    took_s = time.perf_counter() - before
+    assert answer["gap_s"] is None
+    parts = [sum(result["seconds"].values()) for result in answer["results"]]
+    assert all(set(result["seconds"]) == {"unpack", "build", "fit"} for result in answer["results"])
+    assert min(parts) > 0
+    assert answer["unpack_s"] >= 0
+    assert answer["unpack_s"] + sum(parts) <= answer["total_s"] <= took_s
+
+
+def test_the_gap_is_what_passes_between_two_batches():
+    fit(signal())
+    ended = time.perf_counter()
+    time.sleep(0.05)
+    waited = time.perf_counter() - ended
+    answer = fit(signal())
+    assert waited <= answer["gap_s"] <= time.perf_counter() - ended
+
+
+def test_importing_the_worker_imports_neither_pyhf_nor_this_package():
+    code = (
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location('w', {worker.__file__!r})\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "print({'pyhf', 'numpy', 'pytest_pyhf_faas'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
