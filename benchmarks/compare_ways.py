@@ -34,7 +34,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 WAYS = ("ours", "loop", "published", "xdist", "cls")
@@ -88,7 +88,7 @@ def run_ours(folder, pallet, names, workers):
     (benchmark,) = json.loads(report.read_text())["benchmarks"]
     (trial,) = benchmark["extra_info"]["trials"]
     cls = {}
-    for case in ElementTree.parse(results).iter("testcase"):
+    for case in ET.parse(results).iter("testcase"):
         for entry in case.iter("property"):
             if entry.get("name") == "CLs_obs":
                 cls[case.get("name").partition("-")[2].removesuffix("]")] = float(
