@@ -6,12 +6,12 @@ import gc
 import json
 import re
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import fastjsonschema  # noqa: F401 - what is compiled by it must not outlive it
 import pyhf
 import pytest
-from fakes import FIT_S, PYTHON, VERSIONS, Plan, canned
+from fakes import FIT_S, PYTHON, VERSIONS, Plan, canned, wait_until
 
 SUITE = ("--pyargs", "pytest_pyhf_faas.suite")
 #: Hypothesis would be imported for a summary that says nothing.
@@ -217,7 +217,8 @@ class Project:
         return self._lines("starts.log")
 
     def stopped(self):
-        """Return the patches whose fits ended with the engine."""
+        """Return the patches whose fits ended with the engine, when they have."""
+        wait_until(lambda: self._lines("stopped.log"))
         return self._lines("stopped.log")
 
     def _lines(self, name):
@@ -243,7 +244,7 @@ class Project:
 
     def junit(self):
         """Return, for each test case of junit.xml, its element."""
-        root = ElementTree.parse(self.path / "junit.xml").getroot()
+        root = ET.parse(self.path / "junit.xml").getroot()
         return {case.get("name"): case for case in root.iter("testcase")}
 
     @staticmethod

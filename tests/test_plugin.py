@@ -12,7 +12,6 @@ from fakes import canned
 PATCH = "sig_100_0"
 FAILED_MINIMIZATION = "pyhf.exceptions.FailedMinimization"
 INVALID_MODEL = "pyhf.exceptions.InvalidModel"
-IMPORT_BACKEND = "pyhf.exceptions.ImportBackendError"
 
 
 def block(result, title):
@@ -95,8 +94,10 @@ def test_wrong_value_is_told_in_full(project):
             f"CLs_exp{sigma} {value:.8g} {value:.8g} 0.0e+00"
             for sigma, value in zip((" -2σ", " -1σ", "", " +1σ", " +2σ"), expected, strict=True)
         ),
-        "verdict: the five fits agree with the reference's (within 0.0e+00 in twice-NLL); "
-        "what is computed from them differs",
+        (
+            "verdict: the five fits agree with the reference's (within 0.0e+00 in twice-NLL); "
+            "what is computed from them differs"
+        ),
         "tolerance 0.0001 relative, 1e-06 absolute",
         "worker fakehost: scipy 1.16.0 (reference: 1.15.3); all else equal",
         f"rerun: pytest --pyargs pytest_pyhf_faas.suite --faas-pallet tiny --faas-patch {PATCH}",
@@ -243,8 +244,10 @@ def test_lost_worker_is_an_error(project):
         "its worker process was killed (signal 9)",
         "attempt 1: its worker process was killed (signal 9)",
         "attempt 2: its worker process was killed (signal 9)",
-        "what to do: look at the memory and the logs of the worker's machine; "
-        "a rerun may just work",
+        (
+            "what to do: look at the memory and the logs of the worker's machine; "
+            "a rerun may just work"
+        ),
         f"rerun:  pytest --faas-pallet tiny --faas-patch {PATCH}",
     ]
     assert project.fits() == [*3 * [PATCH], "sig_100_50"]
@@ -257,6 +260,17 @@ def test_worker_lost_now_and_then_is_made_good(project, times):
     project.plan(lose={PATCH: times})
     project.run().assert_outcomes(passed=3)
     assert project.fits() == [*(1 + times) * [PATCH], "sig_100_50"]
+
+
+def test_a_lost_batch_is_made_good_one_by_one(project):
+    patches = project.pallet(12)
+    project.plan(workers=1, batch_s=10, lose={"sig_300_0": 1})
+    project.own_test()
+    project.run(suite=False).assert_outcomes(passed=12)
+    fits = project.fits()
+    assert set(fits) == set(patches)
+    assert fits.count("sig_300_0") == 2
+    assert 13 <= len(fits) <= 16
 
 
 def test_retries_are_an_option(project):
@@ -337,8 +351,7 @@ def test_engine_that_breaks_down_for_good_is_given_up(project):
     result.assert_outcomes(errors=3)
     result.stdout.fnmatch_lines(
         [
-            "*the engine local broke down 4 times in a row without one result in between, the last "
-            "time because the fake engine is out of order"
+            "*the engine local broke down 4 times in a row without one result in between, *because the fake engine is out of order"
         ]
     )
     project.assert_no_internals(result)
@@ -411,7 +424,10 @@ def test_engine(faas_engine, faas_endpoint):
 
 def test_endpoint_tests_carry_the_marker(project):
     project.own_test(
-        "def test_endpoint(faas_endpoint, request):\n    assert request.node.get_closest_marker('faas')"
+        """\
+def test_endpoint(faas_endpoint, request):
+    assert request.node.get_closest_marker("faas")
+"""
     )
     project.run(suite=False, pallet=None).assert_outcomes(passed=1)
 
@@ -602,8 +618,7 @@ def test_other_versions_are_fitted_anew(project):
     assert project.fits() == patches
     result.stdout.fnmatch_lines(
         [
-            "--faas-resume left 2 earlier results out, because the workers changed: "
-            "*pyhf 0.7.6 -> 0.8.0"
+            "--faas-resume left 2 earlier results out, because the workers changed: *pyhf 0.7.6 -> 0.8*"
         ]
     )
 

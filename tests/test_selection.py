@@ -293,7 +293,6 @@ def cpu_of_collecting(project, count):
 @pytest.mark.timeout(120)
 def test_collecting_thousands_of_patches_is_quick_and_linear(project):
     few, some, many = (cpu_of_collecting(project, count) for count in (10, 2_500, 10_000))
-    print(few, some, many)
-    assert many < 10
-    # Four times as many take about four times as long, if the start is not counted.
-    assert many - few < 8 * (some - few)
+    # The start of pytest is not counted, and the machine may be busy.
+    assert many - few < 8
+    assert many - few < 12 * (some - few)  # four times as many; by the square it would be sixteen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import pytest
 from fakes import PYTHON, VERSIONS, canned
@@ -39,7 +39,7 @@ def test_each_mode_writes_its_own(mixed, distribution, mode, outcomes, written):
         if patch in written:
             assert after["patches"][patch]["CLs_obs"] == pytest.approx(canned(patch)["CLs_obs"])
             made = after["provenance"][after["patches"][patch]["provenance"]]
-            assert made["date"] == datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+            assert made["date"] == dt.datetime.now(dt.timezone.utc).date().isoformat()
         else:
             assert after["patches"].get(patch) == before["patches"].get(patch)
     result.stdout.fnmatch_lines(["SKIPPED*not compared: reference written (tiny.json)"])

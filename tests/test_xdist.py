@@ -81,8 +81,8 @@ def test_when_the_leader_dies_another_one_goes_on(project):
     project.plan(workers=1, kill="sig_200_50", kill_after=3)
     result = project.run("-n2", suite=False, subprocess=True)
     outcomes = result.parseoutcomes()
-    assert outcomes["failed"] == 1  # the item in which it died
-    assert outcomes["passed"] == 7
+    assert outcomes["failed"] == 1  # the item in which it died, perhaps after it had passed
+    assert outcomes["passed"] in {7, 8}
     result.stdout.fnmatch_lines(["*worker 'gw?' crashed while running*"])
     fits = project.fits()
     assert sorted(set(fits)) == patches

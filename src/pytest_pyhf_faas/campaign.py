@@ -57,10 +57,14 @@ class Progress:
 @dataclass(slots=True)
 class _Entry:
     task: Task
+    expected_s: float | None = None
     future: Future[HypotestResult] = field(default_factory=Future)
     attempts: int = 0
     alone: bool = False  # its batch came to grief once: it may be the one that did it
     trouble: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.future.set_running_or_notify_cancel()  # one caller cannot cancel it for the others
 
 
 @dataclass(slots=True)
@@ -75,6 +79,7 @@ class _Record:
     """What one batch cost."""
 
     worker: str
+    began_at: float
     turnaround_s: float
     gap_s: float | None
     unpack_s: float
@@ -127,9 +132,10 @@ class Campaign:
         self._batch_numbers = iter(range(2**63))
         self._generation = 0
         self._restarts = 0
+        self._restart_due = False
         self._stopped: tuple[Status, str] | None = None
         self._thread: threading.Thread | None = None
-        self._environments: dict[str, WorkerEnvironment] = {}
+        self._environments: dict[tuple[str, str, str], WorkerEnvironment] = {}
         self._records: list[_Record] = []
         self._fit_seconds: dict[str, list[float]] = defaultdict(list)
         self._measured_s = self._expected_of_measured_s = 0.0
@@ -142,13 +148,13 @@ class Campaign:
     def submit(self, tasks: Iterable[Task]) -> None:
         """Queue the tasks that are not known yet."""
         with self._changed:
-            fresh = []
-            for task in tasks:
-                if task.key not in self._entries:
-                    entry = self._entries[task.key] = _Entry(task)
-                    fresh.append(entry)
+            known = self._entries
+            new = {task.key: task for task in tasks if task.key not in known}
+            # All of them before any is taken note of: looking a time up may fail.
+            fresh = [_Entry(task, self._expected_s(task)) for task in new.values()]
             if not fresh:
                 return
+            known.update((entry.task.key, entry) for entry in fresh)
             if self._done == self._total:  # nothing under way: progress counts from here
                 self._began_at = time.monotonic()
                 self._total = self._done = self._failed = 0
@@ -221,6 +227,8 @@ class Campaign:
         self.engine.stop()
         if self._thread is not None:
             self._thread.join()
+            # The thread may have been sending or restarting, which starts an engine.
+            self.engine.stop()
 
     # The thread
 
@@ -229,6 +237,7 @@ class Campaign:
             self._serve()
         except Exception as error:  # a waiting caller must get an answer whatever happens
             with self._changed:
+                self._on_result = lambda _result: None  # it may be what failed
                 self._end_all("lost", f"the campaign failed: {error!r}")
             raise
 
@@ -244,7 +253,11 @@ class Campaign:
                     self._receive(number, future)
                 if self._ailing():
                     self._replace_engine("a worker of it died while idle")
+                restart, self._restart_due = self._restart_due, False
                 batch = self._next_batch() if self._can_send() else None
+            if restart:
+                # Without the lock: an engine may wait for its callbacks, and they need it.
+                self.engine.restart()
             if batch is not None:
                 self._send(batch)
 
@@ -277,9 +290,9 @@ class Campaign:
 
     def _receive(self, number: int, future: Future[Any]) -> None:
         batch = self._in_flight.pop(number, None)
-        if batch is None or future.cancelled():
+        if batch is None:
             return  # of an engine that was replaced: its fits are queued again
-        error = future.exception()
+        error = EngineError("it cancelled a task") if future.cancelled() else future.exception()
         if error is None:
             self._restarts = 0
             self._take(batch, future.result())
@@ -295,13 +308,18 @@ class Campaign:
 
     def _take(self, batch: _Batch, answer: dict[str, Any]) -> None:
         who = answer["worker"]
+        # A worker says what it is once for each backend and optimizer that it is asked to use.
+        config = batch.entries[0].task.config
+        kind = who, config.backend, config.optimizer
         if answer["environment"] is not None:
-            self._environments[who] = WorkerEnvironment.from_json(answer["environment"])
+            self._environments[kind] = WorkerEnvironment.from_json(answer["environment"])
         results = {result["key"]: result for result in answer["results"]}
+        now = time.monotonic()
         self._records.append(
             _Record(
                 worker=who,
-                turnaround_s=time.monotonic() - batch.submitted_at,
+                began_at=now - answer["total_s"],
+                turnaround_s=now - batch.submitted_at,
                 gap_s=answer["gap_s"],
                 unpack_s=answer["unpack_s"],
                 total_s=answer["total_s"],
@@ -328,9 +346,9 @@ class Campaign:
                 "worker": who,
                 "attempts": entry.attempts,
             }
-            result = HypotestResult.from_json(data, self._environments.get(who))
+            result = HypotestResult.from_json(data, self._environments.get(kind))
             if result.status == "ok":
-                self._learn(entry.task, result.seconds["fit"])
+                self._learn(entry, result.seconds["fit"])
             self._end(entry, result)
 
     def _retry_or_end(self, batch: _Batch, status: Status, text: str, *, again: bool) -> None:
@@ -364,7 +382,7 @@ class Campaign:
         for entry in stranded:
             entry.attempts -= 1  # no fault of theirs
         self._enqueue(stranded)
-        self.engine.restart()
+        self._restart_due = True
 
     def _end_all(self, status: Status, reason: str) -> None:
         """Stop for good: what is not done ends so, and what comes later too."""
@@ -377,13 +395,15 @@ class Campaign:
         self._changed.notify_all()
 
     def _end(self, entry: _Entry, result: HypotestResult) -> None:
-        if self._is_failure(entry.task, result):
-            self._failed += 1
         self._done += 1
-        if result.status != "cancelled":
-            self._on_result(result)
-        entry.future.set_result(result)
-        self._changed.notify_all()
+        try:
+            if not result.is_answer or self._is_failure(entry.task, result):
+                self._failed += 1
+            if result.status != "cancelled":
+                self._on_result(result)
+        finally:
+            entry.future.set_result(result)
+            self._changed.notify_all()
 
     @staticmethod
     def _without_answer(entry: _Entry, status: Status, text: str) -> HypotestResult:
@@ -412,9 +432,9 @@ class Campaign:
             order = sorted([*queue, *members], key=self._rank)
             self._queues[group] = deque(order)
 
-    def _rank(self, entry: _Entry) -> float:
-        expected = self._expected_s(entry.task)
-        return -math.inf if expected is None else -expected
+    @staticmethod
+    def _rank(entry: _Entry) -> float:
+        return -math.inf if entry.expected_s is None else -entry.expected_s
 
     def _next_batch(self) -> list[_Entry]:
         group = min(self._queues, key=lambda name: self._rank(self._queues[name][0]))
@@ -422,9 +442,9 @@ class Campaign:
         waiting = sum(len(other) for other in self._queues.values())
         most = max(1, math.ceil(waiting / (self.engine.workers * TAIL_BATCHES)))
         entries = [queue.popleft()]
-        seconds = self._estimate_s(entries[0].task)
+        seconds = self._estimate_s(entries[0])
         while queue and len(entries) < most and not (entries[0].alone or queue[0].alone):
-            more = self._estimate_s(queue[0].task)
+            more = self._estimate_s(queue[0])
             if seconds is None or more is None or seconds + more > self.engine.batch_s:
                 break
             seconds += more
@@ -433,28 +453,26 @@ class Campaign:
             del self._queues[group]
         return entries
 
-    def _learn(self, task: Task, fit_s: float) -> None:
-        self._fit_seconds[task.pallet.digest].append(fit_s)
-        expected = self._expected_s(task)
-        if expected is not None:
+    def _learn(self, entry: _Entry, fit_s: float) -> None:
+        self._fit_seconds[entry.task.pallet.digest].append(fit_s)
+        if entry.expected_s is not None:
             self._measured_s += fit_s
-            self._expected_of_measured_s += expected
+            self._expected_of_measured_s += entry.expected_s
 
-    def _estimate_s(self, task: Task) -> float | None:
-        expected = self._expected_s(task)
-        if expected is not None:
+    def _estimate_s(self, entry: _Entry) -> float | None:
+        if entry.expected_s is not None:
             known = self._expected_of_measured_s
-            return expected * (self._measured_s / known if known > 0 else 1.0)
-        measured = self._fit_seconds[task.pallet.digest]
+            return entry.expected_s * (self._measured_s / known if known > 0 else 1.0)
+        measured = self._fit_seconds[entry.task.pallet.digest]
         return sum(measured) / len(measured) if measured else None
 
     def _left_s(self, elapsed: float) -> float | None:
         left = self._total - self._done
         if not left or not self._done:
             return None
-        waiting = [entry.task for queue in self._queues.values() for entry in queue]
-        waiting += [entry.task for batch in self._in_flight.values() for entry in batch.entries]
-        estimates = [self._estimate_s(task) for task in waiting]
+        waiting = [entry for queue in self._queues.values() for entry in queue]
+        waiting += [entry for batch in self._in_flight.values() for entry in batch.entries]
+        estimates = [self._estimate_s(entry) for entry in waiting]
         known = [seconds for seconds in estimates if seconds is not None]
         if len(known) == len(estimates):
             return sum(known) / self.engine.workers
@@ -464,8 +482,9 @@ class Campaign:
 
     def _trial(self, fits: int, started: float, wall_s: float) -> Trial:
         workers = self.engine.workers
-        ready_at = self.engine.ready_at
-        startup = min(max(0.0, (ready_at or started) - started), wall_s) * workers
+        # An engine that was restarted meanwhile has worked before it was ready again.
+        marks = [self.engine.ready_at or started, *(record.began_at for record in self._records)]
+        startup = min(max(0.0, min(marks) - started), wall_s) * workers
         spent = {
             name: sum(record.seconds[name] for record in self._records)
             for name in ("unpack", "build", "fit")

@@ -190,8 +190,11 @@ def _why(result: HypotestResult, reference: PatchReference) -> str:
     }
     if not gaps:
         return "verdict: the reference has no twice-NLL to compare the fits with"
-    fit, gap = max(gaps.items(), key=lambda item: abs(item[1]))
+    # What is not a number comes first: nothing is larger.
+    fit, gap = max(gaps.items(), key=lambda item: (math.isnan(item[1]), abs(item[1])))
     name = fit.replace("_", " ")
+    if math.isnan(gap):
+        return f"verdict: the twice-NLL of the {name} is not a number"
     if abs(gap) <= UNCONVERGED:
         return (
             f"verdict: the five fits agree with the reference's (within {abs(gap):.1e} in "

@@ -34,11 +34,11 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problem: str | None = None
-        self._known: set[str] = set()
+        self._known: dict[str, WorkerEnvironment] = {}
         self._file: TextIOWrapper | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a", encoding="utf-8")
+            self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
             if self._file.tell():
                 self._file.write("\n")  # whoever wrote here before may have died in mid-line
         except OSError as error:
@@ -47,9 +47,11 @@ class Journal:
     def write(self, endpoint: str, result: HypotestResult) -> None:
         """Append a result, and before it the environment of a worker seen for the first time."""
         worker = result.worker
-        if worker is not None and result.environment is not None and worker not in self._known:
-            self._known.add(worker)
-            self._append({"worker": worker, "environment": result.environment.to_json()})
+        environment = result.environment
+        # A worker that serves another optimizer than before is another environment.
+        if worker and environment is not None and self._known.get(worker) != environment:
+            self._known[worker] = environment
+            self._append({"worker": worker, "environment": environment.to_json()})
         self._append({"endpoint": endpoint, "result": result.to_json()})
 
     def _append(self, event: dict[str, Any]) -> None:

@@ -40,16 +40,16 @@ class ProgressLine:
         self._shown_at = 0.0
         self._live = False
         self._tenth = 0
-        self._shown: tuple[int, int] | None = None
+        self._total = self._done = 0
 
     def show(self, what: str, progress: Progress) -> None:
         """Show the progress of what is waited for."""
         reporter = self._reporter
         if reporter is None or reporter.verbosity < -1:
             return
-        began = progress.total, round(time.monotonic() - progress.elapsed_s)
-        if began != self._shown:
-            self._shown, self._tenth = began, 0
+        if progress.total != self._total or progress.done < self._done:
+            self._tenth = 0  # other fits than before
+        self._total, self._done = progress.total, progress.done
         if reporter.isatty:
             now = time.monotonic()
             if now - self._shown_at >= _REFRESH_S:

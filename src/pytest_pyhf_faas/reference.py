@@ -31,6 +31,8 @@ DEFAULT_RTOL = {"scipy": 1e-4, "minuit": 1e-3}
 DEFAULT_ATOL = 1e-6
 
 _DIGEST_DIGITS = 16
+#: What all references of a file have in common.
+_ONE_FILE = ("background_sha256", "hypotest")
 _INLINE_DEPTH = 3
 
 
@@ -137,12 +139,9 @@ class ReferenceStore:
     def load(self, pallet: str) -> tuple[Path, dict[str, Any]] | None:
         """Return the path and the validated content of a pallet's file, or ``None``."""
         if pallet not in self._files:
-            self._files[pallet] = None
-            for directory in self.directories:
-                path = directory / f"{pallet}.json"
-                if path.is_file():
-                    self._files[pallet] = path, read(path)
-                    break
+            paths = (directory / f"{pallet}.json" for directory in self.directories)
+            path = next((path for path in paths if path.is_file()), None)
+            self._files[pallet] = None if path is None else (path, read(path))
         return self._files[pallet]
 
     def update(self, task: Task, result: HypotestResult) -> Path:
@@ -151,12 +150,20 @@ class ReferenceStore:
         Raises
         ------
         ReferenceFileError
-            If the result is no answer that could be right.
+            If the result is no answer that could be right, or if this session has results of the
+            same pallet for another background or another test.
         """
         if not result.is_answer:
             raise ReferenceFileError("a fit that did not end cannot become a reference")
         name = task.pallet.name
-        self._headers[name] = _header(task.pallet, task.config)
+        header = _header(task.pallet, task.config)
+        known = self._headers.setdefault(name, header)
+        if any(known[part] != header[part] for part in _ONE_FILE):
+            raise ReferenceFileError(
+                f"the references of {name} cannot be updated for two tests at once: a file is of "
+                "one background and one hypothesis test. Update them in runs of their own, each "
+                "with its --faas-reference-dir"
+            )
         self._updates.setdefault(name, {})[task.patch.name] = {
             "entry": _entry(task, result),
             "provenance": _provenance(task.config, result),
@@ -188,6 +195,7 @@ class ReferenceStore:
             except ReferenceFileError as error:
                 problems.append(str(error))
         self._updates.clear()
+        self._headers.clear()
         self._files.clear()
         if problems:
             raise ReferenceFileError(
@@ -210,7 +218,9 @@ def read(path: Path) -> dict[str, Any]:
     def wrong(why: str, remedy: str) -> ReferenceFileError:
         return ReferenceFileError(f"the reference file {path} cannot be used: {why}. {remedy}")
 
-    restore = "Restore it from version control, or make it anew with --faas-update=all"
+    restore = (
+        "Restore it from version control, or remove it and make it anew with --faas-update=new"
+    )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -318,15 +328,16 @@ def _merge(
 ) -> dict[str, Any]:
     """Put updates over what the file (or the one it takes the place of) has for the same test."""
     old = read(path) if path.is_file() else (loaded[1] if loaded else None)
-    same = ("background_sha256", "hypotest")
-    if old is not None and any(old[name] != header[name] for name in same):
+    if old is not None and any(old[part] != header[part] for part in _ONE_FILE):
         old = None
     entries: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     for name, entry in (old["patches"] if old else {}).items():
         entries[name] = entry, old["provenance"][entry["provenance"]] if old else {}
     for name, update in updates.items():
         entries[name] = update["entry"], update["provenance"]
-    provenance: list[dict[str, Any]] = []
+    # In the order of the file, so that the other patches keep their index, and their lines.
+    used = [how for _entry, how in entries.values()]
+    provenance = [how for how in (old["provenance"] if old else []) if how in used]
     patches = {}
     for name, (entry, how) in sorted(entries.items()):
         if how not in provenance:

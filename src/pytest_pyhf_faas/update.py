@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_pyhf_faas.compare import Verdict
+from pytest_pyhf_faas.errors import FaasError
 
 if TYPE_CHECKING:
     from pytest_pyhf_faas.compare import Comparison
@@ -52,5 +53,8 @@ def update_reference(
         "all": True,
     }[mode]
     if wanted and may_become_reference(result):
-        path = context.references.update(make_task(pallet, patch, config), result)
+        try:
+            path = context.references.update(make_task(pallet, patch, config), result)
+        except FaasError as error:
+            pytest.fail(str(error), pytrace=False)
         pytest.skip(f"not compared: reference written ({path.name})")

@@ -36,6 +36,7 @@ class LocalEngine(Engine):
         self.workers = workers
         self._lock = threading.RLock()
         self._pool: ProcessPool | None = None
+        self._waiting: set[Future[Any]] = set()
         self._ready_at: float | None = None
         self._starting: threading.Thread | None = None
 
@@ -55,10 +56,12 @@ class LocalEngine(Engine):
             self._starting.start()
 
     def _warm_up(self, pool: ProcessPool) -> None:
-        with contextlib.suppress(Exception):  # a submission meets the same error and reports it
-            pool.schedule(time.monotonic).result()
-            if pool is self._pool:
+        def answered(done: Future[Any]) -> None:
+            if done.exception() is None and pool is self._pool:
                 self._ready_at = time.monotonic()
+
+        with contextlib.suppress(Exception):  # a submission meets the same error and reports it
+            pool.schedule(time.monotonic).add_done_callback(answered)
 
     @property
     def ready_at(self) -> float | None:
@@ -78,23 +81,30 @@ class LocalEngine(Engine):
     def submit(  # type: ignore[override]
         self, function: Callable[..., Any], /, *args: Any, timeout_s: float | None = None
     ) -> Future[Any]:
-        self.start()
-        pool = self._pool
-        if pool is None:
-            raise EngineError("the local engine was stopped")
+        outer: Future[Any] = Future()
+        outer.set_running_or_notify_cancel()
+        with self._lock:
+            self.start()
+            pool = self._pool
+            assert pool is not None  # it was just started
+            self._waiting.add(outer)
         try:
             inner = pool.schedule(function, args=args, timeout=timeout_s)
         except (RuntimeError, OSError) as error:
+            self._waiting.discard(outer)
             raise EngineError(f"the local worker pool broke down ({error})") from error
-        outer: Future[Any] = Future()
-        outer.set_running_or_notify_cancel()
-        inner.add_done_callback(lambda done: _hand_over(done, outer, timeout_s))
+        inner.add_done_callback(lambda done: self._hand_over(done, outer, timeout_s))
         return outer
 
     def stop(self) -> None:
         with self._lock:
             pool, self._pool = self._pool, None
+            # Pebble forgets the tasks of a pool that is stopped; who waits for them must not.
+            stopped = list(self._waiting)
+            self._waiting.clear()
             starting = self._starting
+        for future in stopped:
+            future.set_exception(EngineError("the local engine was stopped"))
         if pool is None:
             return
         if starting is not None:
@@ -103,11 +113,15 @@ class LocalEngine(Engine):
         pool.stop()
         pool.join()
 
+    def _hand_over(self, inner: Future[Any], outer: Future[Any], timeout_s: float | None) -> None:
+        with self._lock:
+            if outer not in self._waiting:
+                return  # it ended when the engine was stopped
+            self._waiting.remove(outer)
+        _end(outer, inner, timeout_s)
 
-def _hand_over(inner: Future[Any], outer: Future[Any], timeout_s: float | None) -> None:
-    if inner.cancelled():
-        outer.set_exception(EngineError("the local engine was stopped"))
-        return
+
+def _end(outer: Future[Any], inner: Future[Any], timeout_s: float | None) -> None:
     error = inner.exception()
     if error is None:
         outer.set_result(inner.result())
