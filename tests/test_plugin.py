@@ -239,7 +239,7 @@ def test_lost_worker_is_an_error(project):
     result = project.run("--junitxml=junit.xml", suite=False)
     result.assert_outcomes(passed=1, errors=1)
     assert project.outcomes() == {PATCH: "error", "sig_100_50": "passed"}
-    lines = block(result, f"tiny / {PATCH}: the fit broke: its worker died")
+    lines = block(result, f"tiny / {PATCH}: the fit broke: no worker finished it")
     assert lines == [
         "its worker process was killed (signal 9)",
         "attempt 1: its worker process was killed (signal 9)",
@@ -350,9 +350,7 @@ def test_engine_that_breaks_down_for_good_is_given_up(project):
     result = project.run(suite=False)
     result.assert_outcomes(errors=3)
     result.stdout.fnmatch_lines(
-        [
-            "*the engine local broke down 4 times in a row without one result in between, *because the fake engine is out of order"
-        ]
+        ["*the engine local broke down 4 times in a row *because the fake engine is out of order"]
     )
     project.assert_no_internals(result)
 
@@ -617,9 +615,7 @@ def test_other_versions_are_fitted_anew(project):
     result.assert_outcomes(passed=2)
     assert project.fits() == patches
     result.stdout.fnmatch_lines(
-        [
-            "--faas-resume left 2 earlier results out, because the workers changed: *pyhf 0.7.6 -> 0.8*"
-        ]
+        ["--faas-resume left 2 earlier results out, because the workers *pyhf 0.7.6 -> 0.8.0"]
     )
 
 

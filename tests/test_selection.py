@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import time
 
 import pytest
 
@@ -164,7 +164,7 @@ def test_one_configuration_is_fitted_once_for_all_tests(project):
     patches = project.pallet(2)
     project.own_test(
         """\
-import resource
+import time
 
 import pytest
 
@@ -228,7 +228,7 @@ def test_skipped_items_are_not_fitted(project):
     project.pallet(2)
     project.own_test(
         """\
-import resource
+import time
 
 import pytest
 
@@ -283,16 +283,14 @@ def test_real_fits(project):
 def cpu_of_collecting(project, count):
     """Return the seconds of CPU that it takes to collect so many patches."""
     project.pallet(count, references=False)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result = project.run("--collect-only", "-q", subprocess=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = time.process_time()
+    result = project.run("--collect-only", "-q")
     assert f"{count + 1} tests collected" in result.stdout.str()
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.process_time() - before
 
 
 @pytest.mark.timeout(120)
 def test_collecting_thousands_of_patches_is_quick_and_linear(project):
     few, some, many = (cpu_of_collecting(project, count) for count in (10, 2_500, 10_000))
-    # The start of pytest is not counted, and the machine may be busy.
-    assert many - few < 8
-    assert many - few < 12 * (some - few)  # four times as many; by the square it would be sixteen
+    assert many < 8  # some 3 seconds, but the machine may be busy
+    assert many - few < 10 * (some - few)  # four times as many; by the square it would be sixteen

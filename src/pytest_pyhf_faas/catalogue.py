@@ -220,7 +220,7 @@ def resolve(spec: str, *, search_path: Sequence[Path], progressbar: bool = True)
         If there is no such pallet, or it cannot be downloaded, read or verified.
     """
     path = Path(spec).expanduser()
-    if path.exists():
+    if os.path.exists(path):  # noqa: PTH110 - copes with names that are too long
         return [_recognised(pallet) for pallet in _read(path)]
 
     doi = _DOI.fullmatch(spec.strip())

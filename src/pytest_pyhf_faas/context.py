@@ -96,7 +96,8 @@ def uncaptured(config: pytest.Config) -> contextlib.AbstractContextManager[None]
 def journal_directory(config: pytest.Config) -> Path:
     """Return where the journals lie: in pytest's cache, or the user's where that is off."""
     if hasattr(config, "cache") and config.cache is not None:
-        return Path(config.cache.mkdir("pyhf-faas"))
+        with contextlib.suppress(OSError):  # a checkout that is mounted read-only
+            return Path(config.cache.mkdir("pyhf-faas"))
     import platformdirs
 
     return platformdirs.user_cache_path("pytest-pyhf-faas") / "journal"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problem: str | None = None
+        self._lock = threading.Lock()  # campaigns of several endpoints write to it
         self._known: dict[str, WorkerEnvironment] = {}
         self._file: TextIOWrapper | None = None
         try:
@@ -48,11 +50,12 @@ class Journal:
         """Append a result, and before it the environment of a worker seen for the first time."""
         worker = result.worker
         environment = result.environment
-        # A worker that serves another optimizer than before is another environment.
-        if worker and environment is not None and self._known.get(worker) != environment:
-            self._known[worker] = environment
-            self._append({"worker": worker, "environment": environment.to_json()})
-        self._append({"endpoint": endpoint, "result": result.to_json()})
+        with self._lock:
+            # A worker that serves another optimizer than before is another environment.
+            if worker and environment is not None and self._known.get(worker) != environment:
+                self._known[worker] = environment
+                self._append({"worker": worker, "environment": environment.to_json()})
+            self._append({"endpoint": endpoint, "result": result.to_json()})
 
     def _append(self, event: dict[str, Any]) -> None:
         if self._file is None:

@@ -375,7 +375,7 @@ def pallet_selection(
             "directories, archives or DOIs, and patch=..."
         )
     patch = marker.kwargs.get("patch", ())
-    patches = (patch,) if isinstance(patch, str) else tuple(patch)
+    patches = tuple(patch) if isinstance(patch, (list, tuple, set)) else (patch,)
     if not all(isinstance(text, (str, Path)) for text in (*marker.args, *patches)):
         raise ConfigurationError("the marker pallet takes strings and paths")
     pallets = tuple(str(argument) for argument in marker.args) or settings.pallets

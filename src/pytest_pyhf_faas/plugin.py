@@ -91,11 +91,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names: list[str] = []
     patches = "signal_patch" in metafunc.fixturenames
     try:
-        _warm_up(metafunc, context)
         definition = metafunc.definition
         hypotest_config(context.settings, definition.get_closest_marker("hypotest"))
         selection = pallet_selection(context.settings, definition.get_closest_marker("pallet"))
+        _warm_up(metafunc, context)
         for found in context.pallets(*selection):
+            if {"reference_result", "wall_time"} & set(metafunc.fixturenames):
+                context.references.load(found.name)  # what is wrong with it is told here
             if patches:
                 rows += [(found, patch) for patch in found.patches]
                 names += [f"{found.name}-{patch.name}" for patch in found.patches]
@@ -236,7 +238,8 @@ def _warm_up(metafunc: pytest.Metafunc, context: Context) -> None:
     """Start the workers while pallets are still read, where fits are sure to come."""
     option = metafunc.config.option
     idle = option.collectonly or option.setupplan or option.setuponly or context.settings.dry_run
-    if "faas_endpoint" in metafunc.fixturenames and not idle:
+    chosen = option.keyword or option.markexpr  # perhaps nothing of this will be selected
+    if "faas_endpoint" in metafunc.fixturenames and not (idle or chosen):
         for endpoint in context.settings.endpoints:
             context.schedule.warm_up(endpoint)
 

@@ -230,7 +230,9 @@ class Schedule:
             return
         self._closed = True
         if self._sharing is not None:
-            self._sharing.leave(wait_for_others=not interrupted)
+            # Who waits for a journal that cannot be written would wait for ever.
+            written = self._journal is None or self._journal.problem is None
+            self._sharing.leave(wait_for_others=written and not interrupted)
         for campaign in self._campaigns.values():
             progress = campaign.progress()
             if progress.done < progress.total:
@@ -267,13 +269,12 @@ class Schedule:
         if endpoint not in self._campaigns:
             journal = self._open_journal()
             engine = self.engine(endpoint)
+            earlier = self._resumed(endpoint, engine) if self.settings.resume else {}
             if self._sharing is not None:
-                known = self._sharing.results()
-                self._earlier[endpoint] = {
-                    key: result for (where, key), result in known.items() if where == endpoint
-                }
-            elif self.settings.resume:
-                self._earlier[endpoint] = self._resumed(endpoint, engine)
+                for (where, key), result in self._sharing.results().items():
+                    if where == endpoint:
+                        earlier[key] = result
+            self._earlier[endpoint] = earlier
             self._campaigns[endpoint] = Campaign(
                 engine,
                 timeout_s=self.settings.timeout_s,
@@ -310,6 +311,9 @@ class Schedule:
                 if task.key in earlier and task not in campaign:
                     campaign.adopt(task, earlier[task.key])
                     self.adopted += 1
+                    if self._sharing is not None and self.settings.resume:
+                        # The other workers of xdist read it there.
+                        self._open_journal().write(endpoint, earlier[task.key])
             campaign.submit(tasks)
 
     def _resumed(self, endpoint: str, engine: Engine) -> dict[str, HypotestResult]:

@@ -66,12 +66,12 @@ class Sharing:
         fcntl.flock(self._running, fcntl.LOCK_UN)
         while wait_for_others and self._leads and not _try_lock(self._running):
             time.sleep(_POLL_S)
-        last = _try_lock(self._running)
-        os.close(self._running)
-        os.close(self._leader)
-        if last and self._leads:
+        # Whoever is the last: a worker that took the place of one that died comes late.
+        if _try_lock(self._running) and self.leads():
             self.journal.with_suffix(".leader").unlink(missing_ok=True)
             self.journal.with_suffix(".running").unlink(missing_ok=True)
+        os.close(self._running)
+        os.close(self._leader)
 
 
 class XdistHooks:

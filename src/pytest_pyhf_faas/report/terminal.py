@@ -41,7 +41,7 @@ _REMEDIES = {
     "ModuleNotFoundError": "the environment of the workers needs pyhf and what the backend needs",
 }
 _STATUS_TITLES = {
-    "lost": "the fit broke: its worker died",
+    "lost": "the fit broke: no worker finished it",
     "timeout": "the fit broke: it took too long",
     "cancelled": "the fit was not done",
     "error": "the fit broke",
