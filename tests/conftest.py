@@ -8,9 +8,15 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import fastjsonschema  # noqa: F401 - what is compiled by it must not outlive it
+# A run of pytester in this process forgets what it has imported; a second import would make a
+# second set of classes, which the first does not know.
+import fastjsonschema  # noqa: F401
+import filelock  # noqa: F401
+import pooch  # noqa: F401
 import pyhf
 import pytest
+import requests  # noqa: F401
+import tqdm  # noqa: F401
 from fakes import FIT_S, PYTHON, VERSIONS, Plan, canned, wait_until
 
 SUITE = ("--pyargs", "pytest_pyhf_faas.suite")
