@@ -90,6 +90,9 @@ class Reporter:
     def ensure_newline(self):
         self.printed.append("newline")
 
+    def flush(self):
+        self.seen = list(self.printed)
+
     def write_line(self, line):
         self.printed.append(line)
 
@@ -239,6 +242,12 @@ def test_elsewhere_each_tenth_is_a_line_of_its_own(clock):
     assert reporter.printed.count("newline") == len(printed)
     line.clear()
     assert reporter.screen.text == [""]
+
+
+def test_elsewhere_a_line_is_seen_at_once():
+    reporter = Reporter(isatty=False)
+    ProgressLine(reporter).show("local", Progress(10, 1, 2, 0, 1.0, None))
+    assert reporter.seen == reporter.printed != []
 
 
 def test_the_next_fits_begin_with_their_first_tenth(clock):

@@ -62,6 +62,7 @@ class ProgressLine:
             with self._uncaptured():
                 reporter.ensure_newline()
                 reporter.write_line(describe(what, progress))
+                reporter.flush()  # a log is read while it grows
 
     def clear(self) -> None:
         """Remove the live line."""

@@ -177,10 +177,8 @@ def plan_lines(context: Context) -> list[str]:
         workers = context.schedule.engine(endpoint).workers
         label = " (synthetic, no physics)" if first.pallet.synthetic else ""
         known = [context.schedule.expected_s(task) for task in tasks.values()]
-        times = ""
-        if known and all(seconds is not None for seconds in known):
-            total = sum(seconds or 0.0 for seconds in known) / workers * context.settings.trials
-            times = f", about {duration(total)}"
+        total = sum(seconds for seconds in known if seconds is not None)
+        times = f", about {duration(total / workers * context.settings.trials)}" if total else ""
         lines.append(
             f"pyhf-faas: {pallet}{label}: {len(tasks)} fits on {endpoint} "
             f"({workers} workers), {first.config.backend} + {first.config.optimizer}{times}"
