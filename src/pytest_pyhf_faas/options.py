@@ -6,6 +6,8 @@ equal lines; a test holds the two together.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -234,6 +236,33 @@ def add_options(parser: pytest.Parser) -> None:
         type="linelist",
         default=[],
     )
+
+
+def check_paths(config: pytest.Config) -> None:
+    """Refuse a path outside of this directory that stands apart from its option.
+
+    Before pytest knows the options of plugins it takes such a path for a place of tests, and looks
+    there for its rootdir and its ini file.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is one.
+    """
+    from pytest_pyhf_faas.errors import ConfigurationError
+
+    here = config.invocation_params.dir
+    words = [str(word) for word in config.invocation_params.args]
+    for flag, value in itertools.pairwise(words):
+        if flag not in ("--faas-pallet", "--faas-reference-dir"):
+            continue
+        path = (here / value).resolve()
+        with contextlib.suppress(OSError):
+            if path.exists() and not path.is_relative_to(here.resolve()):
+                raise ConfigurationError(
+                    f"{flag} and the path {value} are two words, so that pytest looks there for "
+                    f"its configuration: write {flag}={value}"
+                )
 
 
 def any_given(config: pytest.Config) -> bool:

@@ -26,6 +26,7 @@ from pytest_pyhf_faas.fixtures import (
 from pytest_pyhf_faas.options import (
     add_options,
     any_given,
+    check_paths,
     hypotest_config,
     pallet_selection,
     read_settings,
@@ -66,6 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     if any_given(config):
         try:
+            check_paths(config)
             read_settings(config)
         except FaasError as error:
             raise pytest.UsageError(str(error)) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import lzma
 import os
 import platform
 import socket
@@ -58,8 +59,8 @@ def fit_batch(batch: dict[str, Any]) -> dict[str, Any]:
     ----------
     batch : dict
         ``background`` (``digest`` and ``data``), ``config`` (the fields of `HypotestConfig`) and
-        ``patches`` (a list of ``key`` and ``data``). Each ``data`` is JSON, compressed by zlib, in
-        base64. The background is known to be valid: the client has checked its schema.
+        ``patches`` (a list of ``key`` and ``data``). Each ``data`` is JSON, compressed by zlib or
+        xz, in base64. The background is known to be valid: the client has checked its schema.
 
     Returns
     -------
@@ -258,7 +259,9 @@ def _background(packed: dict[str, str]) -> str:
 
 
 def _unpack(data: str) -> str:
-    return zlib.decompress(base64.b64decode(data)).decode()
+    packed = base64.b64decode(data)
+    decompress = lzma.decompress if packed.startswith(b"\xfd7zXZ") else zlib.decompress
+    return decompress(packed).decode()
 
 
 def _failure(error: BaseException) -> dict[str, str]:

@@ -116,7 +116,9 @@ def rerun_command(context: Context, item: pytest.Item, result: HypotestResult) -
         words += [str(argument).partition("::")[0] for argument in config.args]
     marker = item.get_closest_marker("pallet")
     if marker is None:
-        words += ["--faas-pallet", context.origins.get(result.pallet, result.pallet)]
+        origin = context.origins.get(result.pallet, result.pallet)
+        # A path that stands alone would move pytest's rootdir.
+        words += [f"--faas-pallet={origin}"] if "/" in origin else ["--faas-pallet", origin]
         words += ["--faas-patch", result.patch]
     else:
         words += ["-k", result.patch]
@@ -129,7 +131,7 @@ def rerun_command(context: Context, item: pytest.Item, result: HypotestResult) -
     ):
         words += [flag, value] if value != default else []
     if settings.reference_dir is not None:
-        words += ["--faas-reference-dir", str(settings.reference_dir)]
+        words.append(f"--faas-reference-dir={settings.reference_dir}")
     return shlex.join(words)
 
 
