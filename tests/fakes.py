@@ -24,18 +24,12 @@ import pytest
 from pytest_pyhf_faas import journal, schedule
 from pytest_pyhf_faas.engines.base import Engine
 from pytest_pyhf_faas.errors import EngineError, TaskTimeoutError, WorkerLostError
+from pytest_pyhf_faas.results import FITS
 
 HOST = "fakehost"
 VERSIONS = {"pyhf": "0.7.6", "numpy": "2.0.0", "scipy": "1.16.0", "jsonpatch": "1.33"}
 PYTHON = "3.11.0"
 FIT_S = 0.0001
-FITS = (
-    "free_fit_to_data",
-    "fixed_poi_fit_to_data",
-    "background_fit_to_data",
-    "free_fit_to_asimov",
-    "fixed_poi_fit_to_asimov",
-)
 
 
 @dataclass
