@@ -107,19 +107,30 @@ def canned(name):
         "CLs_exp": [observed * factor for factor in (0.2, 0.5, 0.8, 1.0, 1.1)],
         "mu_hat": share,
         "twice_nll": {fit: 10.0 + number for number, fit in enumerate(FITS)},
+        "twice_nll_nearby": {fit: 10.0 + number for number, fit in enumerate(FITS)},
         "twice_nll_asimov_truth": 13.0,
+        "twice_nll_off_minimum": 20.0 + share,
     }
 
 
-def environment(versions):
+def certificate():
+    """Return what certified fits add: each minimum was found from three of its four starts."""
+    sure = {"distance": 1e-12, "starts": 4, "reached": 3, "dropped": 1, "others": []}
+    return {"certificate": dict.fromkeys(FITS, sure), "rounding": 1e-9}
+
+
+def environment(versions, config=None):
+    config = config or {"backend": None, "optimizer": None}
+    if config.get("method") == "certified":
+        config = {"backend": "jax", "optimizer": "certified"}
     return {
         "python": PYTHON,
         "platform": "Fake 1",
         "host": HOST,
         "pid": os.getpid(),
         "cpu": "fake cpu",
-        "backend": "numpy",
-        "optimizer": "scipy",
+        "backend": config["backend"],
+        "optimizer": config["optimizer"],
         "threads": {},
         "versions": versions,
     }
@@ -184,8 +195,8 @@ class FakeEngine(Engine):
 
     def _run(self, future, stopped, function, args, timeout_s):
         try:
-            if function.__name__ == "fit_batch":
-                answer = self._fit_batch(stopped, timeout_s, *args)
+            if function.__name__ in ("fit_batch", "certify_batch"):
+                answer = self._fit_batch(stopped, timeout_s, function.__name__, *args)
             elif function.__name__ == "probe_environment":
                 answer = environment(self.plan.versions)
             else:
@@ -195,7 +206,9 @@ class FakeEngine(Engine):
         else:
             future.set_result(answer)
 
-    def _fit_batch(self, stopped, timeout_s, batch):
+    def _fit_batch(self, stopped, timeout_s, function, batch):
+        certified = batch["config"]["method"] == "certified"
+        assert function == ("certify_batch" if certified else "fit_batch")
         with self._lock:
             if self.breakdowns:
                 self.breakdowns -= 1
@@ -206,17 +219,17 @@ class FakeEngine(Engine):
             log("fits.log", f"{self.spec} {name} {how}")
         return {
             "worker": f"{HOST}:{os.getpid()}",
-            "environment": environment(self.plan.versions),
+            "environment": environment(self.plan.versions, batch["config"]),
             "gap_s": None,
             "unpack_s": 0.0,
             "total_s": FIT_S,
             "results": [
-                {**self._fit(name, stopped, timeout_s), "key": patch["key"]}
+                {**self._fit(name, stopped, timeout_s, certified), "key": patch["key"]}
                 for name, patch in zip(names, batch["patches"], strict=True)
             ],
         }
 
-    def _fit(self, name, stopped, timeout_s):
+    def _fit(self, name, stopped, timeout_s, certified):
         plan = self.plan
         if name == plan.kill:
             self._kill()
@@ -237,7 +250,8 @@ class FakeEngine(Engine):
             error = {"type": kind, "message": message, "traceback": f"...\n{kind}: {message}"}
             return {"status": "error", "error": error, "seconds": {}}
         seconds = {"unpack": 0.0, "build": 0.0, "fit": FIT_S}
-        return {**canned(name), "status": "ok", "seconds": seconds, **plan.answers.get(name, {})}
+        answer = {**canned(name), **(certificate() if certified else {})}
+        return {**answer, "status": "ok", "seconds": seconds, **plan.answers.get(name, {})}
 
     def _kill(self):
         """End this process as the plan says, but only the first that comes here."""

@@ -37,6 +37,9 @@ XDIST = pytest.mark.parametrize("xdist", [[], ["-n2"]], ids=["alone", "n2"])
         (["--faas-atol", "-1e-3"], ["--faas-atol"]),
         (["--faas-backend", "nympy"], ["backend is 'nympy'", "numpy, jax, pytorch, tensorflow"]),
         (["--faas-optimizer", "adam"], ["optimizer is 'adam'", "scipy, minuit"]),
+        (["--faas-method", "guess"], ["method is 'guess'", "hypotest, certified"]),
+        (["--faas-unconverged", "much"], ["--faas-unconverged is 'much'"]),
+        (["--faas-unconverged", "-1"], ["--faas-unconverged is '-1'"]),
         (["--faas-update", "everything"], ["--faas-update", "everything"]),
         (["-o", "faas_endpoints=farm"], ["faas_endpoints has the line 'farm'", "`name = spec`"]),
         (["-o", "faas_trials=many"], ["'many'"]),
@@ -205,6 +208,8 @@ def test_misspelt_patch_names_the_nearest(project):
         ("hypotest(test_stat='t')", ["test_stat is 't'", "q, qtilde, q0"]),
         ("hypotest(backend='nympy')", ["backend is 'nympy'"]),
         ("hypotest(rtol='small')", ["'small'", "a number, 0 or more"]),
+        ("hypotest(unconverged=-1)", ["'-1'", "a number, 0 or more"]),
+        ("hypotest(method='guess')", ["method is 'guess'", "hypotest, certified"]),
         (
             "pallet('tiny', patches='x')",
             ["pallet does not take the keyword 'patches'", "patch=..."],
@@ -363,12 +368,12 @@ def test_patch_that_does_not_apply_is_an_error_of_its_item(project):
     )
 
 
-@pytest.mark.skipif(find_spec("jax") is not None, reason="jax is installed")
+@pytest.mark.skipif(find_spec("torch") is not None, reason="PyTorch is installed")
 def test_backend_that_is_not_installed_is_an_error_with_a_remedy(project):
     project.pallet(1)
     project.real_engines()
     project.own_test()
-    words = ("--funcx-endpoint", "local:1", "--faas-backend", "jax")
+    words = ("--funcx-endpoint", "local:1", "--faas-backend", "pytorch")
     result = project.run(*words, suite=False)
     result.assert_outcomes(errors=1)
     project.assert_told(

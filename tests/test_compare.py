@@ -16,16 +16,23 @@ from pytest_pyhf_faas.compare import (
     compare,
     environment_line,
     error_matches,
+    is_known_error,
     table,
 )
-from pytest_pyhf_faas.reference import DEFAULT_ATOL, DEFAULT_RTOL, Missing, PatchReference
+from pytest_pyhf_faas.reference import (
+    DEFAULT_ATOL,
+    DEFAULT_RTOL,
+    KnownIssue,
+    Missing,
+    PatchReference,
+)
 from pytest_pyhf_faas.report.terminal import failure_text
 from pytest_pyhf_faas.results import CLS_LABELS, FITS, FitError, WorkerEnvironment
 
 (TASK,) = toy_tasks(1)
 VALUES = (0.05, 0.01, 0.02, 0.04, 0.08, 0.16)
 PROVENANCE = {
-    "method": "pyhf.infer.hypotest",
+    "method": "hypotest",
     "backend": "numpy",
     "optimizer": "scipy",
     "date": "2026-11-22",
@@ -49,6 +56,7 @@ def reference_of(cls_values=VALUES, **changes):
         "CLs_obs": cls_values[0],
         "CLs_exp": tuple(cls_values[1:]),
         "twice_nll": dict.fromkeys(FITS, 100.0),
+        "twice_nll_off_minimum": 150.0,
     }
     return PatchReference(**{**fields, **changes})
 
@@ -64,7 +72,7 @@ def error_of(kind, message="because"):
 
 
 def check(result, reference, **options):
-    return compare(result, reference, **{"optimizer": "scipy", **options})
+    return compare(result, reference, **{"combination": "numpy+scipy", **options})
 
 
 # The tolerance
@@ -133,20 +141,20 @@ def test_an_infinite_value_is_right_for_itself_only(value, infinite):
         assert verdict is Verdict.WRONG
 
 
-@pytest.mark.parametrize("optimizer", ["scipy", "minuit"])
-def test_the_tolerance_is_the_argument_else_the_files_else_the_default(optimizer):
+@pytest.mark.parametrize("combination", ["numpy+scipy", "jax+minuit", "certified"])
+def test_the_tolerance_is_the_argument_else_the_files_else_the_default(combination):
     def within(relative, reference=None, **options):
         reference = reference or reference_of()
         result = result_of(at(5, 0.16 * (1 + relative)))
-        return check(result, reference, optimizer=optimizer, **options).verdict is Verdict.RIGHT
+        return check(result, reference, combination=combination, **options).verdict is Verdict.RIGHT
 
-    default = DEFAULT_RTOL[optimizer] + DEFAULT_ATOL / 0.16
+    default = DEFAULT_RTOL[combination.rpartition("+")[2]] + DEFAULT_ATOL / 0.16
     assert within(0.99 * default)
     assert not within(1.01 * default)
-    own = reference_of(rtol={optimizer: 0.05}, atol={optimizer: 0.0})
+    own = reference_of(tolerances={combination: {"rtol": 0.05, "atol": 0.0}})
     assert within(0.049, own)
     assert not within(0.051, own)
-    others = reference_of(rtol={"other": 0.05}, atol={"other": 1.0})
+    others = reference_of(tolerances={"other+scipy": {"rtol": 0.05, "atol": 1.0}})
     assert not within(0.049, others)
     assert not within(0.049, own, rtol=0.01)
     assert within(0.049, own, rtol=0.0, atol=0.01)
@@ -226,64 +234,224 @@ def test_without_a_reference_nothing_is_compared():
 
 # The verdict
 
+#: Of converged fits: none of them says anything about another.
+MINIMA = dict(zip(FITS, (100.0, 110.0, 120.0, 130.0, 140.0), strict=True))
+FREE, FIXED, BACKGROUND, FREE_ASIMOV, FIXED_ASIMOV = FITS
+WRONG_VALUES = at(0, 0.9)
+gaps = st.floats(-UNCONVERGED * 0.99, UNCONVERGED * 0.99)
 
-def explanation(result_nll=None, reference_nll=None, truth=100.0):
-    nominal = dict.fromkeys(FITS, 100.0)
-    result = result_of(
-        at(0, 0.9),
-        twice_nll={**nominal, **(result_nll or {})},
+
+def fitted(cls_values=WRONG_VALUES, *, nearby=None, truth=MINIMA[FREE_ASIMOV], **changes):
+    """A result whose fits end at their minima, but for what ``twice_nll`` changes."""
+    fits = {**MINIMA, **changes.pop("twice_nll", {})}
+    nearby = fits if nearby is None else nearby
+    return result_of(
+        cls_values,
+        twice_nll=fits,
+        twice_nll_nearby=nearby,
         twice_nll_asimov_truth=truth,
-    )
-    reference = reference_of(twice_nll=nominal if reference_nll is None else reference_nll)
-    return check(result, reference).explanation.splitlines()[0]
-
-
-def test_a_fit_to_asimov_data_above_their_truth_is_blamed_first():
-    text = explanation({"free_fit_to_asimov": 108.82, "free_fit_to_data": 900.0})
-    assert text == (
-        "verdict: the optimizer stopped 8.82 above a known minimum (free fit to Asimov data)"
+        **changes,
     )
 
 
-def test_a_fit_to_asimov_data_that_is_not_a_number_is_blamed():
-    assert "stopped nan above a known minimum" in explanation({"free_fit_to_asimov": math.nan})
+def certified(**changes):
+    return reference_of(**{"twice_nll": MINIMA, **changes})
+
+
+def verdict_line(result, reference=None):
+    """Return the verdict and the line that gives the reason."""
+    comparison = check(result, certified() if reference is None else reference)
+    return comparison.verdict, comparison.explanation.partition("\n")[0]
+
+
+def words(fit):
+    return fit.replace("_", " ")
+
+
+def failed(fit, gap, above):
+    text = f"verdict: the optimizer scipy failed: the {words(fit)} stopped {gap:g} above {above}"
+    return Verdict.UNCONVERGED, text
+
+
+PROOFS = {
+    "a known minimum": (FREE_ASIMOV, {FREE_ASIMOV: 133.25}, {}),
+    "the fit with the POI fixed": (FREE, {FREE: 113.25}, {}),
+    "the fit with the POI at 0": (FREE, {FREE: 123.25, FIXED: 125.0}, {}),
+    "the fit with the POI fixed.": (FREE_ASIMOV, {FREE_ASIMOV: 143.25}, {"truth": None}),
+    **{
+        f"where moving one parameter leads{number * '.'}": (
+            fit,
+            {fit: MINIMA[fit] + 3.25},
+            {"truth": None, "nearby": {fit: MINIMA[fit]}},
+        )
+        for number, fit in enumerate(FITS)
+    },
+}
+
+
+@pytest.mark.parametrize("above", PROOFS)
+def test_fits_that_contradict_each_other_need_no_reference(above):
+    fit, twice_nll, options = PROOFS[above]
+    expected = failed(fit, 3.25, above.rstrip("."))
+    for cls_values in (WRONG_VALUES, VALUES):
+        result = fitted(cls_values, twice_nll=twice_nll, **options)
+        assert verdict_line(result) == expected
+        assert verdict_line(result, Missing("there is no toy.json")) == expected
+        # Nor does it help that the model changed.
+        assert verdict_line(result, certified(twice_nll_off_minimum=149.0)) == expected
+    comparison = check(result, Missing("there is no toy.json"))
+    assert comparison.title == "toy / toy_000: unconverged, and there is no reference"
+    assert comparison.explanation.endswith("\nthere is no toy.json")
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_the_fit_that_ends_above_the_references_is_named(fit):
-    text = explanation({fit: 103.25}, truth=None)
-    assert text == (
-        f"verdict: the {fit.replace('_', ' ')} ends 3.25 above the reference's in twice-NLL"
+def test_a_fit_above_the_certified_minimum_has_failed(fit):
+    result = fitted(twice_nll={fit: MINIMA[fit] + 3.25}, truth=None)
+    assert verdict_line(result) == failed(fit, 3.25, f"the certified minimum {MINIMA[fit]:g}")
+    comparison = check(replace(result, CLs_obs=VALUES[0]), certified())
+    assert comparison.verdict is Verdict.UNCONVERGED
+    assert comparison.title == "toy / toy_000: unconverged, though CLs agrees"
+
+
+@given(
+    st.sampled_from(FITS),
+    st.floats(1e-3, 10),
+    st.floats(1.001, 1e6),
+    st.booleans(),
+    st.booleans(),
+    st.lists(gaps, min_size=5, max_size=5),
+)
+def test_a_fit_above_a_known_minimum_is_never_right(fit, threshold, times, agrees, nearby, others):
+    others = [min(gap, 0.9 * threshold) for gap in others]
+    fits = {name: MINIMA[name] + gap for name, gap in zip(FITS, others, strict=True)}
+    raised = {**fits, fit: MINIMA[fit] + threshold * times}
+    result = fitted(
+        VALUES if agrees else WRONG_VALUES,
+        twice_nll=raised,
+        nearby={**raised, fit: MINIMA[fit]} if nearby else {},
+    )
+    references = [certified()]
+    if nearby or fit == FREE_ASIMOV:  # what needs no reference
+        references += [Missing("none"), certified(twice_nll_off_minimum=149.0)]
+    for reference in references:
+        comparison = check(result, reference, unconverged=threshold)
+        assert comparison.verdict is Verdict.UNCONVERGED
+        assert "the optimizer scipy failed" in comparison.explanation
+
+
+@given(st.lists(gaps, min_size=5, max_size=5), positions, st.floats(-1e-3, 1e-3), st.booleans())
+def test_below_the_threshold_cls_alone_decides(changes, position, difference, changed):
+    fits = {fit: MINIMA[fit] + gap for fit, gap in zip(FITS, changes, strict=True)}
+    obtained = at(position, VALUES[position] + difference)
+    reference = certified(twice_nll_off_minimum=149.0 if changed else 150.0)
+    comparison = check(fitted(obtained, twice_nll=fits), reference)
+    right = all(row.within for row in comparison.rows)
+    assert right == math.isclose(
+        obtained[position], VALUES[position], rel_tol=0, abs_tol=1e-6 + 1e-4 * VALUES[position]
+    )
+    assert comparison.verdict is (Verdict.RIGHT if right else Verdict.WRONG)
+
+
+def test_the_threshold_is_an_option():
+    result = fitted(VALUES, twice_nll={FIXED: 110.5})
+    assert check(result, certified()).verdict is Verdict.UNCONVERGED
+    assert check(result, certified(), unconverged=0.6).verdict is Verdict.RIGHT
+
+
+@pytest.mark.parametrize("cls_values", [VALUES, WRONG_VALUES], ids=["right", "wrong"])
+@pytest.mark.parametrize("reference", [certified(), Missing("none")], ids=["reference", "missing"])
+@pytest.mark.parametrize("fit", FITS)
+def test_a_fit_whose_likelihood_is_not_a_number_is_named(fit, reference, cls_values):
+    assert verdict_line(fitted(cls_values, twice_nll={fit: math.nan}), reference) == (
+        Verdict.UNCONVERGED,
+        f"verdict: the optimizer scipy failed: the twice-NLL of the {words(fit)} is not a number",
+    )
+
+
+LOCAL_MINIMUM = {"fit": FIXED, "gap": 3.2, "parameter": "alpha_jes", "at": 1.53, "lowest_at": -0.5}
+
+
+@pytest.mark.parametrize(
+    ("fit", "gap", "named"), [(FIXED, 3.25, True), (FIXED, 4.0, False), (BACKGROUND, 3.25, False)]
+)
+def test_a_local_minimum_is_named(fit, gap, named):
+    result = fitted(twice_nll={fit: MINIMA[fit] + gap})
+    verdict, line = failed(fit, gap, f"the certified minimum {MINIMA[fit]:g}")
+    if named:
+        line += ", in a local minimum: alpha_jes at 1.53 (lowest: -0.5)"
+    assert verdict_line(result, certified(local_minima=(LOCAL_MINIMUM,))) == (verdict, line)
+
+
+@given(st.sampled_from(FITS), st.floats(-1e3, 1e3))
+def test_a_changed_model_says_more_than_the_references_minima(fit, gap):
+    fits = {**MINIMA, fit: MINIMA[fit] + gap}
+    assume(fits[FREE] <= min(fits[FIXED], fits[BACKGROUND]) + UNCONVERGED)
+    assume(fits[FREE_ASIMOV] <= fits[FIXED_ASIMOV] + UNCONVERGED)
+    result = fitted(twice_nll=fits, truth=fits[FREE_ASIMOV], twice_nll_off_minimum=151.25)
+    assert verdict_line(result) == (
+        Verdict.WRONG,
+        (
+            "verdict: the model changed: away from any minimum its twice-NLL is 151.25 "
+            "(reference: 150)"
+        ),
+    )
+
+
+@pytest.mark.parametrize("rounding", [0.0, 1e-4])
+def test_the_rounding_of_a_pallet_widens_the_check_of_the_model(rounding):
+    for change in (1e-5, -1e-5, 1e-3):
+        changed = (
+            "the model changed"
+            in verdict_line(
+                fitted(twice_nll_off_minimum=150.0 + change), certified(rounding=rounding)
+            )[1]
+        )
+        assert changed == (abs(change) > max(rounding, 1e-6))
+
+
+def test_changed_asimov_data_are_told_from_a_changed_model():
+    changed = {FREE_ASIMOV: 135.0, FIXED_ASIMOV: 146.0}
+    assert verdict_line(fitted(twice_nll=changed, truth=135.0)) == (
+        Verdict.WRONG,
+        (
+            "verdict: the Asimov data changed: the fits to the observed data agree with the "
+            "reference's, those to the Asimov data do not"
+        ),
+    )
+
+
+def test_asimov_data_that_change_because_of_a_failed_fit_are_no_change():
+    changed = {BACKGROUND: 123.0, FREE_ASIMOV: 135.0, FIXED_ASIMOV: 146.0}
+    expected = failed(BACKGROUND, 3, "the certified minimum 120")
+    assert verdict_line(fitted(twice_nll=changed, truth=135.0)) == expected
+
+
+@given(st.lists(gaps, min_size=5, max_size=5))
+def test_fits_that_agree_are_not_blamed(changes):
+    fits = {fit: MINIMA[fit] + gap for fit, gap in zip(FITS, changes, strict=True)}
+    verdict, line = verdict_line(fitted(twice_nll=fits))
+    assert verdict is Verdict.WRONG
+    worst = max(abs(fits[fit] - MINIMA[fit]) for fit in FITS)
+    assert line == (
+        "verdict: the formulae changed: the model and the five fits agree with the reference's "
+        f"(within {worst:.1e} in twice-NLL), what is computed from them does not"
     )
 
 
 @pytest.mark.parametrize("fit", FITS)
 def test_a_fit_below_the_references_says_so(fit):
-    text = explanation({fit: 97.5, FITS[0]: 100.5 if fit != FITS[0] else 97.5}, truth=None)
-    assert text == (
-        f"verdict: the {fit.replace('_', ' ')} ends 2.5 below the reference's in twice-NLL: the "
-        "model changed, or the reference is not the minimum"
+    assert verdict_line(fitted(twice_nll={fit: MINIMA[fit] - 2.5})) == (
+        Verdict.WRONG,
+        (
+            f"verdict: the {words(fit)} ends 2.5 below the reference's in twice-NLL: "
+            "the reference is not the minimum"
+        ),
     )
 
 
-@pytest.mark.parametrize("fit", FITS)
-def test_a_fit_whose_likelihood_is_not_a_number_is_named(fit):
-    others = {other: 105.0 for other in FITS if other != fit}
-    text = explanation({**others, fit: math.nan}, truth=None)
-    assert fit.replace("_", " ") in text
-    assert "not a number" in text
-
-
-@given(st.lists(st.floats(-UNCONVERGED * 0.99, UNCONVERGED * 0.99), min_size=5, max_size=5))
-def test_fits_that_agree_are_not_blamed(gaps):
-    text = explanation({fit: 100 + gap for fit, gap in zip(FITS, gaps, strict=True)}, truth=None)
-    assert "the five fits agree with the reference's" in text
-    assert "what is computed from them differs" in text
-
-
 def test_a_reference_without_likelihoods_cannot_blame_a_fit():
-    text = explanation(reference_nll={}, truth=None)
-    assert text == "verdict: the reference has no twice-NLL to compare the fits with"
+    line = verdict_line(fitted(), certified(twice_nll={}, twice_nll_off_minimum=None))[1]
+    assert line == "verdict: the reference has no twice-NLL to compare the fits with"
 
 
 def test_what_agrees_needs_no_explanation():
@@ -291,6 +459,54 @@ def test_what_agrees_needs_no_explanation():
     assert comparison.verdict is Verdict.RIGHT
     assert comparison.explanation == ""
     assert len(comparison.rows) == 6
+
+
+# Known issues
+
+ISSUE = KnownIssue("it stops where it started", "https://somewhere/1", cls_values=WRONG_VALUES)
+ERROR_ISSUE = KnownIssue("it gives up", "https://somewhere/2", error="ValueError")
+
+
+@pytest.mark.parametrize(
+    ("issue", "result", "verdict"),
+    [
+        (ISSUE, fitted(), Verdict.KNOWN_ISSUE),
+        (ISSUE, fitted(at(0, 0.9 * 1.009)), Verdict.KNOWN_ISSUE),
+        (ISSUE, fitted(twice_nll={FIXED: 119.0}), Verdict.KNOWN_ISSUE),
+        (ISSUE, fitted(VALUES), Verdict.MENDED),
+        (ISSUE, fitted(at(0, 0.9 * 1.02)), Verdict.WRONG),
+        (ISSUE, fitted(at(1, 0.02)), Verdict.WRONG),
+        (ISSUE, fitted(at(0, math.nan)), Verdict.WRONG),
+        (ISSUE, fitted(VALUES, twice_nll={FIXED: 119.0}), Verdict.UNCONVERGED),
+        (ISSUE, error_of("ValueError"), Verdict.WRONG),
+        (ERROR_ISSUE, error_of("ValueError"), Verdict.KNOWN_ISSUE),
+        (ERROR_ISSUE, error_of("MemoryError"), Verdict.WRONG),
+        (ERROR_ISSUE, fitted(), Verdict.WRONG),
+        (ERROR_ISSUE, fitted(VALUES), Verdict.MENDED),
+    ],
+)
+def test_a_known_issue_is_told_from_its_end_and_from_others(issue, result, verdict):
+    known = certified(known_issues={"numpy+scipy": issue})
+    comparison = check(result, known)
+    assert comparison.verdict is verdict
+    if verdict in (Verdict.KNOWN_ISSUE, Verdict.MENDED):
+        assert issue.reason in comparison.title + comparison.explanation
+        assert issue.link in comparison.title + comparison.explanation
+    # It says nothing about other combinations, nor about what asks for the plain truth.
+    plain = check(result, certified())
+    assert check(result, known, ignore_known_issues=True) == plain
+    assert check(result, known, combination="jax+scipy") == plain
+
+
+def test_a_known_exception_is_one_of_that_combination_and_type():
+    known = certified(known_issues={"numpy+scipy": ERROR_ISSUE})
+    assert is_known_error(error_of("ValueError"), known, "numpy+scipy") is ERROR_ISSUE
+    assert is_known_error(error_of("ValueError"), known, "numpy+minuit") is None
+    assert is_known_error(error_of("KeyError"), known, "numpy+scipy") is None
+    assert is_known_error(fitted(), known, "numpy+scipy") is None
+    assert is_known_error(error_of("ValueError"), Missing("none"), "numpy+scipy") is None
+    lost = toy_result(TASK, status="lost", error=FitError("lost", "killed"))
+    assert is_known_error(lost, known, "numpy+scipy") is None
 
 
 # The environment
@@ -320,6 +536,13 @@ def test_the_same_versions_are_said_to_be_the_same():
 def test_what_differs_on_the_worker_is_named(changes, text):
     line = environment_line(result_of(environment=environment(**changes)), reference_of())
     assert line == f"worker toy: {text}; all else equal"
+
+
+def test_against_certified_minima_backend_and_optimizer_are_no_difference():
+    how = {"method": "certified", "backend": "jax", "optimizer": "certified"}
+    reference = reference_of(provenance={**PROVENANCE, **how})
+    line = environment_line(result_of(environment=environment()), reference)
+    assert line == "worker toy: the versions are those of the reference"
 
 
 def test_several_differences_stand_in_one_line():
@@ -369,24 +592,41 @@ def test_the_columns_of_the_table_stay_in_line(cls_values, relative):
         assert all(body[end - 1] != " " and body[end : end + 1] in ("", " ") for end in ends)
 
 
-def test_a_failure_reads_like_the_design():
-    result = result_of(
+@pytest.mark.parametrize(
+    ("raised", "verdict", "accept"),
+    [
+        (
+            8.82,
+            "verdict: the optimizer scipy failed: the free fit to asimov stopped 8.82 above",
+            [],
+        ),
+        (
+            0.0,
+            "verdict: the formulae changed: ",
+            ["  accept: --faas-update=changed  (reference_results/toy.json)"],
+        ),
+    ],
+    ids=["unconverged", "wrong"],
+)
+def test_a_failure_reads_like_the_design(raised, verdict, accept):
+    result = fitted(
         at(1, 0.0123),
-        twice_nll={**dict.fromkeys(FITS, 100.0), "free_fit_to_asimov": 108.82},
+        twice_nll={FREE_ASIMOV: MINIMA[FREE_ASIMOV] + raised},
         environment=environment(versions={**ENVIRONMENT["versions"], "scipy": "1.16.0"}),
     )
-    text = failure_text(check(result, reference_of()), result, reference_of(), "pytest --again")
+    reference = certified()
+    text = failure_text(check(result, reference), result, reference, "pytest --again")
     lines = text.splitlines()
     assert lines[0] == "toy / toy_000: CLs differs from the reference"
     assert lines[1].split() == ["obtained", "reference", "rel.", "diff"]
     assert lines[2].startswith("  CLs_obs ")
     assert lines[3].endswith("  <--")
-    assert lines[8:] == [
-        "  verdict: the optimizer stopped 8.82 above a known minimum (free fit to Asimov data)",
+    assert lines[8].startswith(f"  {verdict}")
+    assert lines[9:] == [
         "  tolerance 0.0001 relative, 1e-06 absolute",
         "  worker toy: scipy 1.16.0 (reference: 1.15.3); all else equal",
         "  rerun:  pytest --again",
-        "  accept: --faas-update=changed  (reference_results/toy.json)",
+        *accept,  # what has not converged must not be accepted
     ]
 
 

@@ -49,8 +49,12 @@ def results(draw):
             "CLs_exp": tuple(draw(st.lists(numbers, min_size=5, max_size=5))),
             "mu_hat": draw(numbers),
             "twice_nll": {fit: draw(numbers) for fit in FITS},
+            "twice_nll_nearby": {fit: draw(numbers) for fit in FITS},
             "twice_nll_asimov_truth": draw(numbers),
+            "twice_nll_off_minimum": draw(numbers),
         }
+        if draw(st.booleans()):
+            values |= {"certificate": {fit: {"distance": 0.0} for fit in FITS}, "rounding": 1e-9}
     else:
         values["error"] = FitError(draw(words), draw(words), draw(words))
     return HypotestResult(**values)

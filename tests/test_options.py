@@ -30,12 +30,14 @@ faas_endpoint =
     farm
 faas_backend = jax
 faas_optimizer = minuit
+faas_method = certified
 faas_trials = 2
 faas_timeout = 11
 faas_retries = 0
 faas_reference_dir = from_ini
 faas_rtol = 0.25
 faas_atol = 0.125
+faas_unconverged = 0.75
 """
 INI_KEYS = set(re.findall(r"^(\w+) =", INI, re.MULTILINE)) - {"farm", "desk"}
 
@@ -102,7 +104,9 @@ def test_the_documentation_knows_no_other_options():
 
 
 def test_the_keywords_of_the_marker_are_documented():
-    for keyword in (*HYPOTEST_KEYWORDS, "backend", "optimizer", "rtol", "atol"):
+    own = [option.marker for option in OPTIONS if (option.marker or "").startswith("hypotest(")]
+    assert len(own) == 6
+    for keyword in (*HYPOTEST_KEYWORDS, *(form[len("hypotest(") : -len("=...)")] for form in own)):
         assert f"`{keyword}`" in documented()["Markers"]
 
 
@@ -121,9 +125,10 @@ def test_settings(request, hypotest_result):
 
     settings = get_context(request.config).settings
     marker = request.node.get_closest_marker("hypotest")
-    config, rtol, atol = hypotest_config(settings, marker)
+    _config, criteria = hypotest_config(settings, marker)
     print()
-    print("trials", settings.trials, "retries", settings.retries, "tolerances", rtol, atol)
+    print("trials", settings.trials, "retries", settings.retries)
+    print("criteria", criteria.rtol, criteria.atol, criteria.unconverged)
     print("references", settings.reference_dir)
 """
     )
@@ -140,7 +145,8 @@ def test_every_ini_key_works(project):
     assert project.fits_at("local:7") == ["sig_100_0", "sig_100_50", "sig_200_0"]
     assert len(project.fits()) == 3
     assert (how["backend"], how["optimizer"], how["timeout_s"]) == ("jax", "minuit", 11)
-    assert "trials 2 retries 0 tolerances 0.25 0.125" in shown
+    assert how["method"] == "certified"
+    assert "trials 2 retries 0\ncriteria 0.25 0.125 0.75\n" in shown
     assert f"references {project.path / 'from_ini'}" in shown
 
 
@@ -151,13 +157,15 @@ def test_the_command_line_comes_before_the_ini_file(project):
     shown, how = settings(
         project,
         *("--funcx-endpoint=desk", "--faas-pallet=other", "--faas-patch=sig_100_50"),
-        *("--faas-backend=numpy", "--faas-optimizer=scipy", "--faas-trials=5"),
+        *("--faas-backend=numpy", "--faas-optimizer=scipy", "--faas-method=hypotest"),
+        "--faas-trials=5",
         *("--faas-timeout=13", "--faas-retries=4", "--faas-reference-dir=from_line"),
-        *("--faas-rtol=0.5", "--faas-atol=0"),
+        *("--faas-rtol=0.5", "--faas-atol=0", "--faas-unconverged=2"),
     )
     assert project.fits_at("local:3") == project.fits() == ["sig_100_50"]
     assert (how["backend"], how["optimizer"], how["timeout_s"]) == ("numpy", "scipy", 13)
-    assert "trials 5 retries 4 tolerances 0.5 0.0" in shown
+    assert how["method"] == "hypotest"
+    assert "trials 5 retries 4\ncriteria 0.5 0.0 2.0\n" in shown
     assert f"references {project.path / 'from_line'}" in shown
 
 
@@ -169,23 +177,28 @@ def test_the_marker_comes_before_both(project):
 import pytest
 
 @pytest.mark.pallet("tiny", patch="100,50")
-@pytest.mark.hypotest(backend="pytorch", optimizer="scipy", rtol=0.75, atol=0.0625)
+@pytest.mark.hypotest(
+    backend="pytorch", optimizer="scipy", method="hypotest", rtol=0.75, atol=0.0625, unconverged=3
+)
 def test_cls(hypotest_result, reference_result, assert_cls):
     assert_cls(hypotest_result, reference_result)
 """
     )
     project.references()
     (project.path / "reference_results").rename(project.path / "from_ini")
+    raised = {fit: value + 2.9 for fit, value in canned("sig_100_50")["twice_nll"].items()}
+    project.plan(answers={"sig_100_50": {"twice_nll": raised}})
     result = project.run(
         *("--faas-backend=numpy", "--faas-optimizer=minuit", "--faas-patch=100,0"),
-        *("--faas-rtol=1e-3", "--faas-atol=1e-3", "--faas-pallet=nowhere"),
+        *("--faas-rtol=1e-3", "--faas-atol=1e-3", "--faas-unconverged=1e-3"),
+        "--faas-pallet=nowhere",
         suite=False,
         pallet=None,
     )
     result.assert_outcomes(passed=1)
     assert project.fits() == ["sig_100_50"]
     (how,) = project.how_fitted()
-    assert (how["backend"], how["optimizer"]) == ("pytorch", "scipy")
+    assert (how["backend"], how["optimizer"], how["method"]) == ("pytorch", "scipy", "hypotest")
 
 
 @pytest.mark.parametrize("argument", HYPOTEST_KEYWORDS)
@@ -227,6 +240,19 @@ def test_tolerances_decide(project, options, outcomes):
     project.own_test()
     project.change_reference("sig_100_0", CLs_obs=canned("sig_100_0")["CLs_obs"] * 1.01)
     project.run(*options, suite=False).assert_outcomes(**outcomes)
+
+
+@pytest.mark.parametrize(
+    ("option", "outcomes"), [("0.4", {"failed": 1}), ("0.6", {"passed": 1})], ids=["less", "more"]
+)
+def test_how_far_above_a_minimum_is_an_option(project, option, outcomes):
+    project.pallet(1)
+    project.own_test()
+    minimum = canned("sig_100_0")["twice_nll"]["background_fit_to_data"]
+    twice_nll = {**canned("sig_100_0")["twice_nll"], "background_fit_to_data": minimum + 0.5}
+    project.plan(answers={"sig_100_0": {"twice_nll": twice_nll}})
+    result = project.run("--faas-unconverged", option, suite=False)
+    result.assert_outcomes(**outcomes)
 
 
 def test_a_timeout_of_zero_is_none(project):

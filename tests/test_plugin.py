@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from importlib.util import find_spec
 
 import pytest
 from fakes import canned
@@ -32,7 +33,7 @@ def test_everything_right(project):
     project.assert_no_internals(result)
     result.stdout.fnmatch_lines(
         [
-            "pyhf-faas: tiny: 3 fits on local (2 workers), numpy + scipy, about 0 s*",
+            "pyhf-faas: tiny: 3 fits on local (2 workers), numpy+scipy, about 0 s*",
             "*= pyhf-faas =*",
             "analysis  endpoint           patches  wall time [[]s]*",
             "tiny      local (2 workers)        3 *",
@@ -95,8 +96,8 @@ def test_wrong_value_is_told_in_full(project):
             for sigma, value in zip((" -2σ", " -1σ", "", " +1σ", " +2σ"), expected, strict=True)
         ),
         (
-            "verdict: the five fits agree with the reference's (within 0.0e+00 in twice-NLL); "
-            "what is computed from them differs"
+            "verdict: the formulae changed: the model and the five fits agree with the "
+            "reference's (within 0.0e+00 in twice-NLL), what is computed from them does not"
         ),
         "tolerance 0.0001 relative, 1e-06 absolute",
         "worker fakehost: scipy 1.16.0 (reference: 1.15.3); all else equal",
@@ -147,9 +148,24 @@ def test_cls(hypotest_result, reference_result, assert_cls):
 @pytest.mark.parametrize(
     ("fit", "change", "verdict"),
     [
-        ("free_fit_to_asimov", +8.82, "the optimizer stopped 8.82 above a known minimum"),
-        ("free_fit_to_data", +0.5, "the free fit to data ends 0.5 above the reference's"),
-        ("fixed_poi_fit_to_data", -0.5, "the fixed poi fit to data ends 0.5 below the reference's"),
+        (
+            "free_fit_to_asimov",
+            +0.82,
+            "the optimizer scipy failed: the free fit to asimov stopped 0.82 above a known minimum",
+        ),
+        (
+            "free_fit_to_data",
+            +0.5,
+            (
+                "the optimizer scipy failed: the free fit to data stopped 0.5 above where moving "
+                "one parameter leads"
+            ),
+        ),
+        (
+            "fixed_poi_fit_to_data",
+            -0.5,
+            "the fixed poi fit to data ends 0.5 below the reference's in twice-NLL*",
+        ),
     ],
 )
 def test_the_verdict_names_the_fit_that_went_astray(project, fit, change, verdict):
@@ -159,7 +175,26 @@ def test_the_verdict_names_the_fit_that_went_astray(project, fit, change, verdic
     project.plan(answers={PATCH: {"CLs_obs": 0.9, "twice_nll": astray}})
     result = project.run()
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines([f"*verdict: {verdict}*"])
+    result.stdout.fnmatch_lines([f"*verdict: {verdict}"])
+    project.assert_no_internals(result)
+
+
+def test_what_has_not_converged_is_not_to_be_accepted(project):
+    """Though CLs agrees: the next one may not."""
+    project.pallet(1)
+    twice_nll = {**canned(PATCH)["twice_nll"], "background_fit_to_data": 12.5}
+    project.plan(answers={PATCH: {"twice_nll": twice_nll, "twice_nll_nearby": {}}})
+    result = project.run()
+    result.assert_outcomes(passed=1, failed=1)
+    lines = block(result, f"tiny / {PATCH}: unconverged, though CLs agrees")
+    assert lines[-3:] == [
+        (
+            "verdict: the optimizer scipy failed: the background fit to data stopped 0.5 above "
+            "the certified minimum 12"
+        ),
+        "worker fakehost: scipy 1.16.0 (reference: 1.15.3); all else equal",
+        f"rerun:  pytest --pyargs pytest_pyhf_faas.suite --faas-pallet tiny --faas-patch {PATCH}",
+    ]
 
 
 def test_not_a_number_is_wrong(project):
@@ -514,6 +549,7 @@ def test_cls(hypotest_result, reference_result, assert_cls):
             "test_stat": "q",
             "backend": "numpy",
             "optimizer": "minuit",
+            "method": "hypotest",
             "measurement": "meas",
             "normsys_interpcode": "code1",
             "histosys_interpcode": "code0",
@@ -689,6 +725,7 @@ def test_without_cache_the_journal_lies_in_the_users_cache(project):
 # --- for real -----------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(find_spec("jax") is None, reason="certified fits need JAX")
 def test_real_run(project):
     project.pallet(4, references=False)
     project.real_engines()

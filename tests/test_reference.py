@@ -284,7 +284,11 @@ def test_a_file_that_is_not_there_says_so(tmp_path):
         (lambda data: data["patches"]["toy_001"]["CLs_exp"].pop(), "patches/toy_001/CLs_exp"),
         (lambda data: data["patches"]["toy_001"].update(error="E"), "patches/toy_001"),
         (lambda data: data["provenance"][0].pop("versions"), "provenance/0"),
-        (lambda data: data.update(tolerances={"scipy": {"rtol": -1}}), "tolerances/scipy/rtol"),
+        (
+            lambda data: data.update(tolerances={"numpy+scipy": {"rtol": -1}}),
+            "tolerances/numpy+scipy/rtol",
+        ),
+        (lambda data: data.update(known_issues=[{"combination": "x"}]), "known_issues/0"),
     ],
 )
 def test_a_violation_of_the_schema_says_where(saved, tmp_path, change, where):
@@ -375,14 +379,17 @@ def test_provenances_are_shared_and_pruned(saved, tmp_path):
 
 def test_tolerances_of_the_file_are_kept(saved, tmp_path):
     (task, *_) = toy_tasks(5)
-    tolerances = {"scipy": {"rtol": 0.01}, "minuit": {"atol": 0.5}}
+    tolerances = {"numpy+scipy": {"rtol": 0.01}, "numpy+minuit": {"atol": 0.5}}
     edit(tmp_path / "toy.json", lambda data: data.update(tolerances=tolerances))
     store = ReferenceStore([tmp_path], tmp_path)
     store.update(task, toy_result(task, CLs_obs=0.5))
     store.save()
     assert read(tmp_path / "toy.json")["tolerances"] == tolerances
     found = store.find(task)
-    assert (found.rtol, found.atol) == ({"scipy": 0.01}, {"minuit": 0.5})
+    assert found.tolerance("numpy+scipy") == (0.01, 1e-6)
+    assert found.tolerance("numpy+minuit") == (1e-3, 0.5)
+    assert found.tolerance("jax+scipy") == (1e-4, 1e-6)
+    assert found.tolerance("numpy+scipy", atol=0.0) == (0.01, 0.0)
 
 
 @pytest.mark.parametrize("number", [0, 2, 4])

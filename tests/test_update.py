@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+from importlib.util import find_spec
 
 import pytest
 from fakes import PYTHON, VERSIONS, canned
+
+from pytest_pyhf_faas.results import FITS
 
 RIGHT, WRONG, NEW = PATCHES = ("sig_100_0", "sig_100_50", "sig_200_0")
 INVALID_MODEL = "pyhf.exceptions.InvalidModel"
@@ -67,14 +71,18 @@ def test_a_first_reference_is_complete(project):
     assert data["synthetic"] is False
     assert data["hypotest"]["test_poi"] == 1.0
     (made,) = data["provenance"]
-    assert made["method"] == "pyhf.infer.hypotest"
-    assert (made["backend"], made["optimizer"]) == ("numpy", "scipy")
+    assert made["method"] == "certified"
+    assert (made["backend"], made["optimizer"]) == ("jax", "certified")
     assert made["versions"] == {"python": PYTHON, **VERSIONS}
     entry = data["patches"][RIGHT]
     assert entry["values"] == [100, 0]
     assert entry["CLs_exp"] == pytest.approx(canned(RIGHT)["CLs_exp"])
     assert entry["twice_nll"] == canned(RIGHT)["twice_nll"]
+    assert entry["twice_nll_off_minimum"] == pytest.approx(canned(RIGHT)["twice_nll_off_minimum"])
     assert entry["mu_hat"] == pytest.approx(canned(RIGHT)["mu_hat"])
+    assert (entry["distance"], entry["rounding"]) == (1e-12, 1e-9)
+    assert entry["starts"] == {fit: [4, 3, 1] for fit in FITS}
+    assert entry["local_minima"] == []
     assert entry["fit_s"] > 0
 
 
@@ -105,17 +113,117 @@ def test_provenance_is_kept_for_those_that_stay_and_goes_with_the_last(mixed):
     assert "2026-01-01" not in [made["date"] for made in mixed.reference()["provenance"]]
 
 
-def test_tolerances_of_the_file_are_kept(mixed):
-    tolerances = {"scipy": {"rtol": 0.5}, "minuit": {"atol": 0.1}}
-    mixed.write_reference({**mixed.reference(), "tolerances": tolerances})
+NOTES = {
+    "tolerances": {"numpy+scipy": {"rtol": 0.5}, "certified": {"atol": 0.1}},
+    "known_issues": [
+        {
+            "combination": "numpy+minuit",
+            "reason": "it gives up",
+            "link": "https://somewhere/1",
+            "patches": {RIGHT: {"error": "ValueError"}, "sig_gone": {"error": "ValueError"}},
+        }
+    ],
+}
+CHECKED = {"numpy+minuit": {"cls": 1e-4, "twice_nll": 1e-3, "fit_s": 0.5}}
+
+
+@pytest.mark.parametrize("mode", ["new", "changed", "all"])
+def test_what_was_noted_of_other_combinations_is_kept(mixed, mode):
+    mixed.write_reference({**mixed.reference(), **NOTES})
+    for patch in (RIGHT, WRONG):
+        mixed.change_reference(patch, checked=CHECKED)
+    mixed.run("--faas-update", mode, suite=False)
+    after = mixed.reference()
+    assert {name: after[name] for name in NOTES} == NOTES
+    noted = {patch: entry.get("checked") for patch, entry in after["patches"].items()}
+    assert noted == {RIGHT: CHECKED, WRONG: CHECKED, NEW: None}
+
+
+def test_what_was_noted_of_another_patch_of_the_name_goes(mixed):
+    mixed.change_reference(WRONG, digest=16 * "0", checked=CHECKED)
     mixed.run("--faas-update", "all", suite=False)
-    assert mixed.reference()["tolerances"] == tolerances
+    assert "checked" not in mixed.reference()["patches"][WRONG]
 
 
 def test_tolerances_of_the_file_decide(mixed):
-    mixed.write_reference({**mixed.reference(), "tolerances": {"scipy": {"rtol": 10}}})
+    mixed.write_reference({**mixed.reference(), "tolerances": {"numpy+scipy": {"rtol": 10}}})
     mixed.run(suite=False).assert_outcomes(passed=2, failed=1)
     mixed.run("--faas-rtol", "1e-4", suite=False).assert_outcomes(passed=1, failed=2)
+    # They are those of a combination, not of an optimizer.
+    result = mixed.run("--faas-backend", "jax", suite=False)
+    result.assert_outcomes(passed=1, failed=2)
+
+
+# Only what is certified is written
+
+
+def test_whatever_the_test_uses_what_is_written_is_certified(mixed):
+    mixed.own_test(
+        """\
+import pytest
+
+@pytest.mark.hypotest(optimizer="minuit", method="hypotest")
+def test_cls(hypotest_result, reference_result, assert_cls):
+    assert_cls(hypotest_result, reference_result)
+"""
+    )
+    mixed.run("--faas-update", "all", suite=False).assert_outcomes(skipped=3)
+    assert {how["method"] for how in mixed.how_fitted()} == {"certified"}
+    assert {made["method"] for made in mixed.reference()["provenance"]} == {"certified"}
+    mixed.run(suite=False).assert_outcomes(passed=3)
+    assert {how["method"] for how in mixed.how_fitted()} == {"hypotest"}
+
+
+def test_an_update_by_the_optimizer_under_test_is_a_usage_error(mixed):
+    before = mixed.reference_file().read_bytes()
+    result = mixed.run("--faas-update", "new", "--faas-method", "hypotest", suite=False)
+    mixed.assert_told(
+        result,
+        "--faas-update writes certified references, and --faas-method is 'hypotest'",
+        "leave one of them out",
+        code=4,
+    )
+    assert mixed.fits() == []
+    assert mixed.reference_file().read_bytes() == before
+    mixed.run("--faas-update", "new", "--faas-method", "certified", suite=False)
+    assert NEW in mixed.reference()["patches"]
+
+
+def test_what_cannot_be_certified_gets_no_reference(mixed):
+    kind = "pytest_pyhf_faas.certify.CertificationError"
+    why = "the free fit to data ended at an estimated distance of 1.0e-02 to its minimum"
+    mixed.plan(errors={NEW: [kind, why]})
+    result = mixed.run("--faas-update", "all", suite=False)
+    result.assert_outcomes(skipped=2, errors=1)
+    mixed.assert_told(
+        result,
+        f"tiny / {NEW}: the fit broke",
+        f"{kind}: {why}",
+        "what to do: this patch gets no reference: its likelihood is not smooth there, or has no "
+        "minimum",
+        code=1,
+    )
+    assert NEW not in mixed.reference()["patches"]
+
+
+def test_higher_minima_are_written(mixed):
+    other = {
+        "gap": 1 / 3,
+        "parameter": "alpha",
+        "at": 2 / 3,
+        "lowest_at": -1.0,
+        "CLs_obs": "nan",
+        "CLs_exp": [0.1, 0.2, 0.3, 0.4, 0.5],
+    }
+    minimum = {"distance": 1.23456e-10, "starts": 3, "reached": 2, "dropped": 0, "others": []}
+    certificate = dict.fromkeys(FITS, minimum)
+    certificate[FITS[1]] = {**minimum, "others": [other]}
+    mixed.plan(answers={NEW: {"certificate": certificate}})
+    mixed.run("--faas-update", "new", suite=False)
+    entry = mixed.reference()["patches"][NEW]
+    assert entry["distance"] == 1.2e-10
+    short = {"gap": 0.333333, "at": 0.666667}
+    assert entry["local_minima"] == [{"fit": FITS[1], **other, **short}]
 
 
 def test_entries_of_another_background_go(mixed):
@@ -215,6 +323,7 @@ def test_cls(hypotest_result, reference_result, assert_cls):
     assert list(project.reference()["patches"]) == ["sig_100_0", "sig_100_50"]
 
 
+@pytest.mark.skipif(find_spec("jax") is None, reason="certified fits need JAX")
 def test_real_update(project):
     project.pallet(2, references=False)
     project.real_engines()
@@ -224,3 +333,5 @@ def test_real_update(project):
     result = project.run(*options, "--faas-update", "changed")
     result.assert_outcomes(passed=2, skipped=1)
     assert project.reference_file().read_bytes() == before
+    for entry in json.loads(before)["patches"].values():
+        assert 0 <= entry["distance"] < 1e-8

@@ -15,8 +15,12 @@ import zlib
 import numpy as np
 import pyhf
 import pytest
+import scipy.optimize
+from pyhf.optimize.opt_scipy import scipy_optimizer
 
 from pytest_pyhf_faas import worker
+from pytest_pyhf_faas.compare import UNCONVERGED, Verdict, compare
+from pytest_pyhf_faas.reference import Missing
 from pytest_pyhf_faas.results import FITS, HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.tasks import HypotestConfig
 
@@ -252,6 +256,150 @@ def test_warnings_are_kept_once_and_those_for_developers_are_not(monkeypatch):
     assert result["warnings"][0] == "RuntimeWarning: Values in x were"
     assert result["warnings"][1] == "UserWarning: number 0"
     assert len(result["warnings"]) == worker.MAX_WARNINGS
+
+
+# What the fits of one run say about each other
+
+
+def with_free_norm(observed=(80.0, 86.0)):
+    """A background whose normalization is left to the data, which lie far from its start."""
+    specification = background()
+    sample = specification["channels"][0]["samples"][0]
+    sample["modifiers"].append({"name": "norm", "type": "normfactor", "data": None})
+    specification["observations"][0]["data"] = list(observed)
+    return specification
+
+
+@pytest.fixture
+def lazy_scipy(monkeypatch):
+    """SciPy as it is at its worst: it stops where it started, and says that it succeeded."""
+
+    def stay(_self, _minimizer, func, x0, do_grad=False, fixed_vals=None, **_options):
+        start = np.array(x0, dtype=float)
+        for index, value in fixed_vals or []:
+            start[index] = value
+        value = func(start)
+        value = float(np.ravel(value[0] if do_grad else value)[0])
+        return scipy.optimize.OptimizeResult(x=start, fun=value, success=True, message="")
+
+    monkeypatch.setattr(scipy_optimizer, "_minimize", stay)
+
+
+@pytest.mark.parametrize("optimizer", ["scipy", "minuit"])
+@pytest.mark.parametrize("spec", [background(), with_free_norm()], ids=["constrained", "free"])
+def test_nothing_nearby_is_above_a_fit_nor_below_its_minimum(spec, optimizer):
+    if optimizer == "minuit":
+        pytest.importorskip("iminuit")
+    result = fit_one(signal(), spec=spec, digest=str(spec), optimizer=optimizer)
+    assert tuple(result["twice_nll_nearby"]) == FITS
+    for name in FITS:
+        fitted, nearby = result["twice_nll"][name], result["twice_nll_nearby"][name]
+        assert fitted - UNCONVERGED < nearby <= fitted
+        if spec == background() and "free" not in name:
+            assert nearby == fitted  # no parameter may move
+
+
+def test_a_fit_that_did_not_move_is_revealed_nearby(lazy_scipy):
+    result = fit_one(signal(), spec=with_free_norm())
+    assert result["status"] == "ok"
+    for name in FITS:
+        assert result["twice_nll_nearby"][name] < result["twice_nll"][name] - UNCONVERGED, name
+        # Each of them alone is proof enough.
+        nearby = {name: result["twice_nll_nearby"][name]}
+        data = {**result, "twice_nll_nearby": nearby, "twice_nll_asimov_truth": None}
+        read = HypotestResult.from_json({**data, "pallet": "p", "patch": "s"}, None)
+        comparison = compare(read, Missing("none"), combination="numpy+scipy")
+        assert comparison.verdict is Verdict.UNCONVERGED
+
+
+def test_nearby_leaves_fixed_parameters_and_bounds_alone():
+    spec = with_free_norm()
+    parameters = [{"name": "norm", "fixed": True}, {"name": "mu", "bounds": [[0.0, 1.5]]}]
+    spec["measurements"][0]["config"]["parameters"] = parameters
+    result = fit_one(signal(), spec=spec)
+    # The data ask for much more signal than the bound allows.
+    assert result["mu_hat"] == pytest.approx(1.5)
+    for name in FITS:
+        assert result["twice_nll_nearby"][name] == pytest.approx(
+            result["twice_nll"][name], abs=UNCONVERGED
+        )
+
+
+# What tells a model that changed from a fit that did
+
+
+def off_minimum(patch=None, **options):
+    options = {"digest": json.dumps(options.get("spec"), default=str), **options}
+    result = fit_one(signal() if patch is None else patch, **options)
+    assert result["status"] == "ok", result["error"]
+    return result["twice_nll_off_minimum"]
+
+
+def test_off_the_minimum_backend_and_optimizer_have_no_part():
+    expected = off_minimum()
+    assert off_minimum() == expected
+    if importlib.util.find_spec("iminuit"):
+        assert off_minimum(optimizer="minuit") == expected
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("without JAX there is one backend")
+    for optimizer in ("scipy", "minuit")[: 1 + bool(importlib.util.find_spec("iminuit"))]:
+        there = off_minimum(backend="jax", optimizer=optimizer)
+        assert there == pytest.approx(expected, rel=1e-9, abs=0)
+
+
+def test_off_the_minimum_the_fit_has_no_part(request):
+    expected = off_minimum()
+    request.getfixturevalue("lazy_scipy")
+    assert off_minimum() == expected
+
+
+def changed(change):
+    specification = background()
+    change(specification["channels"][0]["samples"][0], specification)
+    return specification
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"patch": signal([12.0, 11.001])},
+        {"spec": changed(lambda sample, _: sample.update(data=[50.0, 52.001]))},
+        {"spec": changed(lambda _, all_: all_["observations"][0].update(data=[57.0, 54.1]))},
+        {"spec": changed(lambda sample, _: sample["modifiers"][0].update(data=[3.0, 7.01]))},
+        {"spec": changed(lambda sample, _: sample["modifiers"][1]["data"].update(hi=1.101))},
+        {
+            "spec": changed(
+                lambda sample, _: sample["modifiers"][2]["data"].update(lo_data=[48, 56])
+            )
+        },
+        {"spec": changed(lambda sample, _: sample["modifiers"][1].update(name="renamed"))},
+        {"normsys_interpcode": "code1"},
+        {"histosys_interpcode": "code0"},
+        {"histosys_interpcode": "code2"},
+    ],
+    ids=[
+        *("signal", "background", "data", "uncorrelated", "norm", "shape", "name"),
+        *("code1", "code0", "code2"),
+    ],
+)
+def test_off_the_minimum_the_model_shows(options):
+    assert off_minimum(**options) != pytest.approx(off_minimum(), rel=0, abs=1e-5)
+
+
+def test_off_the_minimum_is_nearer_where_rates_would_be_negative():
+    # A name by whose checksum the shape would be moved far down.
+    name = next(
+        name
+        for name in map("steep{}".format, range(1000))
+        if 2 * zlib.crc32(name.encode()) / 2**32 - 1 < -0.9
+    )
+    steep = {"hi_data": [150.0, 150.0], "lo_data": [-50.0, -50.0]}
+
+    def steepen(sample, _):
+        sample["modifiers"].append({"name": name, "type": "histosys", "data": steep})
+
+    spec = changed(steepen)
+    assert isinstance(off_minimum(spec=spec), float)
 
 
 # What goes wrong is data

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 INVALID_MODEL = "pyhf.exceptions.InvalidModel"
@@ -122,6 +124,7 @@ def test_several_endpoints(project, endpoints):
         assert project.fits_at(endpoint) == patches
 
 
+@pytest.mark.skipif(find_spec("jax") is None, reason="certified fits need JAX")
 def test_real_fits(project):
     project.pallet(3, references=False)
     project.real_engines()

@@ -14,10 +14,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas import worker
 from pytest_pyhf_faas.errors import EngineError, TaskTimeoutError, WorkerLostError
 from pytest_pyhf_faas.results import FitError, HypotestResult, Status, Trial, WorkerEnvironment
-from pytest_pyhf_faas.tasks import batch_payload
+from pytest_pyhf_faas.tasks import batch_payload, worker_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -135,7 +134,7 @@ class Campaign:
         self._restart_due = False
         self._stopped: tuple[Status, str] | None = None
         self._thread: threading.Thread | None = None
-        self._environments: dict[tuple[str, str, str], WorkerEnvironment] = {}
+        self._environments: dict[tuple[str, str], WorkerEnvironment] = {}
         self._records: list[_Record] = []
         self._fit_seconds: dict[str, list[float]] = defaultdict(list)
         self._measured_s = self._expected_of_measured_s = 0.0
@@ -269,12 +268,13 @@ class Campaign:
 
     def _send(self, entries: list[_Entry]) -> None:
         payload = batch_payload([entry.task for entry in entries])
+        function = worker_function(entries[0].task.config)
         number = next(self._batch_numbers)
         with self._changed:
             batch = _Batch(entries, time.monotonic(), self._generation)
             self._in_flight[number] = batch
         try:
-            future = self.engine.submit(worker.fit_batch, payload, timeout_s=self._timeout_s)
+            future = self.engine.submit(function, payload, timeout_s=self._timeout_s)
         except EngineError as error:
             future = Future()
             future.set_exception(error)
@@ -308,9 +308,9 @@ class Campaign:
 
     def _take(self, batch: _Batch, answer: dict[str, Any]) -> None:
         who = answer["worker"]
-        # A worker says what it is once for each backend and optimizer that it is asked to use.
+        # A worker says what it is once for each way in which it is asked to find minima.
         config = batch.entries[0].task.config
-        kind = who, config.backend, config.optimizer
+        kind = who, config.combination
         if answer["environment"] is not None:
             self._environments[kind] = WorkerEnvironment.from_json(answer["environment"])
         results = {result["key"]: result for result in answer["results"]}

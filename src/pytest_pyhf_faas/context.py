@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.pallet import Pallet
     from pytest_pyhf_faas.reference import ReferenceStore
     from pytest_pyhf_faas.schedule import Schedule
+    from pytest_pyhf_faas.tasks import HypotestConfig
 
 _CONTEXT = pytest.StashKey["Context"]()
 
@@ -32,6 +33,8 @@ class Context:
         What made parametrizing impossible; the session ends with them as a usage error.
     origins : dict
         Under which name, path or DOI the user asked for each pallet.
+    known_issues : dict
+        How many hypotheses of each pallet a backend and optimizer got wrong as was known.
     """
 
     config: pytest.Config
@@ -40,6 +43,7 @@ class Context:
     schedule: Schedule
     problems: list[str] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
+    known_issues: dict[str, int] = field(default_factory=dict)
     _loaded: dict[str, list[Pallet]] = field(default_factory=dict)
     _selected: dict[tuple[str, tuple[str, ...]], list[Pallet]] = field(default_factory=dict)
 
@@ -52,6 +56,11 @@ class Context:
             If a pallet cannot be found or read, or has no such patch.
         """
         return [pallet for spec in specs for pallet in self._select(spec, tuple(patches))]
+
+    def count_known_issue(self, pallet: str, config: HypotestConfig) -> None:
+        """Take note of a hypothesis that was got wrong as was known."""
+        what = f"{config.combination} on {pallet}"
+        self.known_issues[what] = self.known_issues.get(what, 0) + 1
 
     def _select(self, spec: str, patches: tuple[str, ...]) -> list[Pallet]:
         # One object for one selection: items compare their parameters by identity.

@@ -69,7 +69,7 @@ def reference_result(
     """The reference of a signal patch; false, with the reason, where there is none."""
     from pytest_pyhf_faas.tasks import make_task
 
-    config, _rtol, _atol = _hypotest(request)
+    config, _criteria = _hypotest(request)
     return get_context(request.config).references.find(make_task(pallet, signal_patch, config))
 
 
@@ -86,17 +86,22 @@ def hypotest_result(
     The setup of the item fails if the fit broke: its worker died, it took too long, or pyhf raised
     an exception that the reference does not call the right answer.
     """
-    from pytest_pyhf_faas.compare import error_matches
+    from pytest_pyhf_faas.compare import error_matches, is_known_error
     from pytest_pyhf_faas.report.terminal import broken_text
     from pytest_pyhf_faas.update import may_become_reference
 
-    del faas_endpoint, pallet, signal_patch  # what the schedule reads off the item
+    del faas_endpoint, signal_patch  # what the schedule reads off the item
     context = get_context(request.config)
     (result,) = context.schedule.results(request.node)
     right_error = error_matches(result, reference_result) or (
         context.settings.update is not None and may_become_reference(result)
     )
     if result.status != "ok" and not right_error:
+        config, _criteria = _hypotest(request)
+        issue = is_known_error(result, reference_result, config.combination)
+        if issue is not None:
+            context.count_known_issue(pallet.name, config)
+            pytest.xfail(f"known issue of {config.combination}: {issue.reason} ({issue.link})")
         pytest.fail(broken_text(result, _rerun(request, result)), pytrace=False)
     for name, value in _properties(result):
         request.node.user_properties.append((name, value))
@@ -143,7 +148,7 @@ def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
     from pytest_pyhf_faas.update import update_reference
 
     context = get_context(request.config)
-    config, marked_rtol, marked_atol = _hypotest(request)
+    config, criteria = _hypotest(request)
 
     def check(
         result: HypotestResult,
@@ -155,14 +160,18 @@ def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
         comparison = compare(
             result,
             reference,
-            optimizer=config.optimizer,
-            rtol=marked_rtol if rtol is None else rtol,
-            atol=marked_atol if atol is None else atol,
+            combination=config.combination,
+            rtol=criteria.rtol if rtol is None else rtol,
+            atol=criteria.atol if atol is None else atol,
+            unconverged=criteria.unconverged,
         )
         parameters = request.node.callspec.params
         update_reference(
             context, parameters["pallet"], parameters["signal_patch"], config, result, comparison
         )
+        if comparison.verdict is Verdict.KNOWN_ISSUE:
+            context.count_known_issue(parameters["pallet"].name, config)
+            pytest.xfail(comparison.title)
         if comparison.verdict is not Verdict.RIGHT:
             pytest.fail(
                 failure_text(comparison, result, reference, _rerun(request, result)), pytrace=False

@@ -107,6 +107,16 @@ OPTIONS = (
         marker="hypotest(optimizer=...)",
     ),
     Option(
+        "method",
+        ("--faas-method",),
+        "NAME",
+        "how hypotheses are tested: hypotest (pyhf.infer.hypotest), or certified (the same with "
+        "proven minima, which backend and optimizer have no part in; the workers need JAX)",
+        default="hypotest; certified with --faas-update",
+        ini="faas_method",
+        marker="hypotest(method=...)",
+    ),
+    Option(
         "trials",
         ("--faas-trials",),
         "N",
@@ -143,7 +153,8 @@ OPTIONS = (
         ("--faas-rtol",),
         "X",
         "relative tolerance on CLs",
-        default="that of the reference file, else 1e-4 for scipy and 1e-3 for minuit",
+        default="that of the reference file, else 1e-4 for scipy, 1e-3 for minuit, 1e-6 if "
+        "certified",
         ini="faas_rtol",
         marker="hypotest(rtol=...)",
     ),
@@ -157,11 +168,20 @@ OPTIONS = (
         marker="hypotest(atol=...)",
     ),
     Option(
+        "unconverged",
+        ("--faas-unconverged",),
+        "X",
+        "how far above a minimum a fit may end, in twice the negative log-likelihood",
+        default="0.01",
+        ini="faas_unconverged",
+        marker="hypotest(unconverged=...)",
+    ),
+    Option(
         "update",
         ("--faas-update",),
         None,
-        "write reference results and mark the items skipped: new ones only; also those that "
-        "changed; all",
+        "write certified reference results and mark the items skipped: new ones only; also those "
+        "that changed; all",
         default="off",
         choices=UPDATE_MODES,
     ),
@@ -207,6 +227,7 @@ class Settings:
     reference_dir: Path | None
     rtol: float | None
     atol: float | None
+    unconverged: float
     update: UpdateMode | None
     resume: bool
     dry_run: bool
@@ -280,10 +301,17 @@ def read_settings(config: pytest.Config) -> Settings:
     ConfigurationError
         If one of them makes no sense.
     """
+    from pytest_pyhf_faas.compare import UNCONVERGED
     from pytest_pyhf_faas.engines import resolve_endpoint
-    from pytest_pyhf_faas.tasks import HypotestConfig
+    from pytest_pyhf_faas.errors import ConfigurationError
+    from pytest_pyhf_faas.tasks import CERTIFIED, HypotestConfig
 
     given = {option.name: _given(config, option) for option in OPTIONS}
+    if given["update"] and given["method"] not in (None, CERTIFIED):
+        raise ConfigurationError(
+            f"--faas-update writes certified references, and --faas-method is {given['method']!r}: "
+            "leave one of them out"
+        )
     named = _named_endpoints(config.getini("faas_endpoints"))
     reference_dir = given["reference_dir"]
     timeout_s = _number("timeout", given["timeout"] or "3600", float, minimum=0)
@@ -294,7 +322,9 @@ def read_settings(config: pytest.Config) -> Settings:
         pallets=tuple(dict.fromkeys(given["pallet"] or ["synthetic"])),
         patches=tuple(given["patch"] or ()),
         hypotest=HypotestConfig(
-            backend=given["backend"] or "numpy", optimizer=given["optimizer"] or "scipy"
+            backend=given["backend"] or "numpy",
+            optimizer=given["optimizer"] or "scipy",
+            method=CERTIFIED if given["update"] else given["method"] or "hypotest",
         ),
         trials=_number("trials", given["trials"] or "1", int, minimum=1),
         timeout_s=timeout_s or None,
@@ -302,6 +332,7 @@ def read_settings(config: pytest.Config) -> Settings:
         reference_dir=(config.invocation_params.dir / reference_dir) if reference_dir else None,
         rtol=_tolerance("rtol", given["rtol"]),
         atol=_tolerance("atol", given["atol"]),
+        unconverged=_number("unconverged", given["unconverged"] or str(UNCONVERGED), float, 0),
         update=given["update"],
         resume=bool(given["resume"]),
         dry_run=bool(given["dry_run"]),
@@ -352,10 +383,19 @@ def _named_endpoints(lines: Sequence[str]) -> dict[str, str]:
     return named
 
 
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """When a result is right; ``None`` leaves a tolerance to the reference file."""
+
+    rtol: float | None
+    atol: float | None
+    unconverged: float
+
+
 def hypotest_config(
     settings: Settings, marker: pytest.Mark | None
-) -> tuple[HypotestConfig, float | None, float | None]:
-    """Return the configuration and the tolerances (rtol, atol) of a test.
+) -> tuple[HypotestConfig, Criteria]:
+    """Return the configuration of a test and when its result is right.
 
     Raises
     ------
@@ -365,22 +405,24 @@ def hypotest_config(
     from dataclasses import replace
 
     from pytest_pyhf_faas.errors import ConfigurationError
+    from pytest_pyhf_faas.tasks import CERTIFIED
 
-    if marker is None:
-        return settings.hypotest, settings.rtol, settings.atol
-    allowed = (*HYPOTEST_KEYWORDS, "backend", "optimizer", "rtol", "atol")
-    unknown = [name for name in marker.kwargs if name not in allowed]
-    if unknown or marker.args:
+    keywords = {} if marker is None else dict(marker.kwargs)
+    criteria = {name: getattr(settings, name) for name in Criteria.__slots__}
+    allowed = (*HYPOTEST_KEYWORDS, "backend", "optimizer", "method", *criteria)
+    unknown = [name for name in keywords if name not in allowed]
+    if unknown or (marker is not None and marker.args):
         what = f"the keyword {unknown[0]!r}" if unknown else "positional arguments"
         raise ConfigurationError(
             f"the marker hypotest does not take {what}: it takes {', '.join(allowed)}"
         )
-    keywords = dict(marker.kwargs)
-    tolerances = []
-    for name, default in (("rtol", settings.rtol), ("atol", settings.atol)):
+    for name in criteria:
         value = keywords.pop(name, None)
-        tolerances.append(default if value is None else _tolerance(name, str(value)))
-    return replace(settings.hypotest, **keywords), tolerances[0], tolerances[1]
+        if value is not None:
+            criteria[name] = _tolerance(name, str(value))
+    if settings.update:
+        keywords["method"] = CERTIFIED
+    return replace(settings.hypotest, **keywords), Criteria(**criteria)
 
 
 def pallet_selection(

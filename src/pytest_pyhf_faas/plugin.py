@@ -202,6 +202,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         summaries.append(_summary(context))
     fits = sum(summary["fits"] for summary in summaries)
     adopted = sum(summary["adopted"] for summary in summaries)
+    known: dict[str, int] = {}
+    for summary in summaries:
+        for what, count in summary["known_issues"].items():
+            known[what] = known.get(what, 0) + count
     notes = list(dict.fromkeys(note for summary in summaries for note in summary["notes"]))
     wall_times = context.schedule.wall_times if context is not None else []
     if not (fits or adopted or notes):
@@ -214,6 +218,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
     earlier = f", {adopted} taken over from earlier runs" if adopted else ""
     terminalreporter.write_line(f"{fits} fits sent to workers{earlier}")
+    for what, count in sorted(known.items()):
+        hypotheses = "hypothesis" if count == 1 else "hypotheses"
+        terminalreporter.write_line(
+            f"known issues: {what} gets {count} {hypotheses} wrong, as before (-rx says why)",
+            yellow=True,
+        )
     for note in notes:
         terminalreporter.write_line(note, yellow=True)
 
@@ -274,4 +284,5 @@ def _summary(context: Context) -> dict[str, Any]:
         "fits": sum(campaign.fits_sent for campaign in schedule.campaigns),
         "adopted": schedule.adopted,
         "notes": list(schedule.notes),
+        "known_issues": dict(context.known_issues),
     }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_pyhf_faas.errors import ReferenceFileError
 from pytest_pyhf_faas.results import FITS, json_number
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
+from pytest_pyhf_faas.tasks import CERTIFIED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 SCHEMA = "reference.schema.json"
 DIRECTORY = "reference_results"
-#: Relative tolerance on CLs of each optimizer where a reference file does not set its own.
-DEFAULT_RTOL = {"scipy": 1e-4, "minuit": 1e-3}
+#: Relative tolerance on CLs of each optimizer, and of proven minima, where a reference file does
+#: not set its own.
+DEFAULT_RTOL = {"scipy": 1e-4, "minuit": 1e-3, CERTIFIED: 1e-6}
+#: Where it is known how far a backend and optimizer are from the truth, the tolerance is so many
+#: times that, for another machine is a little farther off.
+TOLERANCE_MARGIN = 3.0
 #: Absolute tolerance on CLs: no limit in the field depends on less.
 DEFAULT_ATOL = 1e-6
 
@@ -34,6 +39,39 @@ _DIGEST_DIGITS = 16
 #: What all references of a file have in common.
 _ONE_FILE = ("background_sha256", "hypotest")
 _INLINE_DEPTH = 3
+#: What stands before the tolerances.
+_HEAD = (
+    "schema_version",
+    "pallet",
+    "description",
+    "synthetic",
+    "doi",
+    "background_sha256",
+    "hypotest",
+)
+#: What a reference keeps of the search for a minimum: starts that were tried, that reached it, that
+#: were dropped.
+_SEARCH = ("starts", "reached", "dropped")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownIssue:
+    """What one backend and optimizer get wrong in a way that is understood.
+
+    Attributes
+    ----------
+    reason, link : str
+        Why, and where it is told.
+    cls_values : tuple of float
+        The wrong CLs_obs and CLs_exp; empty where `error` comes instead.
+    error : str or None
+        Type of the exception.
+    """
+
+    reason: str
+    link: str
+    cls_values: tuple[float, ...] = ()
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +84,30 @@ class PatchReference:
         ``None`` where `error` is the right answer.
     CLs_exp : tuple of float, shape (5,)
         At -2, -1, 0, 1, 2 standard deviations.
+    twice_nll : mapping
+        Twice the negative log-likelihood at the minima of the five fits.
+    twice_nll_off_minimum : float or None
+        The same at a point that depends on the model alone.
+    rounding : float
+        How far these may be rounded.
+    distance : float or None
+        The largest of the estimated distances to the minima, in twice the negative log-likelihood.
+    local_minima : tuple of mapping
+        Higher minima of the fits: ``fit``, ``gap``, ``parameter``, ``at``, ``lowest_at``, and the
+        CLs that one gets there.
     error : str or None
         Type of the exception that is the right answer.
     fit_s : float or None
         Seconds of the fit where the reference was made.
+    checked : mapping
+        For each combination of backend and optimizer that was tried how far it was from this:
+        ``cls`` (largest relative difference), ``twice_nll`` (largest difference), ``fit_s``.
+    known_issues : mapping of combination to KnownIssue
+        What is known to be got wrong.
     provenance : mapping
         How, when and with which versions it was made.
-    rtol, atol : mapping of optimizer to float
-        The tolerances that the file sets.
+    tolerances : mapping of combination to mapping
+        ``rtol`` and ``atol`` as the file sets them.
     """
 
     pallet: str
@@ -64,15 +118,50 @@ class PatchReference:
     CLs_exp: tuple[float, ...] = ()
     mu_hat: float | None = None
     twice_nll: Mapping[str, float] = field(default_factory=dict)
+    twice_nll_off_minimum: float | None = None
+    rounding: float = 0.0
+    distance: float | None = None
+    local_minima: tuple[Mapping[str, Any], ...] = ()
     error: str | None = None
     fit_s: float | None = None
-    rtol: Mapping[str, float] = field(default_factory=dict)
-    atol: Mapping[str, float] = field(default_factory=dict)
+    checked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    known_issues: Mapping[str, KnownIssue] = field(default_factory=dict)
+    tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def cls_values(self) -> tuple[float, ...]:
         """CLs_obs and the five CLs_exp."""
         return () if self.CLs_obs is None else (self.CLs_obs, *self.CLs_exp)
+
+    def tolerance(
+        self, combination: str, rtol: float | None = None, atol: float | None = None
+    ) -> tuple[float, float]:
+        """Return rtol and atol.
+
+        Those given; else what follows from how far the combination is known to be from this very
+        reference; else those of the file; else the defaults.
+        """
+        of_file = self.tolerances.get(combination, {})
+        if rtol is None:
+            default = DEFAULT_RTOL[combination.rpartition("+")[2]]
+            distance = self.checked.get(combination, {}).get("cls")
+            if combination in self.known_issues:
+                rtol = default
+            elif isinstance(distance, float):
+                rtol = max(default, TOLERANCE_MARGIN * distance)
+            else:
+                rtol = of_file.get("rtol", default)
+        return rtol, of_file.get("atol", DEFAULT_ATOL) if atol is None else atol
+
+    def expected_s(self, combination: str) -> float | None:
+        """Return how long the fit took with a combination, or else with any."""
+        times = {name: tried.get("fit_s") for name, tried in self.checked.items()}
+        known = [seconds for seconds in times.values() if seconds is not None]
+        return (
+            self.fit_s
+            if combination == CERTIFIED or not known
+            else (times.get(combination) or known[0])
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +259,38 @@ class ReferenceStore:
         }
         return self.target / f"{name}.json"
 
+    def note(self, pallet: str, combination: str, notes: Mapping[str, Any]) -> Path:
+        """Write down how a combination of backend and optimizer did on a pallet.
+
+        Parameters
+        ----------
+        pallet, combination : str
+            Which.
+        notes : mapping
+            ``checked`` (by patch), ``rtol`` and ``known_issues``, as in the schema. What was known
+            of these patches with this combination is replaced.
+
+        Raises
+        ------
+        ReferenceFileError
+            If the file cannot be read or written.
+        """
+        from filelock import FileLock
+
+        path = self.target / f"{pallet}.json"
+        try:
+            self.target.mkdir(parents=True, exist_ok=True)
+            with FileLock(_lock(pallet)):
+                self._files.pop(pallet, None)
+                loaded = (path, read(path)) if path.is_file() else self.load(pallet)
+                if loaded is None:
+                    raise ReferenceFileError(f"there is no {pallet}.json to take notes in")
+                _write(path, _with_notes(loaded[1], combination, notes))
+        except OSError as error:
+            raise ReferenceFileError(f"{path} cannot be written: {error.strerror}") from error
+        self._files.pop(pallet, None)
+        return path
+
     def save(self) -> list[Path]:
         """Merge the updates into the files, each under a lock, and return their paths.
 
@@ -184,10 +305,9 @@ class ReferenceStore:
         problems = []
         for name, updates in sorted(self._updates.items()):
             path = self.target / f"{name}.json"
-            lock = Path(tempfile.gettempdir()) / f"pyhf-faas-{os.getuid()}-{name}.lock"
             try:
                 self.target.mkdir(parents=True, exist_ok=True)
-                with FileLock(lock):
+                with FileLock(_lock(name)):
                     _write(path, _merge(path, self.load(name), self._headers[name], updates))
                 written.append(path)
             except OSError as error:
@@ -260,22 +380,44 @@ def bundled_directory() -> Path:
 def _patch_reference(
     path: Path, data: Mapping[str, Any], name: str, entry: Mapping[str, Any]
 ) -> PatchReference:
-    tolerances = data.get("tolerances", {})
-    number = {key: float(entry[key]) for key in ("CLs_obs", "mu_hat") if key in entry}
     return PatchReference(
         pallet=data["pallet"],
         patch=name,
         path=path,
         provenance=data["provenance"][entry["provenance"]],
-        CLs_obs=number.get("CLs_obs"),
+        CLs_obs=_number(entry.get("CLs_obs")),
         CLs_exp=tuple(float(value) for value in entry.get("CLs_exp", ())),
-        mu_hat=number.get("mu_hat"),
+        mu_hat=_number(entry.get("mu_hat")),
         twice_nll={fit: float(value) for fit, value in entry.get("twice_nll", {}).items()},
+        twice_nll_off_minimum=_number(entry.get("twice_nll_off_minimum")),
+        rounding=entry.get("rounding", 0.0),
+        distance=entry.get("distance"),
+        local_minima=tuple(entry.get("local_minima", ())),
         error=entry.get("error"),
         fit_s=entry.get("fit_s"),
-        rtol={opt: values["rtol"] for opt, values in tolerances.items() if "rtol" in values},
-        atol={opt: values["atol"] for opt, values in tolerances.items() if "atol" in values},
+        checked=entry.get("checked", {}),
+        known_issues={
+            issue["combination"]: _known_issue(issue, name)
+            for issue in data.get("known_issues", ())
+            if name in issue["patches"]
+        },
+        tolerances=data.get("tolerances", {}),
     )
+
+
+def _known_issue(issue: Mapping[str, Any], patch: str) -> KnownIssue:
+    wrong = issue["patches"][patch]
+    values = [wrong["CLs_obs"], *wrong["CLs_exp"]] if "CLs_obs" in wrong else []
+    return KnownIssue(
+        reason=issue["reason"],
+        link=issue["link"],
+        cls_values=tuple(float(value) for value in values),
+        error=wrong.get("error"),
+    )
+
+
+def _number(value: float | str | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _header(pallet: Pallet, config: HypotestConfig) -> dict[str, Any]:
@@ -302,17 +444,40 @@ def _entry(task: Task, result: HypotestResult) -> dict[str, Any]:
     entry["CLs_exp"] = [_rounded(value) for value in result.CLs_exp]
     entry["mu_hat"] = _rounded(result.mu_hat)
     entry["twice_nll"] = {fit: _rounded(result.twice_nll[fit]) for fit in FITS}
+    entry["twice_nll_off_minimum"] = _rounded(result.twice_nll_off_minimum)
+    certificate = result.certificate
+    if certificate:
+        entry["rounding"] = float(f"{result.rounding or 0.0:.2g}")
+        entry["distance"] = max(float(f"{c['distance']:.2g}") for c in certificate.values())
+        # How many starts of each fit, and how many of them ended in the lowest minimum.
+        entry["starts"] = {fit: [certificate[fit][n] for n in _SEARCH] for fit in FITS}
+        entry["local_minima"] = [
+            {"fit": fit, **_shortened(other)}
+            for fit in FITS
+            for other in certificate[fit]["others"]
+        ]
     entry["fit_s"] = float(f"{result.seconds['fit']:.3g}")
     return entry
+
+
+def _shortened(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Cut the floats of a higher minimum to what tells it apart."""
+
+    def short(value: Any) -> Any:
+        if isinstance(value, list):
+            return [short(item) for item in value]
+        return float(f"{value:.6g}") if isinstance(value, float) else value
+
+    return {name: short(value) for name, value in values.items()}
 
 
 def _provenance(config: HypotestConfig, result: HypotestResult) -> dict[str, Any]:
     environment = result.environment
     versions = dict(environment.computing) if environment else {}
     return {
-        "method": "pyhf.infer.hypotest",
-        "backend": config.backend,
-        "optimizer": config.optimizer,
+        "method": config.method,
+        "backend": environment.backend if environment else config.backend,
+        "optimizer": environment.optimizer if environment else config.optimizer,
         "date": datetime.now(timezone.utc).date().isoformat(),
         "cpu": environment.cpu if environment else "unknown",
         "platform": environment.platform if environment else "unknown",
@@ -334,7 +499,11 @@ def _merge(
     for name, entry in (old["patches"] if old else {}).items():
         entries[name] = entry, old["provenance"][entry["provenance"]] if old else {}
     for name, update in updates.items():
-        entries[name] = update["entry"], update["provenance"]
+        entry = update["entry"]
+        before = entries[name][0] if name in entries else {}
+        if "checked" in before and before["digest"] == entry["digest"]:
+            entry["checked"] = before["checked"]
+        entries[name] = entry, update["provenance"]
     # In the order of the file, so that the other patches keep their index, and their lines.
     used = [how for _entry, how in entries.values()]
     provenance = [how for how in (old["provenance"] if old else []) if how in used]
@@ -344,9 +513,51 @@ def _merge(
             provenance.append(how)
         patches[name] = {**entry, "provenance": provenance.index(how)}
     merged = dict(header)
-    if old and "tolerances" in old:
-        merged["tolerances"] = old["tolerances"]
+    for kept in ("tolerances", "known_issues"):
+        if old and kept in old:
+            merged[kept] = old[kept]
     return {**merged, "provenance": provenance, "patches": patches}
+
+
+def _with_notes(
+    data: Mapping[str, Any], combination: str, notes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Put what was found of a combination into the content of a file."""
+    checked = notes["checked"]
+    patches = {
+        name: {**entry, "checked": {**entry.get("checked", {}), combination: checked[name]}}
+        if name in checked
+        else entry
+        for name, entry in data["patches"].items()
+    }
+    issues = []
+    for issue in data.get("known_issues", ()):
+        kept = issue["patches"]
+        if issue["combination"] == combination:
+            kept = {name: wrong for name, wrong in kept.items() if name not in checked}
+        if kept:
+            issues.append({**issue, "patches": kept})
+    for new in notes["known_issues"]:
+        same = next((i for i in issues if {**i, "patches": 0} == {**new, "patches": 0}), None)
+        if same is None:
+            issues.append(new)
+        else:
+            same["patches"] = dict(sorted({**same["patches"], **new["patches"]}.items()))
+    before = data.get("tolerances", {}).get(combination, {})
+    whole = set(checked) == set(data["patches"])
+    # Of a part of the patches a smaller tolerance says nothing.
+    rtol = notes["rtol"] if whole else max(notes["rtol"], before.get("rtol", 0.0))
+    head = {name: data[name] for name in _HEAD if name in data}
+    head["tolerances"] = dict(
+        sorted({**data.get("tolerances", {}), combination: {**before, "rtol": rtol}}.items())
+    )
+    if issues:
+        head["known_issues"] = sorted(issues, key=lambda i: (i["combination"], i["reason"]))
+    return {**head, "provenance": data["provenance"], "patches": patches}
+
+
+def _lock(pallet: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"pyhf-faas-{os.getuid()}-{pallet}.lock"
 
 
 def _write(path: Path, data: Mapping[str, Any]) -> None:

@@ -102,8 +102,18 @@ class HypotestResult:
         POI of the free fit to data.
     twice_nll : mapping
         Twice the negative log-likelihood of the five fits, by the names in `FITS`.
+    twice_nll_nearby : mapping
+        For each fit, the lowest value that moving one unconstrained parameter leads to.
     twice_nll_asimov_truth : float or None
         The same for the Asimov data at the parameters they were built from: their known minimum.
+    twice_nll_off_minimum : float or None
+        The same for the observed data at a point that depends on the model alone, so that a model
+        that has changed is told from a fit that has.
+    certificate : mapping
+        For each of the five fits how sure its minimum is, where they are certified (see
+        `certify.certify_batch`).
+    rounding : float or None
+        How far twice the NLL may be rounded, where fits are certified.
     seconds : mapping
         ``unpack``, ``build`` and ``fit``, on the worker's clock.
     worker : str
@@ -120,7 +130,11 @@ class HypotestResult:
     CLs_exp: tuple[float, ...] = ()
     mu_hat: float | None = None
     twice_nll: Mapping[str, float] = field(default_factory=dict)
+    twice_nll_nearby: Mapping[str, float] = field(default_factory=dict)
     twice_nll_asimov_truth: float | None = None
+    twice_nll_off_minimum: float | None = None
+    certificate: Mapping[str, Any] = field(default_factory=dict)
+    rounding: float | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     error: FitError | None = None
@@ -152,8 +166,12 @@ class HypotestResult:
             CLs_obs=_number(data.get("CLs_obs")),
             CLs_exp=tuple(float(value) for value in data.get("CLs_exp", ())),
             mu_hat=_number(data.get("mu_hat")),
-            twice_nll={name: float(value) for name, value in data.get("twice_nll", {}).items()},
+            twice_nll=_numbers(data.get("twice_nll", {})),
+            twice_nll_nearby=_numbers(data.get("twice_nll_nearby", {})),
             twice_nll_asimov_truth=_number(data.get("twice_nll_asimov_truth")),
+            twice_nll_off_minimum=_number(data.get("twice_nll_off_minimum")),
+            certificate=data.get("certificate", {}),
+            rounding=data.get("rounding"),
             seconds=data.get("seconds", {}),
             warnings=tuple(data.get("warnings", ())),
             error=FitError(**error) if error else None,
@@ -172,8 +190,13 @@ class HypotestResult:
             data["CLs_obs"] = json_number(self.CLs_obs)
             data["CLs_exp"] = [json_number(value) for value in self.CLs_exp]
             data["mu_hat"] = json_number(self.mu_hat)
-            data["twice_nll"] = {name: json_number(v) for name, v in self.twice_nll.items()}
+            for name in ("twice_nll", "twice_nll_nearby"):
+                data[name] = {fit: json_number(v) for fit, v in getattr(self, name).items()}
             data["twice_nll_asimov_truth"] = json_number(self.twice_nll_asimov_truth)
+            data["twice_nll_off_minimum"] = json_number(self.twice_nll_off_minimum)
+            if self.certificate:
+                data["certificate"] = dict(self.certificate)
+                data["rounding"] = self.rounding
         data["seconds"] = dict(self.seconds)
         if self.warnings:
             data["warnings"] = list(self.warnings)
@@ -270,6 +293,10 @@ def json_number(value: float | None) -> float | str | None:
 
 def _number(value: float | str | None) -> float | None:
     return None if value is None else float(value)
+
+
+def _numbers(values: Mapping[str, float | str]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}
 
 
 def environment_differences(

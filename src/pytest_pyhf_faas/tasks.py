@@ -8,15 +8,19 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas import worker
 from pytest_pyhf_faas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pytest_pyhf_faas.pallet import Pallet, SignalPatch
 
 BACKENDS = ("numpy", "jax", "pytorch", "tensorflow")
 OPTIMIZERS = ("scipy", "minuit")
+CERTIFIED = "certified"
+#: pyhf's own test, which is what is validated, or the same with proven minima.
+METHODS = ("hypotest", CERTIFIED)
 TEST_STATISTICS = ("q", "qtilde", "q0")
 _NORMSYS_CODES = ("code1", "code4")
 _HISTOSYS_CODES = ("code0", "code2", "code4p")
@@ -34,6 +38,9 @@ class HypotestConfig:
         "qtilde", "q" or "q0".
     backend, optimizer : str
         As `pyhf.set_backend` names them.
+    method : str
+        "hypotest" for `pyhf.infer.hypotest`, or "certified" for the same with minima that are
+        proven (see `certify`), which minimizes by itself.
     measurement : str or None
         Name of the measurement; ``None`` takes the first.
     normsys_interpcode, histosys_interpcode : str
@@ -50,6 +57,7 @@ class HypotestConfig:
     test_stat: str = "qtilde"
     backend: str = "numpy"
     optimizer: str = "scipy"
+    method: str = "hypotest"
     measurement: str | None = None
     normsys_interpcode: str = "code4"
     histosys_interpcode: str = "code4p"
@@ -59,12 +67,13 @@ class HypotestConfig:
             ("test_stat", self.test_stat, TEST_STATISTICS),
             ("backend", self.backend, BACKENDS),
             ("optimizer", self.optimizer, OPTIMIZERS),
+            ("method", self.method, METHODS),
             ("normsys_interpcode", self.normsys_interpcode, _NORMSYS_CODES),
             ("histosys_interpcode", self.histosys_interpcode, _HISTOSYS_CODES),
         ):
             if value not in known:
                 raise ConfigurationError(
-                    f"{name} is {value!r}, which pyhf does not know: use one of {', '.join(known)}"
+                    f"{name} is {value!r}, which is not known: use one of {', '.join(known)}"
                 )
         if isinstance(self.test_poi, bool) or not isinstance(self.test_poi, (int, float)):
             raise ConfigurationError(f"test_poi is {self.test_poi!r}: it must be a number")
@@ -75,10 +84,15 @@ class HypotestConfig:
 
     @property
     def physics(self) -> dict[str, Any]:
-        """The part that decides which value is right: all but backend and optimizer."""
+        """The part that decides which value is right: all but how it is calculated."""
         data = self.to_json()
-        del data["backend"], data["optimizer"]
+        del data["backend"], data["optimizer"], data["method"]
         return data
+
+    @property
+    def combination(self) -> str:
+        """How minima are found, as people read it and as tolerances are named."""
+        return CERTIFIED if self.method == CERTIFIED else f"{self.backend}+{self.optimizer}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +139,12 @@ def batch_payload(tasks: Sequence[Task]) -> dict[str, Any]:
             for task in tasks
         ],
     }
+
+
+def worker_function(config: HypotestConfig) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return the function that takes a payload of this configuration on a worker."""
+    if config.method == CERTIFIED:
+        from pytest_pyhf_faas import certify
+
+        return certify.certify_batch
+    return worker.fit_batch

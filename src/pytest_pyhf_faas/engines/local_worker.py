@@ -16,6 +16,9 @@ from pytest_pyhf_faas import worker
 # Before NumPy is imported: its linear algebra reads them once.
 for _variable in worker.THREAD_VARIABLES:
     os.environ[_variable] = "1"
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+)
 
 with suppress(Exception):  # a worker says what is wrong when it is asked to fit
     import jsonpatch  # noqa: F401

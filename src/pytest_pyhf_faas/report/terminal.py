@@ -37,8 +37,12 @@ _REMEDIES = {
     "pyhf.exceptions.InvalidSpecification": (
         "the patched workspace violates the schema: the patch was made for another background"
     ),
+    "pytest_pyhf_faas.certify.CertificationError": (
+        "this patch gets no reference: its likelihood is not smooth there, or has no minimum"
+    ),
     "MemoryError": "use fewer workers, or ones with more memory",
     "ModuleNotFoundError": "the environment of the workers needs pyhf and what the backend needs",
+    "ImportError": "install what is missing in the environment of the workers",
 }
 _STATUS_TITLES = {
     "lost": "the fit broke: no worker finished it",
@@ -64,12 +68,12 @@ def failure_text(
     if comparison.explanation:
         lines += comparison.explanation.splitlines()
     environment = environment_line(result, reference)
-    if environment and comparison.verdict is Verdict.WRONG:
+    if environment and comparison.verdict in (Verdict.WRONG, Verdict.UNCONVERGED):
         lines.append(environment)
     lines.append(f"rerun:  {rerun}")
     if comparison.verdict is Verdict.MISSING:
         lines.append("make it: --faas-update=new")
-    else:
+    elif comparison.verdict is Verdict.WRONG:
         where = getattr(reference, "path", None)
         lines.append(f"accept: --faas-update=changed  ({_short(where)})")
     return "\n".join([comparison.title, *(f"{_INDENT}{line}" for line in lines)])
@@ -128,6 +132,7 @@ def rerun_command(context: Context, item: pytest.Item, result: HypotestResult) -
     for flag, value, default in (
         ("--faas-backend", settings.hypotest.backend, "numpy"),
         ("--faas-optimizer", settings.hypotest.optimizer, "scipy"),
+        ("--faas-method", settings.hypotest.method, "hypotest"),
     ):
         words += [flag, value] if value != default else []
     if settings.reference_dir is not None:
@@ -183,7 +188,7 @@ def plan_lines(context: Context) -> list[str]:
         times = f", about {duration(total / workers * context.settings.trials)}" if total else ""
         lines.append(
             f"pyhf-faas: {pallet}{label}: {len(tasks)} fits on {endpoint} "
-            f"({workers} workers), {first.config.backend} + {first.config.optimizer}{times}"
+            f"({workers} workers), {first.config.combination}{times}"
         )
     return lines
 

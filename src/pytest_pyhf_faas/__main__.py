@@ -1,0 +1,26 @@
+"""Commands beside pytest: ``python -m pytest_pyhf_faas matrix``."""
+
+from __future__ import annotations
+
+import sys
+
+_USAGE = """usage: python -m pytest_pyhf_faas matrix PALLET... [--help]
+
+commands:
+  matrix  fit pallets with every backend and optimizer, and say who is right
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command and return its exit status."""
+    if arguments[:1] == ["matrix"]:
+        from pytest_pyhf_faas import matrix
+
+        return matrix.main(arguments[1:])
+    asked = arguments[:1] in (["--help"], ["-h"])
+    (sys.stdout if asked else sys.stderr).write(_USAGE)
+    return 0 if asked else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,239 @@
+"""Minimize a smooth function within bounds by its exact Hessian, and say how far the minimum is.
+
+Like `worker`, this runs on workers and imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import lapack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    Vector = NDArray[np.float64]
+    Matrix = NDArray[np.float64]
+    Mask = NDArray[np.bool_]
+    #: Gives value, gradient and Hessian.
+    Function = Callable[[Vector], tuple[float, Vector, Matrix]]
+
+#: Steps end at this estimated distance, in units of the function; one more gains nothing.
+GOAL = 1e-12
+MAX_STEPS = 200
+#: Values closer than this, relative to the function, cannot be told apart.
+_NOISE = 1e-13
+_MAX_DAMPING = 1e15
+_FIRST_DAMPING = 1e-3
+#: A start is given up when it comes this near to a known minimum (squared, in its own metric).
+_NEAR = 1e-2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Minimum:
+    r"""Where a descent ended.
+
+    Attributes
+    ----------
+    parameters : array, shape (n,)
+        The point.
+    value : float
+        The function there.
+    distance : float
+        Estimated vertical distance to the minimum, as Minuit's EDM:
+        :math:`\frac12 g^T H^{-1} g` over the parameters that are free and not held by a bound;
+        infinite where the Hessian over them is not positive definite.
+    hessian : array, shape (n, n)
+        Second derivatives there.
+    held : array of bool, shape (n,)
+        Which parameters a bound holds.
+    steps : int
+        Steps that led there.
+    """
+
+    parameters: Vector
+    value: float
+    distance: float
+    hessian: Matrix
+    held: Mask
+    steps: int
+
+    def is_near(self, parameters: Vector, free: Mask) -> bool:
+        """Whether a point is so near that a descent from it would end here.
+
+        Where the Hessian is not positive definite, as it may be along parameters held by a bound,
+        it says nothing about that.
+        """
+        difference = parameters - self.parameters
+        if not np.isfinite(self.distance) or difference[free & self.held].any():
+            return False
+        free = free & ~self.held
+        difference = difference[free]
+        return bool(difference @ self.hessian[np.ix_(free, free)] @ difference < _NEAR)
+
+
+def minimize(
+    function: Function,
+    start: Vector,
+    bounds: Matrix,
+    free: Mask,
+    known: Sequence[Minimum] = (),
+) -> Minimum:
+    """Descend to a local minimum by damped Newton steps, projected on the bounds.
+
+    Each step minimizes the quadratic model within the bounds, its Hessian damped along the scaled
+    diagonal as in Levenberg's and Marquardt's method where that is needed to descend (J. Nocedal
+    and S. Wright, Numerical Optimization, 2nd ed., chapters 4 and 16.7).
+
+    Parameters
+    ----------
+    function : callable
+        Gives value, gradient and Hessian.
+    start : array, shape (n,)
+        Where to begin; moved into the bounds.
+    bounds : array, shape (n, 2)
+        Lower and upper bounds.
+    free : array of bool, shape (n,)
+        Which parameters may move.
+    known : sequence of Minimum
+        The descent ends early, and one of these is returned, when it comes near to it.
+
+    Returns
+    -------
+    Minimum
+        With ``distance`` above `GOAL` if the descent got stuck or took too many steps.
+    """
+    lower, upper = bounds.T
+    point = np.where(free, np.clip(start, lower, upper), start)
+    value, gradient, hessian = function(point)
+    damping = 0.0
+    for steps in range(MAX_STEPS + 1):
+        held = ((point <= lower) & (gradient > 0)) | ((point >= upper) & (gradient < 0))
+        distance = _distance(gradient, hessian, free & ~held)
+        here = Minimum(point, value, distance, hessian, held, steps)
+        if distance < GOAL or not np.isfinite(value):
+            return here
+        for minimum in known:
+            if minimum.is_near(point, free):
+                return minimum
+        found = _descend(function, here, gradient, bounds, free & ~held, damping)
+        if found is None:
+            return here
+        point, (value, gradient, hessian), damping = found
+    return here
+
+
+def _descend(
+    function: Function, here: Minimum, gradient: Vector, bounds: Matrix, free: Mask, damping: float
+) -> tuple[Vector, tuple[float, Vector, Matrix], float] | None:
+    """Return a lower point, the function there and the next damping; ``None`` if there is none."""
+    point, value, hessian = here.parameters, here.value, here.hessian
+    lower, upper = bounds.T
+    scale = np.diag(np.maximum(np.abs(np.diag(hessian)), 1e-2))
+    while damping < _MAX_DAMPING:
+        step = _bounded_step(
+            gradient, hessian + damping * scale, lower - point, upper - point, free
+        )
+        if step is not None:
+            gain = -float(gradient @ step + step @ hessian @ step / 2)
+            after = np.where(free, np.clip(point + step, lower, upper), point)
+            there = function(after)
+            if all(np.isfinite(part).all() for part in there):
+                noise = _NOISE * abs(value)
+                ratio = (value - there[0]) / gain if gain > 0 else -1.0
+                if ratio > _FIRST_DAMPING or (0 < gain < noise > there[0] - value):
+                    return after, there, _next_damping(damping, ratio)
+        damping = max(4 * damping, _FIRST_DAMPING)
+    return None
+
+
+def _next_damping(damping: float, ratio: float) -> float:
+    """Trust a model that foretold well more, and one that did not less."""
+    if ratio > 0.75:  # noqa: PLR2004 - as in the book
+        return damping / 8 if damping > _FIRST_DAMPING else 0.0
+    return max(2 * damping, _FIRST_DAMPING) if ratio < 0.25 else damping  # noqa: PLR2004
+
+
+def estimated_minimum(value: float, gradient: Vector, hessian: Matrix, free: Mask) -> float:
+    """Return the minimum of the quadratic model over the free parameters; -inf if it has none."""
+    return value - _distance(gradient, hessian, free)
+
+
+def covariance(minimum: Minimum, free: Mask) -> Matrix | None:
+    """Return the inverse Hessian at a minimum, with zeros for fixed parameters.
+
+    ``None`` if the Hessian over the free parameters is not positive definite.
+    """
+    inner = minimum.hessian[np.ix_(free, free)]
+    inverse = _solve(inner, np.eye(len(inner)))
+    if inverse is None:
+        return None
+    full = np.zeros_like(minimum.hessian)
+    full[np.ix_(free, free)] = inverse
+    return full
+
+
+def conditional_step(
+    inverse: Matrix, moved: NDArray[np.intp], shift: Vector
+) -> tuple[Vector, float]:
+    """Return the step that the quadratic model takes when some parameters are shifted.
+
+    Parameters
+    ----------
+    inverse : array, shape (n, n)
+        From `covariance`.
+    moved : array of int, shape (k,)
+        Which parameters are shifted; the other free ones follow.
+    shift : array, shape (k,)
+        By how much.
+
+    Returns
+    -------
+    tuple
+        The step, shape (n,), and how much the model rises.
+    """
+    pull = np.linalg.solve(inverse[np.ix_(moved, moved)], shift)
+    return inverse[:, moved] @ pull, float(shift @ pull / 2)
+
+
+def _distance(gradient: Vector, hessian: Matrix, free: Mask) -> float:
+    step = _solve(hessian[np.ix_(free, free)], gradient[free])
+    return float("inf") if step is None else float(gradient[free] @ step / 2)
+
+
+def _bounded_step(
+    gradient: Vector, hessian: Matrix, lower: Vector, upper: Vector, free: Mask
+) -> Vector | None:
+    """Return the step to the minimum of a quadratic model within bounds, nearly.
+
+    Parameters that would leave their bounds are put there, and the rest is solved again.
+    """
+    step = np.zeros_like(gradient)
+    while free.any():
+        solution = _solve(
+            hessian[np.ix_(free, free)], -(gradient + hessian @ np.where(free, 0.0, step))[free]
+        )
+        if solution is None:
+            return None
+        step[free] = solution
+        outside = free & ((step < lower) | (step > upper))
+        if not outside.any():
+            break
+        step[outside] = np.clip(step, lower, upper)[outside]
+        free = free & ~outside
+    return step
+
+
+def _solve(matrix: Matrix, vector: Vector) -> Vector | None:
+    """Solve by Cholesky's decomposition; ``None`` if the matrix is not positive definite."""
+    if not len(vector):
+        return vector
+    factor, failed = lapack.dpotrf(matrix, lower=1)
+    if failed:
+        return None
+    solution: Vector = lapack.dpotrs(factor, vector, lower=1)[0]
+    return solution

@@ -1,0 +1,72 @@
+"""Run the suite with an unharmed pyhf on the bundled pallet, and count the false alarms.
+
+``python tests/sensitivity/clean_runs.py [--runs 3] [--combination numpy+scipy ...]`` prints the
+lines of a table: outcomes, seconds, and how far CLs was at most from the reference, relative to it
+and relative to the tolerance of ``--rtol 1e-4 --atol 1e-6``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+REPOSITORY = Path(__file__).parents[2]
+COMBINATIONS = ("numpy+scipy", "numpy+minuit", "jax+scipy", "jax+minuit")
+LABELS = ("CLs_obs", "CLs_exp_-2sigma", "CLs_exp_-1sigma", "CLs_exp", "CLs_exp_+1sigma")
+LABELS += ("CLs_exp_+2sigma",)
+ATOL = 1e-6
+
+
+def run(combination, junit):
+    """Run the suite as a user does, and return its last line and the seconds that it took."""
+    backend, optimizer = combination.split("+")
+    options = ("--faas-backend", backend, "--faas-optimizer", optimizer, f"--junitxml={junit}")
+    words = [sys.executable, "-m", "pytest", "-q", "--funcx-endpoint", "local:2", *options]
+    began = time.monotonic()
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return done.stdout.strip().splitlines()[-1], time.monotonic() - began
+
+
+def differences(junit):
+    """Return (patch, label, relative difference, rtol that it needs beyond the atol)."""
+    reference = json.loads((REPOSITORY / "reference_results" / "synthetic.json").read_text())
+    for case in ET.parse(junit).getroot().iter("testcase"):
+        properties = {item.get("name"): item.get("value") for item in case.iter("property")}
+        patch = case.get("name").partition("-")[2].rstrip("]")
+        expected = reference["patches"].get(patch)
+        if expected is None or "CLs_obs" not in expected or "CLs_obs" not in properties:
+            continue
+        values = [expected["CLs_obs"], *expected["CLs_exp"]]
+        for label, right in zip(LABELS, values, strict=True):
+            off = abs(float(properties[label]) - right)
+            yield patch, label, off / right, (off - ATOL) / right
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--combination", action="append", choices=COMBINATIONS)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        junit = Path(directory) / "junit.xml"
+        for number in range(1, arguments.runs + 1):
+            for combination in arguments.combination or COMBINATIONS:
+                last, seconds = run(combination, junit)
+                rows = list(differences(junit))
+                off = max(rows, key=lambda row: row[2])
+                need = max(rows, key=lambda row: row[3])
+                print(
+                    f"{combination} | run {number} | {last} | {seconds:.0f} s | "
+                    f"{off[2]:.1e} ({off[0]} {off[1]}) | rtol {need[3]:.1e} ({need[0]} {need[1]})",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
