@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas import worker
@@ -80,7 +81,7 @@ class HypotestConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as JSON-able values."""
-        return {**asdict(self), "test_poi": float(self.test_poi)}
+        return dict(_as_json(self))
 
     @property
     def physics(self) -> dict[str, Any]:
@@ -93,6 +94,12 @@ class HypotestConfig:
     def combination(self) -> str:
         """How minima are found, as people read it and as tolerances are named."""
         return CERTIFIED if self.method == CERTIFIED else f"{self.backend}+{self.optimizer}"
+
+
+@lru_cache(maxsize=64)
+def _as_json(config: HypotestConfig) -> dict[str, Any]:
+    """Convert a configuration once for all of its tasks."""
+    return {**asdict(config), "test_poi": float(config.test_poi)}
 
 
 @dataclass(frozen=True, slots=True)
