@@ -181,9 +181,9 @@ class _Fit:
 class CertifyingOptimizer:
     """An optimizer for one pyhf model that proves its minima.
 
-    Each fit is begun where pyhf begins it and at the minima of the other fits. Since published
-    likelihoods do have second minima, it is then tried again around the lowest one, with each
-    nuisance parameter that bends the expected rates one standard deviation away on the other side,
+    Each fit is begun where pyhf begins it and at all minima of the other fits. Since published
+    likelihoods do have second minima, one at fixed POI is then tried again around the lowest, with
+    each nuisance parameter that bends the expected rates one standard deviation away on the other side,
     with all of them there together, and with each free normalization at its lower bound and
     doubled. Where the likelihood rises there as its curvature foretells, there is nothing to find
     and the start is dropped; the others are followed.
@@ -201,6 +201,7 @@ class CertifyingOptimizer:
     def __init__(self, model: Any, observations: Vector) -> None:
         self.model = model
         self.likelihood = Likelihood(model, observations)
+        self._observations = observations
         self._fits: dict[bytes, _Fit] = {}
         self._order: list[_Fit] = []
         self._instead: Mapping[str, Minimum] = {}
@@ -291,14 +292,17 @@ class CertifyingOptimizer:
 
     def _explore(self, fit: _Fit, *, thoroughly: bool = True) -> None:
         for other in list(self._fits.values()):
-            if other is not fit and other.minima:
-                self._descend(fit, other.lowest.parameters)
+            if other is not fit:
+                for minimum in list(other.minima):
+                    self._descend(fit, minimum.parameters)
         self._descend(fit, fit.start)
         if not fit.minima:
             raise CertificationError(
                 f"the {_ORDER[len(self._order) - 1].replace('_', ' ')} has no start: "
                 "the likelihood is not defined there"
             )
+        if fit.free[self.model.config.poi_index]:
+            return  # it has begun at all minima of the fits at fixed POI, on its either side
         while thoroughly and fit.lowest is not fit.explored:  # around a new lowest minimum again
             fit.explored = centre = fit.lowest
             if np.array_equal(self.model.expected_data(centre.parameters), fit.data):
@@ -359,7 +363,9 @@ class CertifyingOptimizer:
         here, (lower, upper) = minimum.parameters, fit.bounds.T
         movable = fit.free & ~minimum.held
         bends = np.where(movable & (lower < 0), self.likelihood.bends(here), 0.0)
-        bent = np.flatnonzero(bends > _BENT)
+        to_data = np.array_equal(fit.data, self._observations)
+        # The minima of the fits to the observed data were starts of those to the Asimov data.
+        bent = np.flatnonzero(bends > (_BENT if to_data else _STRONGLY_BENT))
         scales = np.flatnonzero(movable & ~self._constrained)
         for index, values in (
             *((index, [s for s in (1.0, -1.0) if here[index] * s < _CENTRAL]) for index in bent),

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 UNCONVERGED = 0.01
 #: How far the twice NLL of one model may differ between backends and machines: relative, absolute.
 _SAME_MODEL = (1e-9, 1e-7)
+#: How far CLs may be from what follows from the five fits: relative, absolute.
+_SAME_FORMULAE = (1e-5, 1e-8)
 #: A fit sits in a local minimum if it ends as near to it as this, relative to its gap.
 _SAME_GAP = 0.1
 #: How near the value of a known issue must be to the one that was found: relative, absolute.
@@ -333,11 +335,18 @@ def _local_minimum(
 
 
 def _is_of_other_data(result: HypotestResult, reference: PatchReference, fit: str) -> bool:
-    """Whether a fit is one to Asimov data that are not those of the reference."""
+    """Whether a fit is one of Asimov data that are not those of the reference."""
+    if _asimov_poi_differs(result, reference):
+        return fit == "background_fit_to_data" or "asimov" in fit
     truth, expected = result.twice_nll_asimov_truth, reference.twice_nll.get("free_fit_to_asimov")
     if "asimov" not in fit or truth is None or expected is None:
         return False
     return not abs(truth - expected) <= UNCONVERGED
+
+
+def _asimov_poi_differs(result: HypotestResult, reference: PatchReference) -> bool:
+    poi = result.asimov_poi
+    return poi is not None and not math.isclose(poi, reference.asimov_poi, abs_tol=1e-9)
 
 
 def _model_change(result: HypotestResult, reference: PatchReference) -> str | None:
@@ -372,13 +381,63 @@ def _why(result: HypotestResult, reference: PatchReference) -> str:
                 f"verdict: the {fit.replace('_', ' ')} ends {-gap:.3g} below the reference's in "
                 "twice-NLL: the reference is not the minimum"
             )
+    if _asimov_poi_differs(result, reference):
+        return (
+            f"verdict: the Asimov data changed: they were built at POI {result.asimov_poi:g}, "
+            f"not {reference.asimov_poi:g}"
+        )
     if any(_is_of_other_data(result, reference, fit) for fit in gaps):
         return (
             "verdict: the Asimov data changed: the fits to the observed data agree with the "
             "reference's, those to the Asimov data do not"
         )
+    return _formulae_or_fits(result, reference, gaps)
+
+
+def _formulae_or_fits(
+    result: HypotestResult, reference: PatchReference, gaps: Mapping[str, float]
+) -> str:
+    """Tell formulae that changed from fits that are a little off, which move CLs as well."""
+    recomputed = _recomputed(result, reference)
+    if recomputed is not None and all(
+        _close(obtained, expected, *_SAME_FORMULAE)
+        for obtained, expected in zip(result.cls_values, recomputed, strict=True)
+    ):
+        name = f" {result.environment.optimizer}" if result.environment else ""
+        return (
+            f"verdict: the optimizer{name} failed: its fits end up to "
+            f"{max(abs(gap) for gap in gaps.values()):.1e} from the reference's in twice-NLL, and "
+            "CLs is what follows from them"
+        )
     return (
         f"verdict: the formulae changed: the model and the five fits agree with the reference's "
         f"(within {max(abs(gap) for gap in gaps.values()):.1e} in twice-NLL), what is computed "
         "from them does not"
+    )
+
+
+def _recomputed(result: HypotestResult, reference: PatchReference) -> tuple[float, ...] | None:
+    """Return the six CLs values that follow from the five fits of a result.
+
+    Equations (14), (16), (62) and (66) of arXiv:1007.1727, and the band by its equation (89); there
+    are none for the discovery test, which is no CLs.
+    """
+    fits = result.twice_nll
+    if reference.test_stat == "q0" or result.mu_hat is None or not fits.keys() >= set(FITS):
+        return None
+
+    def below(value: float) -> float:
+        return math.erfc(-value / math.sqrt(2)) / 2
+
+    observed = max(fits["fixed_poi_fit_to_data"] - fits["free_fit_to_data"], 0.0)
+    if result.mu_hat > reference.test_poi:
+        observed = 0.0
+    asimov = max(fits["fixed_poi_fit_to_asimov"] - fits["free_fit_to_asimov"], 0.0)
+    sigma = math.sqrt(asimov)
+    value = math.sqrt(observed) - sigma
+    if reference.test_stat == "qtilde" and value > 0 and sigma > 0:
+        value = (observed - asimov) / (2 * sigma)
+    return tuple(
+        below(-point - sigma) / below(-point) if below(-point) > 0 else math.nan
+        for point in (value, 2.0, 1.0, 0.0, -1.0, -2.0)
     )

@@ -108,6 +108,8 @@ class PatchReference:
         How, when and with which versions it was made.
     tolerances : mapping of combination to mapping
         ``rtol`` and ``atol`` as the file sets them.
+    test_stat, test_poi : str, float
+        The test of the file.
     """
 
     pallet: str
@@ -127,6 +129,13 @@ class PatchReference:
     checked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     known_issues: Mapping[str, KnownIssue] = field(default_factory=dict)
     tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    test_stat: str = "qtilde"
+    test_poi: float = 1.0
+
+    @property
+    def asimov_poi(self) -> float:
+        """The POI that the Asimov data are to be built at."""
+        return 1.0 if self.test_stat == "q0" else 0.0
 
     @property
     def cls_values(self) -> tuple[float, ...]:
@@ -402,6 +411,8 @@ def _patch_reference(
             if name in issue["patches"]
         },
         tolerances=data.get("tolerances", {}),
+        test_stat=data["hypotest"]["test_stat"],
+        test_poi=data["hypotest"]["test_poi"],
     )
 
 

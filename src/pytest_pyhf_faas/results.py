@@ -100,6 +100,8 @@ class HypotestResult:
         Expected CLs at -2, -1, 0, 1, 2 standard deviations; empty unless ``status`` is "ok".
     mu_hat : float or None
         POI of the free fit to data.
+    asimov_poi : float or None
+        POI that the Asimov data were built at.
     twice_nll : mapping
         Twice the negative log-likelihood of the five fits, by the names in `FITS`.
     twice_nll_nearby : mapping
@@ -129,6 +131,7 @@ class HypotestResult:
     CLs_obs: float | None = None
     CLs_exp: tuple[float, ...] = ()
     mu_hat: float | None = None
+    asimov_poi: float | None = None
     twice_nll: Mapping[str, float] = field(default_factory=dict)
     twice_nll_nearby: Mapping[str, float] = field(default_factory=dict)
     twice_nll_asimov_truth: float | None = None
@@ -166,6 +169,7 @@ class HypotestResult:
             CLs_obs=_number(data.get("CLs_obs")),
             CLs_exp=tuple(float(value) for value in data.get("CLs_exp", ())),
             mu_hat=_number(data.get("mu_hat")),
+            asimov_poi=_number(data.get("asimov_poi")),
             twice_nll=_numbers(data.get("twice_nll", {})),
             twice_nll_nearby=_numbers(data.get("twice_nll_nearby", {})),
             twice_nll_asimov_truth=_number(data.get("twice_nll_asimov_truth")),
@@ -190,6 +194,7 @@ class HypotestResult:
             data["CLs_obs"] = json_number(self.CLs_obs)
             data["CLs_exp"] = [json_number(value) for value in self.CLs_exp]
             data["mu_hat"] = json_number(self.mu_hat)
+            data["asimov_poi"] = json_number(self.asimov_poi)
             for name in ("twice_nll", "twice_nll_nearby"):
                 data[name] = {fit: json_number(v) for fit, v in getattr(self, name).items()}
             data["twice_nll_asimov_truth"] = json_number(self.twice_nll_asimov_truth)

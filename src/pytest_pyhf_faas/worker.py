@@ -261,6 +261,7 @@ def hypotest(model: Any, observations: Any, config: dict[str, Any]) -> dict[str,
         "CLs_obs": _number(cls_obs),
         "CLs_exp": [_number(value) for value in cls_exp],
         "mu_hat": _number(fitted.free_fit_to_data[model.config.poi_index]),
+        "asimov_poi": _number(fitted.asimov_pars[model.config.poi_index]),
         "twice_nll": {name: twice_nll(*fit[:2]) for name, fit in fits.items()},
         "twice_nll_nearby": {name: _lowest_nearby(model, *fit) for name, fit in fits.items()},
         # The Asimov data were built from these parameters: no fit can honestly end above them.

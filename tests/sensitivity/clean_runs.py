@@ -1,8 +1,8 @@
 """Run the suite with an unharmed pyhf on the bundled pallet, and count the false alarms.
 
 ``python tests/sensitivity/clean_runs.py [--runs 3] [--combination numpy+scipy ...]`` prints the
-lines of a table: outcomes, seconds, and how far CLs was at most from the reference, relative to it
-and relative to the tolerance of ``--rtol 1e-4 --atol 1e-6``.
+lines of a table: outcomes, seconds, the largest relative difference of CLs from the reference, and
+the rtol that would have accepted all of them, next to the atol that a comparison has by default.
 """
 
 from __future__ import annotations
