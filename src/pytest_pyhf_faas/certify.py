@@ -126,7 +126,8 @@ def certified_test(model: Any, observations: Any, config: dict[str, Any]) -> dic
         certificate = optimizer.certificate()
         for fit, minimum, other in optimizer.other_minima():
             optimizer.begin(instead={fit: minimum})
-            there = worker.hypotest(model, observations, config)
+            with np.errstate(all="ignore"):  # CLs may not be defined there
+                there = worker.hypotest(model, observations, config)
             other |= {"CLs_obs": there["CLs_obs"], "CLs_exp": there["CLs_exp"]}
             certificate[fit]["others"].append(other)
     finally:
@@ -182,11 +183,12 @@ class CertifyingOptimizer:
     """An optimizer for one pyhf model that proves its minima.
 
     Each fit is begun where pyhf begins it and at all minima of the other fits. Since published
-    likelihoods do have second minima, one at fixed POI is then tried again around the lowest, with
-    each nuisance parameter that bends the expected rates one standard deviation away on the other side,
-    with all of them there together, and with each free normalization at its lower bound and
-    doubled. Where the likelihood rises there as its curvature foretells, there is nothing to find
-    and the start is dropped; the others are followed.
+    likelihoods do have second minima, it is then tried again around the lowest one, with each
+    nuisance parameter that bends the expected rates one standard deviation away on the other side
+    (in the fits to data at a fixed POI also those that bend them little), with all of them there
+    together, and with each free normalization at its lower bound and doubled. Where the likelihood
+    rises there as its curvature foretells, there is nothing to find and the start is dropped; the
+    others are followed.
 
     Parameters
     ----------
@@ -301,23 +303,24 @@ class CertifyingOptimizer:
                 f"the {_ORDER[len(self._order) - 1].replace('_', ' ')} has no start: "
                 "the likelihood is not defined there"
             )
-        if fit.free[self.model.config.poi_index]:
-            return  # it has begun at all minima of the fits at fixed POI, on its either side
         while thoroughly and fit.lowest is not fit.explored:  # around a new lowest minimum again
-            fit.explored = centre = fit.lowest
-            if np.array_equal(self.model.expected_data(centre.parameters), fit.data):
-                return  # Asimov data at the parameters that they were built from
-            inverse = newton.covariance(centre, fit.free & ~centre.held)
-            if inverse is None:
-                return
-            for moved, values, follow in self._other_sides(fit, centre):
-                shift = values - centre.parameters[moved]
-                step, foretold = newton.conditional_step(inverse, moved, shift)
-                if not follow:
-                    step = np.zeros_like(step)
-                    step[moved] = shift
-                if foretold < _TOO_FAR:
-                    self._try(fit, centre.parameters, step, moved, foretold)
+            fit.explored = fit.lowest
+            self._explore_around(fit, fit.lowest)
+
+    def _explore_around(self, fit: _Fit, centre: Minimum) -> None:
+        if np.array_equal(self.model.expected_data(centre.parameters), fit.data):
+            return  # Asimov data at the parameters that they were built from
+        inverse = newton.covariance(centre, fit.free & ~centre.held)
+        if inverse is None:
+            return
+        for moved, values, follow in self._other_sides(fit, centre):
+            shift = values - centre.parameters[moved]
+            step, foretold = newton.conditional_step(inverse, moved, shift)
+            if not follow:
+                step = np.zeros_like(step)
+                step[moved] = shift
+            if foretold < _TOO_FAR:
+                self._try(fit, centre.parameters, step, moved, foretold)
 
     def _descend(self, fit: _Fit, start: Vector) -> None:
         """Follow a start down."""
@@ -363,9 +366,11 @@ class CertifyingOptimizer:
         here, (lower, upper) = minimum.parameters, fit.bounds.T
         movable = fit.free & ~minimum.held
         bends = np.where(movable & (lower < 0), self.likelihood.bends(here), 0.0)
-        to_data = np.array_equal(fit.data, self._observations)
-        # The minima of the fits to the observed data were starts of those to the Asimov data.
-        bent = np.flatnonzero(bends > (_BENT if to_data else _STRONGLY_BENT))
+        # All minima of the fits to data at a fixed POI have been starts of the others.
+        first = not fit.free[self.model.config.poi_index] and np.array_equal(
+            fit.data, self._observations
+        )
+        bent = np.flatnonzero(bends > (_BENT if first else _STRONGLY_BENT))
         scales = np.flatnonzero(movable & ~self._constrained)
         for index, values in (
             *((index, [s for s in (1.0, -1.0) if here[index] * s < _CENTRAL]) for index in bent),
