@@ -281,7 +281,8 @@ def _outcome(case):
 
 @pytest.fixture
 def project(pytester, monkeypatch):
-    for variable in ("XDG_CACHE_HOME", "PYHF_PALLET_PATH"):
+    # With CI or BUILD_NUMBER pytest does not shorten its summary, and messages appear twice.
+    for variable in ("XDG_CACHE_HOME", "PYHF_PALLET_PATH", "CI", "BUILD_NUMBER"):
         monkeypatch.delenv(variable, raising=False)
     return Project(pytester)
 
