@@ -85,7 +85,7 @@ def install(config):
     """Replace the engines of an inner run, until it ends."""
     patch = pytest.MonkeyPatch()
     plan = Plan.read()
-    patch.setattr(schedule, "create_engine", lambda spec: FakeEngine(spec, plan))
+    patch.setattr(schedule, "create_engine", lambda spec, _directory, **_: FakeEngine(spec, plan))
     if plan.journal_full:
         patch.setattr(schedule.journals, "Journal", FullJournal)
     config.add_cleanup(patch.undo)

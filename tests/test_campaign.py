@@ -243,7 +243,7 @@ def test_a_lost_fit_is_sent_again_exactly_so_often(begin, retries):
     campaign = begin(engine, retries=retries)
     campaign.submit([task])
     (result,) = results_of(campaign, [task])
-    assert result.status == "lost"
+    assert result.status == "broken"
     assert result.attempts == retries + 1
     assert engine.sent == [task.key] * (retries + 1)
     assert "its worker process was killed" in result.error.message
@@ -306,7 +306,7 @@ def test_only_the_fit_that_kills_its_worker_is_lost(begin):
             lambda: all_done() or len(engine.submissions) > len(answered), "the campaign goes on"
         )
     results = results_of(campaign, tasks)
-    assert [result.patch for result in results if result.status == "lost"] == ["toy_002"]
+    assert [result.patch for result in results if result.status == "broken"] == ["toy_002"]
     assert statuses(results).count("ok") == 15
     assert engine.sent.count(killer) == 3  # in its batch, alone, and its one retry
     assert campaign.result(tasks[2]).result().attempts == 2
@@ -366,7 +366,7 @@ def test_an_exception_that_no_engine_should_give_is_a_lost_worker(begin):
     campaign = begin(engine, retries=1)
     campaign.submit([task])
     (result,) = results_of(campaign, [task])
-    assert result.status == "lost"
+    assert result.status == "broken"
     assert "ZeroDivisionError" in result.error.message
     assert len(engine.submissions) == 2
 
@@ -391,7 +391,7 @@ def test_an_engine_that_breaks_again_and_again_is_given_up(begin, how):
     campaign = begin(engine, retries=5)
     campaign.submit(tasks)
     results = results_of(campaign, tasks)
-    assert statuses(results) == ["lost"] * 6
+    assert statuses(results) == ["broken"] * 6
     assert engine.restarts == MAX_RESTARTS
     for result in results:
         assert result.error.message.startswith(
@@ -401,7 +401,7 @@ def test_an_engine_that_breaks_again_and_again_is_given_up(begin, how):
     (late,) = toy_tasks(1, "late")
     campaign.submit([late])
     (result,) = results_of(campaign, [late])
-    assert result.status == "lost"
+    assert result.status == "broken"
     assert "broke down" in result.error.message
     assert len(engine.submissions) == sent
 
@@ -480,7 +480,7 @@ def test_an_answer_that_makes_no_sense_ends_all_fits_with_a_reason(begin):
     campaign.submit(tasks)
     engine.wait_for(1).future.set_result({"worker": "toy:1"})
     results = results_of(campaign, tasks)
-    assert statuses(results) == ["lost"] * 5
+    assert statuses(results) == ["broken"] * 5
     assert "the campaign failed: KeyError" in results[0].error.message
     campaign.drain()
 
@@ -884,7 +884,7 @@ def test_whatever_the_engine_does_every_fit_ends_exactly_once(
         engine.end()
     assert [result.key for result in results] == [task.key for task in tasks]
     assert Counter(result.key for result in taken) == {task.key: 1 for task in tasks}
-    assert {result.status for result in results} <= {"ok", "error", "lost", "timeout"}
+    assert {result.status for result in results} <= {"ok", "error", "broken", "timeout"}
     assert (progress.total, progress.done) == (count, count)
     assert progress.failed == sum(result.status != "ok" for result in results)
     assert all(result.attempts <= retries + 1 for result in results)

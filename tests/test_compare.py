@@ -217,7 +217,7 @@ def test_values_instead_of_the_right_exception_are_wrong():
     assert comparison.explanation == "obtained CLs_obs = 0.05"
 
 
-@pytest.mark.parametrize("status", ["lost", "timeout", "cancelled"])
+@pytest.mark.parametrize("status", ["broken", "timeout", "cancelled"])
 def test_a_fit_that_broke_never_matches_an_expected_exception(status):
     result = toy_result(TASK, status=status, error=FitError(status, "killed"))
     assert not error_matches(result, reference_of(CLs_obs=None, CLs_exp=(), error=status))
@@ -505,7 +505,7 @@ def test_a_known_exception_is_one_of_that_combination_and_type():
     assert is_known_error(error_of("KeyError"), known, "numpy+scipy") is None
     assert is_known_error(fitted(), known, "numpy+scipy") is None
     assert is_known_error(error_of("ValueError"), Missing("none"), "numpy+scipy") is None
-    lost = toy_result(TASK, status="lost", error=FitError("lost", "killed"))
+    lost = toy_result(TASK, status="broken", error=FitError("broken", "killed"))
     assert is_known_error(lost, known, "numpy+scipy") is None
 
 

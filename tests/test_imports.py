@@ -50,7 +50,7 @@ FLOW = (
     {"engines"},
     {"campaign", "journal", "reference"},
     {"compare"},
-    {"progress", "xdist", "options", "matrix"},
+    {"progress", "xdist", "options", "matrix", "interrupts"},
     {"schedule"},
     {"context"},
     {"report", "update"},

@@ -30,7 +30,7 @@ def environment_of(worker):
 @st.composite
 def results(draw):
     """Any result that a campaign gives."""
-    status = draw(st.sampled_from(["ok", "error", "lost", "timeout"]))
+    status = draw(st.sampled_from(["ok", "error", "broken", "timeout"]))
     worker = draw(workers)
     values = {
         "key": draw(keys),

@@ -107,7 +107,7 @@ def test_what_is_mended_fails_and_says_so(known):
         "not a number",
         "an exception",
         "another exception",
-        "lost",
+        "broken",
         "timeout",
         "values",
     ],

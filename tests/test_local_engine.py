@@ -117,9 +117,9 @@ def test_starting_returns_at_once_and_twice_is_once(make_engine):
 
 
 def test_an_endpoint_spec_says_how_many_workers_there_are(make_engine):
-    engine = create_engine("local:3")
+    engine = create_engine("local:3", Path())
     assert (engine.spec, engine.workers) == ("local:3", 3)
-    assert create_engine("local").workers == len(os.sched_getaffinity(0))
+    assert create_engine("local", Path()).workers == len(os.sched_getaffinity(0))
     assert local_workers() == set()  # nothing was started
 
 

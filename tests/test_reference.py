@@ -106,7 +106,7 @@ def test_an_exception_may_be_the_reference(store, tmp_path):
     )
 
 
-@pytest.mark.parametrize("status", ["lost", "timeout", "cancelled"])
+@pytest.mark.parametrize("status", ["broken", "timeout", "cancelled"])
 def test_a_fit_that_broke_cannot_become_a_reference(store, status):
     (task,) = toy_tasks(1)
     result = toy_result(task, status=status, error=FitError(status, "killed"))

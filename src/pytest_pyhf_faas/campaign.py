@@ -2,6 +2,16 @@
 
 One thread owns all state of the queue. Callers get one future for each fit, which always ends with
 a `HypotestResult`; what went wrong is in its status.
+
+A fit that meets trouble (`Trouble`) is sent again, as long as that may help:
+
+- A worker that dies, or a worker that cannot do what it is sent: the fit may be to blame. It goes
+  alone from then on, and is given up as broken after ``retries`` more attempts.
+- A block that goes with all its workers, or an engine that breaks down: no fault of most fits that
+  were there. One that was there twice is a suspect: it runs once more with nothing else on the
+  engine, so that it takes no other down, and is given up after `MAX_LOSSES`.
+- A time limit: not tried again, but for those that shared a task with the one that took too long.
+- Silence of an engine that cannot tell whether its workers hang: it is replaced.
 """
 
 from __future__ import annotations
@@ -12,9 +22,16 @@ import time
 from collections import defaultdict, deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas.errors import EngineError, TaskTimeoutError, WorkerLostError
+from pytest_pyhf_faas.errors import (
+    BlockLostError,
+    ConfigurationError,
+    EngineError,
+    FaasError,
+    RemoteCallError,
+    TaskTimeoutError,
+)
 from pytest_pyhf_faas.results import FitError, HypotestResult, Status, Trial, WorkerEnvironment
 from pytest_pyhf_faas.tasks import batch_payload, worker_function
 
@@ -28,6 +45,16 @@ if TYPE_CHECKING:
 TICK_S = 0.2
 #: An engine that breaks down so often without one result in between is given up.
 MAX_RESTARTS = 3
+#: A fit that was in a block or an engine when it broke down is sent again so often.
+MAX_LOSSES = 3
+#: From so many such losses on it is sent with nothing else on the engine.
+_SUSPECT_LOSSES = 2
+#: An engine is silent when no answer came for so long, and for so many times its longest fit.
+SILENCE_S = 300.0
+SILENCE_FACTOR = 20.0
+#: A fit is a straggler when it takes so long, and so many times what it should.
+STRAGGLER_S = 20.0
+STRAGGLER_FACTOR = 4.0
 #: Batches in flight for each worker: one that runs, one that waits at its side.
 IN_FLIGHT = 2
 #: The last fits of a campaign are spread over the workers in at least so many batches each.
@@ -35,10 +62,34 @@ TAIL_BATCHES = 4
 #: Exceptions on a worker that say nothing about the fit: worth another try elsewhere.
 _RETRIED_ERRORS = frozenset({"MemoryError"})
 
+#: What may befall a fit on its way, in the words of the journal.
+Trouble = Literal[
+    "worker lost",
+    "block lost",
+    "engine lost",
+    "timeout",
+    "silence",
+    "out of memory",
+    "remote call failed",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A fit was sent to the engine, once more or for the first time, or met trouble there."""
+
+    kind: Literal["sent", "copied"] | Trouble
+    task: Task
+    attempt: int
+    text: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a campaign is; counts are fits."""
+    """How far a campaign is; counts are fits.
+
+    While there is no worker, ``waits_s`` says for how long, and ``waits_for`` what for.
+    """
 
     total: int
     done: int
@@ -46,6 +97,8 @@ class Progress:
     failed: int
     elapsed_s: float
     left_s: float | None
+    waits_s: float | None = None
+    waits_for: str | None = None
 
     @property
     def rate(self) -> float:
@@ -59,6 +112,9 @@ class _Entry:
     expected_s: float | None = None
     future: Future[HypotestResult] = field(default_factory=Future)
     attempts: int = 0
+    losses: int = 0
+    silences: int = 0
+    in_flight: int = 0  # batches that hold it; two while a straggler runs twice
     alone: bool = False  # its batch came to grief once: it may be the one that did it
     trouble: list[str] = field(default_factory=list)
 
@@ -71,6 +127,8 @@ class _Batch:
     entries: list[_Entry]
     submitted_at: float
     generation: int
+    quarantined: bool = False
+    copied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +155,16 @@ class Campaign:
         How long one fit may take on a worker.
     retries : int
         How often a fit is sent again after it broke (its worker died); never because of its value.
+    queue_timeout_s : float or None
+        How long no worker may be there before all is given up.
     expected_s : callable, optional
         Seconds that a task's fit took elsewhere, or ``None``: the longest are sent first.
     is_failure : callable, optional
         Whether progress counts a result as failed: an exception may be the right answer.
     on_result : callable, optional
         Called in the campaign's thread with each result as it arrives, before its future ends.
+    on_event : callable, optional
+        Called in the campaign's thread with each `Event`.
     """
 
     def __init__(
@@ -111,27 +173,34 @@ class Campaign:
         *,
         timeout_s: float | None,
         retries: int,
+        queue_timeout_s: float | None = None,
         expected_s: Callable[[Task], float | None] = lambda _task: None,
         is_failure: Callable[[Task, HypotestResult], bool] = lambda _, result: (
             result.status != "ok"
         ),
         on_result: Callable[[HypotestResult], None] = lambda _result: None,
+        on_event: Callable[[Event], None] = lambda _event: None,
     ) -> None:
         self.engine = engine
         self._timeout_s = timeout_s
         self._retries = retries
+        self._queue_timeout_s = queue_timeout_s
         self._expected_s = expected_s
         self._is_failure = is_failure
         self._on_result = on_result
+        self._on_event = on_event
         self._changed = threading.Condition()
         self._entries: dict[str, _Entry] = {}
         self._queues: dict[tuple[str, str], deque[_Entry]] = {}
+        self._suspects: list[_Entry] = []
         self._in_flight: dict[int, _Batch] = {}
         self._arrived: deque[tuple[int, Future[Any]]] = deque()
         self._batch_numbers = iter(range(2**63))
         self._generation = 0
         self._restarts = 0
         self._restart_due = False
+        self._last_answer_at = -math.inf
+        self._winding_down: str | None = None
         self._stopped: tuple[Status, str] | None = None
         self._thread: threading.Thread | None = None
         self._environments: dict[tuple[str, str], WorkerEnvironment] = {}
@@ -158,9 +227,12 @@ class Campaign:
                 self._began_at = time.monotonic()
                 self._total = self._done = self._failed = 0
             self._total += len(fresh)
-            if self._stopped is not None:
+            stopped = self._stopped
+            if stopped is None and self._winding_down is not None:
+                stopped = "cancelled", self._winding_down
+            if stopped is not None:
                 for entry in fresh:
-                    self._end(entry, self._without_answer(entry, *self._stopped))
+                    self._end(entry, self._without_answer(entry, *stopped))
                 return
             self._enqueue(fresh)
             if self._thread is None:
@@ -210,6 +282,14 @@ class Campaign:
         with self._changed:
             elapsed = 0.0 if self._began_at is None else time.monotonic() - self._began_at
             in_flight = sum(len(batch.entries) for batch in self._in_flight.values())
+            missing_since = self.engine.missing_since if self._in_flight else None
+            waits = {}
+            if missing_since is not None:
+                waits = {
+                    "waits_s": time.monotonic() - missing_since,
+                    "waits_for": self.engine.waits_for,
+                }
+                in_flight = 0
             return Progress(
                 total=self._total,
                 done=self._done,
@@ -217,7 +297,24 @@ class Campaign:
                 failed=self._failed,
                 elapsed_s=elapsed,
                 left_s=self._left_s(elapsed),
+                **waits,  # type: ignore[arg-type]
             )
+
+    @property
+    def busy(self) -> bool:
+        """Whether fits are with the engine."""
+        return bool(self._in_flight)
+
+    def wind_down(self, reason: str) -> None:
+        """Let what is with the engine finish, and send nothing more; the rest ends "cancelled"."""
+        with self._changed:
+            self._winding_down = reason
+            waiting = [entry for queue in self._queues.values() for entry in queue]
+            waiting += self._suspects
+            self._queues.clear()
+            self._suspects.clear()
+            for entry in waiting:
+                self._end(entry, self._without_answer(entry, "cancelled", reason))
 
     def cancel(self, reason: str) -> None:
         """Stop at once: what is not done ends as "cancelled", and the engine is stopped."""
@@ -237,23 +334,27 @@ class Campaign:
         except Exception as error:  # a waiting caller must get an answer whatever happens
             with self._changed:
                 self._on_result = lambda _result: None  # it may be what failed
-                self._end_all("lost", f"the campaign failed: {error!r}")
+                self._end_all("broken", f"the campaign failed: {error!r}")
             raise
+        finally:
+            self.engine.stop()
 
     def _serve(self) -> None:
         while True:
             with self._changed:
                 while not (self._stopped or self._arrived or self._can_send() or self._ailing()):
                     self._changed.wait(TICK_S)
-                if self._stopped:
-                    return
-                while self._arrived:
+                    if self._look_after():
+                        break
+                while self._arrived and not self._stopped:
                     number, future = self._arrived.popleft()
                     self._receive(number, future)
-                if self._ailing():
-                    self._replace_engine("a worker of it died while idle")
+                if self._ailing() and not self._stopped:
+                    self._replace_engine("engine lost", self.engine.failure or "it broke down")
+                if self._stopped:
+                    return
                 restart, self._restart_due = self._restart_due, False
-                batch = self._next_batch() if self._can_send() else None
+                batch = self._next_batch() if self._can_send() else self._straggler()
             if restart:
                 # Without the lock: an engine may wait for its callbacks, and they need it.
                 self.engine.restart()
@@ -264,24 +365,112 @@ class Campaign:
         return bool(self._in_flight) and self.engine.broken
 
     def _can_send(self) -> bool:
-        return bool(self._queues) and len(self._in_flight) < IN_FLIGHT * self.engine.workers
+        if any(batch.quarantined for batch in self._in_flight.values()):
+            return False
+        if self._queues:
+            return len(self._in_flight) < IN_FLIGHT * self.engine.workers
+        return bool(self._suspects) and not self._in_flight
 
-    def _send(self, entries: list[_Entry]) -> None:
+    def _look_after(self) -> bool:
+        """Look at what no answer tells of; say whether there is something to do about it."""
+        if not self._in_flight:
+            return False
+        now = time.monotonic()
+        oldest = min(batch.submitted_at for batch in self._in_flight.values())
+        missing_since = self.engine.missing_since
+        if missing_since is not None:
+            waited_s = now - max(missing_since, oldest)
+            if self._queue_timeout_s is not None and waited_s > self._queue_timeout_s:
+                self._end_all("broken", self._no_worker(waited_s))
+                return True
+            return False
+        silent_s = now - max(oldest, self._last_answer_at, self.engine.ready_at or oldest)
+        limit_s = self._silence_s()
+        if limit_s is not None and silent_s > limit_s:
+            self._replace_engine(
+                "silence",
+                f"no answer came for {silent_s:.0f} s, where {limit_s:.0f} s are enough for all "
+                "that was sent",
+            )
+            return True
+        return self._straggler() is not None
+
+    def _no_worker(self, waited_s: float) -> str:
+        what = self.engine.waits_for
+        return (
+            f"no worker of {self.engine.spec} was there for {waited_s:.0f} s"
+            + (f": {what}" if what else "")
+            + ". Look at the queue and at the start of a block by hand, or wait longer with "
+            "--faas-queue-timeout"
+        )
+
+    def _silence_s(self) -> float | None:
+        """Return after how long without any answer an engine is taken for dead, if ever."""
+        if self.engine.watches_workers:
+            return None
+        limits = []
+        estimates = [self._batch_s(batch) for batch in self._in_flight.values()]
+        known = [seconds for seconds in estimates if seconds is not None]
+        if self._fit_seconds and len(known) == len(estimates):
+            limits.append(max(SILENCE_S, SILENCE_FACTOR * max(known)))
+        if self._timeout_s is not None:
+            limits.append(SILENCE_S + IN_FLIGHT * self._timeout_s)
+        return min(limits, default=None)
+
+    def _batch_s(self, batch: _Batch) -> float | None:
+        estimates = [self._estimate_s(entry) for entry in batch.entries]
+        known = [seconds for seconds in estimates if seconds is not None]
+        return sum(known) if len(known) == len(estimates) else None
+
+    def _straggler(self) -> _Batch | None:
+        """Return a copy of what takes too long, for a worker that has nothing else to do."""
+        if (
+            self.engine.watches_workers
+            or self._winding_down is not None
+            or self._queues
+            or self._suspects
+            or len(self._in_flight) >= self.engine.workers
+            or self.engine.missing_since is not None
+        ):
+            return None
+        now = time.monotonic()
+        for batch in self._in_flight.values():
+            expected_s = self._batch_s(batch)
+            if expected_s is None or not self._fit_seconds or batch.copied or batch.quarantined:
+                continue
+            if now - batch.submitted_at > max(STRAGGLER_S, STRAGGLER_FACTOR * expected_s):
+                entries = [entry for entry in batch.entries if not entry.future.done()]
+                return _Batch(entries, now, self._generation, copied=True)
+        return None
+
+    def _send(self, batch: _Batch) -> None:
+        entries = batch.entries
         payload = batch_payload([entry.task for entry in entries])
         function = worker_function(entries[0].task.config)
         number = next(self._batch_numbers)
         with self._changed:
-            batch = _Batch(entries, time.monotonic(), self._generation)
+            batch.submitted_at = time.monotonic()
+            batch.generation = self._generation
+            if batch.copied:
+                for other in self._in_flight.values():
+                    other.copied = other.copied or other.entries[0] in entries
             self._in_flight[number] = batch
+            for entry in entries:
+                entry.in_flight += 1
+                entry.attempts += not batch.copied
+                self._tell("copied" if batch.copied else "sent", entry)
+        self.fits_sent += len(entries)
         try:
             future = self.engine.submit(function, payload, timeout_s=self._timeout_s)
-        except EngineError as error:
+        except FaasError as error:
             future = Future()
             future.set_exception(error)
-        for entry in entries:
-            entry.attempts += 1
-        self.fits_sent += len(entries)
         future.add_done_callback(lambda done: self._announce(number, done))
+
+    def _tell(
+        self, kind: Literal["sent", "copied"] | Trouble, entry: _Entry, text: str = ""
+    ) -> None:
+        self._on_event(Event(kind, entry.task, entry.attempts, text))
 
     def _announce(self, number: int, future: Future[Any]) -> None:
         with self._changed:
@@ -289,22 +478,38 @@ class Campaign:
             self._changed.notify_all()
 
     def _receive(self, number: int, future: Future[Any]) -> None:
-        batch = self._in_flight.pop(number, None)
+        batch = self._in_flight.get(number)
         if batch is None:
             return  # of an engine that was replaced: its fits are queued again
         error = EngineError("it cancelled a task") if future.cancelled() else future.exception()
+        if isinstance(error, EngineError):
+            if batch.generation == self._generation:
+                self._replace_engine("engine lost", str(error))
+            return
+        if isinstance(error, ConfigurationError):
+            self._end_all("broken", str(error))
+            return
+        del self._in_flight[number]
+        for entry in batch.entries:
+            entry.in_flight -= 1
+        self._last_answer_at = time.monotonic()
+        # What another copy has answered, or may yet answer, is not to be sent again.
+        open_entries = [e for e in batch.entries if not (e.future.done() or e.in_flight)]
         if error is None:
             self._restarts = 0
             self._take(batch, future.result())
-        elif isinstance(error, EngineError):
-            self._in_flight[number] = batch
-            if batch.generation == self._generation:
-                self._replace_engine(str(error))
+        elif isinstance(error, BlockLostError):
+            self._send_after_loss(open_entries, "block lost", str(error))
         elif isinstance(error, TaskTimeoutError):
-            self._retry_or_end(batch, "timeout", str(error), again=len(batch.entries) > 1)
+            shared = len(batch.entries) > 1
+            self._retry_or_end(open_entries, "timeout", str(error), shared, again=shared)
         else:
-            text = str(error) if isinstance(error, WorkerLostError) else repr(error)
-            self._retry_or_end(batch, "lost", text, again=True)
+            trouble: Trouble = (
+                "remote call failed" if isinstance(error, RemoteCallError) else "worker lost"
+            )
+            text = str(error) if isinstance(error, FaasError) else repr(error)
+            shared = len(batch.entries) > 1
+            self._retry_or_end(open_entries, trouble, text, shared, again=True)
 
     def _take(self, batch: _Batch, answer: dict[str, Any]) -> None:
         who = answer["worker"]
@@ -338,7 +543,8 @@ class Campaign:
                 and data["error"]["type"] in _RETRIED_ERRORS
                 and entry.attempts <= self._retries
             ):
-                self._requeue(entry, f"{data['error']['type']} on {who}")
+                if not entry.in_flight:
+                    self._requeue(entry, "out of memory", f"{data['error']['type']} on {who}")
                 continue
             data |= {
                 "pallet": entry.task.pallet.name,
@@ -351,44 +557,82 @@ class Campaign:
                 self._learn(entry, result.seconds["fit"])
             self._end(entry, result)
 
-    def _retry_or_end(self, batch: _Batch, status: Status, text: str, *, again: bool) -> None:
-        shared = len(batch.entries) > 1
-        for entry in batch.entries:
+    def _retry_or_end(
+        self, entries: list[_Entry], trouble: Trouble, text: str, shared: bool, *, again: bool
+    ) -> None:
+        for entry in entries:
             if again and (shared or entry.attempts <= self._retries):
                 if shared:
                     # One of them did it, so that the others must not pay for it.
                     entry.attempts -= 1
-                self._requeue(entry, text)
+                self._requeue(entry, trouble, text)
             else:
+                self._tell(trouble, entry, text)
+                status: Status = "timeout" if trouble == "timeout" else "broken"
                 self._end(entry, self._without_answer(entry, status, text))
 
-    def _requeue(self, entry: _Entry, trouble: str) -> None:
+    def _requeue(self, entry: _Entry, trouble: Trouble, text: str) -> None:
         entry.alone = True
-        entry.trouble.append(trouble)
-        self._enqueue([entry])
+        entry.trouble.append(text)
+        self._tell(trouble, entry, text)
+        if self._winding_down is not None:
+            self._end(entry, self._without_answer(entry, "cancelled", self._winding_down))
+        else:
+            self._enqueue([entry])
 
-    def _replace_engine(self, reason: str) -> None:
+    def _send_after_loss(self, entries: list[_Entry], trouble: Trouble, text: str) -> None:
+        """Send again what was lost with all around it: most of it is not to blame."""
+        for entry in entries:
+            entry.losses += 1
+            self._tell(trouble, entry, text)
+            if self._winding_down is not None:
+                self._end(entry, self._without_answer(entry, "cancelled", self._winding_down))
+            elif entry.losses > MAX_LOSSES:
+                reason = f"{text}. It was there {entry.losses} times when that happened, the last "
+                reason += "times with nothing else on the engine"
+                self._end(entry, self._without_answer(entry, "broken", reason))
+            else:
+                entry.attempts -= 1
+                entry.trouble.append(text)
+                if entry.losses >= _SUSPECT_LOSSES:
+                    self._suspects.append(entry)
+                else:
+                    entry.alone = True
+                    self._enqueue([entry])
+
+    def _replace_engine(self, trouble: Trouble, reason: str) -> None:
         self._generation += 1
         self._restarts += 1
-        stranded = [entry for batch in self._in_flight.values() for entry in batch.entries]
+        batches = list(self._in_flight.values())
+        stranded = {id(entry): entry for batch in batches for entry in batch.entries}
         self._in_flight.clear()
+        waiting = [entry for entry in stranded.values() if not entry.future.done()]
+        for entry in stranded.values():
+            entry.in_flight = 0
         if self._restarts > MAX_RESTARTS:
             self._end_all(
-                "lost",
+                "broken",
                 f"the engine {self.engine.spec} broke down {self._restarts} times in a row without "
                 f"one result in between, the last time because {reason}",
             )
             return
-        for entry in stranded:
-            entry.attempts -= 1  # no fault of theirs
-        self._enqueue(stranded)
         self._restart_due = True
+        self._last_answer_at = time.monotonic()
+        if trouble == "silence":
+            for entry in waiting:
+                entry.silences += 1
+            given_up = [entry for entry in waiting if entry.silences > self._retries]
+            waiting = [entry for entry in waiting if entry.silences <= self._retries]
+            self._retry_or_end(given_up, "timeout", reason, shared=False, again=False)
+        self._send_after_loss(waiting, trouble, reason)
 
     def _end_all(self, status: Status, reason: str) -> None:
         """Stop for good: what is not done ends so, and what comes later too."""
         if self._stopped is None:
             self._stopped = status, reason
         self._queues.clear()
+        self._suspects.clear()
+        self._in_flight.clear()
         for entry in list(self._entries.values()):
             if not entry.future.done():
                 self._end(entry, self._without_answer(entry, status, reason))
@@ -436,7 +680,11 @@ class Campaign:
     def _rank(entry: _Entry) -> float:
         return -math.inf if entry.expected_s is None else -entry.expected_s
 
-    def _next_batch(self) -> list[_Entry]:
+    def _next_batch(self) -> _Batch:
+        if not self._queues:
+            # Those that are most likely to blame come last.
+            self._suspects.sort(key=lambda entry: entry.losses)
+            return _Batch([self._suspects.pop(0)], 0.0, self._generation, quarantined=True)
         group = min(self._queues, key=lambda name: self._rank(self._queues[name][0]))
         queue = self._queues[group]
         waiting = sum(len(other) for other in self._queues.values())
@@ -451,7 +699,7 @@ class Campaign:
             entries.append(queue.popleft())
         if not queue:
             del self._queues[group]
-        return entries
+        return _Batch(entries, 0.0, self._generation)
 
     def _learn(self, entry: _Entry, fit_s: float) -> None:
         self._fit_seconds[entry.task.pallet.digest].append(fit_s)
@@ -471,6 +719,7 @@ class Campaign:
         if not left or not self._done:
             return None
         waiting = [entry for queue in self._queues.values() for entry in queue]
+        waiting += self._suspects
         waiting += [entry for batch in self._in_flight.values() for entry in batch.entries]
         estimates = [self._estimate_s(entry) for entry in waiting]
         known = [seconds for seconds in estimates if seconds is not None]

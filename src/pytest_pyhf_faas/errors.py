@@ -27,9 +27,13 @@ class WorkerLostError(FaasError):
     """A worker died (killed, out of memory, crashed) while it held a task."""
 
 
+class BlockLostError(FaasError):
+    """What a task ran on is gone with all its workers (its job ended, its manager died)."""
+
+
+class RemoteCallError(FaasError):
+    """A worker could not run what was sent to it, or sent back what makes no sense."""
+
+
 class TaskTimeoutError(FaasError):
     """A task ran longer than it may and was ended."""
-
-
-class CampaignCancelledError(FaasError):
-    """The campaign was stopped before this fit was done."""

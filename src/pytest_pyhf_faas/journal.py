@@ -1,7 +1,9 @@
 """Results on disk as they arrive, so that an interrupted run loses none.
 
 One file for each run, one JSON object on each line, only ever appended to: a run that is killed
-leaves at most its last line cut off, and readers leave such a line out. The same file is how the
+leaves at most its last line cut off, and readers leave such a line out. Each line is an event (a
+fit was sent, met trouble, has a result) with its time; results are found again by the key of their
+task, which is made from the contents of pallet, patch and configuration. The same file is how the
 workers of pytest-xdist read what one of them computes.
 """
 
@@ -11,6 +13,7 @@ import json
 import os
 import threading
 import time
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.results import HypotestResult, WorkerEnvironment
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import TextIOWrapper
     from pathlib import Path
+
+    from pytest_pyhf_faas.campaign import Event
 
 SUFFIX = ".jsonl"
 #: Runs whose journals are kept; older ones go when a new run begins.
@@ -54,12 +59,28 @@ class Journal:
             # A worker that serves another optimizer than before is another environment.
             if worker and environment is not None and self._known.get(worker) != environment:
                 self._known[worker] = environment
-                self._append({"worker": worker, "environment": environment.to_json()})
-            self._append({"endpoint": endpoint, "result": result.to_json()})
+                self._append("worker", {"worker": worker, "environment": environment.to_json()})
+            self._append("result", {"endpoint": endpoint, "result": result.to_json()})
 
-    def _append(self, event: dict[str, Any]) -> None:
+    def note(self, endpoint: str, event: Event) -> None:
+        """Append what happened to a fit on its way: that it was sent, or met trouble."""
+        task = event.task
+        data = {
+            "endpoint": endpoint,
+            "pallet": task.pallet.name,
+            "patch": task.patch.name,
+            "attempt": event.attempt,
+            "key": task.key,
+        }
+        if event.text:
+            data["text"] = event.text
+        with self._lock:
+            self._append(event.kind, data)
+
+    def _append(self, kind: str, data: dict[str, Any]) -> None:
         if self._file is None:
             return
+        event = {"at": _now(), "event": kind, **data}
         try:
             self._file.write(json.dumps(event, ensure_ascii=False) + "\n")
             self._file.flush()
@@ -107,16 +128,20 @@ class JournalReader:
                 continue
             try:
                 event = json.loads(line)
-                if "environment" in event:
+                if event["event"] == "worker":
                     self._environments[event["worker"]] = WorkerEnvironment.from_json(
                         event["environment"]
                     )
-                else:
+                elif event["event"] == "result":
                     data_ = event["result"]
                     environment = self._environments.get(data_.get("worker"))
                     yield event["endpoint"], HypotestResult.from_json(data_, environment)
             except (ValueError, KeyError, TypeError):
                 continue  # cut off by a crash, and then appended to
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def new_path(directory: Path) -> Path:

@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import platformdirs
+
 from pytest_pyhf_faas import catalogue
 from pytest_pyhf_faas.campaign import Campaign
 from pytest_pyhf_faas.compare import Verdict, compare, is_in_local_minimum
@@ -202,7 +204,8 @@ def _run(options: argparse.Namespace) -> int:
         for name in options.pallet
         for pallet in catalogue.resolve(name, search_path=search_path)
     ]
-    engine = create_engine(resolve_endpoint(options.endpoint, {}))
+    directory = platformdirs.user_cache_path("pytest-pyhf-faas")
+    engine = create_engine(resolve_endpoint(options.endpoint, {}), directory)
     campaign = Campaign(
         engine,
         timeout_s=options.timeout or None,

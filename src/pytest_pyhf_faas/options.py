@@ -60,8 +60,9 @@ OPTIONS = (
         "endpoint",
         ("--funcx-endpoint", "--faas-endpoint"),
         "SPEC",
-        "where to fit: local, local:N (N worker processes on this machine), or a name from the "
-        "ini key faas_endpoints; may be repeated, the suite then runs once per endpoint",
+        "where to fit: local, local:N (N worker processes on this machine), parsl:CONFIG.py (a "
+        "configuration of Parsl), or a name from the ini key faas_endpoints; may be repeated, the "
+        "suite then runs once per endpoint",
         default="local",
         ini="faas_endpoint",
         many=True,
@@ -133,11 +134,36 @@ OPTIONS = (
         ini="faas_timeout",
     ),
     Option(
+        "queue_timeout",
+        ("--faas-queue-timeout",),
+        "SECONDS",
+        "how long no worker may be there, because a queue grants no block, before the fits are "
+        "given up; 0 means without limit",
+        default="3600",
+        ini="faas_queue_timeout",
+    ),
+    Option(
+        "blocks",
+        ("--faas-blocks",),
+        "N",
+        "how many blocks a Parsl endpoint asks for, at the start and at most",
+        default="as its configuration says",
+        ini="faas_blocks",
+    ),
+    Option(
+        "workers",
+        ("--faas-workers",),
+        "N",
+        "workers on each node of a Parsl endpoint, or worker processes of local",
+        default="as its configuration says; the cores of this machine",
+        ini="faas_workers",
+    ),
+    Option(
         "retries",
         ("--faas-retries",),
         "N",
         "how often a fit is sent again after its worker died; a wrong value is never retried",
-        default="2",
+        default="1",
         ini="faas_retries",
     ),
     Option(
@@ -223,6 +249,9 @@ class Settings:
     hypotest: HypotestConfig
     trials: int
     timeout_s: float | None
+    queue_timeout_s: float | None
+    blocks: int | None
+    workers: int | None
     retries: int
     reference_dir: Path | None
     rtol: float | None
@@ -315,6 +344,7 @@ def read_settings(config: pytest.Config) -> Settings:
     named = _named_endpoints(config.getini("faas_endpoints"))
     reference_dir = given["reference_dir"]
     timeout_s = _number("timeout", given["timeout"] or "3600", float, minimum=0)
+    queue_timeout_s = _number("queue_timeout", given["queue_timeout"] or "3600", float, minimum=0)
     return Settings(
         endpoints=tuple(
             dict.fromkeys(resolve_endpoint(spec, named) for spec in given["endpoint"] or ["local"])
@@ -328,7 +358,10 @@ def read_settings(config: pytest.Config) -> Settings:
         ),
         trials=_number("trials", given["trials"] or "1", int, minimum=1),
         timeout_s=timeout_s or None,
-        retries=_number("retries", given["retries"] or "2", int, minimum=0),
+        queue_timeout_s=queue_timeout_s or None,
+        blocks=_count("blocks", given["blocks"]),
+        workers=_count("workers", given["workers"]),
+        retries=_number("retries", given["retries"] or "1", int, minimum=0),
         reference_dir=(config.invocation_params.dir / reference_dir) if reference_dir else None,
         rtol=_tolerance("rtol", given["rtol"]),
         atol=_tolerance("atol", given["atol"]),
@@ -359,10 +392,13 @@ def _number(name: str, text: str, kind: Callable[[str], Any], minimum: float) ->
         value = None
     if value is None or not minimum <= value < float("inf"):
         article = "a whole number" if kind is int else "a number"
-        raise ConfigurationError(
-            f"--faas-{name} is {text!r}: it must be {article}, {minimum:g} or more"
-        )
+        option = f"--faas-{name.replace('_', '-')}"
+        raise ConfigurationError(f"{option} is {text!r}: it must be {article}, {minimum:g} or more")
     return value
+
+
+def _count(name: str, text: str | None) -> int | None:
+    return None if text is None else int(_number(name, text, int, minimum=1))
 
 
 def _tolerance(name: str, text: str | None) -> float | None:

@@ -186,6 +186,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Any:
             xdist.hand_in(config, {**_summary(context), "failed": failed})
     outcome = yield  # xdist ends its workers here
     hooks: Any = config.pluginmanager.getplugin("pyhf-faas-xdist")
+    if context is not None and context.schedule.interrupted:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
     failed = failed or any(summary["failed"] for summary in getattr(hooks, "summaries", ()))
     if failed and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

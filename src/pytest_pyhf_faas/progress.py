@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign import Progress
 
 _REFRESH_S = 0.5
+_FIRST_WAIT_S = 10.0
 
 
 class ProgressLine:
@@ -41,6 +43,7 @@ class ProgressLine:
         self._live = False
         self._tenth = 0
         self._total = self._done = 0
+        self._waits_shown = 0
 
     def show(self, what: str, progress: Progress) -> None:
         """Show the progress of what is waited for."""
@@ -57,12 +60,25 @@ class ProgressLine:
                 self._draw(describe(what, progress))
             return
         tenth = 10 * progress.done // progress.total if progress.total else 0
-        if tenth > self._tenth:
+        waits = _waits_worth_a_line(progress.waits_s)
+        news = tenth > self._tenth or waits > self._waits_shown
+        self._waits_shown = waits
+        if news:
             self._tenth = tenth
             with self._uncaptured():
                 reporter.ensure_newline()
                 reporter.write_line(describe(what, progress))
                 reporter.flush()  # a log is read while it grows
+
+    def say(self, text: str) -> None:
+        """Write a line that stays."""
+        if self._reporter is None:
+            return
+        self.clear()
+        with self._uncaptured():
+            self._reporter.ensure_newline()
+            self._reporter.write_line(text, yellow=True)
+            self._reporter.flush()
 
     def clear(self) -> None:
         """Remove the live line."""
@@ -83,12 +99,22 @@ class ProgressLine:
         self._live = True
 
 
+def _waits_worth_a_line(waits_s: float | None) -> int:
+    """Return how many lines a wait is worth: at 10 s, and whenever it has doubled."""
+    if waits_s is None or waits_s < _FIRST_WAIT_S:
+        return 0
+    return int(math.log2(waits_s / _FIRST_WAIT_S)) + 1
+
+
 def describe(what: str, progress: Progress) -> str:
     """Return progress in words."""
     parts = [
         f"{what}: {progress.done}/{progress.total} fits done",
         f"{progress.running} running",
     ]
+    if progress.waits_s is not None:
+        waits_for = f" ({progress.waits_for})" if progress.waits_for else ""
+        parts[1] = f"no worker for {duration(progress.waits_s)}{waits_for}"
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     if progress.done:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: ok: fitted; error: an exception was the answer; lost: its worker died; timeout: ended by its time
-#: limit; cancelled: the campaign stopped before it was done.
-Status = Literal["ok", "error", "lost", "timeout", "cancelled"]
+#: ok: fitted; error: an exception was the answer; broken: no worker got it done; timeout: ended by
+#: its time limit; cancelled: the campaign stopped before it was done.
+Status = Literal["ok", "error", "broken", "timeout", "cancelled"]
 
 #: The five fits of a hypothesis test, named as in `pyhf.infer.calculators.HypoTestFitResults`;
 #: the background fit is the one that makes the Asimov data.

@@ -8,6 +8,7 @@ no patch is fitted twice for one run.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,8 @@ from pytest_pyhf_faas import journal as journals
 from pytest_pyhf_faas.campaign import TICK_S, Campaign
 from pytest_pyhf_faas.compare import error_matches, is_known_error
 from pytest_pyhf_faas.engines import create_engine
+from pytest_pyhf_faas.errors import FaasError
+from pytest_pyhf_faas.interrupts import Interrupts
 from pytest_pyhf_faas.options import hypotest_config
 from pytest_pyhf_faas.reference import Missing
 from pytest_pyhf_faas.results import WallTime
@@ -77,7 +80,7 @@ class Schedule:
     references : ReferenceStore
         Where known fit times come from.
     journal_directory : Path
-        Where the journals of this project lie.
+        Where the journals of this project lie, and what engines keep in files.
     progress : ProgressLine
         Shows how far the fits are while an item waits.
     sharing : Sharing or None
@@ -96,6 +99,8 @@ class Schedule:
         self.wall_times: list[WallTime] = []
         self.notes: list[str] = []
         self.adopted = 0
+        self.interrupted = False
+        self._interrupts = Interrupts(lambda: any(c.busy for c in self.campaigns))
         self._references = references
         self._journal_directory = journal_directory
         self._journal: journals.Journal | None = None
@@ -173,7 +178,12 @@ class Schedule:
     def engine(self, endpoint: str) -> Engine:
         """Return the engine of an endpoint."""
         if endpoint not in self._engines:
-            self._engines[endpoint] = create_engine(endpoint)
+            self._engines[endpoint] = create_engine(
+                endpoint,
+                self._journal_directory,
+                blocks=self.settings.blocks,
+                workers=self.settings.workers,
+            )
         return self._engines[endpoint]
 
     def warm_up(self, endpoint: str) -> None:
@@ -189,6 +199,8 @@ class Schedule:
             if shared is not None:
                 return shared
         campaign = self._campaign(need.endpoint)
+        if self._sharing is None:
+            self._interrupts.watch()
         if not all(task in campaign for task in need.tasks):
             self._submit_all(item)
         futures = [campaign.result(task) for task in need.tasks]
@@ -218,6 +230,7 @@ class Schedule:
         """
         need = self._need(item)
         campaign = self._campaign(need.endpoint)
+        self._interrupts.watch()
         trials: list[Trial] = []
 
         def trial() -> Trial:
@@ -237,6 +250,7 @@ class Schedule:
         if self._closed:
             return
         self._closed = True
+        self._interrupts.restore()
         if self._sharing is not None:
             # Who waits for a journal that cannot be written would wait for ever.
             written = self._journal is None or self._journal.problem is None
@@ -287,9 +301,11 @@ class Schedule:
                 engine,
                 timeout_s=self.settings.timeout_s,
                 retries=self.settings.retries,
+                queue_timeout_s=self.settings.queue_timeout_s,
                 expected_s=self.expected_s,
                 is_failure=self.is_failure,
                 on_result=partial(journal.write, endpoint),
+                on_event=partial(journal.note, endpoint),
             )
         return self._campaigns[endpoint]
 
@@ -334,7 +350,12 @@ class Schedule:
         if not found:
             self.notes.append(f"--faas-resume found no earlier results for {endpoint}")
             return {}
-        probe = engine.submit(probe_environment, timeout_s=_PROBE_S).result(_PROBE_S)
+        probe = self._ask(engine)
+        if probe is None:
+            self.notes.append(
+                f"--faas-resume could not learn what the workers of {endpoint} are, and fits anew"
+            )
+            return {}
         today = {"python": probe["python"], **probe["versions"]}
         changed: dict[str, str] = {}
         usable = {}
@@ -352,5 +373,23 @@ class Schedule:
             )
         return usable
 
+    def _ask(self, engine: Engine) -> dict[str, Any] | None:
+        """Ask a worker what it is; ``None`` if none answers in time."""
+        limit_s = self.settings.queue_timeout_s
+        with contextlib.suppress(FaasError, concurrent.futures.TimeoutError):
+            answer = engine.submit(probe_environment, timeout_s=_PROBE_S)
+            found: dict[str, Any] = answer.result(None if limit_s is None else limit_s + _PROBE_S)
+            return found
+        return None
+
     def _show(self, campaign: Campaign) -> None:
+        if self._interrupts.count and not self.interrupted:
+            self.interrupted = True
+            for each in self.campaigns:
+                each.wind_down("the session was interrupted before this fit began")
+            running = sum(each.progress().running for each in self.campaigns)
+            self._progress.say(
+                f"interrupted: {running} running fits are finished first, and no others begun; "
+                "Ctrl-C again ends at once"
+            )
         self._progress.show(campaign.engine.spec, campaign.progress())

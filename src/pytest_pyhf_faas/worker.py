@@ -92,7 +92,9 @@ def fit_batch(
         background = _background(batch["background"])
         answer["unpack_s"] = time.perf_counter() - started
         _set_backend(config)
-    except BaseException as error:  # whatever it is, it is the answer for every patch
+    except KeyboardInterrupt:  # its time limit, or the end of the run: no answer at all
+        raise
+    except BaseException as error:  # whatever else it is, it is the answer for every patch
         failure = _failure(error)
         answer["results"] = [
             {"key": patch["key"], "status": "error", "error": failure, "seconds": {}}
@@ -166,6 +168,8 @@ def _fit_patch(
             result.update(test(model, observations, config))
             result["seconds"]["fit"] = time.perf_counter() - clock
             result["status"] = "ok"
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:  # a worker that dies of an exception takes others down
             result["status"] = "error"
             result["error"] = _failure(error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.errors import ConfigurationError
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _MAX_LOCAL_WORKERS = 1024
-_FORMS = "use local, local:N (N worker processes), or a name from the ini key faas_endpoints"
+_FORMS = (
+    "use local, local:N (N worker processes), parsl:CONFIG.py, or a name from the ini key "
+    "faas_endpoints"
+)
 
 
 def resolve_endpoint(spec: str, named: Mapping[str, str]) -> str:
@@ -37,19 +42,60 @@ def resolve_endpoint(spec: str, named: Mapping[str, str]) -> str:
             f"the endpoint {spec!r} asks for {count!r} workers: "
             f"local:N takes a number from 1 to {_MAX_LOCAL_WORKERS}"
         )
-    if _UUID.fullmatch(spec) or spec.startswith("parsl:"):
+    if spec.startswith("parsl:"):
+        return _checked_parsl(spec)
+    if _UUID.fullmatch(spec):
         raise ConfigurationError(
-            f"the endpoint {spec!r} is remote, and this version fits on this machine only: {_FORMS}"
+            f"the endpoint {spec!r} is one of Globus Compute, and this version cannot use those "
+            f"yet: {_FORMS}"
         )
     raise ConfigurationError(f"the endpoint {spec!r} is not known: {_FORMS}")
 
 
-def create_engine(spec: str) -> Engine:
-    """Return the engine of a spec that `resolve_endpoint` has returned; nothing is started."""
+def _checked_parsl(spec: str) -> str:
+    path = Path(spec.removeprefix("parsl:"))
+    if not path.is_file():
+        raise ConfigurationError(
+            f"the endpoint {spec!r} names a Parsl configuration, and there is no file {path}: "
+            "give its path from this directory; endpoints/parsl/ of this project has some to start "
+            "from"
+        )
+    if find_spec("parsl") is None:
+        raise ConfigurationError(
+            f"the endpoint {spec!r} needs Parsl, which is not installed: "
+            "pip install 'pytest-pyhf-faas[parsl]'"
+        )
+    return spec
+
+
+def create_engine(
+    spec: str, directory: Path, *, blocks: int | None = None, workers: int | None = None
+) -> Engine:
+    """Return the engine of a spec that `resolve_endpoint` has returned; nothing is started.
+
+    Parameters
+    ----------
+    spec : str
+        The endpoint.
+    directory : Path
+        Where an engine may keep files that its workers see.
+    blocks, workers : int or None
+        How many blocks to ask for, and workers for each node, where the endpoint leaves it open.
+
+    Raises
+    ------
+    ConfigurationError
+        If its configuration cannot be used.
+    """
+    if spec.startswith("parsl:"):
+        from pytest_pyhf_faas.engines.parsl import ParslEngine
+
+        path = Path(spec.removeprefix("parsl:")).absolute()
+        return ParslEngine(spec, path, directory / "parsl", blocks=blocks, workers=workers)
     from pytest_pyhf_faas.engines.local import LocalEngine
 
     count = spec.removeprefix("local").removeprefix(":")
-    return LocalEngine(spec, int(count) if count else usable_cores())
+    return LocalEngine(spec, int(count) if count else workers or usable_cores())
 
 
 def usable_cores() -> int:

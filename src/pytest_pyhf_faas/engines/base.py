@@ -13,23 +13,28 @@ if TYPE_CHECKING:
 class Engine(Executor):
     """A `concurrent.futures.Executor` that can be replaced in place when it breaks.
 
-    Futures end with the function's value or with one of `WorkerLostError`, `TaskTimeoutError`,
-    `EngineError`; an exception of the function itself never arrives, for the functions in
-    `worker` answer with data.
+    Futures end with the function's value or with one of `WorkerLostError` (its worker died),
+    `BlockLostError` (so did all workers around it), `TaskTimeoutError`, `RemoteCallError` and
+    `EngineError` (nothing will come of this engine until it is restarted). An exception of the
+    function itself never arrives, for the functions in `worker` answer with data.
 
     Attributes
     ----------
     spec : str
         The endpoint as the user named it.
     workers : int
-        Tasks that run at once.
+        Tasks that run at once, when all workers are there.
     batch_s : float
         Seconds of fits that make a task worth its overhead on this engine.
+    watches_workers : bool
+        Whether it notices by itself that a worker hangs. Where it does not, silence is taken for
+        failure, and a straggler is run again on an idle worker.
     """
 
     spec: str
     workers: int
     batch_s: float
+    watches_workers: bool = True
 
     @abstractmethod
     def start(self) -> None:
@@ -45,6 +50,21 @@ class Engine(Executor):
     def broken(self) -> bool:
         """Whether tasks in flight may never end, so that the engine must be restarted."""
 
+    @property
+    def failure(self) -> str | None:
+        """Why it is broken, where that is known."""
+        return None
+
+    @property
+    def missing_since(self) -> float | None:
+        """`time.monotonic()` since which no worker is there; ``None`` while there is one."""
+        return None
+
+    @property
+    def waits_for(self) -> str | None:
+        """What is between it and the next worker, for people; ``None`` while there is one."""
+        return None
+
     @abstractmethod
     def restart(self) -> None:
         """Discard workers and tasks in flight, and start anew."""
@@ -59,6 +79,8 @@ class Engine(Executor):
         ------
         EngineError
             If the engine cannot take tasks.
+        ConfigurationError
+            If it never can.
         """
 
     @abstractmethod

@@ -38,6 +38,7 @@ class LocalEngine(Engine):
         self._pool: ProcessPool | None = None
         self._waiting: set[Future[Any]] = set()
         self._ready_at: float | None = None
+        self._started_at: float | None = None
         self._starting: threading.Thread | None = None
 
     def start(self) -> None:
@@ -51,6 +52,7 @@ class LocalEngine(Engine):
             )
             self._pool = pool
             self._ready_at = None
+            self._started_at = time.monotonic()
             # The first fork waits until the server has imported pyhf; nobody else needs to.
             self._starting = threading.Thread(target=self._warm_up, args=(pool,), daemon=True)
             self._starting.start()
@@ -73,6 +75,18 @@ class LocalEngine(Engine):
         if pool is None or (starting is not None and starting.is_alive()):
             return False
         return not pool.active
+
+    @property
+    def failure(self) -> str | None:
+        return "a worker of it died while idle" if self.broken else None
+
+    @property
+    def missing_since(self) -> float | None:
+        return None if self._ready_at is not None else self._started_at
+
+    @property
+    def waits_for(self) -> str | None:
+        return None if self._ready_at is not None else "its workers start"
 
     def restart(self) -> None:
         self.stop()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from contextlib import suppress
 from multiprocessing.connection import wait
@@ -27,7 +28,8 @@ with suppress(Exception):  # a worker says what is wrong when it is asked to fit
 
 
 def initialize() -> None:
-    """End this worker when its client is gone, even one that was killed in mid-fit."""
+    """End this worker when its client is gone, even in mid-fit; Ctrl-C is the client's alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     client = multiprocessing.parent_process()
     if client is not None:
         threading.Thread(target=_end_with, args=(client.sentinel,), daemon=True).start()

@@ -45,13 +45,13 @@ _REMEDIES = {
     "ImportError": "install what is missing in the environment of the workers",
 }
 _STATUS_TITLES = {
-    "lost": "the fit broke: no worker finished it",
+    "broken": "the fit broke: no worker finished it",
     "timeout": "the fit broke: it took too long",
     "cancelled": "the fit was not done",
     "error": "the fit broke",
 }
 _STATUS_REMEDIES = {
-    "lost": "look at the memory and the logs of the worker's machine; a rerun may just work",
+    "broken": "look at the memory and the logs of the worker's machine; a rerun may just work",
     "timeout": "raise --faas-timeout, or find out why this fit does not end",
     "cancelled": "run again with --faas-resume: what was done is in the journal",
 }

@@ -1,0 +1,88 @@
+"""Parsl's interchange, ended with its client whatever ends that.
+
+Parsl leaves the interchange, its blocks and their jobs alone when the client is killed. This one
+watches its parent, takes the jobs back, and ends itself; then managers end for want of it. It is
+also found where the environment's bin directory is not on the PATH, keeps out of reach of the
+Ctrl-C that is meant for pytest, and does not hold pytest's output open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import runpy
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+_POLL_S = 0.5
+
+
+def launch_command(jobs: Path) -> list[str]:
+    """Return the command that Parsl starts as its interchange."""
+    return [sys.executable, "-m", __name__, str(jobs)]
+
+
+def remember_jobs(path: Path, jobs: list[tuple[Any, list[str], list[int]]]) -> None:
+    """Write down what has to be ended: provider, its jobs, and process groups of this machine."""
+    partial = path.with_suffix(".new")
+    try:
+        data = pickle.dumps(jobs)
+    except Exception:  # noqa: BLE001 - a provider that holds a connection cannot be written down
+        data = pickle.dumps([(None, [], groups) for _provider, _jobs, groups in jobs])
+    partial.touch(mode=0o600)
+    partial.write_bytes(data)
+    partial.replace(path)
+
+
+def end_groups(groups: list[int], grace_s: float = 2.0) -> None:
+    """End process groups of this machine: asked first, then killed."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for group in groups:
+            with contextlib.suppress(OSError):
+                os.killpg(group, number)
+        deadline = time.monotonic() + grace_s
+        while time.monotonic() < deadline and any(_alive(group) for group in groups):
+            time.sleep(0.05)
+
+
+def _alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _end_with(parent: int, jobs: Path) -> None:
+    while os.getppid() == parent:
+        time.sleep(_POLL_S)
+    with contextlib.suppress(OSError):
+        # Our own file, in a directory of this user, as Parsl's own certificates are.
+        for provider, job_ids, groups in pickle.loads(jobs.read_bytes()):  # noqa: S301
+            if job_ids:
+                with contextlib.suppress(Exception):
+                    provider.cancel(job_ids)
+            end_groups(groups)
+    os._exit(1)
+
+
+def main() -> None:
+    """Run the interchange; its configuration comes on standard input."""
+    jobs = Path(sys.argv[1])
+    parent = os.getppid()
+    with contextlib.suppress(OSError):
+        os.setsid()
+    log = os.open(jobs.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    threading.Thread(target=_end_with, args=(parent, jobs), daemon=True).start()
+    runpy.run_module("parsl.executors.high_throughput.interchange", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

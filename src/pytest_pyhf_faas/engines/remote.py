@@ -1,0 +1,135 @@
+"""Functions travel as source and values as JSON, so that a remote worker needs pyhf alone.
+
+Client and worker may run different versions of Python, and no content of an answer is unpickled.
+The modules of a call live under a name of their own on the worker, made from their content, so that
+a package of this name that is installed there, of whatever version, has no part in it.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import re
+import socket
+import sys
+import zlib
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.engines import remote_worker
+from pytest_pyhf_faas.errors import RemoteCallError, TaskTimeoutError
+from pytest_pyhf_faas.worker import THREAD_VARIABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_PACKAGE = __name__.partition(".")[0]
+_SHIPPED_AS = re.compile(r"pyhf_faas_[0-9a-f]{16}")
+#: What a worker is to compute with; one thread each, for there is a worker on each core.
+_ENVIRONMENT = {
+    **dict.fromkeys(THREAD_VARIABLES, "1"),
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+}
+
+
+def pack_call(function: Callable[..., Any], args: tuple[Any, ...], timeout_s: float | None) -> str:
+    """Return what `remote_worker.run_call` takes.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module that imports nothing of this package but modules that do the same.
+    args : tuple
+        Values that JSON has.
+    timeout_s : float or None
+        How long the function may take on the worker.
+    """
+    module = sys.modules[function.__module__]
+    package, modules = _shipped(module.__name__)
+    return json.dumps(
+        {
+            "package": package,
+            "modules": modules,
+            "function": f"{_short(module.__name__)}.{function.__qualname__}",
+            "args": args,
+            "timeout_s": timeout_s,
+            "client": [socket.gethostname(), os.getpid()],
+            "environment": _ENVIRONMENT,
+        }
+    )
+
+
+def unpack_answer(answer: str) -> Any:
+    """Return the value of an answer of `remote_worker.run_call`.
+
+    Raises
+    ------
+    TaskTimeoutError
+        If the function was ended by its time limit.
+    RemoteCallError
+        If it raised, or the answer makes no sense.
+    """
+    try:
+        data = json.loads(_SHIPPED_AS.sub(_PACKAGE, answer))
+        if "value" in data:
+            return data["value"]
+        if "timeout" in data:
+            raise TaskTimeoutError(f"it was ended after its time limit of {data['timeout']} s")
+        error = data["error"]
+        raise RemoteCallError(
+            f"a worker could not run what was sent to it: {error['type']}: {error['message']}"
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise RemoteCallError(f"a worker gave an answer that makes no sense: {error!r}") from error
+
+
+#: A call by names that every Python has, for executors that pickle functions.
+EXPRESSION = "exec(source, globals()) or run_call(call)"
+
+
+def expression_arguments(call: str) -> tuple[str, dict[str, str]]:
+    """Return the arguments with which the built-in ``eval`` runs a call."""
+    return EXPRESSION, {"source": _runner_source(), "call": call}
+
+
+@lru_cache(maxsize=1)
+def _runner_source() -> str:
+    return inspect.getsource(remote_worker)
+
+
+@lru_cache(maxsize=64)
+def _shipped(module: str) -> tuple[str, Mapping[str, str]]:
+    """Return the name and the packed modules under which a module travels."""
+    sources: dict[str, str] = {}
+    _collect(module, sources)
+    digest = hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
+    package = f"pyhf_faas_{digest[:16]}"
+    return package, {
+        _short(name): base64.b64encode(
+            zlib.compress(source.replace(_PACKAGE, package).encode())
+        ).decode()
+        for name, source in sources.items()
+    }
+
+
+def _collect(name: str, sources: dict[str, str]) -> None:
+    """Add a module's source after those of the modules of this package that it imports."""
+    if name in sources:
+        return
+    source = inspect.getsource(importlib.import_module(name))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == _PACKAGE:
+            for alias in node.names:
+                _collect(f"{_PACKAGE}.{alias.name}", sources)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{_PACKAGE}."):
+            _collect(str(node.module), sources)
+    sources[name] = source
+
+
+def _short(module: str) -> str:
+    return module.removeprefix(f"{_PACKAGE}.").replace(".", "_")

@@ -1,0 +1,116 @@
+"""Runs on a worker that knows nothing of this package: calls come as JSON, and so go answers.
+
+This is the one function that an executor has to carry, as source; see `remote` for the other end.
+"""
+
+from __future__ import annotations
+
+
+def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what executors carry
+    """Run a function of modules that came along.
+
+    Parameters
+    ----------
+    call : str
+        JSON: ``package`` (a name that no other content has), ``modules`` (names and sources, zlib
+        in base64, in the order of their imports), ``function`` ("module.name"), ``args``,
+        ``timeout_s`` (or ``null``), ``client`` (host and process that wait for the answer) and
+        ``environment`` (variables that are set where they are not yet).
+
+    Returns
+    -------
+    str
+        JSON: one of ``value``, ``timeout`` (the time limit that ended it) and ``error`` (``type``,
+        ``message`` and ``traceback``).
+    """
+    import base64
+    import faulthandler
+    import importlib
+    import json
+    import linecache
+    import os
+    import signal
+    import socket
+    import sys
+    import threading
+    import time
+    import traceback
+    import types
+    import zlib
+
+    hard_limit_after_s = 10.0
+    request = json.loads(call)
+    package, limit_s = request["package"], request["timeout_s"]
+    own_process = [socket.gethostname(), os.getpid()] != request["client"]
+    can_be_interrupted = threading.current_thread() is threading.main_thread()
+    limited = limit_s is not None and own_process and can_be_interrupted
+
+    def install() -> None:
+        for name, value in request["environment"].items():
+            os.environ.setdefault(name, value)
+        root = types.ModuleType(package)
+        root.__path__ = []
+        sys.modules[package] = root
+        for name, packed in request["modules"].items():
+            source = zlib.decompress(base64.b64decode(packed)).decode()
+            module = types.ModuleType(f"{package}.{name}")
+            module.__file__ = f"<{module.__name__}>"
+            # So that a traceback shows the lines.
+            lines = source.splitlines(keepends=True)
+            linecache.cache[module.__file__] = len(source), None, lines, module.__file__
+            sys.modules[module.__name__] = module
+            exec(compile(source, module.__file__, "exec"), module.__dict__)  # noqa: S102
+            setattr(root, name, module)
+        if own_process:
+            # A worker whose manager was killed must not compute on for nobody.
+            threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+
+    def end_with(parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    answer: dict[str, object]
+    previous = None
+    nowhere = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    try:
+        if package not in sys.modules:
+            try:
+                install()
+            except BaseException:
+                sys.modules.pop(package, None)
+                raise
+        module_name, _, name = request["function"].rpartition(".")
+        function = getattr(importlib.import_module(f"{package}.{module_name}"), name)
+        if limited:
+            previous = signal.signal(signal.SIGALRM, interrupt)
+            signal.setitimer(signal.ITIMER_REAL, limit_s)
+            # Compiled code that never comes back to Python is ended with its worker.
+            faulthandler.dump_traceback_later(limit_s + hard_limit_after_s, exit=True, file=nowhere)
+        answer = {"value": function(*request["args"])}
+    except KeyboardInterrupt:
+        if not limited:
+            raise
+        answer = {"timeout": limit_s}
+    except BaseException as error:  # noqa: BLE001 - a worker that dies of it tells nobody
+        answer = {
+            "error": {
+                "type": type(error).__name__,
+                "message": str(error)[:100_000],
+                "traceback": traceback.format_exc()[-100_000:],
+            }
+        }
+    finally:
+        if previous is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            faulthandler.cancel_dump_traceback_later()
+            signal.signal(signal.SIGALRM, previous)
+        nowhere.close()
+    try:
+        return json.dumps(answer, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        message = f"its answer cannot be sent as JSON: {error}"
+        return json.dumps({"error": {"type": type(error).__name__, "message": message}})

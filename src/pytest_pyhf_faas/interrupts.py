@@ -1,0 +1,43 @@
+"""The first Ctrl-C lets running fits finish, the second ends the run at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Interrupts:
+    """Counts interrupts while fits run.
+
+    Parameters
+    ----------
+    busy : callable
+        Whether fits run: where none does, there is nothing to wait for, and the first interrupt
+        ends the run as it does without this.
+    """
+
+    def __init__(self, busy: Callable[[], bool]) -> None:
+        self.count = 0
+        self._busy = busy
+        self._previous: Any = None
+
+    def watch(self) -> None:
+        """Begin to count; a second call does nothing."""
+        if self._previous is None and threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._interrupted)
+
+    def restore(self) -> None:
+        """Leave interrupts to whoever had them before."""
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+    def _interrupted(self, *_: object) -> None:
+        # Nothing else is done here: whatever runs right now may hold any lock.
+        self.count += 1
+        if self.count > 1 or not self._busy():
+            raise KeyboardInterrupt
