@@ -9,7 +9,14 @@ from collections import deque
 from concurrent.futures import Future
 
 from pytest_pyhf_faas.engines.base import Engine
-from pytest_pyhf_faas.errors import EngineError, TaskTimeoutError, WorkerLostError
+from pytest_pyhf_faas.errors import (
+    BlockLostError,
+    ConfigurationError,
+    EngineError,
+    RemoteCallError,
+    TaskTimeoutError,
+    WorkerLostError,
+)
 from pytest_pyhf_faas.pallet import Pallet, SignalPatch, digest, pack
 from pytest_pyhf_faas.results import FITS, HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.tasks import HypotestConfig, make_tasks
@@ -125,6 +132,10 @@ class Submission:
         """End with an exception; by default that of a lost worker."""
         self.future.set_exception(error or WorkerLostError("its worker process was killed"))
 
+    def lose_block(self):
+        """End as all do whose block is gone."""
+        self.fail(BlockLostError("its block is gone"))
+
     def time_out(self):
         """End as at its time limit."""
         self.fail(TaskTimeoutError(f"it was ended after its time limit of {self.timeout_s} s"))
@@ -136,8 +147,12 @@ class ScriptedEngine(Engine):
     Parameters
     ----------
     workers, batch_s : int, float
-        As of any engine.
+        As of any engine; so are the attributes that a test may set at any time.
     """
+
+    failure = None
+    missing_since = None
+    waits_for = None
 
     def __init__(self, workers=2, batch_s=0.0):
         self.spec = "scripted"
@@ -206,7 +221,8 @@ class AutomaticEngine(ScriptedEngine):
     ok, lost, timeout, memory, error, strange (an exception that no engine should give), refused
     (submitting fails), unusable (the future says that the engine broke), broken (the engine says
     so, the future never ends), held (answered after the next batch, or when nothing else is left),
-    late (as broken, and after the restart the old answer arrives all the same).
+    late (as broken, and after the restart the old answer arrives all the same), block_lost,
+    remote_error, misconfigured, silent (never answered).
     """
 
     def __init__(self, script=(), workers=2, batch_s=0.0):
@@ -272,6 +288,9 @@ class AutomaticEngine(ScriptedEngine):
             "timeout": TaskTimeoutError("it was ended after its time limit of 3.0 s"),
             "strange": ZeroDivisionError("of the engine"),
             "unusable": EngineError("the pool broke down"),
+            "block_lost": BlockLostError("its block is gone"),
+            "remote_error": RemoteCallError("a worker could not do it: ImportError: no pyhf"),
+            "misconfigured": ConfigurationError("the Parsl configuration cannot be run"),
         }
         if word == "ok":
             submission.answer()
@@ -288,7 +307,7 @@ class AutomaticEngine(ScriptedEngine):
                     self._late.append(submission)
             self.is_broken = True
         else:
-            assert word == "none", word
+            assert word in ("none", "silent"), word
 
 
 def wait_until(condition, what, patience_s=PATIENCE_S):

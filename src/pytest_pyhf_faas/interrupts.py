@@ -39,5 +39,6 @@ class Interrupts:
     def _interrupted(self, *_: object) -> None:
         # Nothing else is done here: whatever runs right now may hold any lock.
         self.count += 1
-        if self.count > 1 or not self._busy():
+        signal.signal(signal.SIGINT, self._previous)  # the second one is pytest's
+        if not self._busy():
             raise KeyboardInterrupt

@@ -99,7 +99,7 @@ class Schedule:
         self.wall_times: list[WallTime] = []
         self.notes: list[str] = []
         self.adopted = 0
-        self.interrupted = False
+        self._wound_down = False
         self._interrupts = Interrupts(lambda: any(c.busy for c in self.campaigns))
         self._references = references
         self._journal_directory = journal_directory
@@ -169,6 +169,11 @@ class Schedule:
         return known is None and not error_matches(result, reference)
 
     # Fitting
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C was pressed while fits ran."""
+        return self._interrupts.count > 0
 
     @property
     def campaigns(self) -> Iterable[Campaign]:
@@ -383,8 +388,8 @@ class Schedule:
         return None
 
     def _show(self, campaign: Campaign) -> None:
-        if self._interrupts.count and not self.interrupted:
-            self.interrupted = True
+        if self.interrupted and not self._wound_down:
+            self._wound_down = True
             for each in self.campaigns:
                 each.wind_down("the session was interrupted before this fit began")
             running = sum(each.progress().running for each in self.campaigns)
