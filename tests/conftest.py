@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -291,3 +292,17 @@ def project(pytester, monkeypatch):
 def distribution(request):
     """The three ways in which each run must come to the same."""
     return [request.param] if request.param else []
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    """A Slurm of this machine's own. CI installs what it needs, so that there it must start."""
+    from services.slurm import LocalSlurm
+
+    if not LocalSlurm.installed() and not os.environ.get("CI"):
+        pytest.skip("Slurm is not installed: python tests/services/slurm.py install")
+    with LocalSlurm(tmp_path_factory.mktemp("slurm")) as service:
+        os.environ.update(service.env)
+        yield service
+        for name in service.env:
+            os.environ.pop(name, None)

@@ -69,3 +69,9 @@ class SteppedCampaign(Campaign):
         except _Paused:
             return
         self.engine.stop()
+
+    def drain(self, on_tick=lambda: None):
+        """Go on until all is done; ``on_tick`` has the engine do something."""
+        while self._done < self._total:
+            self.go_on()
+            on_tick()

@@ -1,6 +1,6 @@
-"""This machine's cores through Parsl: to try a configuration out before it meets a cluster.
+"""The cores of one machine: to try Parsl out before it meets a cluster.
 
-    pytest --funcx-endpoint parsl:endpoints/parsl/local.py
+``pytest --funcx-endpoint parsl:endpoints/parsl/local.py``
 """
 
 import os
@@ -11,7 +11,7 @@ from parsl import Config
 from parsl.executors import HighThroughputExecutor
 from parsl.providers import LocalProvider
 
-# Workers start in the environment that pytest runs in.
+# Workers run in the environment that pytest runs in.
 BIN = Path(sys.executable).parent
 
 
@@ -23,7 +23,7 @@ def fresh_config():
                 label="local",
                 address="127.0.0.1",
                 max_workers_per_node=len(os.sched_getaffinity(0)),
-                # Seconds: a manager that was killed is noticed after the threshold.
+                # Seconds: a manager that was killed is missed after the threshold.
                 heartbeat_period=2,
                 heartbeat_threshold=6,
                 provider=LocalProvider(

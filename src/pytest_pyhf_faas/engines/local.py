@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _KILLED = -9
+#: What multiprocessing says of a process whose fork server cannot tell how it ended.
+_UNKNOWN = 255
 _STOP_S = 10.0
 
 
@@ -141,6 +143,8 @@ def _end(outer: Future[Any], inner: Future[Any], timeout_s: float | None) -> Non
         outer.set_result(inner.result())
     elif isinstance(error, TimeoutError):
         outer.set_exception(TaskTimeoutError(f"it was ended after its time limit of {timeout_s} s"))
+    elif isinstance(error, ProcessExpired) and error.exitcode == _UNKNOWN:
+        outer.set_exception(EngineError("the server that forks the workers was killed"))
     elif isinstance(error, ProcessExpired):
         outer.set_exception(WorkerLostError(_death(error.exitcode)))
     else:

@@ -14,6 +14,8 @@ from multiprocessing.connection import wait
 
 from pytest_pyhf_faas import worker
 
+_WATCH_S = 1.0
+
 # Before NumPy is imported: its linear algebra reads them once.
 for _variable in worker.THREAD_VARIABLES:
     os.environ[_variable] = "1"
@@ -28,13 +30,18 @@ with suppress(Exception):  # a worker says what is wrong when it is asked to fit
 
 
 def initialize() -> None:
-    """End this worker when its client is gone, even in mid-fit; Ctrl-C is the client's alone."""
+    """End this worker when its client or fork server is gone, even in mid-fit.
+
+    Ctrl-C is the client's alone.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     client = multiprocessing.parent_process()
     if client is not None:
-        threading.Thread(target=_end_with, args=(client.sentinel,), daemon=True).start()
+        arguments = client.sentinel, os.getppid()
+        threading.Thread(target=_end_with, args=arguments, daemon=True).start()
 
 
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
+def _end_with(client: int, fork_server: int) -> None:
+    while not wait([client], _WATCH_S) and os.getppid() == fork_server:
+        pass
     os._exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import runpy
 import shutil
@@ -86,6 +87,7 @@ class ParslEngine(Engine):
         self._workers_per_node = workers
         self._lock = threading.RLock()
         self._kernel: _Kernel | None = None
+        self._proven = False
         self._config: parsl.Config | None = self._load()
         self.workers = sum(map(_slots, self._config.executors))
 
@@ -93,7 +95,7 @@ class ParslEngine(Engine):
         with self._lock:
             if self._kernel is None:
                 config, self._config = self._config or self._load(), None
-                self._kernel = _Kernel(config, self._directory)
+                self._kernel = _Kernel(config, self._directory, proven=self._proven)
 
     @property
     def ready_at(self) -> float | None:
@@ -101,7 +103,8 @@ class ParslEngine(Engine):
 
     @property
     def broken(self) -> bool:
-        return self._kernel is not None and self._kernel.failure is not None
+        kernel = self._kernel
+        return kernel is not None and kernel.failure is not None and not kernel.hopeless
 
     @property
     def failure(self) -> str | None:
@@ -133,6 +136,7 @@ class ParslEngine(Engine):
     def stop(self) -> None:
         with self._lock:
             kernel, self._kernel = self._kernel, None
+            self._proven = self._proven or (kernel is not None and kernel.ready_at is not None)
         if kernel is not None:
             kernel.close()
 
@@ -147,6 +151,9 @@ class ParslEngine(Engine):
             _override(executor, self._blocks, self._workers_per_node)
         if config.initialize_logging is True:
             config.initialize_logging = False
+            log = logging.getLogger("parsl")
+            if log.level == logging.NOTSET:
+                log.setLevel(logging.CRITICAL)  # what it says of failures is said by us
         if config.strategy_period == _STRATEGY_PERIOD_S:
             config.strategy_period = _QUICK_STRATEGY_PERIOD_S
         if config.run_dir == _RUN_DIR:
@@ -161,12 +168,16 @@ class _Kernel:
     ----------
     failure : str or None
         Why nothing will come of it any more.
+    hopeless : bool
+        Whether the next life would end so, too: none has ever had a worker.
     ready_at, missing_since, waits_for
         See `Engine`.
     """
 
-    def __init__(self, config: parsl.Config, directory: Path) -> None:
+    def __init__(self, config: parsl.Config, directory: Path, *, proven: bool) -> None:
         self.failure: str | None = None
+        self.hopeless = False
+        self._proven = proven
         self.ready_at: float | None = None
         self.missing_since: float | None = time.monotonic()
         self.connected_workers = 0
@@ -209,7 +220,7 @@ class _Kernel:
         outer.set_running_or_notify_cancel()
         with self._state:
             if self.failure is not None or self._closed.is_set():
-                raise EngineError(self.failure or "the Parsl engine was stopped")
+                raise self._error(self.failure or "the Parsl engine was stopped")
             self._waiting.add(outer)
         try:
             with self._submitting:
@@ -217,7 +228,7 @@ class _Kernel:
                 inner = executor.submit(eval, {}, expression, names)
         except Exception as error:  # a bad state raises what caused it
             self._waiting.discard(outer)
-            raise EngineError(f"Parsl does not take tasks: {_shortened(error)}") from error
+            raise self._error(f"Parsl takes no tasks: {_shortened(error)}") from error
         inner.add_done_callback(lambda done: self._hand_over(done, outer, executor))
         return outer
 
@@ -230,7 +241,7 @@ class _Kernel:
         self._end_waiting("the Parsl engine was stopped")
         ending = threading.Thread(target=self._end, daemon=True)
         ending.start()
-        ending.join(_STOP_S)
+        ending.join(_STOP_S if self.failure is None else _STOP_S / 2)
         for executor in self._managed():
             process = executor.interchange_proc
             if process is not None and process.poll() is None:
@@ -251,7 +262,9 @@ class _Kernel:
         if kernel is not None:
             # First no new blocks, then none at all: Parsl leaves those of a bad state alone.
             kernel.job_status_poller._kill_event.set()  # noqa: SLF001 - its close() scales in, too
-            kernel.job_status_poller._thread.join(_STOP_S / 2)  # noqa: SLF001
+            # Where the interchange is dead it waits for its answer for ever.
+            limit_s = _STOP_S / 2 if self.failure is None else 1.0
+            kernel.job_status_poller._thread.join(limit_s)  # noqa: SLF001
         self._remember_jobs()
         for executor in self._with_blocks():
             live = _live_jobs(executor)
@@ -270,14 +283,18 @@ class _Kernel:
             if self.failure is not None or self._closed.is_set():
                 return
             self.failure = reason
+            self.hopeless = self.ready_at is None and not self._proven
         self._end_waiting(reason)
+
+    def _error(self, reason: str) -> FaasError:
+        return ConfigurationError(reason) if self.hopeless else EngineError(reason)
 
     def _end_waiting(self, reason: str) -> None:
         with self._state:
             waiting = list(self._waiting)
             self._waiting.clear()
         for future in waiting:
-            future.set_exception(EngineError(reason))
+            future.set_exception(self._error(reason))
 
     def _hand_over(self, inner: Future[Any], outer: Future[Any], executor: Any) -> None:
         error = inner.exception()
@@ -285,6 +302,9 @@ class _Kernel:
             self.ready_at = time.monotonic()
         if isinstance(error, ManagerLost):
             _poll_at_once(executor)
+        if isinstance(error, BadStateException):
+            self._fail(self._failed_blocks(executor))
+            return  # it ended with the engine
         with self._state:
             if outer not in self._waiting:
                 return  # it ended with the engine
@@ -306,7 +326,7 @@ class _Kernel:
             self._remember_jobs()
             for executor in self._with_blocks():
                 if executor.bad_state_is_set:
-                    self._fail(f"its blocks fail: {_shortened(executor.executor_exception)}")
+                    self._fail(self._failed_blocks(executor))
             for executor in self._managed():
                 process = executor.interchange_proc
                 if process is not None and process.poll() is not None:
@@ -353,6 +373,23 @@ class _Kernel:
         counted = ", ".join(f"{count} {state}" for state, count in states.items())
         said = "; ".join(filter(None, [self._queue_says, *messages]))
         return f"blocks: {counted or 'none yet'}" + (f" ({said})" if said else "")
+
+    def _failed_blocks(self, executor: Any) -> str:
+        """Say in one line how blocks failed, whatever Parsl makes of it."""
+        failed: Counter[str] = Counter()
+        for status in list(executor.status_facade.values()):
+            if status.terminal:
+                code = "" if status.exit_code is None else f" with exit status {status.exit_code}"
+                said = status.stderr_summary or status.stdout_summary or status.message or ""
+                failed[f"{code}: {_shortened(said)}" if said else code] += 1
+        if not failed:
+            return f"its blocks fail: {_shortened(executor.executor_exception)}"
+        counted = "; ".join(f"{count} ended{how}" for how, count in failed.items())
+        where = getattr(executor.provider, "script_dir", None)
+        return (
+            f"its blocks of workers end before they have done anything: {counted}. Look at "
+            f"worker_init and the provider of the configuration, and at the logs in {where}"
+        )
 
     def _remember_jobs(self) -> None:
         for executor in self._with_blocks():
@@ -479,8 +516,6 @@ def _translated(error: BaseException) -> FaasError:
         return BlockLostError(
             f"its block on {error.hostname} is gone: cancelled, out of walltime, or a dead node"
         )
-    if isinstance(error, BadStateException):
-        return EngineError(_shortened(error))
     if isinstance(error, MemoryError):
         return WorkerLostError("its worker ran out of memory")
     return RemoteCallError(f"a worker could not do it: {type(error).__name__}: {_shortened(error)}")

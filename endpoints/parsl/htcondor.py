@@ -1,0 +1,38 @@
+"""An HTCondor pool, with the blocks of the published study: at most 4, of one slot each.
+
+``pytest --funcx-endpoint parsl:endpoints/parsl/htcondor.py``, on a submit node whose ports the
+slots can reach.
+"""
+
+from parsl import Config
+from parsl.executors import HighThroughputExecutor
+from parsl.providers import CondorProvider
+
+CORES_PER_SLOT = 8
+WALLTIME = "00:30:00"
+# What makes pyhf importable in a slot; nothing else is needed there but Parsl.
+WORKER_INIT = "source /cvmfs/your.experiment/pyhf-env/bin/activate"
+
+
+def fresh_config():
+    """Return the configuration; a new one each time, for Parsl uses one only once."""
+    return Config(
+        executors=[
+            HighThroughputExecutor(
+                label="htcondor",
+                max_workers_per_node=CORES_PER_SLOT,
+                heartbeat_period=5,
+                heartbeat_threshold=20,
+                provider=CondorProvider(
+                    cores_per_slot=CORES_PER_SLOT,
+                    nodes_per_block=1,
+                    init_blocks=1,
+                    min_blocks=0,
+                    max_blocks=4,
+                    parallelism=1.0,
+                    walltime=WALLTIME,
+                    worker_init=WORKER_INIT,
+                ),
+            )
+        ],
+    )

@@ -1,0 +1,47 @@
+"""A Slurm cluster, with the blocks of the published study: at most 4, of one node each.
+
+Start pytest on a login node, in a directory that the compute nodes see:
+``pytest --funcx-endpoint parsl:endpoints/parsl/slurm.py``
+"""
+
+from parsl import Config
+from parsl.executors import HighThroughputExecutor
+from parsl.launchers import SingleNodeLauncher  # SrunLauncher where nodes_per_block is not 1
+from parsl.providers import SlurmProvider
+
+PARTITION = None  # "batch"; None takes the cluster's default
+ACCOUNT = None
+CORES_PER_NODE = 16
+WALLTIME = "00:30:00"  # longer than the longest fit, short enough for the queue
+# What makes pyhf importable on a compute node; nothing else is needed there but Parsl.
+WORKER_INIT = "source $HOME/pyhf-env/bin/activate"
+
+
+def fresh_config():
+    """Return the configuration; a new one each time, for Parsl uses one only once."""
+    return Config(
+        executors=[
+            HighThroughputExecutor(
+                label="slurm",
+                # address=address_by_interface("ib0") where compute nodes see one network only;
+                # it comes from parsl.addresses.
+                max_workers_per_node=CORES_PER_NODE,
+                heartbeat_period=5,
+                heartbeat_threshold=20,
+                provider=SlurmProvider(
+                    partition=PARTITION,
+                    account=ACCOUNT,
+                    cores_per_node=CORES_PER_NODE,
+                    exclusive=False,
+                    nodes_per_block=1,
+                    init_blocks=1,
+                    min_blocks=0,
+                    max_blocks=4,
+                    parallelism=1.0,
+                    walltime=WALLTIME,
+                    worker_init=WORKER_INIT,
+                    launcher=SingleNodeLauncher(),
+                ),
+            )
+        ],
+    )

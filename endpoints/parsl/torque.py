@@ -1,0 +1,43 @@
+"""A Torque cluster, with the blocks of the published study: at most 4, of one node each.
+
+``pytest --funcx-endpoint parsl:endpoints/parsl/torque.py``, on a login node, in a directory that
+the compute nodes see.
+"""
+
+from parsl import Config
+from parsl.executors import HighThroughputExecutor
+from parsl.launchers import SingleNodeLauncher
+from parsl.providers import TorqueProvider
+
+QUEUE = None
+ACCOUNT = None
+CORES_PER_NODE = 16
+WALLTIME = "00:30:00"  # longer than the longest fit, short enough for the queue
+# What makes pyhf importable on a compute node; nothing else is needed there but Parsl.
+WORKER_INIT = "source $HOME/pyhf-env/bin/activate"
+
+
+def fresh_config():
+    """Return the configuration; a new one each time, for Parsl uses one only once."""
+    return Config(
+        executors=[
+            HighThroughputExecutor(
+                label="torque",
+                max_workers_per_node=CORES_PER_NODE,
+                heartbeat_period=5,
+                heartbeat_threshold=20,
+                provider=TorqueProvider(
+                    queue=QUEUE,
+                    account=ACCOUNT,
+                    nodes_per_block=1,
+                    init_blocks=1,
+                    min_blocks=0,
+                    max_blocks=4,
+                    parallelism=1.0,
+                    walltime=WALLTIME,
+                    worker_init=WORKER_INIT,
+                    launcher=SingleNodeLauncher(),
+                ),
+            )
+        ],
+    )
