@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -295,14 +296,18 @@ def distribution(request):
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory):
+def slurm():
     """A Slurm of this machine's own. CI installs what it needs, so that there it must start."""
     from services.slurm import LocalSlurm
 
     if not LocalSlurm.installed() and not os.environ.get("CI"):
         pytest.skip("Slurm is not installed: python tests/services/slurm.py install")
-    with LocalSlurm(tmp_path_factory.mktemp("slurm")) as service:
-        os.environ.update(service.env)
+    # Its sockets need a short path.
+    with (
+        tempfile.TemporaryDirectory(prefix="slurm") as directory,
+        pytest.MonkeyPatch.context() as patch,
+        LocalSlurm(Path(directory)) as service,
+    ):
+        for name, value in service.env.items():
+            patch.setenv(name, value)
         yield service
-        for name in service.env:
-            os.environ.pop(name, None)

@@ -220,6 +220,16 @@ def test_of_the_suspects_those_with_fewer_losses_come_first(begin):
     held(engine)[0].lose_block()
     campaign.go_on()
     assert [sent.keys for sent in held(engine)] == [[tasks[1].key]]
+    (later,) = toy_tasks(1, "later")
+    submit(campaign, [later])
+    held(engine)[0].answer()
+    campaign.go_on()
+    for _ in range(2):
+        assert [sent.keys for sent in held(engine)] == [[later.key]]
+        held(engine)[0].lose_block()
+        campaign.go_on()
+    # By now both are suspects; the first has more losses, though it has waited longer.
+    assert [sent.keys for sent in held(engine)] == [[later.key]]
     held(engine)[0].answer()
     campaign.go_on()
     assert [sent.keys for sent in held(engine)] == [[tasks[0].key]]
@@ -769,10 +779,18 @@ def test_no_copies_are_made_where_no_worker_is_idle(begin, clock):
 
 
 def test_no_copies_are_made_while_no_worker_is_there(begin, clock):
-    campaign, engine, _tasks = with_straggler(begin, clock)
+    tasks = toy_tasks(3)
+    engine = remote_engine(workers=3)
+    campaign = begin(engine)
+    submit(campaign, tasks)
+    engine.submissions[2].answer(fit_s=1.0)
+    campaign.go_on()
+    clock.now += STRAGGLER_S + 1.0
     engine.missing_since = clock.now
     campaign.go_on()
-    assert len(engine.submissions) == 2
+    engine.submissions[1].answer()  # on its way while the last worker went
+    campaign.go_on()
+    assert len(engine.submissions) == 3
 
 
 @pytest.mark.xfail(strict=True, reason="bug: the wait in the queue makes stragglers of all fits")
@@ -1006,8 +1024,10 @@ def test_what_meets_trouble_while_winding_down_is_not_sent_again(begin, trouble)
 
 def test_suspects_are_cancelled_by_winding_down(begin):
     campaign, engine, tasks = with_suspects(begin)
+    count = len(engine.submissions)
     campaign.wind_down("Ctrl-C")
     answer_all(campaign, engine)
+    assert len(engine.submissions) == count
     assert statuses(campaign, tasks) == ["ok", "cancelled"]
 
 

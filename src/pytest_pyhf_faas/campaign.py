@@ -205,7 +205,7 @@ class Campaign:
         self._thread: threading.Thread | None = None
         self._environments: dict[tuple[str, str], WorkerEnvironment] = {}
         self._records: list[_Record] = []
-        self._fit_seconds: dict[str, list[float]] = defaultdict(list)
+        self._mean_fit_s: dict[str, tuple[int, float]] = {}
         self._measured_s = self._expected_of_measured_s = 0.0
         self._began_at: float | None = None
         self._total = self._done = self._failed = 0
@@ -411,7 +411,7 @@ class Campaign:
         limits = []
         estimates = [self._batch_s(batch) for batch in self._in_flight.values()]
         known = [seconds for seconds in estimates if seconds is not None]
-        if self._fit_seconds and len(known) == len(estimates):
+        if self._mean_fit_s and len(known) == len(estimates):
             limits.append(max(SILENCE_S, SILENCE_FACTOR * max(known)))
         if self._timeout_s is not None:
             limits.append(SILENCE_S + IN_FLIGHT * self._timeout_s)
@@ -436,7 +436,7 @@ class Campaign:
         now = time.monotonic()
         for batch in self._in_flight.values():
             expected_s = self._batch_s(batch)
-            if expected_s is None or not self._fit_seconds or batch.copied or batch.quarantined:
+            if expected_s is None or not self._mean_fit_s or batch.copied or batch.quarantined:
                 continue
             if now - batch.submitted_at > max(STRAGGLER_S, STRAGGLER_FACTOR * expected_s):
                 entries = [entry for entry in batch.entries if not entry.future.done()]
@@ -702,7 +702,9 @@ class Campaign:
         return _Batch(entries, 0.0, self._generation)
 
     def _learn(self, entry: _Entry, fit_s: float) -> None:
-        self._fit_seconds[entry.task.pallet.digest].append(fit_s)
+        pallet = entry.task.pallet.digest
+        count, mean_s = self._mean_fit_s.get(pallet, (0, 0.0))
+        self._mean_fit_s[pallet] = count + 1, mean_s + (fit_s - mean_s) / (count + 1)
         if entry.expected_s is not None:
             self._measured_s += fit_s
             self._expected_of_measured_s += entry.expected_s
@@ -711,8 +713,7 @@ class Campaign:
         if entry.expected_s is not None:
             known = self._expected_of_measured_s
             return entry.expected_s * (self._measured_s / known if known > 0 else 1.0)
-        measured = self._fit_seconds[entry.task.pallet.digest]
-        return sum(measured) / len(measured) if measured else None
+        return self._mean_fit_s.get(entry.task.pallet.digest, (0, None))[1]
 
     def _left_s(self, elapsed: float) -> float | None:
         left = self._total - self._done

@@ -88,18 +88,24 @@ def unpack_answer(answer: str) -> Any:
         raise RemoteCallError(f"a worker gave an answer that makes no sense: {error!r}") from error
 
 
-#: A call by names that every Python has, for executors that pickle functions.
-EXPRESSION = "exec(source, globals()) or run_call(call)"
+#: A call by names that every Python has, for executors that pickle functions; a worker process
+#: compiles the source once.
+EXPRESSION = (
+    "('run_call' in (names := __import__('sys').__dict__.setdefault(key, {})) "
+    "or exec(source, names), names['run_call'](call))[1]"
+)
 
 
 def expression_arguments(call: str) -> tuple[str, dict[str, str]]:
     """Return the arguments with which the built-in ``eval`` runs a call."""
-    return EXPRESSION, {"source": _runner_source(), "call": call}
+    source, key = _runner()
+    return EXPRESSION, {"source": source, "key": key, "call": call}
 
 
 @lru_cache(maxsize=1)
-def _runner_source() -> str:
-    return inspect.getsource(remote_worker)
+def _runner() -> tuple[str, str]:
+    source = inspect.getsource(remote_worker)
+    return source, f"_pyhf_faas_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,36 @@
+"""Run the fault tests and make a table of what they noted down.
+
+``python benchmarks/fault_table.py [-k slurm]``
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+TESTS = Path(__file__).parents[1] / "tests" / "test_faults.py"
+COLUMNS = ("fault", "engine", "fits", "executed", "counted", "lost", "doubled", "noticed_s", "left")
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory) / "faults.xml"
+        command = [sys.executable, "-m", "pytest", str(TESTS), "-q", f"--junitxml={report}"]
+        code = subprocess.run([*command, *sys.argv[1:]], check=False).returncode
+        properties = ET.parse(report).getroot().iter("property")
+        rows = [json.loads(p.get("value")) for p in properties if p.get("name") == "fault_row"]
+    print("| " + " | ".join(COLUMNS) + " |")
+    print("|" + "---|" * len(COLUMNS))
+    for row in sorted(rows, key=lambda row: row["fault"]):
+        if row["noticed_s"] is not None:
+            row["noticed_s"] = f"{row['noticed_s']:.1f}"
+        print("| " + " | ".join(str(row[name] or 0) for name in COLUMNS) + " |")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
