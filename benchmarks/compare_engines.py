@@ -1,7 +1,7 @@
-"""The same fits on several endpoints: are CLs the same, and how much of the workers' time is fits?
+"""The same fits on several endpoints: are CLs the same, and what share of the time is fits?
 
-``python benchmarks/compare_engines.py PALLET:COUNT ENDPOINT ENDPOINT ...`` (or ``PALLET`` whole); the
-patches are spread over the grid. With ``SLURM_CONF`` of a Slurm of this machine one of the endpoints
+``python benchmarks/compare_engines.py PALLET:COUNT ENDPOINT ...`` (or ``PALLET`` whole); the
+patches are spread over the grid. With ``SLURM_CONF`` of a Slurm of this machine an endpoint
 may be ``parsl:tests/services/parsl_slurm.py``.
 """
 

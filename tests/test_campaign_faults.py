@@ -821,7 +821,6 @@ def test_no_copies_are_made_of_what_nobody_knows_the_time_of(begin, clock):
     assert len(engine.submissions) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="bug: asking for a time counts as having measured one")
 def test_no_copies_are_made_before_one_fit_was_measured_here(begin, clock):
     known, unknown = toy_tasks(1, "known"), toy_tasks(1, "unknown")
     engine = remote_engine(workers=3)

@@ -269,7 +269,7 @@ def by_key(fates):
     return {TASKS[number].key: fate for number, fate in fates.items()}
 
 
-@relaxed(max_examples=150)
+@relaxed(max_examples=300)
 @given(
     engine=engines,
     count=counts,
@@ -301,7 +301,7 @@ def test_whatever_an_engine_does_every_fit_ends_once_and_the_journal_has_it(
         assert result.is_answer <= result.attempts <= retries + 1
 
 
-@relaxed(max_examples=100)
+@relaxed(max_examples=200)
 @given(
     engine=engines,
     count=counts,
@@ -332,7 +332,7 @@ HANGING = {
 
 @pytest.mark.xfail(strict=True, reason="bug: those that wait behind a fit that hangs end like it")
 @example(**HANGING)
-@relaxed(max_examples=60)
+@relaxed(max_examples=100)
 @given(
     engine=engines,
     count=counts,

@@ -363,13 +363,15 @@ def test_a_batch_that_its_time_limit_ends_gives_no_errors_of_patches(bare, paylo
 def test_nothing_of_a_time_limit_is_left_after_a_call(start):
     bare = start(hard_limit_s=0.5)
     before = bare.call(remote_functions.alarm)
-    assert bare.call(remote_functions.nap, 0.01, timeout_s=0.2) == 0.01
-    with pytest.raises(RemoteCallError, match="ValueError: early"):
-        bare.call(remote_functions.fail, "early", timeout_s=0.2)
+    assert before[0] == 0
     with pytest.raises(TaskTimeoutError):
         bare.call(remote_functions.nap, 60.0, timeout_s=0.05)
     assert bare.call(remote_functions.alarm) == before
-    assert before[0] == 0
+    assert bare.call(remote_functions.nap, 0.01, timeout_s=0.2) == 0.01
+    assert bare.call(remote_functions.alarm) == before
+    with pytest.raises(RemoteCallError, match="ValueError: early"):
+        bare.call(remote_functions.fail, "early", timeout_s=0.2)
+    assert bare.call(remote_functions.alarm) == before
     assert bare.call(remote_functions.nap, 0.8) == 0.8
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import runpy
 import signal
 import sys
@@ -18,6 +17,8 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+
+import dill  # pickles a provider whose class stands in the configuration, too
 
 _POLL_S = 0.5
 
@@ -31,9 +32,9 @@ def remember_jobs(path: Path, jobs: list[tuple[Any, list[str], list[int]]]) -> N
     """Write down what has to be ended: provider, its jobs, and process groups of this machine."""
     partial = path.with_suffix(".new")
     try:
-        data = pickle.dumps(jobs)
+        data = dill.dumps(jobs)
     except Exception:  # noqa: BLE001 - a provider that holds a connection cannot be written down
-        data = pickle.dumps([(None, [], groups) for _provider, _jobs, groups in jobs])
+        data = dill.dumps([(None, [], groups) for _provider, _jobs, groups in jobs])
     partial.touch(mode=0o600)
     partial.write_bytes(data)
     partial.replace(path)
@@ -63,7 +64,7 @@ def _end_with(parent: int, jobs: Path) -> None:
         time.sleep(_POLL_S)
     with contextlib.suppress(OSError):
         # Our own file, in a directory of this user, as Parsl's own certificates are.
-        for provider, job_ids, groups in pickle.loads(jobs.read_bytes()):  # noqa: S301
+        for provider, job_ids, groups in dill.loads(jobs.read_bytes()):  # noqa: S301
             if job_ids:
                 with contextlib.suppress(Exception):
                     provider.cancel(job_ids)
