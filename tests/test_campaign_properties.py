@@ -330,7 +330,6 @@ HANGING = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="bug: those that wait behind a fit that hangs end like it")
 @example(**HANGING)
 @relaxed(max_examples=100)
 @given(

@@ -639,6 +639,16 @@ def test_what_a_run_has_done_until_its_first_failure_is_taken_over(project):
     assert project.fits() == sorted(set(patches) - set(done))
 
 
+def test_what_a_worker_lacked_is_fitted_anew(project):
+    patches = project.pallet(3)
+    project.own_test()
+    project.plan(errors={PATCH: ["ModuleNotFoundError", "No module named 'iminuit'"]})
+    project.run(suite=False).assert_outcomes(passed=2, errors=1)
+    project.plan()
+    project.run("--faas-resume", suite=False).assert_outcomes(passed=len(patches))
+    assert project.fits() == [PATCH]
+
+
 def test_what_broke_is_fitted_anew(project):
     project.pallet(3)
     project.own_test()

@@ -199,7 +199,7 @@ class Campaign:
         self._generation = 0
         self._restarts = 0
         self._restart_due = False
-        self._last_answer_at = -math.inf
+        self._last_answer_at = self._last_missing_at = -math.inf
         self._winding_down: str | None = None
         self._stopped: tuple[Status, str] | None = None
         self._thread: threading.Thread | None = None
@@ -309,6 +309,9 @@ class Campaign:
         """Let what is with the engine finish, and send nothing more; the rest ends "cancelled"."""
         with self._changed:
             self._winding_down = reason
+            if self.engine.missing_since is not None:
+                self._end_all("cancelled", reason)  # what is with the engine does not run
+                return
             waiting = [entry for queue in self._queues.values() for entry in queue]
             waiting += self._suspects
             self._queues.clear()
@@ -357,7 +360,12 @@ class Campaign:
                 batch = self._next_batch() if self._can_send() else self._straggler()
             if restart:
                 # Without the lock: an engine may wait for its callbacks, and they need it.
-                self.engine.restart()
+                try:
+                    self.engine.restart()
+                except FaasError as error:
+                    with self._changed:
+                        self._end_all("broken", str(error))
+                    return
             if batch is not None:
                 self._send(batch)
 
@@ -379,12 +387,14 @@ class Campaign:
         oldest = min(batch.submitted_at for batch in self._in_flight.values())
         missing_since = self.engine.missing_since
         if missing_since is not None:
+            self._last_missing_at = now
             waited_s = now - max(missing_since, oldest)
             if self._queue_timeout_s is not None and waited_s > self._queue_timeout_s:
                 self._end_all("broken", self._no_worker(waited_s))
                 return True
             return False
-        silent_s = now - max(oldest, self._last_answer_at, self.engine.ready_at or oldest)
+        began_at = max(oldest, self._last_missing_at, self.engine.ready_at or oldest)
+        silent_s = now - max(began_at, self._last_answer_at)
         limit_s = self._silence_s()
         if limit_s is not None and silent_s > limit_s:
             self._replace_engine(
@@ -429,8 +439,7 @@ class Campaign:
             or self._winding_down is not None
             or self._queues
             or self._suspects
-            or len(self._in_flight) >= self.engine.workers
-            or self.engine.missing_since is not None
+            or len(self._in_flight) >= self.engine.workers_there
         ):
             return None
         now = time.monotonic()
@@ -438,7 +447,8 @@ class Campaign:
             expected_s = self._batch_s(batch)
             if expected_s is None or not self._mean_fit_s or batch.copied or batch.quarantined:
                 continue
-            if now - batch.submitted_at > max(STRAGGLER_S, STRAGGLER_FACTOR * expected_s):
+            took_s = now - max(batch.submitted_at, self._last_missing_at)
+            if took_s > max(STRAGGLER_S, STRAGGLER_FACTOR * expected_s):
                 entries = [entry for entry in batch.entries if not entry.future.done()]
                 return _Batch(entries, now, self._generation, copied=True)
         return None
@@ -493,23 +503,30 @@ class Campaign:
         for entry in batch.entries:
             entry.in_flight -= 1
         self._last_answer_at = time.monotonic()
-        # What another copy has answered, or may yet answer, is not to be sent again.
-        open_entries = [e for e in batch.entries if not (e.future.done() or e.in_flight)]
         if error is None:
             self._restarts = 0
             self._take(batch, future.result())
-        elif isinstance(error, BlockLostError):
-            self._send_after_loss(open_entries, "block lost", str(error))
-        elif isinstance(error, TaskTimeoutError):
-            shared = len(batch.entries) > 1
-            self._retry_or_end(open_entries, "timeout", str(error), shared, again=shared)
         else:
-            trouble: Trouble = (
-                "remote call failed" if isinstance(error, RemoteCallError) else "worker lost"
-            )
-            text = str(error) if isinstance(error, FaasError) else repr(error)
+            self._recover(batch, error)
+
+    def _recover(self, batch: _Batch, error: BaseException) -> None:
+        """Send again or end what came to grief, but for what another copy may yet answer."""
+        trouble = _trouble_of(error)
+        text = str(error) if isinstance(error, FaasError) else repr(error)
+        open_entries = []
+        for entry in batch.entries:
+            if entry.future.done():
+                continue
+            if entry.in_flight:
+                self._tell(trouble, entry, text)
+            else:
+                open_entries.append(entry)
+        if trouble == "block lost":
+            self._send_after_loss(open_entries, trouble, text)
+        else:
             shared = len(batch.entries) > 1
-            self._retry_or_end(open_entries, trouble, text, shared, again=True)
+            again = shared or trouble != "timeout"
+            self._retry_or_end(open_entries, trouble, text, shared, again=again)
 
     def _take(self, batch: _Batch, answer: dict[str, Any]) -> None:
         who = answer["worker"]
@@ -520,6 +537,8 @@ class Campaign:
             self._environments[kind] = WorkerEnvironment.from_json(answer["environment"])
         results = {result["key"]: result for result in answer["results"]}
         now = time.monotonic()
+        if all(entry.future.done() for entry in batch.entries):
+            return  # its copy was faster
         self._records.append(
             _Record(
                 worker=who,
@@ -543,8 +562,11 @@ class Campaign:
                 and data["error"]["type"] in _RETRIED_ERRORS
                 and entry.attempts <= self._retries
             ):
-                if not entry.in_flight:
-                    self._requeue(entry, "out of memory", f"{data['error']['type']} on {who}")
+                text = f"{data['error']['type']} on {who}"
+                if entry.in_flight:
+                    self._tell("out of memory", entry, text)
+                else:
+                    self._requeue(entry, "out of memory", text)
                 continue
             data |= {
                 "pallet": entry.task.pallet.name,
@@ -562,22 +584,24 @@ class Campaign:
     ) -> None:
         for entry in entries:
             if again and (shared or entry.attempts <= self._retries):
+                self._requeue(entry, trouble, text)
                 if shared:
                     # One of them did it, so that the others must not pay for it.
                     entry.attempts -= 1
-                self._requeue(entry, trouble, text)
             else:
                 self._tell(trouble, entry, text)
                 status: Status = "timeout" if trouble == "timeout" else "broken"
                 self._end(entry, self._without_answer(entry, status, text))
 
     def _requeue(self, entry: _Entry, trouble: Trouble, text: str) -> None:
-        entry.alone = True
-        entry.trouble.append(text)
         self._tell(trouble, entry, text)
+        entry.trouble.append(text)
         if self._winding_down is not None:
             self._end(entry, self._without_answer(entry, "cancelled", self._winding_down))
+        elif entry.losses >= _SUSPECT_LOSSES:
+            self._suspects.append(entry)
         else:
+            entry.alone = True
             self._enqueue([entry])
 
     def _send_after_loss(self, entries: list[_Entry], trouble: Trouble, text: str) -> None:
@@ -590,7 +614,8 @@ class Campaign:
             elif entry.losses > MAX_LOSSES:
                 reason = f"{text}. It was there {entry.losses} times when that happened, the last "
                 reason += "times with nothing else on the engine"
-                self._end(entry, self._without_answer(entry, "broken", reason))
+                status: Status = "timeout" if trouble == "silence" else "broken"
+                self._end(entry, self._without_answer(entry, status, reason))
             else:
                 entry.attempts -= 1
                 entry.trouble.append(text)
@@ -616,14 +641,15 @@ class Campaign:
                 f"one result in between, the last time because {reason}",
             )
             return
-        self._restart_due = True
+        # There is nothing left to send while winding down.
+        self._restart_due = self._winding_down is None
         self._last_answer_at = time.monotonic()
-        if trouble == "silence":
-            for entry in waiting:
-                entry.silences += 1
-            given_up = [entry for entry in waiting if entry.silences > self._retries]
-            waiting = [entry for entry in waiting if entry.silences <= self._retries]
-            self._retry_or_end(given_up, "timeout", reason, shared=False, again=False)
+        if trouble == "silence" and len(waiting) == 1:
+            # With others there, it may be one of them that hangs.
+            waiting[0].silences += 1
+            if waiting[0].silences > min(self._retries, MAX_RESTARTS - 1):
+                self._retry_or_end(waiting, "timeout", reason, shared=False, again=False)
+                return
         self._send_after_loss(waiting, trouble, reason)
 
     def _end_all(self, status: Status, reason: str) -> None:
@@ -719,9 +745,7 @@ class Campaign:
         left = self._total - self._done
         if not left or not self._done:
             return None
-        waiting = [entry for queue in self._queues.values() for entry in queue]
-        waiting += self._suspects
-        waiting += [entry for batch in self._in_flight.values() for entry in batch.entries]
+        waiting = [entry for entry in self._entries.values() if not entry.future.done()]
         estimates = [self._estimate_s(entry) for entry in waiting]
         known = [seconds for seconds in estimates if seconds is not None]
         if len(known) == len(estimates):
@@ -762,3 +786,11 @@ class Campaign:
             overhead_s=max(0.0, total - sum(spent.values())),
             idle_s=workers * wall_s - busy,
         )
+
+
+def _trouble_of(error: BaseException) -> Trouble:
+    if isinstance(error, BlockLostError):
+        return "block lost"
+    if isinstance(error, TaskTimeoutError):
+        return "timeout"
+    return "remote call failed" if isinstance(error, RemoteCallError) else "worker lost"

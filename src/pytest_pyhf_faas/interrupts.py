@@ -28,7 +28,8 @@ class Interrupts:
     def watch(self) -> None:
         """Begin to count; a second call does nothing."""
         if self._previous is None and threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._interrupted)
+            self._previous = signal.getsignal(signal.SIGINT)
+            signal.signal(signal.SIGINT, self._interrupted)
 
     def restore(self) -> None:
         """Leave interrupts to whoever had them before."""

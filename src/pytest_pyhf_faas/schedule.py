@@ -41,6 +41,15 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.xdist import Sharing
 
 _PROBE_S = 300.0
+#: Exceptions that speak of the worker, not of the fit: it may have what was missing by now.
+_OF_THE_WORKER = frozenset(
+    {
+        "ImportError",
+        "MemoryError",
+        "ModuleNotFoundError",
+        "pyhf.exceptions.ImportBackendError",
+    }
+)
 _POLL_S = 0.05
 
 
@@ -350,7 +359,7 @@ class Schedule:
         found = {}
         for path in journals.earlier(self._journal_directory):
             for where, result in journals.JournalReader(path).read():
-                if where == endpoint and result.is_answer and result.environment is not None:
+                if where == endpoint and result.environment is not None and _stands(result):
                     found[result.key] = result
         if not found:
             self.notes.append(f"--faas-resume found no earlier results for {endpoint}")
@@ -398,3 +407,8 @@ class Schedule:
                 "Ctrl-C again ends at once"
             )
         self._progress.show(campaign.engine.spec, campaign.progress())
+
+
+def _stands(result: HypotestResult) -> bool:
+    """Whether a worker of the same versions would answer the same again."""
+    return result.is_answer and not (result.error and result.error.type in _OF_THE_WORKER)

@@ -56,6 +56,11 @@ class Engine(Executor):
         return None
 
     @property
+    def workers_there(self) -> int:
+        """How many workers there are by now."""
+        return self.workers
+
+    @property
     def missing_since(self) -> float | None:
         """`time.monotonic()` since which no worker is there; ``None`` while there is one."""
         return None

@@ -111,6 +111,10 @@ class ParslEngine(Engine):
         return self._kernel.failure if self._kernel is not None else None
 
     @property
+    def workers_there(self) -> int:
+        return self._kernel.connected_workers if self._kernel is not None else 0
+
+    @property
     def missing_since(self) -> float | None:
         return self._kernel.missing_since if self._kernel is not None else None
 

@@ -84,7 +84,7 @@ def unpack_answer(answer: str) -> Any:
         raise RemoteCallError(
             f"a worker could not run what was sent to it: {error['type']}: {error['message']}"
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise RemoteCallError(f"a worker gave an answer that makes no sense: {error!r}") from error
 
 
