@@ -7,6 +7,7 @@ may be ``parsl:tests/services/parsl_slurm.py``.
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +17,12 @@ from pytest_pyhf_faas.campaign import Campaign
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.reference import DIRECTORY, ReferenceStore
 from pytest_pyhf_faas.tasks import HypotestConfig, make_tasks
+
+
+def _difference(ours: float, theirs: float) -> float:
+    if ours == theirs or (math.isnan(ours) and math.isnan(theirs)):
+        return 0.0
+    return abs(ours / theirs - 1) if theirs else math.inf
 
 
 def main() -> None:
@@ -49,7 +56,7 @@ def main() -> None:
         values = {result.key: result.cls_values for result in results}
         first = first or values
         largest = max(
-            abs(ours / theirs - 1)
+            _difference(ours, theirs)
             for key in values
             for ours, theirs in zip(values[key], first[key], strict=True)
         )
