@@ -194,7 +194,12 @@ class Stage:
 
 def parsl_processes():
     """What Parsl started and renamed, which overwrites the environment that a mark is found in."""
-    return [(pid, command) for pid, (_, command) in processes().items() if "parsl: " in command]
+    found = []
+    for pid, (_, command) in processes().items():
+        with contextlib.suppress(OSError):
+            if "parsl: " in command and Path(f"/proc/{pid}/cwd").readlink() == Path.cwd():
+                found.append((pid, command))
+    return found
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -32,7 +32,14 @@ from pytest_pyhf_faas.errors import (
     RemoteCallError,
     TaskTimeoutError,
 )
-from pytest_pyhf_faas.results import FitError, HypotestResult, Status, Trial, WorkerEnvironment
+from pytest_pyhf_faas.results import (
+    ENGINE,
+    FitError,
+    HypotestResult,
+    Status,
+    Trial,
+    WorkerEnvironment,
+)
 from pytest_pyhf_faas.tasks import batch_payload, worker_function
 
 if TYPE_CHECKING:
@@ -675,8 +682,9 @@ class Campaign:
             entry.future.set_result(result)
             self._changed.notify_all()
 
-    @staticmethod
-    def _without_answer(entry: _Entry, status: Status, text: str) -> HypotestResult:
+    def _without_answer(self, entry: _Entry, status: Status, text: str) -> HypotestResult:
+        # What ends all fits says itself what is to be done.
+        kind = ENGINE if status == "broken" and self._stopped is not None else status
         history = "".join(
             f"\nattempt {number}: {trouble}" for number, trouble in enumerate(entry.trouble, 1)
         )
@@ -685,7 +693,7 @@ class Campaign:
             pallet=entry.task.pallet.name,
             patch=entry.task.patch.name,
             status=status,
-            error=FitError(status, text + history),
+            error=FitError(kind, text + history),
             attempts=entry.attempts,
         )
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: its time limit; cancelled: the campaign stopped before it was done.
 Status = Literal["ok", "error", "broken", "timeout", "cancelled"]
 
+#: Type of the error of a fit that ended because nothing more is to be had from its engine.
+ENGINE = "engine"
+
 #: The five fits of a hypothesis test, named as in `pyhf.infer.calculators.HypoTestFitResults`;
 #: the background fit is the one that makes the Asimov data.
 FITS = (

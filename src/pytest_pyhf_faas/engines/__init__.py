@@ -88,8 +88,13 @@ def create_engine(
         If its configuration cannot be used.
     """
     if spec.startswith("parsl:"):
-        from pytest_pyhf_faas.engines.parsl import ParslEngine
-
+        try:
+            from pytest_pyhf_faas.engines.parsl import ParslEngine
+        except ImportError as error:
+            raise ConfigurationError(
+                f"the endpoint {spec!r} cannot use the Parsl that is installed ({error}): "
+                "pip install --upgrade 'pytest-pyhf-faas[parsl]'"
+            ) from error
         path = Path(spec.removeprefix("parsl:")).absolute()
         return ParslEngine(spec, path, directory / "parsl", blocks=blocks, workers=workers)
     from pytest_pyhf_faas.engines.local import LocalEngine

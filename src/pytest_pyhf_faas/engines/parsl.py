@@ -10,6 +10,7 @@ import runpy
 import shutil
 import threading
 import time
+import warnings
 from collections import Counter
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ _COUNT_S = 1.0
 _START_S = 150.0
 _STOP_S = 20.0
 _MESSAGE_CHARACTERS = 2000
+_DIRECTORY_TRIES = 10
 #: Parsl's own defaults, which are too slow or too loud for a session of pytest.
 _RUN_DIR, _STRATEGY_PERIOD_S = "runinfo", 5
 _QUICK_STRATEGY_PERIOD_S = 0.3
@@ -207,7 +209,7 @@ class _Kernel:
             for executor in self._managed():
                 if list(executor.interchange_launch_cmd) == DEFAULT_INTERCHANGE_LAUNCH_CMD:
                     executor.interchange_launch_cmd = launch_command(self._jobs)
-            self._kernel = parsl.DataFlowKernel(self._config)
+            self._kernel = _kernel_of(self._config)
         except Exception as error:  # noqa: BLE001 - whatever Parsl, a provider or the system raises
             self._fail(f"Parsl cannot start: {_shortened(error)}")
             return
@@ -423,10 +425,21 @@ class _Kernel:
         return (e for e in self._executors if isinstance(e, HighThroughputExecutor))
 
 
+def _kernel_of(config: parsl.Config) -> parsl.DataFlowKernel:
+    """Start Parsl's kernel, which begins with the first free number for its directory."""
+    for _ in range(_DIRECTORY_TRIES - 1):
+        with contextlib.suppress(FileExistsError):  # another one was quicker
+            return parsl.DataFlowKernel(config)
+    return parsl.DataFlowKernel(config)
+
+
 def _read(path: Path) -> parsl.Config:
     try:
-        names = runpy.run_path(str(path))
-        config = names["fresh_config"]() if "fresh_config" in names else names["config"]
+        with warnings.catch_warnings():
+            # Parsl leaves sockets open while it looks for this machine's addresses.
+            warnings.simplefilter("ignore", ResourceWarning)
+            names = runpy.run_path(str(path))
+            config = names["fresh_config"]() if "fresh_config" in names else names["config"]
     except KeyError as error:
         if error.args != ("config",):
             raise ConfigurationError(_cannot_be_run(path, error)) from error
@@ -434,7 +447,7 @@ def _read(path: Path) -> parsl.Config:
             f"the Parsl configuration {path} defines neither config nor fresh_config(): one of "
             "them must be a parsl.Config"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(_cannot_be_run(path, error)) from error
     if not isinstance(config, parsl.Config):
         raise ConfigurationError(
@@ -443,7 +456,7 @@ def _read(path: Path) -> parsl.Config:
     return config
 
 
-def _cannot_be_run(path: Path, error: Exception) -> str:
+def _cannot_be_run(path: Path, error: BaseException) -> str:
     return (
         f"the Parsl configuration {path} cannot be run ({type(error).__name__}: "
         f"{_shortened(error)}): try `python {path}`"

@@ -25,7 +25,7 @@ _POLL_S = 0.5
 
 def launch_command(jobs: Path) -> list[str]:
     """Return the command that Parsl starts as its interchange."""
-    return [sys.executable, "-m", __name__, str(jobs)]
+    return [sys.executable, "-m", __name__, str(jobs), str(os.getpid())]
 
 
 def remember_jobs(path: Path, jobs: list[tuple[Any, list[str], list[int]]]) -> None:
@@ -75,7 +75,7 @@ def _end_with(parent: int, jobs: Path) -> None:
 def main() -> None:
     """Run the interchange; its configuration comes on standard input."""
     jobs = Path(sys.argv[1])
-    parent = os.getppid()
+    parent = int(sys.argv[2])  # it may be gone already
     with contextlib.suppress(OSError):
         os.setsid()
     log = os.open(jobs.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

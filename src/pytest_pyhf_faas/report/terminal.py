@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.compare import Verdict, environment_line, table
 from pytest_pyhf_faas.progress import duration
+from pytest_pyhf_faas.results import ENGINE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,6 +94,8 @@ def broken_text(result: HypotestResult, rerun: str) -> str:
             remedy = _REMEDIES.get(error.type)
         else:
             lines += error.message.splitlines()
+            if error.type == ENGINE:
+                remedy = None
     if result.worker:
         lines.append(f"worker {result.worker}, attempt {result.attempts}")
     if remedy:
