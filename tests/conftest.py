@@ -202,7 +202,7 @@ class Project:
             words += ["--faas-pallet", pallet]
         # The name of a journal tells runs apart by the process.
         if subprocess or self._subprocess or "-n2" in args:
-            return self.pytester.runpytest_subprocess(*words, timeout=45)
+            return self.pytester.runpytest_subprocess(*words, timeout=180)
         return self.pytester.runpytest_inprocess(*words)
 
     # What happened

@@ -395,7 +395,7 @@ def test_an_engine_that_breaks_again_and_again_is_given_up(begin, how):
     assert engine.restarts == MAX_RESTARTS
     for result in results:
         assert result.error.message.startswith(
-            f"the engine scripted broke down {MAX_RESTARTS + 1} times in a row without one result"
+            f"the engine scripted broke down {MAX_RESTARTS + 1} times in a row without one answer"
         )
     sent = len(engine.submissions)
     (late,) = toy_tasks(1, "late")

@@ -25,7 +25,7 @@ from pytest_pyhf_faas.campaign import IN_FLIGHT, MAX_LOSSES, MAX_RESTARTS
 from pytest_pyhf_faas.errors import BlockLostError, EngineError, RemoteCallError, WorkerLostError
 from pytest_pyhf_faas.journal import Journal, JournalReader
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 ENDPOINT = "scripted"
 TIMEOUT_S = 50.0
@@ -365,7 +365,9 @@ def check_innocents(engine, count, retries, expected, fates, picks):
     for number, fate in fates.items():
         if number < count:
             ended = found[number].status, found[number].error.type
-            assert ended == wanted.get(fate, ("broken", "broken"))
+            assert ended == wanted.get(fate, ("broken", "broken")) or (
+                fate.startswith("engine") and ended == ("broken", "engine")
+            )
 
 
 @relaxed(max_examples=100)

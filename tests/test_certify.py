@@ -30,7 +30,7 @@ NAMES = ("synthetic_300_0", "synthetic_500_100", "synthetic_800_0")
 BROKEN = "synthetic_900_890"
 MU = {"name": "mu", "type": "normfactor", "data": None}
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ from pytest_pyhf_faas.tasks import HypotestConfig, make_tasks
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 #: In the environment of whatever these tests start.

@@ -22,7 +22,7 @@ BUNDLED = Path(pytest_pyhf_faas.__file__).parent / "data" / "synthetic"
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 MU = {"name": "mu", "type": "normfactor", "data": None}
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 relaxed = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 

@@ -22,7 +22,7 @@ from pytest_pyhf_faas.worker import THREAD_VARIABLES
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(600),
 ]
 
 #: The fork server imports pyhf first, which takes long on a busy machine.

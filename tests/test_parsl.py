@@ -34,7 +34,7 @@ from pytest_pyhf_faas.worker import probe_environment
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 #: Within so many seconds nothing may be left of a run that is over, or was killed.

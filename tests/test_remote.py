@@ -27,7 +27,7 @@ from pytest_pyhf_faas.errors import RemoteCallError, TaskTimeoutError
 from pytest_pyhf_faas.tasks import HypotestConfig, batch_payload, make_tasks
 from pytest_pyhf_faas.worker import THREAD_VARIABLES
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 #: Where the package cannot be imported, a worker does what an executor has it do.
 BARE = """\

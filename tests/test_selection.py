@@ -301,7 +301,7 @@ def cpu_of_counting():
     return time.process_time() - before
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_collecting_thousands_of_patches_is_quick_and_linear(project):
     few, some, many = (cpu_of_collecting(project, count) for count in (10, 2_500, 10_000))
     assert many < 16 * cpu_of_counting()  # 5 seconds where counting takes 0.3

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 #: How often an engine's health is looked at, and a caller that waits may show progress.
 TICK_S = 0.2
-#: An engine that breaks down so often without one result in between is given up.
+#: An engine that breaks down so often without one answer in between is given up.
 MAX_RESTARTS = 3
 #: A fit that was in a block or an engine when it broke down is sent again so often.
 MAX_LOSSES = 3
@@ -510,8 +510,8 @@ class Campaign:
         for entry in batch.entries:
             entry.in_flight -= 1
         self._last_answer_at = time.monotonic()
+        self._restarts = 0
         if error is None:
-            self._restarts = 0
             self._take(batch, future.result())
         else:
             self._recover(batch, error)
@@ -645,7 +645,7 @@ class Campaign:
             self._end_all(
                 "broken",
                 f"the engine {self.engine.spec} broke down {self._restarts} times in a row without "
-                f"one result in between, the last time because {reason}",
+                f"one answer in between, the last time because {reason}",
             )
             return
         # There is nothing left to send while winding down.
