@@ -23,7 +23,7 @@ from pytest_pyhf_faas import campaign as campaigns
 from pytest_pyhf_faas.campaign import IN_FLIGHT, MAX_RESTARTS, TAIL_BATCHES, Campaign
 from pytest_pyhf_faas.errors import EngineError
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(autouse=True)

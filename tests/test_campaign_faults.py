@@ -29,7 +29,7 @@ from pytest_pyhf_faas.errors import (
     WorkerLostError,
 )
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture

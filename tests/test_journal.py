@@ -15,7 +15,7 @@ from scripted_engine import ENVIRONMENT, PATIENCE_S, toy_result, toy_tasks
 from pytest_pyhf_faas.journal import KEPT, Journal, JournalReader, earlier, new_path, prune
 from pytest_pyhf_faas.results import FITS, FitError, HypotestResult, WorkerEnvironment
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 words = st.text(max_size=20)

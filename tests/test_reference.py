@@ -26,7 +26,7 @@ from pytest_pyhf_faas.reference import (
 from pytest_pyhf_faas.results import FITS, FitError, WorkerEnvironment
 from pytest_pyhf_faas.tasks import HypotestConfig, make_tasks
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 numbers = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from(
     [0.0, -0.0, 5e-324, 1e-300, 1.7976931348623157e308, 0.1 + 0.2, 1 / 3]

@@ -25,7 +25,7 @@ from pytest_pyhf_faas.results import FITS, HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.tasks import HypotestConfig
 
 pytestmark = [
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
 ]
 
