@@ -281,6 +281,11 @@ def _outcome(case):
     return "failed" if kind == "failure" else kind
 
 
+def pytest_collection_modifyitems(items):
+    """Bring the tests of Parsl to the front: it forks, which who has used JAX should not."""
+    items.sort(key=lambda item: item.path.name not in ("test_faults.py", "test_parsl.py"))
+
+
 @pytest.fixture
 def project(pytester, monkeypatch):
     # With CI or BUILD_NUMBER pytest does not shorten its summary, and messages appear twice.

@@ -51,7 +51,10 @@ RECIPES = Path(__file__).parent.parent / "endpoints" / "parsl"
 SLURM_HERE = Path(__file__).parent / "services" / "parsl_slurm.py"
 BIN = Path(sys.executable).parent
 #: Of the environment in which this runs, what would change what a run shows or does.
-FOREIGN = ("XDG_CACHE_HOME", "PYHF_PALLET_PATH", "PYTEST_ADDOPTS", "CI", "BUILD_NUMBER")
+FOREIGN = (
+    *("XDG_CACHE_HOME", "PYHF_PALLET_PATH", "PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"),
+    "TOX_ENV_DIR",  # where pytest puts its cache then
+)
 #: Many a project takes warnings for errors; pyhf itself gives this one.
 STRICT = ("-Werror", "-Wignore:jsonschema.RefResolver:DeprecationWarning")
 

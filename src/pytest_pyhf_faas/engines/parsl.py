@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import logging
 import os
 import runpy
@@ -436,10 +437,12 @@ def _kernel_of(config: parsl.Config) -> parsl.DataFlowKernel:
 def _read(path: Path) -> parsl.Config:
     try:
         with warnings.catch_warnings():
-            # Parsl leaves sockets open while it looks for this machine's addresses.
+            # Parsl leaves sockets open while it looks for this machine's addresses; they are
+            # collected while nobody is warned of them.
             warnings.simplefilter("ignore", ResourceWarning)
             names = runpy.run_path(str(path))
             config = names["fresh_config"]() if "fresh_config" in names else names["config"]
+            gc.collect()
     except KeyError as error:
         if error.args != ("config",):
             raise ConfigurationError(_cannot_be_run(path, error)) from error
