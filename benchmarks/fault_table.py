@@ -19,7 +19,8 @@ COLUMNS = ("fault", "engine", "fits", "executed", "counted", "lost", "doubled", 
 def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "faults.xml"
-        command = [sys.executable, "-m", "pytest", str(TESTS), "-q", f"--junitxml={report}"]
+        command = [sys.executable, "-m", "pytest", str(TESTS), "-q", "-ojunit_family=xunit1"]
+        command.append(f"--junitxml={report}")
         code = subprocess.run([*command, *sys.argv[1:]], check=False).returncode
         properties = ET.parse(report).getroot().iter("property")
         rows = [json.loads(p.get("value")) for p in properties if p.get("name") == "fault_row"]
