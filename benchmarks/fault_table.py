@@ -29,7 +29,11 @@ def main() -> int:
     for row in sorted(rows, key=lambda row: row["fault"]):
         if row["noticed_s"] is not None:
             row["noticed_s"] = f"{row['noticed_s']:.1f}"
-        print("| " + " | ".join(str(row[name] or 0) for name in COLUMNS) + " |")
+        print(
+            "| "
+            + " | ".join("" if row[name] is None else str(row[name]) for name in COLUMNS)
+            + " |"
+        )
     return code
 
 

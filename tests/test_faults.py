@@ -86,6 +86,7 @@ class Stage:
         self.engine = create_engine(spec, tmp_path / "engine")
         self.events = []
         self.results = []
+        self.told_at = []
         self.campaign = None
         self.before = marked(MARK)
         self.injected_at = None
@@ -104,7 +105,7 @@ class Stage:
         keywords = {"timeout_s": 60.0, "retries": 1, **options}
         self.campaign = Campaign(
             self.engine,
-            on_result=self.results.append,
+            on_result=self.take,
             on_event=lambda event: self.events.append((time.monotonic(), event)),
             **keywords,
         )
@@ -114,6 +115,11 @@ class Stage:
         self.campaign.submit(self.tasks[:2])
         for task in self.tasks[:2]:
             self.campaign.result(task).result(START_S)
+
+    def take(self, result):
+        self.results.append(result)
+        if result.status != "ok":
+            self.told_at.append(time.monotonic())
 
     def begun(self):
         """Name, worker and manager of each fit that began, in order."""
@@ -149,7 +155,8 @@ class Stage:
             return None
         kinds = ("sent", "copied")
         times = [at for at, event in self.events if event.kind not in kinds]
-        return min((at for at in times if at >= self.injected_at), default=0) - self.injected_at
+        later = [at for at in (*times, *self.told_at) if at >= self.injected_at]
+        return min(later) - self.injected_at if later else None
 
     def left_behind(self):
         """Processes and jobs that the engine started and that still are there."""
@@ -310,11 +317,12 @@ def test_a_block_that_ends_in_mid_fit(stage, record_property):
 
 @on(SLURM)
 def test_walltime_reached_in_mid_fit(stage, record_property):
-    stage.begin(fits(8, 1.0))
+    stage.begin(fits(4, 18.0))  # Slurm looks at its limits every 30 s
     stage.wait_for_running(2)
     stage.struck()
     stage.slurm.expire(next(iter(stage.slurm.jobs())))
-    assert ok(stage.finish(120))
+    assert ok(stage.finish(180))
+    assert "block lost" in {event.kind for _, event in stage.events}
     stage.note_down(record_property, "walltime reached")
 
 
