@@ -132,8 +132,8 @@ class _Entry:
 @dataclass(slots=True)
 class _Batch:
     entries: list[_Entry]
-    submitted_at: float
-    generation: int
+    submitted_at: float = 0.0  # this and the generation are set when it is sent
+    generation: int = 0
     quarantined: bool = False
     copied: bool = False
 
@@ -457,7 +457,7 @@ class Campaign:
             took_s = now - max(batch.submitted_at, self._last_missing_at)
             if took_s > max(STRAGGLER_S, STRAGGLER_FACTOR * expected_s):
                 entries = [entry for entry in batch.entries if not entry.future.done()]
-                return _Batch(entries, now, self._generation, copied=True)
+                return _Batch(entries, copied=True)
         return None
 
     def _send(self, batch: _Batch) -> None:
@@ -718,7 +718,7 @@ class Campaign:
         if not self._queues:
             # Those that are most likely to blame come last.
             self._suspects.sort(key=lambda entry: entry.losses)
-            return _Batch([self._suspects.pop(0)], 0.0, self._generation, quarantined=True)
+            return _Batch([self._suspects.pop(0)], quarantined=True)
         group = min(self._queues, key=lambda name: self._rank(self._queues[name][0]))
         queue = self._queues[group]
         waiting = sum(len(other) for other in self._queues.values())
@@ -733,7 +733,7 @@ class Campaign:
             entries.append(queue.popleft())
         if not queue:
             del self._queues[group]
-        return _Batch(entries, 0.0, self._generation)
+        return _Batch(entries)
 
     def _learn(self, entry: _Entry, fit_s: float) -> None:
         pallet = entry.task.pallet.digest

@@ -198,6 +198,7 @@ class _Kernel:
         self._closed = threading.Event()
         self._groups: dict[str, int] = {}
         self._queue_says = ""
+        self._remembered: list[tuple[list[str], list[int]]] = []
         self._jobs = directory / f"jobs-{os.getpid()}-{id(self)}.pickle"
         self._starting = threading.Thread(target=self._start, daemon=True)
         self._starting.start()
@@ -410,7 +411,7 @@ class _Kernel:
             for executor in self._with_blocks()
         ]
         known = [(ids, groups) for _, ids, groups in jobs]
-        if known != getattr(self, "_remembered", None):
+        if known != self._remembered:
             with contextlib.suppress(OSError):
                 remember_jobs(self._jobs, jobs)
                 self._remembered = known
