@@ -29,12 +29,15 @@ class Engine(Executor):
     watches_workers : bool
         Whether it notices by itself that a worker hangs. Where it does not, silence is taken for
         failure, and a straggler is run again on an idle worker.
+    worker_setup : str
+        Where a user says what is installed for its workers, to be read after "in".
     """
 
     spec: str
     workers: int
     batch_s: float
     watches_workers: bool = True
+    worker_setup: str = "the environment of its workers"
 
     @abstractmethod
     def start(self) -> None:
@@ -54,6 +57,16 @@ class Engine(Executor):
     def failure(self) -> str | None:
         """Why it is broken, where that is known."""
         return None
+
+    def describe(self) -> dict[str, str]:
+        """Return what can be known of the endpoint without any of its workers, for people.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such endpoint, or it cannot be used as it is.
+        """
+        return {"endpoint": self.spec}
 
     @property
     def workers_there(self) -> int:

@@ -38,6 +38,7 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
     import traceback
     import types
     import zlib
+    from multiprocessing import util
 
     hard_limit_after_s = 10.0
     request = json.loads(call)
@@ -64,25 +65,36 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
             exec(compile(source, module.__file__, "exec"), module.__dict__)  # noqa: S102
             setattr(root, name, module)
         if own_process:
-            # A worker whose manager was killed must not compute on for nobody.
-            threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+            # A worker whose manager was killed must not compute on for nobody. It may end by
+            # itself, too, as soon as it has finished a call: then what is left goes with it.
+            parent = os.getppid()
+            threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+            util.Finalize(None, end_orphans, args=(parent,), exitpriority=100)
 
     def end_with(parent: int) -> None:
         while os.getppid() == parent:
             time.sleep(1.0)
-        with contextlib.suppress(OSError):
-            if here == request["client"][0] and os.getpgid(request["client"][1]) == os.getpgrp():
-                os._exit(1)
-        # What the manager started for itself is an orphan of the same group now, and stays where
-        # nobody clears a job up (Slurm without cgroups).
+        end_orphans(parent)
+        os._exit(1)
+
+    def end_orphans(parent: int) -> None:
+        """End what the manager started for itself, if that is gone.
+
+        They are orphans of the same group then, and stay where nobody clears a job up (Slurm
+        without cgroups).
+        """
         orphaned = [os.getppid(), os.getpgrp()]
+        if orphaned[0] == parent:
+            return
+        with contextlib.suppress(OSError):
+            if here == request["client"][0] and os.getpgid(request["client"][1]) == orphaned[1]:
+                return
         for entry in os.listdir("/proc") if os.path.isdir("/proc/self") else ():  # noqa: PTH112, PTH208
             with contextlib.suppress(OSError, ValueError):
                 with open(f"/proc/{entry}/stat") as file:  # noqa: PTH123
                     ids = file.read().rpartition(")")[2].split()[1:3]
                 if list(map(int, ids)) == orphaned and int(entry) != os.getpid():
                     os.kill(int(entry), signal.SIGKILL)
-        os._exit(1)
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
