@@ -7,6 +7,7 @@ import json
 import os
 import re
 import tempfile
+import warnings
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -21,7 +22,8 @@ import requests  # noqa: F401
 import tqdm  # noqa: F401
 from fakes import FIT_S, PYTHON, VERSIONS, Plan, canned, wait_until
 
-SUITE = ("--pyargs", "pytest_pyhf_faas.suite")
+#: The fits alone: what looks at the endpoint before them has tests of its own.
+SUITE = ("--pyargs", "pytest_pyhf_faas.suite.test_analysis")
 #: Hypothesis would be imported for a summary that says nothing.
 QUICK = ("-p", "no:hypothesispytest")
 INSTALL = f"""\
@@ -41,6 +43,9 @@ def test_cls(hypotest_result, reference_result, assert_cls):
 """
 #: A file of this package with a line number: what a user must never have to read.
 OUR_FRAME = re.compile(r"pytest_pyhf_faas/(?!suite/test_)[\w/]+\.py:\d+")
+
+#: CI installs the services, so that there they must start. The tests themselves do without `CI`.
+IN_CI = bool(os.environ.get("CI"))
 
 
 def workspace():
@@ -302,10 +307,10 @@ def distribution(request):
 
 @pytest.fixture(scope="session")
 def slurm():
-    """A Slurm of this machine's own. CI installs what it needs, so that there it must start."""
+    """A Slurm of this machine's own."""
     from services.slurm import LocalSlurm
 
-    if not LocalSlurm.installed() and not os.environ.get("CI"):
+    if not LocalSlurm.installed() and not IN_CI:
         pytest.skip("Slurm is not installed: python tests/services/slurm.py install")
     # Its sockets need a short path.
     with (
@@ -316,3 +321,40 @@ def slurm():
         for name, value in service.env.items():
             patch.setenv(name, value)
         yield service
+
+
+@pytest.fixture(scope="session")
+def globus_compute_service():
+    """A Globus Compute of this machine's own; for tests: `globus_compute`."""
+    from services.globus_compute import LoopbackGlobusCompute
+
+    missing = LoopbackGlobusCompute.missing()
+    if missing and not IN_CI:
+        pytest.skip(f"not installed: {', '.join(missing)}; see tests/services/globus_compute.py")
+    import globus_compute_sdk  # noqa: F401 - see fastjsonschema
+
+    with (
+        tempfile.TemporaryDirectory(prefix="globus") as directory,
+        LoopbackGlobusCompute(Path(directory)) as service,
+    ):
+        service.endpoint("first", workers=2)
+        yield service
+
+
+@pytest.fixture
+def globus_compute(globus_compute_service, monkeypatch):
+    """A Globus Compute with an endpoint "first", and an environment in which the SDK finds it.
+
+    Whatever the last test has done to it, nothing is broken, and the endpoint is online.
+    """
+    from services.globus_compute import close_clients
+
+    # The SDK leaves sockets behind when it connects again. pytest ends this with the test.
+    warnings.filterwarnings("ignore", "unclosed", ResourceWarning)
+    globus_compute_service.start()
+    globus_compute_service.service.clear()
+    globus_compute_service.agents["first"].start()
+    for name, value in globus_compute_service.env.items():
+        monkeypatch.setenv(name, value)
+    yield globus_compute_service
+    close_clients()

@@ -24,7 +24,11 @@ XDIST = pytest.mark.parametrize("xdist", [[], ["-n2"]], ids=["alone", "n2"])
         (["--funcx-endpoint", "local:99999"], ["'local:99999'"]),
         (["--funcx-endpoint", "foo"], ["'foo' is not known", "use local, local:N"]),
         (["--faas-endpoint", ""], ["endpoint ''"]),
-        (["--funcx-endpoint", "4b116d3c-1703-4f8f-9f6f-39921e5864df"], ["4b116d3c"]),
+        (
+            ["--faas-endpoint-config", '{"user_endpoint_config": 1}'],
+            ["--faas-endpoint-config must be an object"],
+        ),
+        (["--faas-endpoint-config", "x.json"], ["neither JSON nor a file", "x.json"]),
         (["--funcx-endpoint", "parsl:x.py"], ["parsl:x.py"]),
         (["--faas-trials", "0"], ["--faas-trials is '0'", "a whole number, 1 or more"]),
         (["--faas-trials", "1.5"], ["--faas-trials is '1.5'"]),
@@ -379,7 +383,7 @@ def test_backend_that_is_not_installed_is_an_error_with_a_remedy(project):
     project.assert_told(
         result,
         "pyhf.exceptions.ImportBackendError",
-        "what to do: install the backend or optimizer in the environment of the workers",
+        "what to do: install the backend or optimizer in the environment that pytest runs in",
         code=1,
     )
     assert str(canned("sig_100_0")["CLs_obs"]) not in project.text(result)

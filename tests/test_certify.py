@@ -37,7 +37,7 @@ pytestmark = pytest.mark.timeout(600)
 def fresh_worker(monkeypatch):
     """A worker that has done nothing yet; pyhf is left as it was found."""
     monkeypatch.setattr(worker, "_backgrounds", {})
-    monkeypatch.setattr(worker, "_environment_sent", set())
+    monkeypatch.setattr(worker, "_environments", {})
     pyhf.set_backend("numpy", "scipy")
     before = pyhf.get_backend()
     yield

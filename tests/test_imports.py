@@ -44,13 +44,23 @@ PYTEST_LAYER = {
 }
 #: Data flows down this list; a module imports only what stands above it, or on its own line.
 FLOW = (
-    {"errors", "worker", "likelihood", "newton", "results", "schemas", "sources", "download"},
+    {
+        "errors",
+        "worker",
+        "preflight_worker",
+        "likelihood",
+        "newton",
+        "results",
+        "schemas",
+        "sources",
+        "download",
+    },
     {"pallet", "certify"},
     {"catalogue", "tasks"},
     {"engines"},
     {"campaign", "journal", "reference"},
     {"compare"},
-    {"progress", "xdist", "options", "matrix", "interrupts"},
+    {"progress", "xdist", "options", "matrix", "interrupts", "preflight"},
     {"schedule"},
     {"context"},
     {"report", "update"},

@@ -34,6 +34,7 @@ faas_method = certified
 faas_queue_timeout = 60
 faas_blocks = 3
 faas_workers = 2
+faas_endpoint_config = {"max_blocks": 5}
 faas_trials = 2
 faas_timeout = 11
 faas_retries = 0
@@ -272,4 +273,4 @@ def test_real_engine_from_the_ini_file(project):
     project.own_test("def test_cls(hypotest_result):\n    assert 0 < hypotest_result.CLs_obs < 1")
     result = project.run(suite=False, pallet=None)
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["pyhf-faas: tiny: 1 fits on local:1 (1 workers)*"])
+    result.stdout.fnmatch_lines(["pyhf-faas: tiny: 1 fits on local:1 (1 worker)*"])

@@ -319,7 +319,7 @@ def test_fits_are_certified_on_parsl_workers(begin, tmp_path):
     words = ["--faas-method=certified", "--junitxml=junit.xml", *patches("700_0")]
     run = begin(f"--funcx-endpoint={endpoint}", *words)
     assert run.end() == 0, run.output
-    assert "1 fits on parsl:here.py (1 workers), certified" in run.output
+    assert "1 fits on parsl:here.py (1 worker), certified" in run.output
     assert "1 passed" in run.output
     run.assert_nothing_is_left()
 
@@ -575,7 +575,7 @@ def test_parsl_is_installed_and_of_no_use(here, monkeypatch):
 def test_looking_starts_nothing(here, nothing_starts, option):
     result = here.run("--funcx-endpoint", here.endpoint, option)
     assert result.ret == 0
-    assert f"3 fits on {here.endpoint} (1 workers)" in here.text(result)
+    assert f"3 fits on {here.endpoint} (1 worker)" in here.text(result)
     assert run_directories(here.path) == []
 
 
@@ -592,7 +592,7 @@ def test_a_named_endpoint_may_be_one_of_parsl(here, nothing_starts):
     here.pytester.makeini(f"[pytest]\nfaas_endpoints =\n    farm = {here.endpoint}\n")
     result = here.run("--funcx-endpoint", "farm", "--collect-only")
     assert result.ret == 0
-    assert f"3 fits on {here.endpoint} (1 workers)" in here.text(result)
+    assert f"3 fits on {here.endpoint} (1 worker)" in here.text(result)
 
 
 @pytest.mark.parametrize(

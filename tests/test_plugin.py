@@ -8,6 +8,7 @@ import shlex
 from importlib.util import find_spec
 
 import pytest
+from conftest import SUITE
 from fakes import canned
 
 PATCH = "sig_100_0"
@@ -101,7 +102,7 @@ def test_wrong_value_is_told_in_full(project):
         ),
         "tolerance 0.0001 relative, 1e-06 absolute",
         "worker fakehost: scipy 1.16.0 (reference: 1.15.3); all else equal",
-        f"rerun: pytest --pyargs pytest_pyhf_faas.suite --faas-pallet tiny --faas-patch {PATCH}",
+        (f"rerun: pytest {' '.join(SUITE)} --faas-pallet tiny --faas-patch {PATCH}"),
         "accept: --faas-update=changed (reference_results/tiny.json)",
     ]
 
@@ -193,7 +194,7 @@ def test_what_has_not_converged_is_not_to_be_accepted(project):
             "the certified minimum 12"
         ),
         "worker fakehost: scipy 1.16.0 (reference: 1.15.3); all else equal",
-        f"rerun:  pytest --pyargs pytest_pyhf_faas.suite --faas-pallet tiny --faas-patch {PATCH}",
+        (f"rerun:  pytest {' '.join(SUITE)} --faas-pallet tiny --faas-patch {PATCH}"),
     ]
 
 

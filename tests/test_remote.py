@@ -224,7 +224,7 @@ def test_a_patch_of_the_bundled_pallet_is_fitted(bare, payload):
 def test_a_worker_remembers_what_it_said_of_itself(bare, payload):
     first = bare.call(remote_functions.fail_to_certify, payload)
     second = bare.call(remote_functions.fail_to_certify, payload)
-    assert second["environment"] is None
+    assert second["environment"] == first["environment"]
     assert second["gap_s"] is not None
     assert first["worker"] == second["worker"]
 
@@ -361,7 +361,7 @@ def test_a_time_limit_ends_what_runs_and_spares_its_worker(bare, how):
 def test_a_batch_that_its_time_limit_ends_gives_no_errors_of_patches(bare, payload):
     bare.call(remote_functions.fail_to_certify, payload)  # which imports pyhf, once and for all
     call = pack_call(remote_functions.fit_for_ever, (payload,), 1.0)
-    assert json.loads(bare.answer(call)) == {"timeout": 1.0}
+    assert json.loads(bare.answer(call))["timeout"] == 1.0
 
 
 def test_nothing_of_a_time_limit_is_left_after_a_call(start):

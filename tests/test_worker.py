@@ -129,7 +129,7 @@ def plain(patch, **config):
 def fresh_worker(monkeypatch):
     """A worker that has done nothing yet, and pyhf as it was."""
     monkeypatch.setattr(worker, "_backgrounds", {})
-    monkeypatch.setattr(worker, "_environment_sent", set())
+    monkeypatch.setattr(worker, "_environments", {})
     monkeypatch.setattr(worker, "_idle_since", None)
     pyhf.set_backend("numpy", "scipy")
     yield
@@ -517,13 +517,13 @@ def test_a_huge_message_is_cut_and_an_unreadable_one_is_said_to_be(monkeypatch):
 # What a worker remembers
 
 
-def test_the_environment_is_told_once_for_each_backend_and_optimizer():
+def test_each_answer_tells_the_environment_with_its_backend_and_optimizer():
     pytest.importorskip("iminuit")
     first = fit(signal())["environment"]
     assert (first["backend"], first["optimizer"]) == ("numpy", "scipy")
-    assert fit(signal())["environment"] is None
+    assert fit(signal())["environment"] is first
     assert fit(signal(), optimizer="minuit")["environment"]["optimizer"] == "minuit"
-    assert fit(signal())["environment"] is None
+    assert fit(signal())["environment"] is first
 
 
 def test_the_environment_is_what_the_client_reads():

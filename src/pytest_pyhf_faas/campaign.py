@@ -12,6 +12,8 @@ A fit that meets trouble (`Trouble`) is sent again, as long as that may help:
   engine, so that it takes no other down, and is given up after `MAX_LOSSES`.
 - A time limit: not tried again, but for those that shared a task with the one that took too long.
 - Silence of an engine that cannot tell whether its workers hang: it is replaced.
+- An engine may lose a task and never know. What was overtaken, by an answer to something that was
+  sent later, has begun or is lost; where that was long ago, it is sent once more.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_pyhf_faas.engines.base import IN_FLIGHT
 from pytest_pyhf_faas.errors import (
     BlockLostError,
     ConfigurationError,
@@ -62,8 +65,8 @@ SILENCE_FACTOR = 20.0
 #: A fit is a straggler when it takes so long, and so many times what it should.
 STRAGGLER_S = 20.0
 STRAGGLER_FACTOR = 4.0
-#: Batches in flight for each worker: one that runs, one that waits at its side.
-IN_FLIGHT = 2
+#: An engine that can be pinged is, when nothing came for so long.
+PING_S = 10.0
 #: The last fits of a campaign are spread over the workers in at least so many batches each.
 TAIL_BATCHES = 4
 #: Exceptions on a worker that say nothing about the fit: worth another try elsewhere.
@@ -83,9 +86,12 @@ Trouble = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A fit was sent to the engine, once more or for the first time, or met trouble there."""
+    """A fit was sent to the engine, once more or for the first time, or met trouble there.
 
-    kind: Literal["sent", "copied"] | Trouble
+    The text of "accepted" is the reference under which a later session can collect it.
+    """
+
+    kind: Literal["sent", "accepted", "copied"] | Trouble
     task: Task
     attempt: int
     text: str = ""
@@ -136,6 +142,8 @@ class _Batch:
     generation: int = 0
     quarantined: bool = False
     copied: bool = False
+    overtaken_at: float | None = None
+    future: Future[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +153,7 @@ class _Record:
     worker: str
     began_at: float
     turnaround_s: float
+    began_s: float  # on the worker's own clock
     gap_s: float | None
     unpack_s: float
     total_s: float
@@ -201,7 +210,11 @@ class Campaign:
         self._queues: dict[tuple[str, str], deque[_Entry]] = {}
         self._suspects: list[_Entry] = []
         self._in_flight: dict[int, _Batch] = {}
+        self._abandoned: set[str] = set()  # cancelled while they were with the engine
         self._arrived: deque[tuple[int, Future[Any]]] = deque()
+        self._accepted: deque[tuple[Future[Any], str]] = deque()
+        self._pings: dict[int, int] = {}  # numbers in the order of the batches, and generations
+        self._pinged_at = -math.inf
         self._batch_numbers = iter(range(2**63))
         self._generation = 0
         self._restarts = 0
@@ -217,37 +230,64 @@ class Campaign:
         self._began_at: float | None = None
         self._total = self._done = self._failed = 0
         self.fits_sent = 0
+        engine.on_accepted = lambda future, reference: self._accepted.append((future, reference))
 
     # What callers use
 
     def submit(self, tasks: Iterable[Task]) -> None:
         """Queue the tasks that are not known yet."""
         with self._changed:
-            known = self._entries
-            new = {task.key: task for task in tasks if task.key not in known}
-            # All of them before any is taken note of: looking a time up may fail.
-            fresh = [_Entry(task, self._expected_s(task)) for task in new.values()]
+            fresh = self._begin(tasks)
+            if fresh:
+                self._enqueue(fresh)
+                self._run()
+
+    def collect(self, reference: str, tasks: Iterable[Task]) -> None:
+        """Await what an earlier session has sent, instead of sending the tasks.
+
+        Parameters
+        ----------
+        reference : str
+            Under which the engine accepted them, in one of their `Event`.
+        tasks : iterable of Task
+            All or some of those that were sent with it.
+        """
+        with self._changed:
+            fresh = self._begin(tasks)
             if not fresh:
                 return
-            known.update((entry.task.key, entry) for entry in fresh)
-            if self._done == self._total:  # nothing under way: progress counts from here
-                self._began_at = time.monotonic()
-                self._total = self._done = self._failed = 0
-            self._total += len(fresh)
-            stopped = self._stopped
-            if stopped is None and self._winding_down is not None:
-                stopped = "cancelled", self._winding_down
-            if stopped is not None:
-                for entry in fresh:
-                    self._end(entry, self._without_answer(entry, *stopped))
-                return
-            self._enqueue(fresh)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._loop, name="pyhf-faas-campaign", daemon=True
-                )
-                self._thread.start()
-            self._changed.notify_all()
+            number = next(self._batch_numbers)
+            self._note_sent(number, _Batch(fresh))
+            self._run()
+        self._follow(number, lambda: self.engine.collect(reference))
+
+    def _begin(self, tasks: Iterable[Task]) -> list[_Entry]:
+        """Take note of the tasks that are not known yet; return those that are to be fitted."""
+        known = self._entries
+        new = {task.key: task for task in tasks if task.key not in known}
+        # All of them before any is taken note of: looking a time up may fail.
+        fresh = [_Entry(task, self._expected_s(task)) for task in new.values()]
+        known.update((entry.task.key, entry) for entry in fresh)
+        if self._done == self._total:  # nothing under way: progress counts from here
+            self._began_at = time.monotonic()
+            self._total = self._done = self._failed = 0
+        self._total += len(fresh)
+        stopped = self._stopped
+        if stopped is None and self._winding_down is not None:
+            stopped = "cancelled", self._winding_down
+        if stopped is None:
+            return fresh
+        for entry in fresh:
+            self._end(entry, self._without_answer(entry, *stopped))
+        return []
+
+    def _run(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._loop, name="pyhf-faas-campaign", daemon=True
+            )
+            self._thread.start()
+        self._changed.notify_all()
 
     def __contains__(self, task: Task) -> bool:
         return task.key in self._entries
@@ -312,6 +352,18 @@ class Campaign:
         """Whether fits are with the engine."""
         return bool(self._in_flight)
 
+    @property
+    def remaining(self) -> int:
+        """How many fits run on when this session ends, for another one to collect."""
+        if not self.engine.loses_tasks:
+            return 0
+        with self._changed:
+            return len(self._abandoned | self._open_keys())
+
+    def _open_keys(self) -> set[str]:
+        entries = [entry for batch in self._in_flight.values() for entry in batch.entries]
+        return {entry.task.key for entry in entries if not entry.future.done()}
+
     def wind_down(self, reason: str) -> None:
         """Let what is with the engine finish, and send nothing more; the rest ends "cancelled"."""
         with self._changed:
@@ -328,7 +380,9 @@ class Campaign:
 
     def cancel(self, reason: str) -> None:
         """Stop at once: what is not done ends as "cancelled", and the engine is stopped."""
+        self.engine.settle()
         with self._changed:
+            self._note_accepted()
             self._end_all("cancelled", reason)
         self.engine.stop()
         if self._thread is not None:
@@ -352,10 +406,8 @@ class Campaign:
     def _serve(self) -> None:
         while True:
             with self._changed:
-                while not (self._stopped or self._arrived or self._can_send() or self._ailing()):
-                    self._changed.wait(TICK_S)
-                    if self._look_after():
-                        break
+                self._await_work()
+                self._note_accepted()
                 while self._arrived and not self._stopped:
                     number, future = self._arrived.popleft()
                     self._receive(number, future)
@@ -365,6 +417,7 @@ class Campaign:
                     return
                 restart, self._restart_due = self._restart_due, False
                 batch = self._next_batch() if self._can_send() else self._straggler()
+                pings = self._ping_is_due()
             if restart:
                 # Without the lock: an engine may wait for its callbacks, and they need it.
                 try:
@@ -375,6 +428,14 @@ class Campaign:
                     return
             if batch is not None:
                 self._send(batch)
+            if pings:
+                self._ping()
+
+    def _await_work(self) -> None:
+        while not (self._stopped or self._arrived or self._can_send() or self._ailing()):
+            self._changed.wait(TICK_S)
+            if self._look_after():
+                return
 
     def _ailing(self) -> bool:
         return bool(self._in_flight) and self.engine.broken
@@ -383,11 +444,12 @@ class Campaign:
         if any(batch.quarantined for batch in self._in_flight.values()):
             return False
         if self._queues:
-            return len(self._in_flight) < IN_FLIGHT * self.engine.workers
+            return len(self._in_flight) < self.engine.in_flight
         return bool(self._suspects) and not self._in_flight
 
     def _look_after(self) -> bool:
         """Look at what no answer tells of; say whether there is something to do about it."""
+        self._note_accepted()
         if not self._in_flight:
             return False
         now = time.monotonic()
@@ -410,7 +472,7 @@ class Campaign:
                 "that was sent",
             )
             return True
-        return self._straggler() is not None
+        return self._straggler() is not None or self._ping_is_due()
 
     def _no_worker(self, waited_s: float) -> str:
         what = self.engine.waits_for
@@ -440,25 +502,36 @@ class Campaign:
         return sum(known) if len(known) == len(estimates) else None
 
     def _straggler(self) -> _Batch | None:
-        """Return a copy of what takes too long, for a worker that has nothing else to do."""
-        if (
-            self.engine.watches_workers
-            or self._winding_down is not None
-            or self._queues
-            or self._suspects
-            or len(self._in_flight) >= self.engine.workers_there
-        ):
+        """Return a copy of what takes too long, where that helps.
+
+        That is, for a worker that has nothing else to do, or for the place that a lost batch takes.
+        """
+        if self.engine.watches_workers or self._winding_down is not None:
             return None
+        nothing_else = not (self._queues or self._suspects)
+        if not nothing_else and self._can_send():
+            return None
+        idle = nothing_else and len(self._in_flight) < self.engine.workers_there
         now = time.monotonic()
         for batch in self._in_flight.values():
-            expected_s = self._batch_s(batch)
-            if expected_s is None or not self._mean_fit_s or batch.copied or batch.quarantined:
+            begun_at = batch.overtaken_at or (batch.submitted_at if idle else None)
+            limit_s = self._straggles_after_s(batch)
+            if begun_at is None or limit_s is None or batch.copied or batch.quarantined:
                 continue
-            took_s = now - max(batch.submitted_at, self._last_missing_at)
-            if took_s > max(STRAGGLER_S, STRAGGLER_FACTOR * expected_s):
+            if now - max(begun_at, self._last_missing_at) > limit_s:
                 entries = [entry for entry in batch.entries if not entry.future.done()]
                 return _Batch(entries, copied=True)
         return None
+
+    def _straggles_after_s(self, batch: _Batch) -> float | None:
+        """Return after how long a batch that has begun is sent once more, if ever."""
+        limits = []
+        expected_s = self._batch_s(batch)
+        if expected_s is not None and (self._mean_fit_s or batch.overtaken_at is not None):
+            limits.append(max(STRAGGLER_S, STRAGGLER_FACTOR * expected_s))
+        if self._timeout_s is not None and batch.overtaken_at is not None:
+            limits.append(STRAGGLER_S + self._timeout_s)  # its worker would have ended it
+        return min(limits, default=None)
 
     def _send(self, batch: _Batch) -> None:
         entries = batch.entries
@@ -466,26 +539,76 @@ class Campaign:
         function = worker_function(entries[0].task.config)
         number = next(self._batch_numbers)
         with self._changed:
-            batch.submitted_at = time.monotonic()
-            batch.generation = self._generation
             if batch.copied:
                 for other in self._in_flight.values():
                     other.copied = other.copied or other.entries[0] in entries
-            self._in_flight[number] = batch
+            self._note_sent(number, batch)
             for entry in entries:
-                entry.in_flight += 1
                 entry.attempts += not batch.copied
                 self._tell("copied" if batch.copied else "sent", entry)
         self.fits_sent += len(entries)
+        self._follow(
+            number, lambda: self.engine.submit(function, payload, timeout_s=self._timeout_s)
+        )
+
+    def _note_sent(self, number: int, batch: _Batch) -> None:
+        batch.submitted_at = time.monotonic()
+        batch.generation = self._generation
+        self._in_flight[number] = batch
+        for entry in batch.entries:
+            entry.in_flight += 1
+
+    def _follow(self, number: int, send: Callable[[], Future[Any]]) -> None:
+        """Send a batch, or what else has a number, and hear of its end."""
         try:
-            future = self.engine.submit(function, payload, timeout_s=self._timeout_s)
+            future = send()
         except FaasError as error:
             future = Future()
             future.set_exception(error)
+        batch = self._in_flight.get(number)
+        if batch is not None:
+            batch.future = future
         future.add_done_callback(lambda done: self._announce(number, done))
 
+    def _note_accepted(self) -> None:
+        """Journal under which references the engine has accepted batches."""
+        while self._accepted:
+            future, reference = self._accepted.popleft()
+            for batch in self._in_flight.values():
+                if batch.future is future:
+                    for entry in batch.entries:
+                        self._tell("accepted", entry, reference)
+
+    def _ping_is_due(self) -> bool:
+        """Whether to find out which of the batches that do not answer have begun or are lost."""
+        if not (self.engine.loses_tasks and self._in_flight) or self._pings or self._winding_down:
+            return False
+        newest = max(batch.submitted_at for batch in self._in_flight.values())
+        since = max(self._last_answer_at, self._pinged_at, newest, self.engine.ready_at or math.inf)
+        return time.monotonic() - since > PING_S
+
+    def _ping(self) -> None:
+        self._pinged_at = time.monotonic()
+        number = next(self._batch_numbers)
+        try:
+            future = self.engine.ping()
+        except FaasError:
+            return
+        self._pings[number] = self._generation
+        future.add_done_callback(lambda done: self._announce(number, done))
+
+    def _overtake(self, number: int) -> None:
+        """Take note that what was sent before has begun, or is lost."""
+        now = time.monotonic()
+        for other, batch in self._in_flight.items() if self.engine.loses_tasks else ():
+            if other < number and batch.overtaken_at is None:
+                batch.overtaken_at = now
+
     def _tell(
-        self, kind: Literal["sent", "copied"] | Trouble, entry: _Entry, text: str = ""
+        self,
+        kind: Literal["sent", "accepted", "copied"] | Trouble,
+        entry: _Entry,
+        text: str = "",
     ) -> None:
         self._on_event(Event(kind, entry.task, entry.attempts, text))
 
@@ -495,9 +618,13 @@ class Campaign:
             self._changed.notify_all()
 
     def _receive(self, number: int, future: Future[Any]) -> None:
+        if number in self._pings:
+            if self._pings.pop(number) == self._generation and future.exception() is None:
+                self._overtake(number)
+            return
         batch = self._in_flight.get(number)
         if batch is None:
-            return  # of an engine that was replaced: its fits are queued again
+            return  # of an engine that was replaced, or its copy was faster
         error = EngineError("it cancelled a task") if future.cancelled() else future.exception()
         if isinstance(error, EngineError):
             if batch.generation == self._generation:
@@ -509,12 +636,23 @@ class Campaign:
         del self._in_flight[number]
         for entry in batch.entries:
             entry.in_flight -= 1
+        self._overtake(number)
         self._last_answer_at = time.monotonic()
         self._restarts = 0
         if error is None:
             self._take(batch, future.result())
         else:
             self._recover(batch, error)
+        if self.engine.loses_tasks:
+            self._forget_answered()
+
+    def _forget_answered(self) -> None:
+        """Free the places of batches whose copies were faster: they may be lost."""
+        for number, batch in list(self._in_flight.items()):
+            if all(entry.future.done() for entry in batch.entries):
+                del self._in_flight[number]
+                for entry in batch.entries:
+                    entry.in_flight -= 1
 
     def _recover(self, batch: _Batch, error: BaseException) -> None:
         """Send again or end what came to grief, but for what another copy may yet answer."""
@@ -537,10 +675,9 @@ class Campaign:
 
     def _take(self, batch: _Batch, answer: dict[str, Any]) -> None:
         who = answer["worker"]
-        # A worker says what it is once for each way in which it is asked to find minima.
-        config = batch.entries[0].task.config
-        kind = who, config.combination
-        if answer["environment"] is not None:
+        # One object for each worker and way to find minima.
+        kind = who, batch.entries[0].task.config.combination
+        if kind not in self._environments and answer["environment"] is not None:
             self._environments[kind] = WorkerEnvironment.from_json(answer["environment"])
         results = {result["key"]: result for result in answer["results"]}
         now = time.monotonic()
@@ -551,6 +688,7 @@ class Campaign:
                 worker=who,
                 began_at=now - answer["total_s"],
                 turnaround_s=now - batch.submitted_at,
+                began_s=answer.get("began_s", 0.0),
                 gap_s=answer["gap_s"],
                 unpack_s=answer["unpack_s"],
                 total_s=answer["total_s"],
@@ -579,7 +717,7 @@ class Campaign:
                 "pallet": entry.task.pallet.name,
                 "patch": entry.task.patch.name,
                 "worker": who,
-                "attempts": entry.attempts,
+                "attempts": max(1, entry.attempts),  # an earlier session may have sent it
             }
             result = HypotestResult.from_json(data, self._environments.get(kind))
             if result.status == "ok":
@@ -663,6 +801,8 @@ class Campaign:
         """Stop for good: what is not done ends so, and what comes later too."""
         if self._stopped is None:
             self._stopped = status, reason
+        if status == "cancelled":
+            self._abandoned |= self._open_keys()
         self._queues.clear()
         self._suspects.clear()
         self._in_flight.clear()
@@ -775,7 +915,8 @@ class Campaign:
         total = sum(record.total_s for record in self._records)
         seen: set[str] = set()
         transfer = waiting = 0.0
-        for record in self._records:
+        # Answers may come in another order, and what a worker waited before all this is not ours.
+        for record in sorted(self._records, key=lambda record: record.began_s):
             if record.worker in seen and record.gap_s is not None:
                 transfer += record.gap_s
             seen.add(record.worker)

@@ -231,11 +231,17 @@ def resolve(spec: str, *, search_path: Sequence[Path], progressbar: bool = True)
     if local := _look_up(spec, in_search_path):
         return [_recognised(pallet) for pallet in _read(local)]
     if spec.casefold() == BUNDLED and _bundled().is_dir():
-        return _read(_bundled(), name=BUNDLED)
+        return [bundled()]
     if doi and doi["version"] and doi["resource"]:
         url = f"https://doi.org/{doi['doi']}{doi['version']}{doi['resource']}".lower()
         return [_recognised(pallet) for pallet in _download(url, progressbar)]
     raise PalletError(_unknown(spec, doi, search_path))
+
+
+def bundled() -> Pallet:
+    """Return the pallet that comes with the package, whatever else has its name."""
+    (pallet,) = _read(_bundled(), name=BUNDLED)
+    return pallet
 
 
 # --- where things are ---------------------------------------------------------------------------

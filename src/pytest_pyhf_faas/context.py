@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.options import Settings
     from pytest_pyhf_faas.pallet import Pallet
+    from pytest_pyhf_faas.preflight import Preflight
     from pytest_pyhf_faas.reference import ReferenceStore
     from pytest_pyhf_faas.schedule import Schedule
     from pytest_pyhf_faas.tasks import HypotestConfig
@@ -35,6 +36,8 @@ class Context:
         Under which name, path or DOI the user asked for each pallet.
     known_issues : dict
         How many hypotheses of each pallet a backend and optimizer got wrong as was known.
+    preflights : dict
+        What was measured of each endpoint.
     """
 
     config: pytest.Config
@@ -44,6 +47,7 @@ class Context:
     problems: list[str] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
     known_issues: dict[str, int] = field(default_factory=dict)
+    preflights: dict[str, Preflight] = field(default_factory=dict)
     _loaded: dict[str, list[Pallet]] = field(default_factory=dict)
     _selected: dict[tuple[str, tuple[str, ...]], list[Pallet]] = field(default_factory=dict)
 
@@ -56,6 +60,32 @@ class Context:
             If a pallet cannot be found or read, or has no such patch.
         """
         return [pallet for spec in specs for pallet in self._select(spec, tuple(patches))]
+
+    def preflight(self, endpoint: str) -> Preflight:
+        """Return what measures an endpoint, the same in all of a session.
+
+        Raises
+        ------
+        ConfigurationError
+            If the endpoint's configuration cannot be used.
+        """
+        if endpoint not in self.preflights:
+            from pytest_pyhf_faas.preflight import Preflight
+            from pytest_pyhf_faas.progress import ProgressLine
+
+            engine = self.schedule.engine(endpoint)
+            progress = ProgressLine(
+                self.config.pluginmanager.getplugin("terminalreporter"),
+                lambda: uncaptured(self.config),
+            )
+            self.preflights[endpoint] = Preflight(
+                engine,
+                self.settings.hypotest,
+                queue_timeout_s=self.settings.queue_timeout_s,
+                timeout_s=self.settings.timeout_s,
+                on_wait=lambda waited_s: progress.wait(endpoint, waited_s, engine.waits_for),
+            )
+        return self.preflights[endpoint]
 
     def count_known_issue(self, pallet: str, config: HypotestConfig) -> None:
         """Take note of a hypothesis that was got wrong as was known."""

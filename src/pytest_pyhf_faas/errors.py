@@ -23,6 +23,14 @@ class EngineError(FaasError):
     """The engine as a whole is unusable: it cannot start, or it broke down for good."""
 
 
+class NotReadyError(FaasError):
+    """An endpoint is not ready for fits; the message says what to change on which side."""
+
+
+class NotMeasuredError(FaasError):
+    """Something of an endpoint was not measured, because what it rests on has failed before."""
+
+
 class WorkerLostError(FaasError):
     """A worker died (killed, out of memory, crashed) while it held a task."""
 

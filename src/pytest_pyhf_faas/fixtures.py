@@ -14,6 +14,7 @@ from pytest_pyhf_faas.context import get_context
 if TYPE_CHECKING:
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.preflight import Preflight
     from pytest_pyhf_faas.reference import Missing, PatchReference
     from pytest_pyhf_faas.results import HypotestResult, WallTime
 
@@ -46,6 +47,16 @@ def faas_engine(request: pytest.FixtureRequest, faas_endpoint: str) -> Engine:
     engine = get_context(request.config).schedule.engine(faas_endpoint)
     engine.start()
     return engine
+
+
+@pytest.fixture
+def faas_preflight(request: pytest.FixtureRequest, faas_endpoint: str) -> Preflight:
+    """What measures the endpoint before the fits; each measurement is taken once in a session."""
+    context = get_context(request.config)
+    preflight = context.preflight(faas_endpoint)
+    if any(c.busy and c.engine is preflight.engine for c in context.schedule.campaigns):
+        pytest.skip(f"fits run on {faas_endpoint} already, and would be measured along with it")
+    return preflight
 
 
 @pytest.fixture
@@ -90,7 +101,7 @@ def hypotest_result(
     from pytest_pyhf_faas.report.terminal import broken_text
     from pytest_pyhf_faas.update import may_become_reference
 
-    del faas_endpoint, signal_patch  # what the schedule reads off the item
+    del signal_patch  # what the schedule reads off the item
     context = get_context(request.config)
     (result,) = context.schedule.results(request.node)
     right_error = error_matches(result, reference_result) or (
@@ -104,7 +115,8 @@ def hypotest_result(
         if issue is not None:
             context.count_known_issue(pallet.name, config)
             pytest.xfail(f"known issue of {config.combination}: {issue.reason} ({issue.link})")
-        pytest.fail(broken_text(result, _rerun(request, result)), pytrace=False)
+        setup = context.schedule.engine(faas_endpoint).worker_setup
+        pytest.fail(broken_text(result, _rerun(request, result), setup), pytrace=False)
     for name, value in _properties(result):
         request.node.user_properties.append((name, value))
     return result

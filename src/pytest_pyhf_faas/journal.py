@@ -2,7 +2,8 @@
 
 One file for each run, one JSON object on each line, only ever appended to: a run that is killed
 leaves at most its last line cut off, and readers leave such a line out. Each line is an event (a
-fit was sent, met trouble, has a result) with its time; results are found again by the key of their
+fit was sent, was accepted by a service that will do it whatever happens here, met trouble, has a
+result) with its time; results are found again by the key of their
 task, which is made from the contents of pallet, patch and configuration. The same file is how the
 workers of pytest-xdist read what one of them computes.
 """
@@ -110,6 +111,8 @@ class JournalReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        #: References of what an endpoint has accepted and not answered, by endpoint and key.
+        self.accepted: dict[tuple[str, str], str] = {}
         self._offset = 0
         self._environments: dict[str, WorkerEnvironment] = {}
 
@@ -132,8 +135,11 @@ class JournalReader:
                     self._environments[event["worker"]] = WorkerEnvironment.from_json(
                         event["environment"]
                     )
+                elif event["event"] == "accepted":
+                    self.accepted[event["endpoint"], event["key"]] = str(event["text"])
                 elif event["event"] == "result":
                     data_ = event["result"]
+                    self.accepted.pop((event["endpoint"], data_["key"]), None)
                     environment = self._environments.get(data_.get("worker"))
                     yield event["endpoint"], HypotestResult.from_json(data_, environment)
             except (ValueError, KeyError, TypeError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pytest
 
@@ -60,9 +60,9 @@ OPTIONS = (
         "endpoint",
         ("--funcx-endpoint", "--faas-endpoint"),
         "SPEC",
-        "where to fit: local, local:N (N worker processes on this machine), parsl:CONFIG.py (a "
-        "configuration of Parsl), or a name from the ini key faas_endpoints; may be repeated, the "
-        "suite then runs once per endpoint",
+        "where to fit: the UUID of a funcX / Globus Compute endpoint, local, local:N (N worker "
+        "processes on this machine), parsl:CONFIG.py (a configuration of Parsl), or a name from "
+        "the ini key faas_endpoints; may be repeated, the suite then runs once per endpoint",
         default="local",
         ini="faas_endpoint",
         many=True,
@@ -146,7 +146,8 @@ OPTIONS = (
         "blocks",
         ("--faas-blocks",),
         "N",
-        "how many blocks a Parsl endpoint asks for, at the start and at most",
+        "how many blocks a Parsl endpoint asks for, at the start and at most; asked of a Globus "
+        "Compute endpoint as max_blocks",
         default="as its configuration says",
         ini="faas_blocks",
     ),
@@ -154,9 +155,19 @@ OPTIONS = (
         "workers",
         ("--faas-workers",),
         "N",
-        "workers on each node of a Parsl endpoint, or worker processes of local",
+        "workers on each node of a Parsl endpoint, or worker processes of local; asked of a "
+        "Globus Compute endpoint as workers",
         default="as its configuration says; the cores of this machine",
         ini="faas_workers",
+    ),
+    Option(
+        "endpoint_config",
+        ("--faas-endpoint-config",),
+        "FILE|JSON",
+        "what to ask a Globus Compute endpoint for: an object with user_endpoint_config and "
+        "resource_specification, or one that is a user_endpoint_config",
+        default="as the endpoint's template says",
+        ini="faas_endpoint_config",
     ),
     Option(
         "retries",
@@ -252,6 +263,7 @@ class Settings:
     queue_timeout_s: float | None
     blocks: int | None
     workers: int | None
+    endpoint_config: Mapping[str, Any]
     retries: int
     reference_dir: Path | None
     rtol: float | None
@@ -331,7 +343,7 @@ def read_settings(config: pytest.Config) -> Settings:
         If one of them makes no sense.
     """
     from pytest_pyhf_faas.compare import UNCONVERGED
-    from pytest_pyhf_faas.engines import resolve_endpoint
+    from pytest_pyhf_faas.engines import read_endpoint_config, resolve_endpoint
     from pytest_pyhf_faas.errors import ConfigurationError
     from pytest_pyhf_faas.tasks import CERTIFIED, HypotestConfig
 
@@ -343,6 +355,7 @@ def read_settings(config: pytest.Config) -> Settings:
         )
     named = _named_endpoints(config.getini("faas_endpoints"))
     reference_dir = given["reference_dir"]
+    endpoint_config = given["endpoint_config"]
     timeout_s = _number("timeout", given["timeout"] or "3600", float, minimum=0)
     queue_timeout_s = _number("queue_timeout", given["queue_timeout"] or "3600", float, minimum=0)
     return Settings(
@@ -361,6 +374,11 @@ def read_settings(config: pytest.Config) -> Settings:
         queue_timeout_s=queue_timeout_s or None,
         blocks=_count("blocks", given["blocks"]),
         workers=_count("workers", given["workers"]),
+        endpoint_config=(
+            read_endpoint_config(endpoint_config, config.invocation_params.dir)
+            if endpoint_config
+            else {}
+        ),
         retries=_number("retries", given["retries"] or "1", int, minimum=0),
         reference_dir=(config.invocation_params.dir / reference_dir) if reference_dir else None,
         rtol=_tolerance("rtol", given["rtol"]),

@@ -17,6 +17,7 @@ from pytest_pyhf_faas.fixtures import (
     assert_cls,
     faas_endpoint,
     faas_engine,
+    faas_preflight,
     hypotest_result,
     pallet,
     reference_result,
@@ -42,6 +43,7 @@ __all__ = [
     "assert_cls",
     "faas_endpoint",
     "faas_engine",
+    "faas_preflight",
     "hypotest_result",
     "pallet",
     "reference_result",
@@ -138,6 +140,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if context is not None:
         try:
             context.schedule.plan(session.items)
+            if not xdist.is_worker(session.config):
+                _check_endpoints(context, session.items)
         except FaasError as error:
             raise pytest.UsageError(str(error)) from error
 
@@ -163,9 +167,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     context = get_context(item.config)
     if context.settings.dry_run:
         pytest.skip("dry run: nothing was fitted")
+    fixtures = getattr(item, "fixturenames", ())
     no_wall_time = context.schedule.no_wall_time
-    if no_wall_time and "wall_time" in getattr(item, "fixturenames", ()):
+    if no_wall_time and "wall_time" in fixtures:
         pytest.skip(no_wall_time)
+    if "faas_preflight" in fixtures and xdist.is_worker(item.config):
+        pytest.skip("an endpoint is not measured under pytest-xdist, whose workers share it")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -204,22 +211,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         summaries.append(_summary(context))
     fits = sum(summary["fits"] for summary in summaries)
     adopted = sum(summary["adopted"] for summary in summaries)
+    collected = sum(summary["collected"] for summary in summaries)
     known: dict[str, int] = {}
     for summary in summaries:
         for what, count in summary["known_issues"].items():
             known[what] = known.get(what, 0) + count
     notes = list(dict.fromkeys(note for summary in summaries for note in summary["notes"]))
-    wall_times = context.schedule.wall_times if context is not None else []
-    if not (fits or adopted or notes):
+    measured = _measured_lines(context)
+    if not (fits or adopted or collected or notes or measured):
         return
     terminalreporter.section("pyhf-faas")
-    if wall_times:
-        from pytest_pyhf_faas.report.terminal import wall_time_table
-
-        for line in wall_time_table(wall_times):
-            terminalreporter.write_line(line)
+    for line in measured:
+        terminalreporter.write_line(line)
     earlier = f", {adopted} taken over from earlier runs" if adopted else ""
-    terminalreporter.write_line(f"{fits} fits sent to workers{earlier}")
+    earlier += f", {collected} collected that an earlier run had sent" if collected else ""
+    if fits or adopted or collected or not measured:
+        terminalreporter.write_line(f"{fits} fits sent to workers{earlier}")
     for what, count in sorted(known.items()):
         hypotheses = "hypothesis" if count == 1 else "hypotheses"
         terminalreporter.write_line(
@@ -259,7 +266,10 @@ def _warm_up(metafunc: pytest.Metafunc, context: Context) -> None:
 
 
 def _group_by_pallet(context: Context, items: list[pytest.Item]) -> None:
-    """Bring the items of the suite, and only those, into the order of endpoints and pallets."""
+    """Bring the items of the suite, and only those, into the order of endpoints and pallets.
+
+    What is for no pallet, but for the endpoint itself, comes before the fits there.
+    """
     from pytest_pyhf_faas import suite
 
     places = [i for i, item in enumerate(items) if _is_below(item.path, suite.__path__)]
@@ -268,12 +278,33 @@ def _group_by_pallet(context: Context, items: list[pytest.Item]) -> None:
 
     def rank(item: pytest.Item) -> tuple[int, int]:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        name = parameters["pallet"].name if "pallet" in parameters else ""
-        endpoint = parameters.get("faas_endpoint", endpoints[0])
-        return endpoints.index(endpoint), order.setdefault(name, len(order))
+        endpoint = endpoints.index(parameters.get("faas_endpoint", endpoints[0]))
+        if "pallet" not in parameters:
+            return endpoint, -1
+        return endpoint, order.setdefault(parameters["pallet"].name, len(order))
 
     for place, item in zip(places, sorted((items[i] for i in places), key=rank), strict=True):
         items[place] = item
+
+
+def _check_endpoints(context: Context, items: Sequence[pytest.Item]) -> None:
+    """Refuse an endpoint that cannot be used before its items run, as is done for fits."""
+    for item in items:
+        if "faas_preflight" in getattr(item, "fixturenames", ()):
+            parameters = item.callspec.params if hasattr(item, "callspec") else {}
+            endpoint = parameters.get("faas_endpoint", context.settings.endpoints[0])
+            context.schedule.engine(endpoint)
+
+
+def _measured_lines(context: Context | None) -> list[str]:
+    """Return what was measured of endpoints, and of the wall times of analyses."""
+    if context is None or not (context.preflights or context.schedule.wall_times):
+        return []
+    from pytest_pyhf_faas.report.terminal import endpoint_lines, wall_time_table
+
+    lines = [line for each in context.preflights.values() for line in endpoint_lines(each)]
+    wall_times = context.schedule.wall_times
+    return lines + (wall_time_table(wall_times) if wall_times else [])
 
 
 def _is_below(path: Path, directories: Sequence[str]) -> bool:
@@ -285,6 +316,7 @@ def _summary(context: Context) -> dict[str, Any]:
     return {
         "fits": sum(campaign.fits_sent for campaign in schedule.campaigns),
         "adopted": schedule.adopted,
+        "collected": schedule.collected,
         "notes": list(schedule.notes),
         "known_issues": dict(context.known_issues),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,21 +54,38 @@ class ProgressLine:
         if progress.total != self._total or progress.done < self._done:
             self._tenth = 0  # other fits than before
         self._total, self._done = progress.total, progress.done
-        if reporter.isatty:
-            now = time.monotonic()
-            if now - self._shown_at >= _REFRESH_S:
-                self._shown_at = now
-                self._draw(describe(what, progress))
-            return
         tenth = 10 * progress.done // progress.total if progress.total else 0
         waits = _waits_worth_a_line(progress.waits_s)
         news = tenth > self._tenth or waits > self._waits_shown
         self._waits_shown = waits
         if news:
             self._tenth = tenth
+        self._tell(reporter, partial(describe, what, progress), news)
+
+    def wait(self, what: str, waits_s: float | None, waits_for: str | None) -> None:
+        """Show for how long no worker has answered, outside of any fits; ``None``: one has."""
+        reporter = self._reporter
+        if waits_s is None:
+            self._waits_shown = 0
+            self.clear()
+        elif reporter is not None and reporter.verbosity >= -1:
+            lines = _waits_worth_a_line(waits_s)
+            news, self._waits_shown = lines > self._waits_shown, lines
+            nothing = (
+                no_worker(waits_s, waits_for) if waits_for else f"no answer for {duration(waits_s)}"
+            )
+            self._tell(reporter, lambda: f"{what}: {nothing}", news)
+
+    def _tell(self, reporter: pytest.TerminalReporter, text: Callable[[], str], news: bool) -> None:
+        if reporter.isatty:
+            now = time.monotonic()
+            if now - self._shown_at >= _REFRESH_S:
+                self._shown_at = now
+                self._draw(text())
+        elif news:
             with self._uncaptured():
                 reporter.ensure_newline()
-                reporter.write_line(describe(what, progress))
+                reporter.write_line(text())
                 reporter.flush()  # a log is read while it grows
 
     def say(self, text: str) -> None:
@@ -113,8 +131,7 @@ def describe(what: str, progress: Progress) -> str:
         f"{progress.running} running",
     ]
     if progress.waits_s is not None:
-        waits_for = f" ({progress.waits_for})" if progress.waits_for else ""
-        parts[1] = f"no worker for {duration(progress.waits_s)}{waits_for}"
+        parts[1] = no_worker(progress.waits_s, progress.waits_for)
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     if progress.done:
@@ -122,6 +139,11 @@ def describe(what: str, progress: Progress) -> str:
     if progress.left_s is not None:
         parts.append(f"{duration(progress.left_s)} left")
     return ", ".join(parts)
+
+
+def no_worker(seconds: float, waits_for: str | None) -> str:
+    """Return for how long there has been no worker, and why."""
+    return f"no worker for {duration(seconds)}" + (f" ({waits_for})" if waits_for else "")
 
 
 def duration(seconds: float) -> str:

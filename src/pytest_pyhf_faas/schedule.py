@@ -107,7 +107,7 @@ class Schedule:
         self.settings = settings
         self.wall_times: list[WallTime] = []
         self.notes: list[str] = []
-        self.adopted = 0
+        self.adopted = self.collected = 0
         self._wound_down = False
         self._interrupts = Interrupts(lambda: any(c.busy for c in self.campaigns))
         self._references = references
@@ -118,6 +118,7 @@ class Schedule:
         self._engines: dict[str, Engine] = {}
         self._campaigns: dict[str, Campaign] = {}
         self._earlier: dict[str, dict[str, HypotestResult]] = {}
+        self._accepted: dict[str, dict[str, str]] = {}
         self._needs: dict[str, Need] = {}
         self._positions: dict[str, int] = {}
         self._measured_at: dict[tuple[str, str], int] = {}
@@ -197,6 +198,7 @@ class Schedule:
                 self._journal_directory,
                 blocks=self.settings.blocks,
                 workers=self.settings.workers,
+                config=self.settings.endpoint_config,
             )
         return self._engines[endpoint]
 
@@ -276,7 +278,13 @@ class Schedule:
                     f"{progress.total - progress.done} of {progress.total} fits on "
                     f"{campaign.engine.spec} were not done; --faas-resume takes over what was done"
                 )
+            remaining = campaign.remaining
             campaign.cancel("the session ended before this fit")
+            if remaining:
+                self.notes.append(
+                    f"{remaining} fits are still with {campaign.engine.spec} and run on there; "
+                    "--faas-resume collects their results"
+                )
         for engine in self._engines.values():
             engine.stop()
         if self._journal is not None:
@@ -352,17 +360,28 @@ class Schedule:
                     if self._sharing is not None and self.settings.resume:
                         # The other workers of xdist read it there.
                         self._open_journal().write(endpoint, earlier[task.key])
+            for reference, sent in self._sent_before(endpoint, campaign, tasks).items():
+                campaign.collect(reference, sent)
             campaign.submit(tasks)
+
+    def _sent_before(
+        self, endpoint: str, campaign: Campaign, tasks: Sequence[Task]
+    ) -> dict[str, list[Task]]:
+        """Return what an earlier session has sent and not received, by its reference."""
+        accepted = self._accepted.get(endpoint, {})
+        sent: dict[str, list[Task]] = {}
+        for task in {task.key: task for task in tasks}.values():
+            if task.key in accepted and task not in campaign:
+                sent.setdefault(accepted[task.key], []).append(task)
+        self.collected += sum(map(len, sent.values()))
+        return sent
 
     def _resumed(self, endpoint: str, engine: Engine) -> dict[str, HypotestResult]:
         """Return the answers of earlier runs that workers like those of today gave."""
-        found = {}
-        for path in journals.earlier(self._journal_directory):
-            for where, result in journals.JournalReader(path).read():
-                if where == endpoint and result.environment is not None and _stands(result):
-                    found[result.key] = result
+        found, self._accepted[endpoint] = self._journaled(endpoint)
         if not found:
-            self.notes.append(f"--faas-resume found no earlier results for {endpoint}")
+            if not self._accepted[endpoint]:
+                self.notes.append(f"--faas-resume found no earlier results for {endpoint}")
             return {}
         probe = self._ask(engine)
         if probe is None:
@@ -386,6 +405,22 @@ class Schedule:
                 f"workers changed: {', '.join(f'{k} {v}' for k, v in sorted(changed.items()))}"
             )
         return usable
+
+    def _journaled(self, endpoint: str) -> tuple[dict[str, HypotestResult], dict[str, str]]:
+        """Return the answers that stand, and the references of what was sent and not received."""
+        found = {}
+        accepted: dict[str, str] = {}
+        for path in journals.earlier(self._journal_directory):
+            reader = journals.JournalReader(path)
+            for where, result in reader.read():
+                if where == endpoint:
+                    accepted.pop(result.key, None)
+                    if result.environment is not None and _stands(result):
+                        found[result.key] = result
+            for (where, key), reference in reader.accepted.items():
+                if where == endpoint:
+                    accepted[key] = reference
+        return found, accepted
 
     def _ask(self, engine: Engine) -> dict[str, Any] | None:
         """Ask a worker what it is; ``None`` if none answers in time."""

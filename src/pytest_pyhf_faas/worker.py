@@ -51,7 +51,7 @@ _VERSIONED = (
 
 # What a worker process remembers between batches.
 _backgrounds: dict[str, str] = {}
-_environment_sent: set[tuple[str, str, str]] = set()
+_environments: dict[tuple[str, str, str], dict[str, Any]] = {}
 _idle_since: float | None = None
 
 
@@ -73,10 +73,9 @@ def fit_batch(
     -------
     dict
         ``results``, one for each patch in the order of the batch (see `_fit_patch`);
-        ``environment`` (see `probe_environment`) in the first answer of a worker process, else
-        ``None``; ``worker`` (host and process); and durations on the worker's own clock:
-        ``gap_s`` since its previous batch ended (``None`` for the first), ``unpack_s`` for the
-        background, ``total_s`` for the whole call.
+        ``environment`` (see `probe_environment`); ``worker`` (host and process); and durations on
+        the worker's own clock: ``began_s`` on it, ``gap_s`` since its previous batch ended
+        (``None`` for the first), ``unpack_s`` for the background, ``total_s`` for the whole call.
     """
     global _idle_since
     started = time.perf_counter()
@@ -84,7 +83,7 @@ def fit_batch(
     config = batch["config"]
     answer: dict[str, Any] = {
         "worker": f"{socket.gethostname()}:{os.getpid()}",
-        "environment": None,
+        "began_s": started,
         "gap_s": gap_s,
         "unpack_s": 0.0,
     }
@@ -105,9 +104,10 @@ def fit_batch(
             _fit_patch(background, patch, config, test or hypotest) for patch in batch["patches"]
         ]
     kind = (config["method"], config["backend"], config["optimizer"])
-    if kind not in _environment_sent:
-        _environment_sent.add(kind)
-        answer["environment"] = probe_environment(config)
+    if kind not in _environments:
+        _environments[kind] = probe_environment(config)
+    # In each answer: another one may be lost on its way, or belong to another session.
+    answer["environment"] = _environments[kind]
     _idle_since = time.perf_counter()
     answer["total_s"] = _idle_since - started
     return answer

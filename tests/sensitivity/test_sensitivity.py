@@ -30,7 +30,7 @@ def run(project, *patches):
     """Run the suite on some patches."""
     words = [word for patch in patches for word in ("--faas-patch", patch)]
     return project.pytester.runpytest_subprocess(
-        *("-p", "no:hypothesispytest", "--pyargs", "pytest_pyhf_faas.suite"),
+        *("-p", "no:hypothesispytest", "--pyargs", "pytest_pyhf_faas.suite.test_analysis"),
         *("-k", "test_cls", "--faas-pallet", "synthetic", *words),
         *("--funcx-endpoint", "local:1"),
         timeout=TIMEOUT_S,

@@ -1,17 +1,16 @@
 """Whether the loopback Globus Compute does what the real one does, as far as is known.
 
 Not collected by default, because it takes minutes, and needs RabbitMQ and an environment with
-globus-compute-sdk, globus-compute-endpoint, pytest-timeout and responses::
+globus-compute-sdk, globus-compute-endpoint and pytest-timeout::
 
-    pytest tests/services/check_globus_compute.py
+    pytest --noconftest tests/services/check_globus_compute.py
+
+What is quick is in ``tests/test_loopback_service.py``.
 """
 
 from __future__ import annotations
 
-import importlib
-import json
 import os
-import pkgutil
 import shlex
 import subprocess
 import sys
@@ -22,8 +21,9 @@ from pathlib import Path
 
 import pytest
 
+from services.clients import make_executor, note_and_wait, since, square
 from services.globus_compute import LoopbackGlobusCompute, close_clients
-from services.rabbitmq import MarkedProcesses, connects, wait_for
+from services.processes import MarkedProcesses, connects, wait_for
 
 pytestmark = [
     pytest.mark.timeout(240),
@@ -33,26 +33,9 @@ pytestmark = [
 ]
 
 SERVICE = Path(__file__).with_name("globus_compute.py")
-CANNED = "globus_sdk.testing.data.compute"
 
 # User endpoints acknowledge tasks twice in a second; the broker keeps the others for them.
 UNTIL_ACKNOWLEDGED = 2
-
-
-def square(value):
-    return [value * value]
-
-
-def note_and_wait(path, seconds):
-    """Leave a line for each execution."""
-    import os
-    import pathlib
-    import time
-
-    with pathlib.Path(path).open("a") as file:
-        file.write(f"{os.getpid()}\n")
-    time.sleep(seconds)
-    return "done"
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +56,8 @@ def compute(tmp_path_factory):
 def agent(compute):
     """An endpoint that is online, whatever the last test has done to it."""
     compute.service.clear()
-    found = compute.agents["first"]
-    if not found.processes() or not found.online:
-        found.restart(kill=True)
-    return found
+    compute.agents["first"].start()
+    return compute.agents["first"]
 
 
 @pytest.fixture
@@ -89,33 +70,10 @@ def client(compute, agent):
 @pytest.fixture
 def new_executor():
     """Makes executors, and ends them without waiting for tasks that never end."""
-    from globus_compute_sdk import Executor
-    from globus_compute_sdk.serialize import (
-        AllCodeStrategies,
-        AllowlistWildcard,
-        ComputeSerializer,
-        JSONData,
-    )
-
     made = []
 
     def make(endpoint, client, **options):
-        serializer = ComputeSerializer(
-            strategy_code=AllCodeStrategies(),
-            strategy_data=JSONData(),
-            allowed_deserializer_types=[AllowlistWildcard.CODE, JSONData],
-        )
-        made.append(
-            Executor(
-                endpoint_id=endpoint,
-                client=client,
-                serializer=serializer,
-                result_serializers=[JSONData()],
-                api_burst_limit=8,
-                api_burst_window_s=1,
-                **options,
-            )
-        )
+        made.append(make_executor(endpoint, client, **options))
         return made[-1]
 
     yield make
@@ -136,10 +94,6 @@ def warm(executor):
     return executor
 
 
-def since(counters, before, name):
-    return counters.get(name, 0) - before.get(name, 0)
-
-
 def test_twenty_tasks_come_back(warm, compute):
     before = compute.service.counters()
     futures = [warm.submit(square, value) for value in range(20)]
@@ -148,94 +102,6 @@ def test_twenty_tasks_come_back(warm, compute):
     assert since(after, before, "tasks") == since(after, before, "results") == 20
     assert since(after["requests"], before["requests"], "submit") < 20
     assert after["largest_submission"] > 20 * len("square")
-
-
-def is_id(text):
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True
-
-
-def differences(expected, found, where="answer"):
-    """Tell where keys and types are not as expected; more keys are no difference."""
-    if type(expected) is not type(found):
-        return [f"{where}: {found!r}, expected something like {expected!r}"]
-    if isinstance(expected, dict):
-        if expected and all(is_id(key) for key in expected):  # one entry for each of some ids
-            pairs = [("{id}", next(iter(expected.values())), value) for value in found.values()]
-            return [text for key, *two in pairs for text in differences(*two, f"{where}.{key}")]
-        lacking = [f"{where}.{key}: missing" for key in expected.keys() - found.keys()]
-        both = expected.keys() & found.keys()
-        return lacking + [
-            text
-            for key in sorted(both)
-            for text in differences(expected[key], found[key], f"{where}.{key}")
-        ]
-    if isinstance(expected, list) and expected:
-        if not found:
-            return [f"{where}: empty"]
-        return [text for item in found for text in differences(expected[0], item, f"{where}[]")]
-    return []
-
-
-@pytest.fixture
-def canned():
-    """The answers that Globus publishes, by version and module."""
-    pytest.importorskip("responses")
-    answers = {}
-    for version in ("v2", "v3"):
-        package = importlib.import_module(f"{CANNED}.{version}")
-        for module in pkgutil.iter_modules(package.__path__):
-            found = importlib.import_module(f"{CANNED}.{version}.{module.name}").RESPONSES
-            answers[f"{version}.{module.name}"] = found.lookup("default").json
-    answers["v2.get_version.all"] = (
-        importlib.import_module(f"{CANNED}.v2.get_version").RESPONSES.lookup("all").json
-    )
-    return answers
-
-
-def test_answers_are_like_those_that_globus_publishes(canned, agent, warm, client, compute):
-    web = client._compute_web_client
-    function = client.register_function(square)
-    temporary = web.v3.register_endpoint({"endpoint_name": "temporary", "metadata": {}}).data
-    endpoint = temporary["endpoint_id"]
-    future = warm.submit(square, 4)
-    assert future.result(60) == [16]
-    task = future.task_id
-    assert wait_for(lambda: client.get_task(task)["status"] == "success", 10)
-    user_endpoint = next(
-        name for name, it in compute.service.endpoints().items() if it["parent"] == str(agent.id)
-    )
-    payload = {"tasks": {function: ["00\n", "00\n"]}, "create_queue": False}
-    answers = {
-        "v2.get_endpoint": web.v2.get_endpoint(agent.id),
-        "v2.get_endpoint_status": web.v2.get_endpoint_status(user_endpoint),
-        "v2.get_endpoints": web.v2.get_endpoints(),
-        "v2.get_function": web.v2.get_function(function),
-        "v2.get_result_amqp_url": web.v2.get_result_amqp_url(),
-        "v2.get_task": web.v2.get_task(task),
-        "v2.get_task_batch": web.v2.get_task_batch([task]),
-        "v2.get_task_group": web.v2.get_task_group(warm.task_group_id),
-        "v2.get_version": web.v2.get_version(),
-        "v2.get_version.all": web.v2.get_version(service="all"),
-        "v3.get_endpoint_allowlist": web.v3.get_endpoint_allowlist(endpoint),
-        "v3.register_endpoint": web.v3.register_endpoint({"endpoint_name": "another"}),
-        "v3.register_function": web.v3.register_function({"function_code": "00\n"}),
-        "v3.submit": web.v3.submit(endpoint, payload),
-        "v3.update_endpoint": web.v3.update_endpoint(endpoint, {"endpoint_name": "renamed"}),
-        "v2.delete_function": web.v2.delete_function(function),
-        "v2.delete_endpoint": web.v2.delete_endpoint(endpoint),
-    }
-    # An endpoint that nobody restricts has an empty list there.
-    canned["v3.get_endpoint_allowlist"]["functions"] = []
-    found = {name: json.loads(answer.text) for name, answer in answers.items()}
-    assert [text for name in found for text in differences(canned[name], found[name], name)] == []
-    # What 4.19 never asks for.
-    unused = {"v2.lock_endpoint", "v3.lock_endpoint", "v2.submit"}
-    unused |= {"v2.register_endpoint", "v2.register_function"}
-    assert canned.keys() - answers.keys() == unused
 
 
 def test_a_wrong_secret_is_refused(compute, agent, monkeypatch):

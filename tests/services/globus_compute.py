@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import gc
 import json
 import re
@@ -23,6 +22,7 @@ import shlex
 import signal
 import sys
 import textwrap
+import threading
 import uuid
 import warnings
 from pathlib import Path
@@ -32,20 +32,20 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from services.globus_web import WebService
-from services.rabbitmq import (
-    LocalRabbitMQ,
+from services.processes import (
     MarkedProcesses,
+    Service,
     ServiceError,
+    mentioning,
     tails,
+    wait_for,
     wait_while_alive,
     write_private,
 )
+from services.rabbitmq import LocalRabbitMQ
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from types import TracebackType
-
-    from typing_extensions import Self
+    from collections.abc import Iterable, Mapping
 
 PACKAGES = ("globus-compute-sdk", "globus-compute-endpoint")
 AGENT = "globus-compute-endpoint"
@@ -73,11 +73,7 @@ provider:
 """
 
 # How an agent calls itself; its user endpoints do without the star.
-CORE = "Globus Compute Endpoint *("
-
-
-class GlobusComputeError(ServiceError):
-    """Something of the loopback Globus Compute is missing, or did not come up."""
+CORE = mentioning("Globus Compute Endpoint *(")
 
 
 class Agent:
@@ -154,10 +150,10 @@ class Agent:
 
         Raises
         ------
-        GlobusComputeError
+        ServiceError
             If it does not get there: with the ends of its logs and a remedy.
         """
-        if self._processes.ids(CORE) and self.online:
+        if self._processes.found(CORE) and self.online:
             return
         self.kill()  # what may be left of it
         before = self._known().get("registrations", 0)
@@ -168,11 +164,11 @@ class Agent:
 
         command = [self.python.parent / AGENT, "start", self.name]
         self._processes.launch(command, env=self._env, output=self.log, cwd=self.directory)
-        problem = wait_while_alive(ready, lambda: bool(self._processes.found()), 90)
+        problem = wait_while_alive(ready, self._processes.found, 90)
         if problem:
             logs = tails([self.log, *self.logs()])
             self.kill()
-            raise GlobusComputeError(
+            raise ServiceError(
                 f"the agent {problem}:\n{logs}\nRemedy: see its logs above; `pip check` in its "
                 "environment; the log of the web service shows whether it registered"
             )
@@ -180,13 +176,12 @@ class Agent:
     def stop(self, seconds: float = 20) -> None:
         """End it as an administrator would; kill what does not end in time."""
         if self.ask_to_end():
-            self._processes.gone(seconds=seconds)
+            wait_for(lambda: not self._processes.found(), seconds)
         self.kill()
 
     def ask_to_end(self) -> bool:
         """Ask it to end, and do not wait; tell whether there was one to ask."""
-        self._processes.send(signal.SIGTERM, CORE)
-        return bool(self._processes.ids(CORE))
+        return bool(self._processes.send(signal.SIGTERM, CORE))
 
     def kill(self) -> None:
         """Kill it, its user endpoints and workers without a warning, as a power cut would."""
@@ -203,7 +198,7 @@ class Agent:
         For the next second the agent believes that they run, and takes no order to start them:
         what is submitted meanwhile waits until something else is submitted.
         """
-        self._processes.kill(spared=CORE)
+        self._processes.kill(lambda command: not CORE(command))
         self._remove_pid_files(self._user_endpoints())
 
     def restart(self, *, kill: bool = False) -> None:
@@ -246,8 +241,10 @@ class Agent:
             (place / "daemon.pid").unlink(missing_ok=True)
 
 
-class LoopbackGlobusCompute:
+class LoopbackGlobusCompute(Service):
     """Broker, web service and agents, on this machine and on loopback.
+
+    `start` starts the broker and the web service, `endpoint` an agent.
 
     Everything lives in one directory. Several may run at once, each in a directory of its own.
     The ids of endpoints and the secrets of clients are those of the first start in a directory.
@@ -262,23 +259,11 @@ class LoopbackGlobusCompute:
     """
 
     def __init__(self, directory: Path, *, python: str | Path = sys.executable) -> None:
-        self.directory = Path(directory).resolve()
+        super().__init__(directory)
         self.python = Path(python)  # not resolved: that would lead out of a virtual environment
         self.broker = LocalRabbitMQ(self.directory / "broker")
         self.service = WebService(self.directory / "web", self._clients(), str(python))
         self.agents: dict[str, Agent] = {}
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     @staticmethod
     def missing(python: str | Path = sys.executable) -> list[str]:
@@ -324,50 +309,18 @@ class LoopbackGlobusCompute:
         known = dict(zip(("owner", "stranger"), self.service.clients.items(), strict=True))
         client, right = known.get(role) or (str(uuid.uuid4()), secrets.token_hex(8))
         home = self.directory / "clients" / (role if secret is None else f"{role}-wrong-secret")
-        (home / ".globus_compute").mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
         return {
             **self._network(),
             "GLOBUS_COMPUTE_CLIENT_ID": client,
             "GLOBUS_COMPUTE_CLIENT_SECRET": right if secret is None else secret,
-            "GLOBUS_COMPUTE_USER_DIR": str(home / ".globus_compute"),
-            "HOME": str(home),
+            "GLOBUS_COMPUTE_USER_DIR": str(home),
         }
 
-    def start(self) -> None:
-        """Start broker and web service, as far as they do not run.
-
-        Raises
-        ------
-        ServiceError
-            If one of them is missing or does not come up. Nothing is left running then.
-        """
-        if missing := self.missing(self.python):
-            raise GlobusComputeError(
-                f"not installed: {', '.join(missing)}. Remedy: python tests/services/rabbitmq.py "
-                f"install; {self.python} -m pip install {' '.join(PACKAGES)}"
-            )
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with self._lock():
-            try:
-                self.broker.start()
-                # heartbeat=0: see ComputeService. Agents and clients are told the same address.
-                self.service.start(self.broker.url(heartbeat=0))
-            except BaseException:
-                self._stop()
-                raise
-
     def stop(self) -> None:
-        """End agents, web service and broker, and all that they have started.
-
-        Raises
-        ------
-        ServiceError
-            If a process cannot be ended.
-        """
-        if self.directory.is_dir():
-            close_clients()
-            with self._lock():
-                self._stop()
+        """End it, with what clients in this process have left behind."""
+        close_clients()
+        super().stop()
 
     def endpoint(
         self,
@@ -451,11 +404,17 @@ class LoopbackGlobusCompute:
             "no_proxy": "",
         }
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        with (self.directory / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def _check(self) -> None:
+        if missing := self.missing(self.python):
+            raise ServiceError(
+                f"not installed: {', '.join(missing)}. Remedy: python tests/services/rabbitmq.py "
+                f"install; {self.python} -m pip install {' '.join(PACKAGES)}"
+            )
+
+    def _start(self) -> None:
+        self.broker.start()
+        # heartbeat=0: see ComputeService. Agents and clients are told the same address.
+        self.service.start(self.broker.url(heartbeat=0))
 
     def _stop(self) -> None:
         # Those of the directory, too: another process may have started them.
@@ -472,16 +431,26 @@ class LoopbackGlobusCompute:
 
 def close_clients() -> None:
     """End what Executors of this process leave behind: threads, and a default task group."""
-    executor = sys.modules.get("globus_compute_sdk.sdk.executor")
-    if executor is not None:
-        for watcher in list(executor._RESULT_WATCHERS.values()):
-            watcher.shutdown(wait=True, cancel_futures=True)
-        executor.Executor._default_task_group_id = None
-        del executor
-        with warnings.catch_warnings():
-            # They leave sockets open, which pytest would complain of later.
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+    _end_clients()
+    with warnings.catch_warnings():
+        # They leave sockets open, which pytest would complain of later.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+def _end_clients() -> None:
+    name = "globus_compute_sdk.sdk.executor"
+    if (module := sys.modules.get(name)) is None:
+        return
+    for executor in list(module._REGISTERED_EXECUTORS.values()):
+        executor.shutdown(wait=False, cancel_futures=True)
+    # As threads, because the SDK forgets a watcher as soon as that is asked to end.
+    watchers = [thread for thread in threading.enumerate() if type(thread).__module__ == name]
+    for watcher in watchers:
+        watcher.shutdown(wait=False, cancel_futures=True)
+    for watcher in watchers:
+        watcher.join(30)
+    module.Executor._default_task_group_id = None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -518,8 +487,7 @@ def main(arguments: list[str] | None = None) -> int:
             engine = options.engine.read_text(encoding="utf-8") if options.engine else None
             agent = compute.endpoint(options.endpoint, engine, workers=options.workers)
             for name, value in {**compute.env, "LOOPBACK_ENDPOINT": str(agent.id)}.items():
-                if name != "HOME":  # a shell would lose its way
-                    print(f"export {name}={shlex.quote(value)}")
+                print(f"export {name}={shlex.quote(value)}")
         elif options.command == "stop":
             compute.stop()
         elif not compute.service.running():

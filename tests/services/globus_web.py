@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from services.rabbitmq import (
+from services.processes import (
     MarkedProcesses,
     ServiceError,
     free_ports,
@@ -1105,7 +1105,7 @@ class WebService:
             output=self.log,
             cwd=self.directory,
         )
-        problem = wait_while_alive(self.running, lambda: bool(self._processes.found()), 20)
+        problem = wait_while_alive(self.running, self._processes.found, 20)
         if problem:
             self.stop()
             raise ServiceError(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import ConfigurationError
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _MAX_LOCAL_WORKERS = 1024
 _FORMS = (
-    "use local, local:N (N worker processes), parsl:CONFIG.py, or a name from the ini key "
-    "faas_endpoints"
+    "use local, local:N (N worker processes), parsl:CONFIG.py, the UUID of a funcX / Globus "
+    "Compute endpoint, or a name from the ini key faas_endpoints"
 )
 
 
@@ -45,10 +46,12 @@ def resolve_endpoint(spec: str, named: Mapping[str, str]) -> str:
     if spec.startswith("parsl:"):
         return _checked_parsl(spec)
     if _UUID.fullmatch(spec):
-        raise ConfigurationError(
-            f"the endpoint {spec!r} is one of Globus Compute, and this version cannot use those "
-            f"yet: {_FORMS}"
-        )
+        if find_spec("globus_compute_sdk") is None:
+            raise ConfigurationError(
+                f"the endpoint {spec!r} is one of Globus Compute, whose SDK is not installed: "
+                "pip install 'pytest-pyhf-faas[globus-compute]'"
+            )
+        return spec.lower()
     raise ConfigurationError(f"the endpoint {spec!r} is not known: {_FORMS}")
 
 
@@ -68,8 +71,57 @@ def _checked_parsl(spec: str) -> str:
     return spec
 
 
+def read_endpoint_config(text: str, directory: Path) -> dict[str, Any]:
+    """Return what --faas-endpoint-config says.
+
+    Parameters
+    ----------
+    text : str
+        JSON, or the path of a file with JSON: an object with ``user_endpoint_config`` and
+        ``resource_specification``, or one that is a ``user_endpoint_config``.
+    directory : Path
+        What a relative path starts from.
+
+    Returns
+    -------
+    dict
+        With these two keys, as far as they are given.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be read as that.
+    """
+    option = "--faas-endpoint-config"
+    try:
+        if not text.lstrip().startswith("{"):
+            text = (directory / text).read_text(encoding="utf-8")
+        config = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{option} is neither JSON nor a file with JSON ({error}): write "
+            f"""{option}='{{"max_blocks": 4}}' or {option} FILE"""
+        ) from error
+    keys = ("user_endpoint_config", "resource_specification")
+    if isinstance(config, dict) and not set(keys) & set(config):
+        config = {"user_endpoint_config": config}
+    if not isinstance(config, dict) or not all(
+        key in keys and isinstance(value, dict) for key, value in config.items()
+    ):
+        raise ConfigurationError(
+            f"{option} must be an object with the keys {' and '.join(keys)}, each an object again, "
+            "or what stands under the first"
+        )
+    return config
+
+
 def create_engine(
-    spec: str, directory: Path, *, blocks: int | None = None, workers: int | None = None
+    spec: str,
+    directory: Path,
+    *,
+    blocks: int | None = None,
+    workers: int | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> Engine:
     """Return the engine of a spec that `resolve_endpoint` has returned; nothing is started.
 
@@ -81,6 +133,8 @@ def create_engine(
         Where an engine may keep files that its workers see.
     blocks, workers : int or None
         How many blocks to ask for, and workers for each node, where the endpoint leaves it open.
+    config : mapping or None
+        See `read_endpoint_config`; for endpoints of Globus Compute.
 
     Raises
     ------
@@ -97,6 +151,10 @@ def create_engine(
             ) from error
         path = Path(spec.removeprefix("parsl:")).absolute()
         return ParslEngine(spec, path, directory / "parsl", blocks=blocks, workers=workers)
+    if _UUID.fullmatch(spec):
+        from pytest_pyhf_faas.engines.globus_compute import GlobusComputeEngine
+
+        return GlobusComputeEngine(spec, config=config or {}, blocks=blocks, workers=workers)
     from pytest_pyhf_faas.engines.local import LocalEngine
 
     count = spec.removeprefix("local").removeprefix(":")

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+#: Tasks that an engine holds for each worker: one that runs, one that waits at its side.
+IN_FLIGHT = 2
+
+
 class Engine(Executor):
     """A `concurrent.futures.Executor` that can be replaced in place when it breaks.
 
@@ -26,18 +30,28 @@ class Engine(Executor):
         Tasks that run at once, when all workers are there.
     batch_s : float
         Seconds of fits that make a task worth its overhead on this engine.
+    fixed_workers : bool
+        Whether all its workers are there from its start to its end, so that fewer are a fault.
     watches_workers : bool
         Whether it notices by itself that a worker hangs. Where it does not, silence is taken for
         failure, and a straggler is run again on an idle worker.
+    loses_tasks : bool
+        Whether a task may be lost without a word. Then it takes a `ping`.
     worker_setup : str
         Where a user says what is installed for its workers, to be read after "in".
+    on_accepted : callable
+        Called with a future and a reference, once it is known under what a call can be collected
+        by a later session; only engines whose calls outlive this one call it.
     """
 
     spec: str
     workers: int
     batch_s: float
+    fixed_workers: bool = False
     watches_workers: bool = True
+    loses_tasks: bool = False
     worker_setup: str = "the environment of its workers"
+    on_accepted: Callable[[Future[Any], str], None] = staticmethod(lambda _future, _reference: None)
 
     @abstractmethod
     def start(self) -> None:
@@ -57,6 +71,16 @@ class Engine(Executor):
     def failure(self) -> str | None:
         """Why it is broken, where that is known."""
         return None
+
+    @property
+    def workers_known(self) -> bool:
+        """Whether `workers` is known before they have answered."""
+        return True
+
+    @property
+    def in_flight(self) -> int:
+        """How many tasks it should hold."""
+        return IN_FLIGHT * self.workers
 
     def describe(self) -> dict[str, str]:
         """Return what can be known of the endpoint without any of its workers, for people.
@@ -100,6 +124,17 @@ class Engine(Executor):
         ConfigurationError
             If it never can.
         """
+
+    def ping(self) -> Future[Any]:
+        """Ask for nothing but an answer, behind all that was submitted."""
+        raise NotImplementedError(f"{self.spec} loses no tasks")
+
+    def collect(self, reference: str) -> Future[Any]:
+        """Return the future of a call that an earlier session has submitted."""
+        raise NotImplementedError(f"nothing outlives a session of {self.spec}: {reference}")
+
+    def settle(self) -> None:
+        """Wait shortly for what was just submitted to be accepted."""
 
     @abstractmethod
     def stop(self) -> None:

@@ -32,6 +32,8 @@ class LocalEngine(Engine):
     """
 
     batch_s = 0.25
+    fixed_workers = True
+    worker_setup = "the environment that pytest runs in"
 
     def __init__(self, spec: str, workers: int) -> None:
         self.spec = spec
@@ -81,6 +83,13 @@ class LocalEngine(Engine):
     @property
     def failure(self) -> str | None:
         return "a worker of it died while idle" if self.broken else None
+
+    def describe(self) -> dict[str, str]:
+        return {
+            "endpoint": self.spec,
+            "kind": "processes on this machine",
+            "workers": str(self.workers),
+        }
 
     @property
     def missing_since(self) -> float | None:

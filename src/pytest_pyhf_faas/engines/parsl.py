@@ -84,6 +84,7 @@ class ParslEngine(Engine):
         self, spec: str, path: Path, directory: Path, *, blocks: int | None, workers: int | None
     ) -> None:
         self.spec = spec
+        self.worker_setup = f"worker_init of the provider in {path.name}"
         self._path = path
         self._directory = directory
         self._blocks = blocks
@@ -92,6 +93,7 @@ class ParslEngine(Engine):
         self._kernel: _Kernel | None = None
         self._proven = False
         self._config: parsl.Config | None = self._load()
+        self._description = _described(self._config)
         self.workers = sum(map(_slots, self._config.executors))
 
     def start(self) -> None:
@@ -112,6 +114,9 @@ class ParslEngine(Engine):
     @property
     def failure(self) -> str | None:
         return self._kernel.failure if self._kernel is not None else None
+
+    def describe(self) -> dict[str, str]:
+        return {"endpoint": self.spec, **self._description}
 
     @property
     def workers_there(self) -> int:
@@ -484,15 +489,34 @@ def _override(executor: Any, blocks: int | None, workers: int | None) -> None:
         executor.block_error_handler = windowed_error_handler
 
 
+def _described(config: parsl.Config) -> dict[str, str]:
+    """Say what a configuration asks for, but for what may be nobody else's business."""
+    executors = []
+    for executor in config.executors:
+        text = f"{executor.label} ({type(executor).__name__}"
+        provider = getattr(executor, "provider", None)
+        if provider is not None:
+            text += (
+                f" over {type(provider).__name__}; at most {provider.max_blocks} x "
+                f"{provider.nodes_per_block} nodes x {_workers_per_node(executor)} workers"
+            )
+        executors.append(f"{text})")
+    return {"kind": f"Parsl {parsl.__version__}", "executors": ", ".join(executors)}
+
+
 def _slots(executor: Any) -> int:
     provider = getattr(executor, "provider", None)
     if provider is None:
         return 1
+    slots = provider.max_blocks * provider.nodes_per_block * _workers_per_node(executor)
+    return max(1, int(slots))
+
+
+def _workers_per_node(executor: Any) -> int:
     try:
-        per_node = int(executor.workers_per_node)
+        return int(executor.workers_per_node)
     except (AttributeError, NotImplementedError, TypeError, ValueError):
-        per_node = 1
-    return max(1, int(provider.max_blocks * provider.nodes_per_block * per_node))
+        return 1
 
 
 def _outstanding(executor: Any) -> int:

@@ -51,21 +51,40 @@ def pack_call(function: Callable[..., Any], args: tuple[Any, ...], timeout_s: fl
     """
     module = sys.modules[function.__module__]
     package, modules = _shipped(module.__name__)
-    return json.dumps(
-        {
-            "package": package,
-            "modules": modules,
-            "function": f"{_short(module.__name__)}.{function.__qualname__}",
-            "args": args,
-            "timeout_s": timeout_s,
-            "client": [socket.gethostname(), os.getpid()],
-            "environment": _ENVIRONMENT,
-        }
+    return _call(
+        package, modules, f"{_short(module.__name__)}.{function.__qualname__}", args, timeout_s
     )
 
 
+def pack_ping() -> str:
+    """Return a call that asks for nothing but an answer, whose value is ``False``."""
+    return _call("pyhf_faas_ping", {}, None, (), None)
+
+
 def unpack_answer(answer: str) -> Any:
-    """Return the value of an answer of `remote_worker.run_call`.
+    """Return the value of an answer of `remote_worker.run_call`, or raise as `value_of` does."""
+    return value_of(parse_answer(answer))
+
+
+def parse_answer(answer: str) -> dict[str, Any]:
+    """Return what `remote_worker.run_call` says, as it stands there.
+
+    Raises
+    ------
+    RemoteCallError
+        If it makes no sense.
+    """
+    try:
+        data = json.loads(_SHIPPED_AS.sub(_PACKAGE, answer))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _senseless(error) from error
+    if not isinstance(data, dict):
+        raise _senseless(data)
+    return data
+
+
+def value_of(data: dict[str, Any]) -> Any:
+    """Return the value that a worker has answered.
 
     Raises
     ------
@@ -75,7 +94,6 @@ def unpack_answer(answer: str) -> Any:
         If it raised, or the answer makes no sense.
     """
     try:
-        data = json.loads(_SHIPPED_AS.sub(_PACKAGE, answer))
         if "value" in data:
             return data["value"]
         if "timeout" in data:
@@ -84,8 +102,32 @@ def unpack_answer(answer: str) -> Any:
         raise RemoteCallError(
             f"a worker could not run what was sent to it: {error['type']}: {error['message']}"
         )
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise RemoteCallError(f"a worker gave an answer that makes no sense: {error!r}") from error
+    except (TypeError, KeyError) as error:
+        raise _senseless(error) from error
+
+
+def _senseless(what: object) -> RemoteCallError:
+    return RemoteCallError(f"a worker gave an answer that makes no sense: {what!r:.200}")
+
+
+def _call(
+    package: str,
+    modules: Mapping[str, str],
+    function: str | None,
+    args: tuple[Any, ...],
+    timeout_s: float | None,
+) -> str:
+    return json.dumps(
+        {
+            "package": package,
+            "modules": modules,
+            "function": function,
+            "args": args,
+            "timeout_s": timeout_s,
+            "client": [socket.gethostname(), os.getpid()],
+            "environment": _ENVIRONMENT,
+        }
+    )
 
 
 #: A call by names that every Python has, for executors that pickle functions; a worker process

@@ -13,15 +13,16 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
     ----------
     call : str
         JSON: ``package`` (a name that no other content has), ``modules`` (names and sources, zlib
-        in base64, in the order of their imports), ``function`` ("module.name"), ``args``,
-        ``timeout_s`` (or ``null``), ``client`` (host and process that wait for the answer) and
-        ``environment`` (variables that are set where they are not yet).
+        in base64, in the order of their imports), ``function`` ("module.name", or ``null`` to ask
+        for nothing but an answer), ``args``, ``timeout_s`` (or ``null``), ``client`` (host and
+        process that wait for the answer) and ``environment`` (variables that are set where they
+        are not yet).
 
     Returns
     -------
     str
-        JSON: one of ``value``, ``timeout`` (the time limit that ended it) and ``error`` (``type``,
-        ``message`` and ``traceback``).
+        JSON: ``worker`` (host and process), and one of ``value``, ``timeout`` (the time limit that
+        ended it) and ``error`` (``type``, ``message`` and ``traceback``).
     """
     import base64
     import contextlib
@@ -109,8 +110,11 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
             except BaseException:
                 sys.modules.pop(package, None)
                 raise
-        module_name, _, name = request["function"].rpartition(".")
-        function = getattr(importlib.import_module(f"{package}.{module_name}"), name)
+        module_name, _, name = (request["function"] or "").rpartition(".")
+        if name:
+            function = getattr(importlib.import_module(f"{package}.{module_name}"), name)
+        else:
+            function = bool
         if limited:
             previous = signal.signal(signal.SIGALRM, interrupt)
             signal.setitimer(signal.ITIMER_REAL, limit_s)
@@ -135,8 +139,10 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
             faulthandler.cancel_dump_traceback_later()
             signal.signal(signal.SIGALRM, previous)
         nowhere.close()
+    worker = [here, os.getpid()]
     try:
-        return json.dumps(answer, allow_nan=False)
+        return json.dumps({"worker": worker, **answer}, allow_nan=False)
     except (TypeError, ValueError) as error:
         message = f"its answer cannot be sent as JSON: {error}"
-        return json.dumps({"error": {"type": type(error).__name__, "message": message}})
+        what = {"type": type(error).__name__, "message": message}
+        return json.dumps({"worker": worker, "error": what})

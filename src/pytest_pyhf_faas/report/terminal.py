@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.compare import Verdict, environment_line, table
@@ -16,17 +17,25 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.compare import Comparison
     from pytest_pyhf_faas.context import Context
+    from pytest_pyhf_faas.preflight import Preflight
     from pytest_pyhf_faas.reference import Missing, PatchReference
     from pytest_pyhf_faas.results import HypotestResult, WallTime
 
 _INDENT = "  "
 _TRACEBACK_LINES = 6
+_WIDTH = 100
+#: What is told of an endpoint, each group from the beginning of a line.
+_ENDPOINT_GROUPS = (
+    ("exists",),
+    ("workers", "environment"),
+    ("answers", "round_trip", "payload", "clock", "reference_fit"),
+)
 
-#: What to do about exceptions that a worker answers with.
+#: What to do about exceptions that a worker answers with; `Engine.worker_setup` says where.
 _REMEDIES = {
     "pyhf.exceptions.ImportBackendError": (
-        "install the backend or optimizer in the environment of the workers; for local ones: "
-        "pip install 'pytest-pyhf-faas[jax,minuit]'"
+        "install the backend or optimizer in {setup}: pip install 'pyhf[jax]' (or torch, "
+        "tensorflow, minuit)"
     ),
     "pyhf.exceptions.FailedMinimization": (
         "the optimizer gave up: try the other one (--faas-optimizer)"
@@ -42,8 +51,8 @@ _REMEDIES = {
         "this patch gets no reference: its likelihood is not smooth there, or has no minimum"
     ),
     "MemoryError": "use fewer workers, or ones with more memory",
-    "ModuleNotFoundError": "the environment of the workers needs pyhf and what the backend needs",
-    "ImportError": "install what is missing in the environment of the workers",
+    "ModuleNotFoundError": "install pyhf, and what the backend needs, in {setup}",
+    "ImportError": "install what is missing in {setup}",
 }
 _STATUS_TITLES = {
     "broken": "the fit broke: no worker finished it",
@@ -80,7 +89,7 @@ def failure_text(
     return "\n".join([comparison.title, *(f"{_INDENT}{line}" for line in lines)])
 
 
-def broken_text(result: HypotestResult, rerun: str) -> str:
+def broken_text(result: HypotestResult, rerun: str, worker_setup: str) -> str:
     """Return what a person reads when a fit broke."""
     error = result.error
     title = f"{result.pallet} / {result.patch}: {_STATUS_TITLES[result.status]}"
@@ -99,7 +108,7 @@ def broken_text(result: HypotestResult, rerun: str) -> str:
     if result.worker:
         lines.append(f"worker {result.worker}, attempt {result.attempts}")
     if remedy:
-        lines.append(f"what to do: {remedy}")
+        lines.append(f"what to do: {remedy.format(setup=worker_setup)}")
     lines.append(f"rerun:  {rerun}")
     return "\n".join([title, *(f"{_INDENT}{line}" for line in lines)])
 
@@ -160,7 +169,7 @@ def wall_time_table(wall_times: Sequence[WallTime]) -> list[str]:
         rows.append(
             (
                 wall_time.analysis,
-                f"{wall_time.endpoint} ({wall_time.last.workers} workers)",
+                f"{wall_time.endpoint} ({_counted(wall_time.last.workers, 'worker')})",
                 str(wall_time.last.fits),
                 f"{wall_time.mean_s:.1f}{spread}",
                 f"{wall_time.mean_of('fit_s'):.1f}",
@@ -178,20 +187,44 @@ def wall_time_table(wall_times: Sequence[WallTime]) -> list[str]:
     return lines
 
 
+def endpoint_lines(preflight: Preflight) -> list[str]:
+    """Return what was measured of an endpoint, and what failed; nothing if nothing was tried."""
+    spec = preflight.engine.spec
+    lines = []
+    for group in _ENDPOINT_GROUPS:
+        texts = [preflight.findings[name].text for name in group if name in preflight.findings]
+        lines.append(", ".join(filter(None, texts)))
+    for error in dict.fromkeys(map(str, preflight.failures.values())):
+        title = error.partition("\n")[0]
+        lines.append(f"not ready: {title.removeprefix(f'endpoint {spec}: ')}")
+    wrapped = [
+        piece
+        for line in lines
+        for piece in textwrap.wrap(line, _WIDTH - len(_INDENT), break_on_hyphens=False)
+    ]
+    return [f"endpoint {spec}:", *(f"{_INDENT}{piece}" for piece in wrapped)] if wrapped else []
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def plan_lines(context: Context) -> list[str]:
     """Return what is going to be fitted, after collection."""
     fits = context.schedule.fits()
     lines = []
     for (endpoint, pallet), tasks in fits.items():
         first = next(iter(tasks.values()))
-        workers = context.schedule.engine(endpoint).workers
+        engine = context.schedule.engine(endpoint)
+        workers = f" ({_counted(engine.workers, 'worker')})" if engine.workers_known else ""
         label = " (synthetic, no physics)" if first.pallet.synthetic else ""
         known = [context.schedule.expected_s(task) for task in tasks.values()]
         total = sum(seconds for seconds in known if seconds is not None)
-        times = f", about {duration(total / workers * context.settings.trials)}" if total else ""
+        seconds = total / engine.workers * context.settings.trials
+        times = f", about {duration(seconds)}" if total and engine.workers_known else ""
         lines.append(
-            f"pyhf-faas: {pallet}{label}: {len(tasks)} fits on {endpoint} "
-            f"({workers} workers), {first.config.combination}{times}"
+            f"pyhf-faas: {pallet}{label}: {len(tasks)} fits on {endpoint}{workers}, "
+            f"{first.config.combination}{times}"
         )
     return lines
 
