@@ -1,10 +1,11 @@
 """What the campaign costs: tasks that do nothing, against the bare executor's, and memory.
 
-``python benchmarks/throughput.py [ENDPOINT ...]``; each task is a batch of one fit.
+``python benchmarks/throughput.py [--count N] [ENDPOINT ...]``; each task is a batch of one fit.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import sys
@@ -23,8 +24,6 @@ from pytest_pyhf_faas.campaign import Campaign
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.tasks import batch_payload
 
-COUNT = 10_000
-
 
 def rss_mb() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -33,7 +32,7 @@ def rss_mb() -> float:
 
 def bare(engine, tasks) -> float:
     """The engine alone, with as much in flight as the campaign allows itself."""
-    limit = campaigns.IN_FLIGHT * engine.workers
+    limit = engine.in_flight
     started = time.perf_counter()
     waiting: deque = deque()
     for task in tasks:
@@ -63,10 +62,14 @@ def measured(engine, tasks) -> tuple[float, float, float]:
 def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     campaigns.worker_function = lambda _config: noop_fits.fit_batch
-    tasks = toy_tasks(COUNT)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("endpoints", nargs="*", default=["local:2"])
+    options = parser.parse_args()
+    tasks = toy_tasks(options.count)
     print("| endpoint | engine [tasks/s] | campaign [tasks/s] | ratio | memory [MB] |")
     print("|---|---|---|---|---|")
-    for spec in sys.argv[1:] or ["local:2"]:
+    for spec in options.endpoints:
         with tempfile.TemporaryDirectory() as directory:
             engine = create_engine(spec, Path(directory))
             engine.batch_s = -1.0  # no two fits share a task
@@ -74,7 +77,7 @@ def main() -> None:
             before = bare(engine, tasks)
             rate, early, late = measured(engine, tasks)
             alone = (before + bare(engine, tasks)) / 2
-            memory = f"{early:.0f} at {COUNT // 10}, {late:.0f} at {COUNT}"
+            memory = f"{early:.0f} at {options.count // 10}, {late:.0f} at {options.count}"
             print(f"| {spec} | {alone:.0f} | {rate:.0f} | {rate / alone:.2f} | {memory} |")
             engine.stop()
 

@@ -23,7 +23,12 @@ import pytest
 
 from pytest_pyhf_faas import journal, schedule
 from pytest_pyhf_faas.engines.base import Engine
-from pytest_pyhf_faas.errors import EngineError, TaskTimeoutError, WorkerLostError
+from pytest_pyhf_faas.errors import (
+    EngineError,
+    RemoteCallError,
+    TaskTimeoutError,
+    WorkerLostError,
+)
 from pytest_pyhf_faas.results import FITS
 
 HOST = "fakehost"
@@ -50,12 +55,15 @@ class Plan:
         How often the engine as a whole refuses a fit; -1 means always.
     kill
         A patch in whose first fit this process ends with `signal`, once ``kill_after`` results are
-        in the journal.
+        in the journal, and ``kill_after_accepted`` references.
     wait_for_fits
         A patch whose fit lasts until so many fits have begun, or the engine is stopped (which
         ``stopped.log`` then tells).
     journal_full
         Whether the disk is full on which the journal lies.
+    loses_tasks
+        Whether it may lose tasks, which outlive a session: those that were sent lie in files
+        ``sent-N.json``, and what is collected of them stands in ``collected.log``.
     """
 
     workers: int = 2
@@ -67,10 +75,12 @@ class Plan:
     breakdowns: int = 0
     kill: str | None = None
     kill_after: int = 0
+    kill_after_accepted: int = 0
     signal: int = int(signal.SIGKILL)
     wait_for_fits: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: dict(VERSIONS))
     journal_full: bool = False
+    loses_tasks: bool = False
 
     @classmethod
     def read(cls):
@@ -152,6 +162,7 @@ class FakeEngine(Engine):
         self.plan = plan
         self.workers = plan.workers
         self.batch_s = plan.batch_s
+        self.loses_tasks = plan.loses_tasks
         self.losses = dict(plan.lose)
         self.breakdowns = plan.breakdowns
         self._pool = None
@@ -191,6 +202,19 @@ class FakeEngine(Engine):
         future = Future()
         future.set_running_or_notify_cancel()
         self._pool.submit(self._run, future, self._stopped, function, args, timeout_s)
+        if self.loses_tasks and function.__name__ != "probe_environment":
+            path = Path(f"sent-{len(list(Path().glob('sent-*.json')))}.json")
+            path.write_text(json.dumps([function.__name__, args]))
+            self.on_accepted(future, f"fake/{path}")
+        return future
+
+    def collect(self, reference):
+        path = Path(reference.removeprefix("fake/"))
+        if not path.exists():
+            raise RemoteCallError(f"nothing is known of {reference}")
+        function, (batch,) = json.loads(path.read_text())
+        future = Future()
+        future.set_result(self._fit_batch(self._stopped, None, function, batch, "collected.log"))
         return future
 
     def _run(self, future, stopped, function, args, timeout_s):
@@ -206,7 +230,7 @@ class FakeEngine(Engine):
         else:
             future.set_result(answer)
 
-    def _fit_batch(self, stopped, timeout_s, function, batch):
+    def _fit_batch(self, stopped, timeout_s, function, batch, log_file="fits.log"):
         certified = batch["config"]["method"] == "certified"
         assert function == ("certify_batch" if certified else "fit_batch")
         with self._lock:
@@ -216,7 +240,7 @@ class FakeEngine(Engine):
         how = json.dumps({**batch["config"], "timeout_s": timeout_s})
         names = [patch_name(patch["data"]) for patch in batch["patches"]]
         for name in names:
-            log("fits.log", f"{self.spec} {name} {how}")
+            log(log_file, f"{self.spec} {name} {how}")
         return {
             "worker": f"{HOST}:{os.getpid()}",
             "environment": environment(self.plan.versions, batch["config"]),
@@ -259,8 +283,13 @@ class FakeEngine(Engine):
             os.close(os.open("killed", os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return
-        wait_until(lambda: journaled() >= self.plan.kill_after)
-        os.kill(os.getpid(), self.plan.signal)
+        plan = self.plan
+        wait_until(
+            lambda: (
+                count("result") >= plan.kill_after and count("accepted") >= plan.kill_after_accepted
+            )
+        )
+        os.kill(os.getpid(), plan.signal)
         time.sleep(1.0)  # whoever survives it looks at it while this fit still runs
 
 
@@ -279,7 +308,7 @@ def begun():
     return len(Path("fits.log").read_text().splitlines())
 
 
-def journaled():
-    """Return how many results the journals of this project hold."""
+def count(event):
+    """Return how many events of a kind the journals of this project hold."""
     journals = Path().glob(".pytest_cache/d/pyhf-faas/*.jsonl")
-    return sum(path.read_text().count('"result":') for path in journals)
+    return sum(path.read_text().count(f'"event": "{event}"') for path in journals)

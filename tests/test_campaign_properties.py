@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, deque
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from scripted_engine import ENVIRONMENT, ScriptedEngine, toy_answer, toy_tasks
+from scripted_engine import ENVIRONMENT, ScriptedEngine, Submission, toy_answer, toy_tasks
 from stepped import Clock, SteppedCampaign
 
 from pytest_pyhf_faas import campaign as campaigns
@@ -49,6 +50,7 @@ def value_of(key):
     return int(key[:8], 16) / 2**32
 
 
+LOSSES = ("lose", "lose once", "lose all")
 ERRORS = {"error": "ValueError", "memory": "MemoryError"}
 FAILURES = {
     "worker": WorkerLostError("its worker process was killed"),
@@ -63,18 +65,29 @@ class SimulatedEngine(ScriptedEngine):
 
     Parameters
     ----------
-    workers, per_block, batch_s, watches_workers
+    workers, per_block, batch_s, watches_workers, loses_tasks
         So many workers, so many of them in each block; the rest as of any engine.
     fates : dict
         What fits do whenever they run, by their keys: one of `ERRORS`, which are answers, or one
         of the words of `happen`; all others do as they are told.
     """
 
-    def __init__(self, workers=2, per_block=2, batch_s=0.0, *, watches_workers=False, fates=None):
+    def __init__(
+        self,
+        workers=2,
+        per_block=2,
+        batch_s=0.0,
+        *,
+        watches_workers=False,
+        loses_tasks=False,
+        fates=None,
+    ):
         super().__init__(workers, batch_s)
         self.per_block = per_block
-        self.watches_workers = watches_workers
+        self.watches_workers = watches_workers and not loses_tasks
+        self.loses_tasks = loses_tasks
         self.fates = fates or {}
+        self.first_answer_at = 1000.0 if loses_tasks else None
         self.waiting = deque()
         self.slots = [None] * workers
         self.hanging = set()
@@ -90,9 +103,16 @@ class SimulatedEngine(ScriptedEngine):
             raise EngineError("it takes no tasks")
         self.waiting.append(submission)
 
+    def ping(self):
+        if self.refuses:
+            self.refuses = False
+            raise EngineError("it takes no tasks")
+        self.waiting.append(Future())
+        return self.waiting[-1]
+
     def restart(self):
         super().restart()
-        self.ghosts += [sent for sent in (*self.slots, *self.waiting) if sent is not None]
+        self.ghosts += self.held
         self.waiting.clear()
         self.slots = [None] * self.workers
         self.hanging.clear()
@@ -101,13 +121,16 @@ class SimulatedEngine(ScriptedEngine):
     @property
     def held(self):
         """What it has not answered, but for what went with its earlier lives."""
-        return [sent for sent in (*self.slots, *self.waiting) if sent is not None]
+        return [sent for sent in (*self.slots, *self.waiting) if isinstance(sent, Submission)]
 
     def running(self):
         """The slots in which something runs that may end."""
-        for slot, sent in enumerate(self.slots):
-            if sent is None and self.waiting:
-                self.slots[slot] = self.waiting.popleft()
+        for slot in range(self.workers):
+            while self.slots[slot] is None and self.waiting:
+                if isinstance(self.waiting[0], Submission):
+                    self.slots[slot] = self.waiting.popleft()
+                else:
+                    self.waiting.popleft().set_result(False)
         return [slot for slot, sent in enumerate(self.slots) if sent and slot not in self.hanging]
 
     def happen(self, word="ok", pick=0):
@@ -123,13 +146,28 @@ class SimulatedEngine(ScriptedEngine):
         if word == "refuse":
             self.refuses = True
             return
+        if word == "lose all" and self.loses_tasks:
+            self.ghosts += self.held
+            self.waiting.clear()
+            self.slots = [None] * self.workers
+            self.hanging.clear()
         running = [] if self.missing_since is not None else self.running()
         if not running:
             CLOCK.now += 50.0
             return
         slot = running[pick % len(running)]
         own = [self.fates[key] for key in self.slots[slot].keys if key in self.fates]
-        self.befall(slot, next((fate for fate in own if fate not in ERRORS), word))
+        fate = next((fate for fate in own if fate not in ERRORS), word)
+        if self.loses_tasks and fate in LOSSES:
+            self.lose(slot, once=fate == "lose once")
+        else:
+            self.befall(slot, "worker" if fate in LOSSES else fate)
+
+    def lose(self, slot, *, once):
+        if once:
+            for key in self.slots[slot].keys:
+                self.fates.pop(key, None)
+        self.ghosts.append(self.take(slot))
 
     def befall(self, slot, word):
         if word == "hang" and self.watches_workers:
@@ -237,7 +275,7 @@ def check_counted_once(run, results):
 
 
 HARMFUL = ["worker", "block", "engine", "engine says", "refuse", "hang", "remote", "strange"]
-WORDS = [*["ok"] * 6, *HARMFUL, "memory", "timeout", "ghost", "gone", "back"]
+WORDS = [*["ok"] * 6, *HARMFUL, "lose", "lose all", "memory", "timeout", "ghost", "gone", "back"]
 
 
 def scripts(words, most=40):
@@ -250,6 +288,7 @@ engines = st.fixed_dictionaries(
         "per_block": st.integers(1, 4),
         "batch_s": st.sampled_from([0.0, 0.25]),
         "watches_workers": st.booleans(),
+        "loses_tasks": st.booleans(),
     }
 )
 expectations = st.lists(st.sampled_from([None, 0.01, 0.1, 3.0]), min_size=16, max_size=16)
@@ -345,6 +384,29 @@ def test_what_is_answered_whenever_it_runs_is_fitted_though_another_is_never_ans
     engine, count, retries, expected, hanging, poison, picks
 ):
     check_innocents(engine, count, retries, expected, {**poison, hanging: "hang"}, picks)
+
+
+@relaxed(max_examples=200)
+@given(
+    engine=engines,
+    count=counts,
+    expected=expectations,
+    lost=st.sets(st.integers(0, 11), min_size=1, max_size=6),
+    picks=scripts(["ok"]),
+)
+def test_what_is_lost_once_without_a_word_is_fitted_and_the_engine_is_kept(
+    engine, count, expected, lost, picks
+):
+    with tempfile.TemporaryDirectory() as directory:
+        engine = SimulatedEngine(
+            **{**engine, "loses_tasks": True}, fates=by_key(dict.fromkeys(lost, "lose once"))
+        )
+        run = Run(engine, directory, retries=0, expected_s=expected_by(expected))
+        results = run.finish(TASKS[:count], picks)
+    check_counted_once(run, results)
+    assert {(result.status, result.attempts) for result in results.values()} == {("ok", 1)}
+    assert engine.restarts == 0
+    assert max(Counter(engine.sent).values()) <= 2
 
 
 def check_innocents(engine, count, retries, expected, fates, picks):
@@ -482,7 +544,9 @@ class CampaignMachine(RuleBasedStateMachine):
     @invariant()
     def in_flight_is_bounded(self):
         in_flight = self.campaign._in_flight
-        assert len(in_flight) <= IN_FLIGHT * self.engine.workers
+        # What is lost keeps its place until its copy is answered.
+        most = IN_FLIGHT * self.engine.workers * (1 + self.engine.loses_tasks)
+        assert len(in_flight) <= most
         if any(batch.quarantined for batch in in_flight.values()):
             assert len(in_flight) == 1
 

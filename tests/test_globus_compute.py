@@ -140,6 +140,21 @@ def test_an_endpoint_that_cannot_start(user, globus_compute):
     assert "NoSuchEngine" in shown
 
 
+def test_a_worker_init_that_fails(user, globus_compute):
+    from services.globus_compute import ENGINE
+
+    provider = "  type: LocalProvider\n"
+    engine = ENGINE.format(workers=1).replace(provider, f"{provider}  worker_init: exit 3\n")
+    agent = globus_compute.endpoint("bad", engine)
+    try:
+        shown = run_and_read(user, str(agent.id))
+    finally:
+        agent.stop()
+        del globus_compute.agents["bad"]
+    assert "blocks of workers end before they have done anything. Look at worker_init" in shown
+    assert "EXIT CODE: 3" in shown
+
+
 def test_a_service_that_cannot_be_reached(user, endpoint):
     nowhere = dict.fromkeys(("HTTP_PROXY", "http_proxy"), "http://127.0.0.1:9")
     shown = run_and_read(user, endpoint, "--faas-queue-timeout=5", **nowhere)

@@ -6,14 +6,17 @@ import os
 import tempfile
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scripted_engine import ENVIRONMENT, PATIENCE_S, toy_result, toy_tasks
 
+from pytest_pyhf_faas.campaign import Event
 from pytest_pyhf_faas.journal import KEPT, Journal, JournalReader, earlier, new_path, prune
 from pytest_pyhf_faas.results import FITS, FitError, HypotestResult, WorkerEnvironment
+from pytest_pyhf_faas.schedule import Schedule
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -216,6 +219,82 @@ def test_lines_of_another_version_are_left_out(tmp_path):
     path.write_text('{"note": "from the future"}\n[]\n3\nnull\n"result"\n{"result": {}}\n\n')
     written(path, [toy_result(task)])
     assert [result.key for result in read(path)] == [task.key]
+
+
+# What was accepted by a service that does it whatever happens here
+
+places = st.tuples(st.sampled_from(["local", "uuid"]), st.integers(0, 3))
+stories = st.lists(st.tuples(st.sampled_from(["accepted", "result", "sent"]), places), max_size=12)
+TASKS = toy_tasks(4)
+
+
+def told(path, story):
+    """Write what happens; references are numbered, so that the last one is known."""
+    journal = Journal(path)
+    for number, (what, (endpoint, task)) in enumerate(story):
+        if what == "result":
+            journal.write(endpoint, toy_result(TASKS[task]))
+        else:
+            text = f"group/{number}" if what == "accepted" else ""
+            journal.note(endpoint, Event(what, TASKS[task], 1, text))
+    journal.close()
+    return path
+
+
+def awaited(story):
+    """What is accepted, and not answered, at the end of a story."""
+    found = {}
+    for number, (what, (endpoint, task)) in enumerate(story):
+        if what == "accepted":
+            found[endpoint, TASKS[task].key] = f"group/{number}"
+        elif what == "result":
+            found.pop((endpoint, TASKS[task].key), None)
+    return found
+
+
+def accepted_in(path):
+    reader = JournalReader(path)
+    for _ in reader.read():
+        pass
+    return reader.accepted
+
+
+@relaxed
+@given(story=stories)
+@example(story=[("accepted", ("uuid", 0)), ("accepted", ("local", 0)), ("result", ("local", 0))])
+@example(story=[("accepted", ("uuid", 0)), ("accepted", ("uuid", 0)), ("result", ("uuid", 0))])
+def test_what_was_accepted_and_not_answered_is_known(story):
+    with tempfile.TemporaryDirectory() as directory:
+        assert accepted_in(told(Path(directory, "j.jsonl"), story)) == awaited(story)
+
+
+@relaxed
+@given(story=stories, data=st.data())
+def test_what_was_accepted_is_known_from_a_journal_cut_anywhere(story, data):
+    with tempfile.TemporaryDirectory() as directory:
+        path = told(Path(directory, "j.jsonl"), story)
+        content = path.read_bytes()
+        cut = data.draw(st.integers(0, len(content)), label="cut")
+        path.write_bytes(content[:cut])
+        events = [json.loads(line)["event"] for line in content[:cut].split(b"\n")[:-1] if line]
+        whole = len([event for event in events if event != "worker"])
+        assert accepted_in(path) == awaited(story[:whole])
+
+
+@relaxed
+@given(stories=st.lists(stories, min_size=1, max_size=3))
+def test_a_result_in_a_later_journal_answers_what_an_earlier_one_awaits(stories):
+    with tempfile.TemporaryDirectory() as directory:
+        for number, story in enumerate(stories):
+            told(Path(directory, f"{number}.jsonl"), story)
+        schedule = SimpleNamespace(_journal_directory=Path(directory))
+        for endpoint in ("local", "uuid"):
+            _found, accepted = Schedule._journaled(schedule, endpoint)
+            assert set(accepted) == {
+                key
+                for where, key in awaited([each for story in stories for each in story])
+                if where == endpoint
+            }
 
 
 # A disk that is full

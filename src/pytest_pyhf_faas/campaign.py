@@ -213,7 +213,7 @@ class Campaign:
         self._abandoned: set[str] = set()  # cancelled while they were with the engine
         self._arrived: deque[tuple[int, Future[Any]]] = deque()
         self._accepted: deque[tuple[Future[Any], str]] = deque()
-        self._pings: dict[int, int] = {}  # numbers in the order of the batches, and generations
+        self._pings: set[int] = set()  # numbers in the order of the batches
         self._pinged_at = -math.inf
         self._batch_numbers = iter(range(2**63))
         self._generation = 0
@@ -581,11 +581,12 @@ class Campaign:
 
     def _ping_is_due(self) -> bool:
         """Whether to find out which of the batches that do not answer have begun or are lost."""
-        if not (self.engine.loses_tasks and self._in_flight) or self._pings or self._winding_down:
+        if not (self.engine.loses_tasks and self._in_flight) or self._winding_down is not None:
             return False
         newest = max(batch.submitted_at for batch in self._in_flight.values())
         since = max(self._last_answer_at, self._pinged_at, newest, self.engine.ready_at or math.inf)
-        return time.monotonic() - since > PING_S
+        # A ping may be lost as well; or it waits behind long fits, where more would do no good.
+        return time.monotonic() - since > PING_S * 2.0 ** len(self._pings)
 
     def _ping(self) -> None:
         self._pinged_at = time.monotonic()
@@ -594,12 +595,13 @@ class Campaign:
             future = self.engine.ping()
         except FaasError:
             return
-        self._pings[number] = self._generation
+        self._pings.add(number)
         future.add_done_callback(lambda done: self._announce(number, done))
 
     def _overtake(self, number: int) -> None:
         """Take note that what was sent before has begun, or is lost."""
         now = time.monotonic()
+        self._pings = {other for other in self._pings if other > number}
         for other, batch in self._in_flight.items() if self.engine.loses_tasks else ():
             if other < number and batch.overtaken_at is None:
                 batch.overtaken_at = now
@@ -619,7 +621,8 @@ class Campaign:
 
     def _receive(self, number: int, future: Future[Any]) -> None:
         if number in self._pings:
-            if self._pings.pop(number) == self._generation and future.exception() is None:
+            self._pings.discard(number)
+            if future.exception() is None:
                 self._overtake(number)
             return
         batch = self._in_flight.get(number)
@@ -732,7 +735,7 @@ class Campaign:
                 self._requeue(entry, trouble, text)
                 if shared:
                     # One of them did it, so that the others must not pay for it.
-                    entry.attempts -= 1
+                    entry.attempts = max(0, entry.attempts - 1)
             else:
                 self._tell(trouble, entry, text)
                 status: Status = "timeout" if trouble == "timeout" else "broken"
@@ -762,7 +765,7 @@ class Campaign:
                 status: Status = "timeout" if trouble == "silence" else "broken"
                 self._end(entry, self._without_answer(entry, status, reason))
             else:
-                entry.attempts -= 1
+                entry.attempts = max(0, entry.attempts - 1)  # what was collected has none
                 entry.trouble.append(text)
                 if entry.losses >= _SUSPECT_LOSSES:
                     self._suspects.append(entry)
@@ -776,6 +779,7 @@ class Campaign:
         batches = list(self._in_flight.values())
         stranded = {id(entry): entry for batch in batches for entry in batch.entries}
         self._in_flight.clear()
+        self._pings.clear()
         waiting = [entry for entry in stranded.values() if not entry.future.done()]
         for entry in stranded.values():
             entry.in_flight = 0

@@ -81,6 +81,7 @@ ROUTES = {
     "delete_endpoint": "DELETE /v2/endpoints/{}",
     "allowed_functions": "GET /v3/endpoints/{}/allowed_functions",
     "register_function": "POST /v3/functions",
+    "register_legacy_function": "POST /v2/functions",
     "function": "GET /v2/functions/{}",
     "delete_function": "DELETE /v2/functions/{}",
     "submit": "POST /v3/endpoints/{}/submit",
@@ -563,6 +564,8 @@ class ComputeService:
         with self._changed:
             self._functions[function["function_uuid"]] = function
         return {"function_uuid": function["function_uuid"]}
+
+    register_legacy_function = register_function  # of SDKs before 3
 
     def function(self, request: Request) -> Json:
         function = self._function(request.ids[0])

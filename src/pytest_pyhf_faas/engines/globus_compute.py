@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections import deque
@@ -35,7 +36,7 @@ _SUBMISSION_BYTES = 9_500_000
 _REQUESTS_AT_ONCE = 6.0
 _REQUESTS_PER_S = 0.8
 #: Calls to keep with an endpoint whose number of workers is not known.
-_IN_FLIGHT = 64
+_IN_FLIGHT = 256
 _LOOK_S = 0.1
 _POLL_S = 3.0
 _STATUS_S = 15.0
@@ -47,8 +48,10 @@ _TOO_MANY_REQUESTS, _TOO_LARGE, _REFUSED = 429, 413, 422
 _MESSAGE_CHARACTERS = 2000
 _CHECK_NETWORK = "check the network, the proxy (HTTPS_PROXY) and https://status.globus.org"
 
-#: What the end of a worker's traceback says, and which error that is here.
-_LOSSES: tuple[tuple[str, type[FaasError], str], ...] = (
+#: An exception at the end of a traceback.
+_EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?=: |$)", re.MULTILINE)
+#: Exceptions of endpoints, and what they mean here.
+_MEANINGS: tuple[tuple[str, type[FaasError], str], ...] = (
     ("WorkerLost", WorkerLostError, "its worker process died: killed, crashed or out of memory"),
     ("BrokenProcessPool", BlockLostError, "all worker processes of its endpoint died"),
     (
@@ -56,6 +59,26 @@ _LOSSES: tuple[tuple[str, type[FaasError], str], ...] = (
         BlockLostError,
         "its block is gone: cancelled, out of walltime, or a dead node",
     ),
+    (
+        "VersionMismatch",
+        RemoteCallError,
+        (
+            "Python or Parsl of the endpoint and of its workers differ: let worker_init activate "
+            "the environment that the agent runs in"
+        ),
+    ),
+    (
+        "MaxResultSizeExceeded",
+        RemoteCallError,
+        "its result is larger than the 10 MiB that Globus Compute carries",
+    ),
+)
+#: What an endpoint says of all tasks when its blocks fail.
+_NO_BLOCK = "BadStateException"
+_BLOCKS_FAIL = (
+    "the endpoint's blocks of workers end before they have done anything. Look at worker_init and "
+    "the provider in its user_config_template.yaml.j2, and at submit_scripts in "
+    "~/.globus_compute/uep.* on its machine. It says"
 )
 
 
@@ -288,10 +311,10 @@ class _Session:
     def describe(self) -> dict[str, str]:
         """Return what the service knows of the endpoint, when there is a connection."""
         while not self._connected.wait(_LOOK_S):
-            if self.failure is not None:
+            if self.failure or self._disturbed_since is not None or self._closed.is_set():
                 break
         if self.failure is not None or self._client is None:
-            raise self._error(self.failure or "the engine was stopped")
+            raise ConfigurationError(self.failure or self._disturbance or "the engine was stopped")
         self._pace.take()
         try:
             return {**self._client.describe(), "status": self._status}
@@ -407,7 +430,12 @@ class _Session:
         self._answered_at = time.monotonic()
         self._disturbed_since = self._offline_since = None
         if isinstance(answer, BaseException):
-            self._end(call, error=_of_the_task(answer))
+            text = redacted(str(getattr(answer, "remote_data", None) or answer))
+            if _NO_BLOCK in text:  # so it will be with all others
+                hopeless = not self._proven and self.ready_at is None
+                self._fail(f"{_BLOCKS_FAIL}: {_shortened(_exception_in(text))}", hopeless=hopeless)
+                return
+            self._end(call, error=_of_the_task(text))
             return
         try:
             data = parse_answer(answer)
@@ -671,16 +699,19 @@ def _passes(error: BaseException) -> bool:
     )
 
 
-def _of_the_task(error: BaseException) -> FaasError:
-    """Return what an error of the service about one task means."""
-    text = redacted(str(getattr(error, "remote_data", None) or error))
-    last_line = text.strip().rpartition("\n")[2]
-    for name, kind, meaning in _LOSSES:
-        if name in last_line or f".{name}" in text:
+def _of_the_task(text: str) -> FaasError:
+    """Return what the endpoint's traceback about one task means."""
+    said = _exception_in(text)
+    for name, kind, meaning in _MEANINGS:
+        if name in said:
             return kind(meaning)
-    if "MaxResultSizeExceeded" in text:
-        return RemoteCallError("its result is larger than the 10 MiB that Globus Compute carries")
-    return RemoteCallError(f"the endpoint could not do it: {_shortened(text)}")
+    return RemoteCallError(f"the endpoint could not do it: {_shortened(said)}")
+
+
+def _exception_in(text: str) -> str:
+    """Return the exception that a traceback ends with."""
+    begins = list(_EXCEPTION.finditer(text))
+    return text[begins[-1].start() :].rstrip("-+ \n") if begins else text
 
 
 def _product(config: Mapping[str, Any], *names: str) -> int | None:

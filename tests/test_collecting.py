@@ -1,0 +1,124 @@
+"""What a run has sent to a service outlives it, and the next one collects it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+def names_in(project, name):
+    path = project.path / name
+    lines = path.read_text().splitlines() if path.exists() else []
+    return sorted(line.split()[1] for line in lines)
+
+
+@pytest.fixture
+def killed(project):
+    """As after a run that was killed with two fits done, two sent, and two not sent."""
+    patches = project.pallet(6)
+    project.own_test()
+    project.plan(workers=1, loses_tasks=True)
+    project.run(suite=False).assert_outcomes(passed=6)
+    (journal,) = project.path.glob(".pytest_cache/d/pyhf-faas/*.jsonl")
+    lines = [(json.loads(line), line) for line in journal.read_text().splitlines() if line]
+    lost = {"result": patches[2:], "accepted": patches[4:], "sent": patches[4:]}
+    journal.write_text(
+        "".join(
+            f"{line}\n"
+            for event, line in lines
+            if event.get("result", event).get("patch") not in lost.get(event["event"], [])
+        )
+    )
+    assert project.journaled() == patches[:2]
+    project.plan(loses_tasks=True)
+    return patches
+
+
+def test_what_a_killed_run_has_sent_is_collected(project, killed):
+    result = project.run("--faas-resume", suite=False)
+    result.assert_outcomes(passed=6)
+    assert project.fits() == killed[4:]
+    assert names_in(project, "collected.log") == killed[2:4]
+    result.stdout.fnmatch_lines(
+        ["2 fits sent to workers, 2 taken over from earlier runs, 2 collected that an earlier*"]
+    )
+    assert project.journaled().count(killed[2]) == 1
+
+
+def test_what_was_collected_is_taken_over_the_next_time(project, killed):
+    project.run("--faas-resume", suite=False)
+    (project.path / "collected.log").unlink()
+    result = project.run("--faas-resume", suite=False)
+    result.assert_outcomes(passed=6)
+    assert project.fits() == names_in(project, "collected.log") == []
+    result.stdout.fnmatch_lines(["0 fits sent to workers, 6 taken over from earlier runs"])
+
+
+def test_only_what_is_selected_is_collected(project, killed):
+    result = project.run("--faas-resume", "--faas-patch", killed[3], suite=False)
+    result.assert_outcomes(passed=1)
+    assert project.fits() == []
+    assert names_in(project, "collected.log") == killed[3:4]
+    project.run("--faas-resume", suite=False).assert_outcomes(passed=6)
+    assert names_in(project, "collected.log") == sorted(killed[2:4])
+
+
+def test_what_can_no_longer_be_collected_is_fitted_anew(project, killed):
+    for path in project.path.glob("sent-*.json"):
+        path.unlink()
+    project.run("--faas-resume", suite=False).assert_outcomes(passed=6)
+    assert project.fits() == killed[2:]
+
+
+def test_without_resume_nothing_is_collected(project, killed):
+    project.run(suite=False).assert_outcomes(passed=6)
+    assert project.fits() == killed
+    assert names_in(project, "collected.log") == []
+
+
+def test_another_endpoint_has_nothing_to_collect(project, killed):
+    project.run("--faas-resume", "--funcx-endpoint", "local:2", suite=False)
+    assert project.fits() == killed
+    assert names_in(project, "collected.log") == []
+
+
+def test_what_was_sent_before_anything_was_done_is_collected(project):
+    patches = project.pallet(4)
+    project.own_test()
+    project.plan(workers=1, loses_tasks=True, kill=patches[0], kill_after_accepted=2)
+    assert project.run(suite=False, subprocess=True).ret == -9
+    assert project.journaled() == []
+    project.plan(loses_tasks=True)
+    result = project.run("--faas-resume", suite=False)
+    result.assert_outcomes(passed=4)
+    assert project.fits() == patches[2:]
+    assert "found no earlier results" not in project.text(result)
+
+
+def test_a_run_that_ends_early_says_what_runs_on(project):
+    patches = project.pallet(5)
+    project.own_test()
+    project.change_reference(patches[0], CLs_obs=0.9)
+    project.plan(workers=1, loses_tasks=True, wait_for_fits={patches[1]: 99})
+    result = project.run("-x", suite=False)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["2 fits are still with local and run on there; --faas-resume collects their results"]
+    )
+    project.plan(loses_tasks=True)
+    result = project.run("--faas-resume", suite=False)
+    result.assert_outcomes(passed=4, failed=1)
+    assert project.fits() == patches[3:]
+    assert names_in(project, "collected.log") == patches[1:3]
+
+
+def test_a_run_that_is_done_says_nothing_of_it(project):
+    project.pallet(3)
+    project.own_test()
+    project.plan(loses_tasks=True)
+    result = project.run(suite=False)
+    result.assert_outcomes(passed=3)
+    shown = project.text(result)
+    assert "still with" not in shown
+    assert "collected that" not in shown
