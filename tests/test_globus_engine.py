@@ -708,7 +708,8 @@ def test_a_task_that_the_service_no_longer_knows_is_lost(session, service):
     assert session.failure is None
 
 
-def test_of_many_lost_tasks_all_are_asked_for_in_turns(session, service):
+def test_of_many_lost_tasks_all_are_asked_for_in_turns(session, service, monkeypatch):
+    monkeypatch.setattr(globus, "_IN_FLIGHT", 64)
     futures = [session.submit(text_of(number)) for number in range(200)]
     while len(service.sent) < 201:
         session.go_on(1.0)
@@ -798,16 +799,17 @@ def test_settling_does_not_wait_for_an_engine_that_has_failed(session, service, 
 @pytest.mark.parametrize(
     ("config", "options", "workers", "in_flight"),
     [
-        ({}, {}, None, 64),
+        ({}, {}, None, 40),
         ({"workers": 8}, {}, 8, 16),
         ({"workers": 8, "max_blocks": 2, "nodes_per_block": 3}, {}, 48, 96),
         ({"workers": 8}, {"workers": 3, "blocks": 2}, 6, 12),
-        ({"max_blocks": 2}, {}, None, 64),
-        ({"workers": "auto"}, {}, None, 64),
-        ({}, {"blocks": 4}, None, 64),
+        ({"max_blocks": 2}, {}, None, 40),
+        ({"workers": "auto"}, {}, None, 40),
+        ({}, {"blocks": 4}, None, 40),
     ],
 )
-def test_workers_are_those_that_were_asked_for(config, options, workers, in_flight):
+def test_workers_are_those_that_were_asked_for(monkeypatch, config, options, workers, in_flight):
+    monkeypatch.setattr(globus, "_IN_FLIGHT", 40)
     engine = globus.GlobusComputeEngine(UUID, config={"user_endpoint_config": config}, **options)
     assert engine.workers_known == (workers is not None)
     assert engine.workers == (workers or 1)
@@ -815,7 +817,8 @@ def test_workers_are_those_that_were_asked_for(config, options, workers, in_flig
     assert engine.workers_there == 0
 
 
-def test_workers_that_nobody_asked_for_are_those_that_answer(engine, session, service):
+def test_workers_that_nobody_asked_for_are_those_that_answer(engine, monkeypatch):
+    monkeypatch.setattr(globus, "_IN_FLIGHT", 40)
     assert not engine.workers_known
     for number in range(40):
         engine.heard_of(f"host:{number % 35}")

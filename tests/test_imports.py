@@ -25,6 +25,7 @@ HEAVY = (
     "pebble",
     "parsl",
     "globus_compute_sdk",
+    "globus_sdk",
     "requests",
     "pooch",
     "jsonschema",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import threading
 import time
 from collections import deque
@@ -16,15 +15,23 @@ import globus_sdk
 
 from pytest_pyhf_faas.engines import remote_worker
 from pytest_pyhf_faas.engines.base import Engine
-from pytest_pyhf_faas.engines.globus_client import GlobusClient, redacted
+from pytest_pyhf_faas.engines.globus_client import GlobusClient
+from pytest_pyhf_faas.engines.globus_errors import (
+    CHECK_NETWORK,
+    REFUSED,
+    TOO_LARGE,
+    blocks_failed,
+    explained,
+    of_the_task,
+    passes,
+    text_of,
+)
 from pytest_pyhf_faas.engines.remote import pack_call, pack_ping, parse_answer, value_of
 from pytest_pyhf_faas.errors import (
-    BlockLostError,
     ConfigurationError,
     EngineError,
     FaasError,
     RemoteCallError,
-    WorkerLostError,
 )
 
 if TYPE_CHECKING:
@@ -44,42 +51,6 @@ _STATUS_S = 15.0
 _OFFLINE_S = 30.0
 _BACKOFF_S = 60.0
 _SETTLE_S = 3.0
-_TOO_MANY_REQUESTS, _TOO_LARGE, _REFUSED = 429, 413, 422
-_MESSAGE_CHARACTERS = 2000
-_CHECK_NETWORK = "check the network, the proxy (HTTPS_PROXY) and https://status.globus.org"
-
-#: An exception at the end of a traceback.
-_EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?=: |$)", re.MULTILINE)
-#: Exceptions of endpoints, and what they mean here.
-_MEANINGS: tuple[tuple[str, type[FaasError], str], ...] = (
-    ("WorkerLost", WorkerLostError, "its worker process died: killed, crashed or out of memory"),
-    ("BrokenProcessPool", BlockLostError, "all worker processes of its endpoint died"),
-    (
-        "ManagerLost",
-        BlockLostError,
-        "its block is gone: cancelled, out of walltime, or a dead node",
-    ),
-    (
-        "VersionMismatch",
-        RemoteCallError,
-        (
-            "Python or Parsl of the endpoint and of its workers differ: let worker_init activate "
-            "the environment that the agent runs in"
-        ),
-    ),
-    (
-        "MaxResultSizeExceeded",
-        RemoteCallError,
-        "its result is larger than the 10 MiB that Globus Compute carries",
-    ),
-)
-#: What an endpoint says of all tasks when its blocks fail.
-_NO_BLOCK = "BadStateException"
-_BLOCKS_FAIL = (
-    "the endpoint's blocks of workers end before they have done anything. Look at worker_init and "
-    "the provider in its user_config_template.yaml.j2, and at submit_scripts in "
-    "~/.globus_compute/uep.* on its machine. It says"
-)
 
 
 class GlobusComputeEngine(Engine):
@@ -262,6 +233,7 @@ class _Session:
         self._started_at = time.monotonic()
         self._pace = _Pace()
         self._changed = threading.Condition()
+        self._sending = threading.Lock()
         self._waiting: set[_Call] = set()  # all whose answer is awaited
         self._unsent: deque[_Call] = deque()
         self._submitted: set[_Call] = set()  # not yet known to be taken
@@ -295,7 +267,7 @@ class _Session:
         if self._disturbed_since is not None:
             return f"the service cannot be used: {self._disturbance}"
         if not self._connected.is_set() and self._status == "unknown":
-            return f"the service of Globus Compute has not answered yet: {_CHECK_NETWORK}"
+            return f"the service of Globus Compute has not answered yet: {CHECK_NETWORK}"
         if self._status not in ("online", "unknown"):
             return (
                 f"the endpoint is {self._status}: `globus-compute-endpoint start` on its machine "
@@ -319,7 +291,7 @@ class _Session:
         try:
             return {**self._client.describe(), "status": self._status}
         except Exception as error:
-            raise ConfigurationError(self._explained(error)) from error
+            raise ConfigurationError(explained(error, self._engine.spec)) from error
 
     def submit(self, text: str) -> Future[Any]:
         """Take a call that is to be sent."""
@@ -360,8 +332,9 @@ class _Session:
             self._closed.set()
             self._changed.notify_all()
         self._end_waiting("the Globus Compute engine was stopped")
-        if self._client is not None:
-            self._client.close()
+        with self._sending:
+            if self._client is not None:
+                self._client.close()
 
     # The life of a call
 
@@ -430,16 +403,17 @@ class _Session:
         self._answered_at = time.monotonic()
         self._disturbed_since = self._offline_since = None
         if isinstance(answer, BaseException):
-            text = redacted(str(getattr(answer, "remote_data", None) or answer))
-            if _NO_BLOCK in text:  # so it will be with all others
-                hopeless = not self._proven and self.ready_at is None
-                self._fail(f"{_BLOCKS_FAIL}: {_shortened(_exception_in(text))}", hopeless=hopeless)
+            text = text_of(answer)
+            reason = blocks_failed(text)
+            if reason is not None:  # so it will be with all others
+                self._fail(reason, hopeless=not self._proven and self.ready_at is None)
                 return
-            self._end(call, error=_of_the_task(text))
+            self._end(call, error=of_the_task(text))
             return
         try:
             data = parse_answer(answer)
-            self._engine.heard_of(":".join(map(str, data.get("worker", ()))))
+            if call.text:  # not of an earlier session
+                self._engine.heard_of(":".join(map(str, data.get("worker", ()))))
             if self.ready_at is None:
                 self.ready_at = self._answered_at
             self._end(call, value=value_of(data))
@@ -468,22 +442,22 @@ class _Session:
 
     def _refused(self, call: _Call, error: BaseException) -> None:
         """Send again what the service may yet take."""
-        if getattr(error, "http_status", None) == _TOO_LARGE and not call.alone:
+        if getattr(error, "http_status", None) == TOO_LARGE and not call.alone:
             self._largest = _SUBMISSION_BYTES  # it takes less than that: from now on, each alone
             self._send_again(call)
-        elif getattr(error, "http_status", None) == _TOO_LARGE:
-            self._end(call, error=RemoteCallError(self._explained(error)))
+        elif getattr(error, "http_status", None) == TOO_LARGE:
+            self._end(call, error=RemoteCallError(explained(error, self._engine.spec)))
         elif self._met(error):
             self._send_again(call)
 
     def _met(self, error: BaseException) -> bool:
         """Take note of an error of the service; say whether it may pass."""
-        if not _passes(error):
+        if not passes(error):
             started = self._proven or self.ready_at is not None
-            refused_later = getattr(error, "http_status", None) == _REFUSED and started
-            self._fail(self._explained(error), hopeless=not refused_later)
+            refused_later = getattr(error, "http_status", None) == REFUSED and started
+            self._fail(explained(error, self._engine.spec), hopeless=not refused_later)
             return False
-        self._disturbance = self._explained(error)
+        self._disturbance = explained(error, self._engine.spec)
         if self._disturbed_since is None:
             self._disturbed_since = time.monotonic()
         return True
@@ -503,15 +477,21 @@ class _Session:
                 self._largest = max(self._largest, *(call.size for call in group))
             self._pace.take()
             most = _SUBMISSION_BYTES // self._largest or 1
-            for call in group:
-                call.alone = most == 1
-                try:
-                    inner = client.submit(call.text, most=most)
-                except Exception as error:  # noqa: BLE001 - whatever the SDK raises
-                    self._refused(call, error)
-                    continue
-                call.inner = inner
-                inner.add_done_callback(partial(self._hand_over, call))
+            with self._sending:
+                for call in group:
+                    self._hand_in(client, call, most)
+
+    def _hand_in(self, client: GlobusClient, call: _Call, most: int) -> None:
+        if self._closed.is_set():
+            return
+        call.alone = most == 1
+        try:
+            inner = client.submit(call.text, most=most)
+        except Exception as error:  # noqa: BLE001 - whatever the SDK raises
+            self._refused(call, error)
+            return
+        call.inner = inner
+        inner.add_done_callback(partial(self._hand_over, call))
 
     def _connect(self) -> GlobusClient | None:
         """Connect to the service, as soon as it lets us; hold the endpoint to be online."""
@@ -607,7 +587,7 @@ class _Session:
             call = self._detached.get(task_id)
             if call is None:
                 continue
-            if isinstance(answer, BaseException) and _passes(answer):
+            if isinstance(answer, BaseException) and passes(answer):
                 self._met(answer)  # it is not about the task
                 continue
             with self._changed:
@@ -638,36 +618,6 @@ class _Session:
             "`globus-compute-endpoint start NAME`, and look at `globus-compute-endpoint list` there"
         )
 
-    def _explained(self, error: BaseException) -> str:
-        """Say what happened, why that may be, and what to do."""
-        status = getattr(error, "http_status", None)
-        said = _shortened(getattr(error, "message", None) or error)
-        endpoint = f"the endpoint {self._engine.spec}"
-        if isinstance(error, globus_sdk.AuthAPIError):
-            return (
-                f"Globus refuses the credentials ({status}: {said}): check "
-                "GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, or log in anew"
-            )
-        if isinstance(error, (globus_sdk.NetworkError, OSError)):
-            return f"the service of Globus Compute cannot be reached ({said}): {_CHECK_NETWORK}"
-        by_status = {
-            401: "Globus Compute does not accept this login: log in anew, or check "
-            "GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET",
-            403: f"{endpoint} may not be used with this login: let its owner add it to the "
-            "endpoint's policy, or log in as its owner",
-            404: f"{endpoint} is not known to Globus Compute: check the UUID with "
-            "`globus-compute-endpoint list` on its machine",
-            _TOO_LARGE: "the service takes no submission that large: fit this pallet with "
-            "parsl:CONFIG.py on the cluster itself, or with local",
-            _REFUSED: f"{endpoint} cannot start what was asked for. Look at its engine and "
-            "worker_init, at what --faas-endpoint-config asks for, and at the logs in "
-            "~/.globus_compute on its machine. The endpoint says",
-            _TOO_MANY_REQUESTS: "the service of Globus Compute takes no more requests for now",
-        }
-        if status in by_status:
-            return f"{by_status[status]} ({status}: {said})"
-        return f"the service of Globus Compute answers {status or type(error).__name__}: {said}"
-
 
 class _Pace:
     """Keeps requests within what the service takes."""
@@ -689,31 +639,6 @@ class _Pace:
             time.sleep(wait_s)
 
 
-def _passes(error: BaseException) -> bool:
-    """Whether the service may do, later, what it has not done now."""
-    status = getattr(error, "http_status", None)
-    return (
-        isinstance(error, (globus_sdk.NetworkError, OSError))
-        or status == _TOO_MANY_REQUESTS
-        or (status is not None and status >= 500)  # noqa: PLR2004
-    )
-
-
-def _of_the_task(text: str) -> FaasError:
-    """Return what the endpoint's traceback about one task means."""
-    said = _exception_in(text)
-    for name, kind, meaning in _MEANINGS:
-        if name in said:
-            return kind(meaning)
-    return RemoteCallError(f"the endpoint could not do it: {_shortened(said)}")
-
-
-def _exception_in(text: str) -> str:
-    """Return the exception that a traceback ends with."""
-    begins = list(_EXCEPTION.finditer(text))
-    return text[begins[-1].start() :].rstrip("-+ \n") if begins else text
-
-
 def _product(config: Mapping[str, Any], *names: str) -> int | None:
     """Return the number of workers that was asked for, where that is known."""
     counts: Iterable[Any] = [config.get(name, 1) for name in names]
@@ -723,9 +648,3 @@ def _product(config: Mapping[str, Any], *names: str) -> int | None:
     for count in counts:
         product *= count
     return max(1, product)
-
-
-def _shortened(error: object) -> str:
-    """Return a message as people can read it, without secrets."""
-    text = " ".join(redacted(str(error)).split())
-    return text if len(text) <= _MESSAGE_CHARACTERS else f"...{text[-_MESSAGE_CHARACTERS:]}"

@@ -1,0 +1,122 @@
+"""What errors of Globus Compute mean, and what to do about them."""
+
+from __future__ import annotations
+
+import re
+
+import globus_sdk
+
+from pytest_pyhf_faas.engines.globus_client import redacted
+from pytest_pyhf_faas.errors import BlockLostError, FaasError, RemoteCallError, WorkerLostError
+
+TOO_LARGE, REFUSED = 413, 422
+_TOO_MANY_REQUESTS = 429
+CHECK_NETWORK = "check the network, the proxy (HTTPS_PROXY) and https://status.globus.org"
+_MESSAGE_CHARACTERS = 2000
+
+#: An exception at the end of a traceback.
+_EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?=: |$)", re.MULTILINE)
+#: Exceptions of endpoints, and what they mean here.
+_MEANINGS: tuple[tuple[str, type[FaasError], str], ...] = (
+    ("WorkerLost", WorkerLostError, "its worker process died: killed, crashed or out of memory"),
+    ("BrokenProcessPool", BlockLostError, "all worker processes of its endpoint died"),
+    (
+        "ManagerLost",
+        BlockLostError,
+        "its block is gone: cancelled, out of walltime, or a dead node",
+    ),
+    (
+        "VersionMismatch",
+        RemoteCallError,
+        (
+            "Python or Parsl of the endpoint and of its workers differ: let worker_init activate "
+            "the environment that the agent runs in"
+        ),
+    ),
+    (
+        "MaxResultSizeExceeded",
+        RemoteCallError,
+        "its result is larger than the 10 MiB that Globus Compute carries",
+    ),
+)
+#: What an endpoint says of all tasks when its blocks fail.
+_NO_BLOCK = "BadStateException"
+_BLOCKS_FAIL = (
+    "the endpoint's blocks of workers end before they have done anything. Look at worker_init and "
+    "the provider in its user_config_template.yaml.j2, and at submit_scripts in "
+    "~/.globus_compute/uep.* on its machine. It says"
+)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether the service may do, later, what it has not done now."""
+    status = getattr(error, "http_status", None)
+    return (
+        isinstance(error, (globus_sdk.NetworkError, OSError))
+        or status == _TOO_MANY_REQUESTS
+        or (status is not None and status >= 500)  # noqa: PLR2004
+    )
+
+
+def explained(error: BaseException, endpoint_id: str) -> str:
+    """Say what happened, why that may be, and what to do."""
+    status = getattr(error, "http_status", None)
+    said = _shortened(getattr(error, "message", None) or error)
+    endpoint = f"the endpoint {endpoint_id}"
+    if isinstance(error, globus_sdk.AuthAPIError):
+        return (
+            f"Globus refuses the credentials ({status}: {said}): check "
+            "GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, or log in anew"
+        )
+    if isinstance(error, (globus_sdk.NetworkError, OSError)):
+        return f"the service of Globus Compute cannot be reached ({said}): {CHECK_NETWORK}"
+    by_status = {
+        401: "Globus Compute does not accept this login: log in anew, or check "
+        "GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET",
+        403: f"{endpoint} may not be used with this login: let its owner add it to the "
+        "endpoint's policy, or log in as its owner",
+        404: f"{endpoint} is not known to Globus Compute: check the UUID with "
+        "`globus-compute-endpoint list` on its machine",
+        TOO_LARGE: "the service takes no submission that large: fit this pallet with "
+        "parsl:CONFIG.py on the cluster itself, or with local",
+        REFUSED: f"{endpoint} cannot start what was asked for. Look at its engine and "
+        "worker_init, at what --faas-endpoint-config asks for, and at the logs in "
+        "~/.globus_compute on its machine. The endpoint says",
+        _TOO_MANY_REQUESTS: "the service of Globus Compute takes no more requests for now",
+    }
+    if status in by_status:
+        return f"{by_status[status]} ({status}: {said})"
+    return f"the service of Globus Compute answers {status or type(error).__name__}: {said}"
+
+
+def blocks_failed(text: str) -> str | None:
+    """Say how the endpoint's blocks fail, if that is what its traceback about one task tells."""
+    if _NO_BLOCK not in text:
+        return None
+    return f"{_BLOCKS_FAIL}: {_shortened(_exception_in(text))}"
+
+
+def text_of(error: BaseException) -> str:
+    """Return what the endpoint wrote about a task, without secrets."""
+    return redacted(str(getattr(error, "remote_data", None) or error))
+
+
+def of_the_task(text: str) -> FaasError:
+    """Return what the endpoint's traceback about one task means."""
+    said = _exception_in(text)
+    for name, kind, meaning in _MEANINGS:
+        if name in said:
+            return kind(meaning)
+    return RemoteCallError(f"the endpoint could not do it: {_shortened(said)}")
+
+
+def _exception_in(text: str) -> str:
+    """Return the exception that a traceback ends with."""
+    begins = list(_EXCEPTION.finditer(text))
+    return text[begins[-1].start() :].rstrip("-+ \n") if begins else text
+
+
+def _shortened(error: object) -> str:
+    """Return a message as people can read it, without secrets."""
+    text = " ".join(redacted(str(error)).split())
+    return text if len(text) <= _MESSAGE_CHARACTERS else f"...{text[-_MESSAGE_CHARACTERS:]}"
