@@ -1,6 +1,6 @@
 """Run the fault tests and make a table of what they noted down.
 
-``python benchmarks/fault_table.py [-k slurm]``
+``python benchmarks/fault_table.py [-k slurm]``; words that follow go to pytest.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import tempfile
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-TESTS = Path(__file__).parents[1] / "tests" / "test_faults.py"
+DIRECTORY = Path(__file__).parents[1] / "tests"
+TESTS = [str(DIRECTORY / name) for name in ("test_faults.py", "test_globus_faults.py")]
 COLUMNS = ("fault", "engine", "fits", "executed", "counted", "lost", "doubled", "noticed_s", "left")
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "faults.xml"
-        command = [sys.executable, "-m", "pytest", str(TESTS), "-q", "-ojunit_family=xunit1"]
+        command = [sys.executable, "-m", "pytest", *TESTS, "-q", "-ojunit_family=xunit1"]
         command.append(f"--junitxml={report}")
         code = subprocess.run([*command, *sys.argv[1:]], check=False).returncode
         properties = ET.parse(report).getroot().iter("property")

@@ -85,6 +85,9 @@ class Sent(Future):
         self.set_result(json.dumps({"worker": worker, "value": value}))
 
 
+KINDS = ("connect", "register", "status", "answers", "describe")
+
+
 class Service:
     """Stands in for the class `GlobusClient` and for each of its clients.
 
@@ -106,7 +109,7 @@ class Service:
         self.sent_at = []
         self.most = []
         self.script = deque()
-        self.troubles = {name: deque() for name in ("connect", "register", "status", "answers")}
+        self.troubles = {name: deque() for name in KINDS}
         self.state = "online"
         self.stored = {}
         self.asked = []
@@ -132,6 +135,7 @@ class Service:
         return self.state
 
     def describe(self):
+        self._meet("describe")
         return {"display_name": "toy"}
 
     def submit(self, text, *, most):
@@ -764,6 +768,49 @@ def test_what_an_earlier_session_has_sent_is_collected(engine, session, service)
     assert running.result(0) == 8
     assert len(service.sent) == 1
     assert len(engine.accepted) == 1  # nothing but the ping was accepted by this session
+
+
+def test_what_an_earlier_session_has_sent_tells_nothing_of_today(begin, service):
+    service.script.append("hold")  # so that nothing of this session is answered
+    engine = begin()
+    future = engine.collect("other/d")
+    service.stored["d"] = json.dumps({"worker": ["toy", 1], "value": 7})
+    assert future.result(PATIENCE_S) == 7
+    assert engine.ready_at is None
+    assert not engine.workers_known
+
+
+def test_an_endpoint_whose_metadata_nobody_may_see_is_described_by_its_status(begin, service):
+    service.troubles["describe"].append(api_error(403))
+    assert begin().describe() == {"endpoint": UUID, "status": "online"}
+
+
+def test_a_client_that_connects_too_late_is_closed(begin, service):
+    connecting, go_on = threading.Event(), threading.Event()
+
+    def register(function):
+        connecting.set()
+        assert go_on.wait(PATIENCE_S)
+        raise network_error()
+
+    service.register = register
+    engine = begin()
+    engine.start()
+    assert connecting.wait(PATIENCE_S)
+    engine.stop()
+    go_on.set()
+    wait_until(lambda: service.closes == 1, "the client is closed")
+
+
+def test_a_call_that_was_accepted_before_the_sdk_gave_it_up_is_asked_for(begin, service):
+    engine = begin()
+    future = engine.submit(remote_functions.echo, 7)
+    sent = service.wait_for(2)
+    service.stored[sent.task_id] = json.dumps({"worker": ["toy", 1], "value": 7})
+    sent.cancel()
+    sent.set_running_or_notify_cancel()
+    assert future.result(PATIENCE_S) == 7
+    assert len(service.sent) == 2
 
 
 def test_settling_waits_until_all_is_accepted_and_not_for_long(engine, session, service, clock):

@@ -126,16 +126,17 @@ class GlobusClient:
         states = self._client.get_batch_result(wanted)
         for task_id in wanted:
             state = states.get(task_id)
-            if state is None or "result" not in state:
-                if state is not None and state["pending"]:
-                    continue
-                try:  # what failed is left out there
+            if state is None:  # what failed is left out there
+                try:
                     found[task_id] = self._client.get_result(task_id)
                 except Exception as error:  # noqa: BLE001 - it is the answer
                     if not _is_pending(error):
                         found[task_id] = error
-                continue
-            found[task_id] = state["result"]
+            elif "result" in state:
+                found[task_id] = state["result"]
+            elif not state["pending"]:
+                reason = state.get("reason", state["status"])
+                found[task_id] = LookupError(f"the service has no result of it: {reason}")
         return found
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import globus_sdk
 from pytest_pyhf_faas.engines.globus_client import redacted
 from pytest_pyhf_faas.errors import BlockLostError, FaasError, RemoteCallError, WorkerLostError
 
-TOO_LARGE, REFUSED = 413, 422
+FORBIDDEN, TOO_LARGE, REFUSED = 403, 413, 422
 _TOO_MANY_REQUESTS = 429
 CHECK_NETWORK = "check the network, the proxy (HTTPS_PROXY) and https://status.globus.org"
 _MESSAGE_CHARACTERS = 2000
@@ -73,7 +73,7 @@ def explained(error: BaseException, endpoint_id: str) -> str:
     by_status = {
         401: "Globus Compute does not accept this login: log in anew, or check "
         "GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET",
-        403: f"{endpoint} may not be used with this login: let its owner add it to the "
+        FORBIDDEN: f"{endpoint} may not be used with this login: let its owner add it to the "
         "endpoint's policy, or log in as its owner",
         404: f"{endpoint} is not known to Globus Compute: check the UUID with "
         "`globus-compute-endpoint list` on its machine",
