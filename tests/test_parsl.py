@@ -281,7 +281,7 @@ def test_the_suite_passes_on_several_endpoints_in_one_run(clean):
     fits = len(clean.points)
     assert f"{3 * fits} passed" in clean.output
     for endpoint in clean.endpoints:
-        assert re.search(rf"{fits} fits on {re.escape(endpoint)} \(1 workers\)", clean.output)
+        assert re.search(rf"{fits} fits on {re.escape(endpoint)} \(1 worker\)", clean.output)
     assert f"\n{3 * fits} fits sent to workers\n" in clean.output
 
 
@@ -345,7 +345,7 @@ def test_a_run_that_is_ended_at_once_leaves_nothing_and_goes_on_where_it_was(beg
         before = len(journaled(tmp_path))
         run = begin(*words, f"--faas-blocks={blocks}", *(["--faas-resume"] if before else []))
         run.wait_for(lambda run=run, blocks=blocks: pieces(run, blocks), "all of it is there")
-        assert f"{SIZE} fits on {endpoint} ({blocks} workers)" in run.output
+        assert f"{SIZE} fits on {endpoint} ({blocks} worker" in run.output
         run.wait_for_results(before + blocks)
         run.send(numbers[0])
         if numbers[1:]:
