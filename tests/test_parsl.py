@@ -608,7 +608,7 @@ def test_a_named_endpoint_may_be_one_of_parsl(here, nothing_starts):
 )
 def test_the_plan_counts_the_workers_that_are_asked_for(here, nothing_starts, options, workers):
     result = here.run("--funcx-endpoint", here.endpoint, "--faas-dry-run", *options)
-    assert f"3 fits on {here.endpoint} ({workers} workers)" in here.text(result)
+    assert f"3 fits on {here.endpoint} ({workers} worker" in here.text(result)
 
 
 def test_the_rerun_line_of_a_wrong_value_goes_to_the_same_endpoint(project):
