@@ -14,7 +14,7 @@ import pytest
 from scripted_engine import wait_until
 
 pytest.importorskip("globus_compute_sdk")
-pytestmark = [pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.timeout(600)]
 
 
 @pytest.fixture
