@@ -770,6 +770,51 @@ def test_what_an_earlier_session_has_sent_is_collected(engine, session, service)
     assert len(engine.accepted) == 1  # nothing but the ping was accepted by this session
 
 
+def failed_blocks(name="BadStateException"):
+    return TaskExecutionFailed(f"Traceback ...\nparsl.{name}: Executor failed: EXIT CODE: 137\n---")
+
+
+def test_blocks_that_fail_before_any_worker_was_there_end_it(begin, service):
+    engine = begin()
+    future = engine.submit(remote_functions.echo, 7)
+    service.wait_for(2).set_exception(failed_blocks())
+    error = future.exception(PATIENCE_S)
+    assert isinstance(error, ConfigurationError)
+    assert "Look at worker_init" in str(error)
+    assert str(error).endswith("EXIT CODE: 137")
+
+
+@pytest.mark.parametrize("name", ["BadStateException", "TooManyJobFailuresError"])
+def test_an_endpoint_that_starts_anew_gets_again_what_it_refuses_meanwhile(begin, service, name):
+    engine = begin()
+    service.wait_for(1).answer()
+    there = engine.submit(remote_functions.echo, 1)
+    service.wait_for(2).set_exception(failed_blocks(name))
+    assert isinstance(there.exception(PATIENCE_S), BlockLostError)
+    later = engine.submit(remote_functions.echo, 2)
+    for number in (3, 4):
+        service.wait_for(number).set_exception(failed_blocks(name))
+    service.wait_for(5).answer(2)
+    assert later.result(PATIENCE_S) == 2
+    # From then on it is another failure.
+    there = engine.submit(remote_functions.echo, 3)
+    service.wait_for(6).set_exception(failed_blocks(name))
+    assert isinstance(there.exception(PATIENCE_S), BlockLostError)
+
+
+def test_an_endpoint_that_does_not_come_back_is_told_in_the_end(begin, service):
+    engine = begin()
+    service.wait_for(1).answer()
+    there = engine.submit(remote_functions.echo, 1)
+    service.wait_for(2).set_exception(failed_blocks())
+    assert isinstance(there.exception(PATIENCE_S), BlockLostError)
+    later = engine.submit(remote_functions.echo, 2)
+    for number in range(3, 9):
+        service.wait_for(number).set_exception(failed_blocks())
+    assert isinstance(later.exception(PATIENCE_S), BlockLostError)
+    assert len(service.sent) == 8
+
+
 def test_what_an_earlier_session_has_sent_tells_nothing_of_today(begin, service):
     service.script.append("hold")  # so that nothing of this session is answered
     engine = begin()

@@ -67,6 +67,8 @@ STRAGGLER_S = 20.0
 STRAGGLER_FACTOR = 4.0
 #: An engine that can be pinged is, when nothing came for so long.
 PING_S = 10.0
+#: A ping may be lost, or wait behind long fits: the next ones come less often, up to so much.
+_PING_FACTOR = 4.0
 #: The last fits of a campaign are spread over the workers in at least so many batches each.
 TAIL_BATCHES = 4
 #: Exceptions on a worker that say nothing about the fit: worth another try elsewhere.
@@ -585,8 +587,7 @@ class Campaign:
             return False
         newest = max(batch.submitted_at for batch in self._in_flight.values())
         since = max(self._last_answer_at, self._pinged_at, newest, self.engine.ready_at or math.inf)
-        # A ping may be lost as well; or it waits behind long fits, where more would do no good.
-        return time.monotonic() - since > PING_S * 2.0 ** len(self._pings)
+        return time.monotonic() - since > PING_S * min(2.0 ** len(self._pings), _PING_FACTOR)
 
     def _ping(self) -> None:
         self._pinged_at = time.monotonic()

@@ -29,6 +29,7 @@ from pytest_pyhf_faas.engines.globus_errors import (
 )
 from pytest_pyhf_faas.engines.remote import pack_call, pack_ping, parse_answer, value_of
 from pytest_pyhf_faas.errors import (
+    BlockLostError,
     ConfigurationError,
     EngineError,
     FaasError,
@@ -51,6 +52,8 @@ _STATUS_S = 15.0
 #: How long an endpoint may be offline at the start before it is given up.
 _OFFLINE_S = 30.0
 _BACKOFF_S = 60.0
+#: So often is sent again what comes to an endpoint that starts anew, for its blocks have failed.
+_TRIES_WITHOUT_BLOCKS = 5
 _SETTLE_S = 3.0
 
 
@@ -195,6 +198,7 @@ class _Call:
     size: int
     outer: Future[Any] = field(default_factory=Future)
     not_before: float = 0.0
+    sent_at: float = 0.0
     tries: int = 0
     inner: Future[Any] | None = None
     alone: bool = False  # in its submission
@@ -246,6 +250,7 @@ class _Session:
         self._answered_at = self._started_at
         self._status = "unknown"
         self._offline_since: float | None = None
+        self._without_blocks_since: float | None = None
         self._disturbed_since: float | None = None
         self._disturbance = ""
         self._start_ping()
@@ -396,7 +401,7 @@ class _Session:
             if call not in self._waiting:
                 return
             call.tries += 1
-            call.inner = None
+            call.inner = call.task_id = None
             call.not_before = time.monotonic() + delay_s
             self._submitted.discard(call)
             self._unsent.append(call)
@@ -408,11 +413,12 @@ class _Session:
         if isinstance(answer, BaseException):
             text = text_of(answer)
             reason = blocks_failed(text)
-            if reason is not None:  # so it will be with all others
-                self._fail(reason, hopeless=not self._proven and self.ready_at is None)
-                return
-            self._end(call, error=of_the_task(text))
+            if reason is None:
+                self._end(call, error=of_the_task(text))
+            else:
+                self._lost_blocks(call, reason)
             return
+        self._without_blocks_since = None
         try:
             data = parse_answer(answer)
             if call.text:  # what an earlier session has sent tells nothing of today
@@ -421,6 +427,21 @@ class _Session:
             self._end(call, value=value_of(data))
         except FaasError as error:
             self._end(call, error=error)
+
+    def _lost_blocks(self, call: _Call, reason: str) -> None:
+        """End a call that was there when the blocks failed; send again what came right after.
+
+        An endpoint whose blocks have failed refuses all tasks until it has started itself anew.
+        """
+        if self.ready_at is None and not self._proven:
+            self._fail(reason, hopeless=True)  # so it will be with all others
+            return
+        if self._without_blocks_since is None:
+            self._without_blocks_since = time.monotonic()
+        if call.sent_at > self._without_blocks_since and call.tries < _TRIES_WITHOUT_BLOCKS:
+            self._send_again(call)
+        else:
+            self._end(call, error=BlockLostError(reason))
 
     def _hand_over(self, call: _Call, inner: Future[Any]) -> None:
         """Look at how the SDK's future of a call ended."""
@@ -486,6 +507,7 @@ class _Session:
         if self._closed.is_set():
             return
         call.alone = most == 1
+        call.sent_at = time.monotonic()
         try:
             inner = client.submit(call.text, most=most)
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises

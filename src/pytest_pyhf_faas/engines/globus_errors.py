@@ -40,7 +40,7 @@ _MEANINGS: tuple[tuple[str, type[FaasError], str], ...] = (
     ),
 )
 #: What an endpoint says of all tasks when its blocks fail.
-_NO_BLOCK = "BadStateException"
+_NO_BLOCK = ("BadStateException", "TooManyJobFailuresError")
 _BLOCKS_FAIL = (
     "the endpoint's blocks of workers end before they have done anything. Look at worker_init and "
     "the provider in its user_config_template.yaml.j2, and at submit_scripts in "
@@ -91,7 +91,7 @@ def explained(error: BaseException, endpoint_id: str) -> str:
 
 def blocks_failed(text: str) -> str | None:
     """Say how the endpoint's blocks fail, if that is what its traceback about one task tells."""
-    if _NO_BLOCK not in text:
+    if not any(name in text for name in _NO_BLOCK):
         return None
     return f"{_BLOCKS_FAIL}: {_shortened(_exception_in(text))}"
 
