@@ -54,6 +54,7 @@ _OFFLINE_S = 30.0
 _BACKOFF_S = 60.0
 #: So often is sent again what comes to an endpoint that starts anew, for its blocks have failed.
 _TRIES_WITHOUT_BLOCKS = 5
+_TRIES_AT_THE_START = 2
 _SETTLE_S = 3.0
 
 
@@ -434,7 +435,10 @@ class _Session:
         An endpoint whose blocks have failed refuses all tasks until it has started itself anew.
         """
         if self.ready_at is None and not self._proven:
-            self._fail(reason, hopeless=True)  # so it will be with all others
+            if call.tries < _TRIES_AT_THE_START:  # an earlier session may have left it like that
+                self._send_again(call)
+            else:
+                self._fail(reason, hopeless=True)  # so it will be with all others
             return
         if self._without_blocks_since is None:
             self._without_blocks_since = time.monotonic()
