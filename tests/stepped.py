@@ -75,3 +75,11 @@ class SteppedCampaign(Campaign):
         while self._done < self._total:
             self.go_on()
             on_tick()
+
+
+def noted_campaign(engine, **options):
+    """A campaign that takes steps, with what it has told."""
+    events, taken = [], []
+    campaign = SteppedCampaign(engine, on_event=events.append, on_result=taken.append, **options)
+    campaign.events, campaign.taken = events, taken
+    return campaign

@@ -7,7 +7,7 @@ from concurrent.futures import Future, wait
 
 import pytest
 from scripted_engine import PATIENCE_S, AutomaticEngine, ScriptedEngine, toy_tasks, wait_until
-from stepped import Clock, SteppedCampaign
+from stepped import Clock, noted_campaign
 
 from pytest_pyhf_faas import campaign as campaigns
 from pytest_pyhf_faas.campaign import (
@@ -42,16 +42,7 @@ def clock(monkeypatch):
 @pytest.fixture
 def begin(clock):
     """Make campaigns that take steps, and take note of what they tell."""
-
-    def make(engine, **options):
-        events, taken = [], []
-        campaign = SteppedCampaign(
-            engine, on_event=events.append, on_result=taken.append, **options
-        )
-        campaign.events, campaign.taken = events, taken
-        return campaign
-
-    return make
+    return noted_campaign
 
 
 def remote_engine(workers=1, **attributes):

@@ -146,10 +146,7 @@ class GlobusComputeEngine(Engine):
         return self._session.waits_for if self._session is not None else None
 
     def describe(self) -> dict[str, str]:
-        self.start()
-        session = self._session
-        assert session is not None  # it was just started
-        return {"endpoint": self.spec, **session.describe()}
+        return {"endpoint": self.spec, **self._started().describe()}
 
     def restart(self) -> None:
         self.stop()
@@ -158,16 +155,13 @@ class GlobusComputeEngine(Engine):
     def submit(  # type: ignore[override]
         self, function: Callable[..., Any], /, *args: Any, timeout_s: float | None = None
     ) -> Future[Any]:
-        return self._send(pack_call(function, args, timeout_s))
+        return self._started().submit(pack_call(function, args, timeout_s))
 
     def ping(self) -> Future[Any]:
-        return self._send(pack_ping())
+        return self._started().submit(pack_ping())
 
     def collect(self, reference: str) -> Future[Any]:
-        self.start()
-        session = self._session
-        assert session is not None  # it was just started
-        return session.collect(reference.rpartition("/")[2])
+        return self._started().collect(reference.rpartition("/")[2])
 
     def settle(self) -> None:
         if self._session is not None:
@@ -184,11 +178,11 @@ class GlobusComputeEngine(Engine):
         """Take note of a worker that has answered."""
         self._heard.add(worker)
 
-    def _send(self, text: str) -> Future[Any]:
-        self.start()
-        session = self._session
-        assert session is not None  # it was just started
-        return session.submit(text)
+    def _started(self) -> _Session:
+        with self._lock:
+            self.start()
+            assert self._session is not None  # it was just started
+            return self._session
 
 
 @dataclass(eq=False)
