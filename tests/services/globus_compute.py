@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("globus-compute-sdk", "globus-compute-endpoint")
 AGENT = "globus-compute-endpoint"
+IDENTITY = "endpoint.json"
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 # The least that agents accept: they raise a smaller one.
@@ -91,11 +92,15 @@ class Agent:
         self._web = web
         self._env = dict(env)
         self._processes = MarkedProcesses(directory)
+        self._id: uuid.UUID | None = None
 
     @property
     def id(self) -> uuid.UUID:
         """What clients call it; the same for all starts."""
-        return uuid.UUID(json.loads(self._identity.read_text(encoding="utf-8"))["endpoint_id"])
+        known = self._known_id()
+        if known is None:
+            raise ServiceError(f"the agent {self.name} has no id before it was started once")
+        return known
 
     @property
     def log(self) -> Path:
@@ -156,6 +161,7 @@ class Agent:
         if self._processes.found(CORE) and self.online:
             return
         self.kill()  # what may be left of it
+        self._mend_identity()
         before = self._known().get("registrations", 0)
 
         def ready() -> bool:
@@ -218,20 +224,31 @@ class Agent:
         places = (self.directory, *self._user_endpoints())
         return [path for place in places for path in sorted(place.rglob("*.log"))]
 
-    @property
-    def _identity(self) -> Path:
-        return self.directory / "endpoint.json"
+    def _saved_id(self) -> uuid.UUID | None:
+        """The id in the agent's file, which it empties and writes anew at each start."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            text = (self.directory / IDENTITY).read_text(encoding="utf-8")
+            return uuid.UUID(json.loads(text)["endpoint_id"])
+        return None
+
+    def _known_id(self) -> uuid.UUID | None:
+        self._id = self._id or self._saved_id()
+        return self._id
+
+    def _mend_identity(self) -> None:
+        """Write again what an agent that was killed while writing it has left empty."""
+        known = self._known_id()
+        if known is not None and self._saved_id() is None:
+            text = json.dumps({"endpoint_id": str(known)})
+            (self.directory / IDENTITY).write_text(text, encoding="utf-8")
 
     def _user_endpoints(self) -> list[Path]:
-        if not self._identity.is_file():
-            return []
-        return sorted(self.directory.parent.glob(f"uep.{self.id}.*"))
+        known = self._known_id()
+        return [] if known is None else sorted(self.directory.parent.glob(f"uep.{known}.*"))
 
     def _known(self) -> dict[str, Any]:
         """What the service knows of it."""
-        if not self._identity.is_file():
-            return {}
-        return self._web.endpoints().get(str(self.id), {})
+        return self._web.endpoints().get(str(self._known_id()), {})
 
     @staticmethod
     def _remove_pid_files(places: Iterable[Path]) -> None:
