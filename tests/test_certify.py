@@ -270,6 +270,8 @@ def test_a_distance_that_is_no_number_certifies_nothing(distance, monkeypatch):
 
 def test_descents_that_end_too_early_are_not_certified(monkeypatch):
     monkeypatch.setattr(newton, "MAX_STEPS", 1)
+    # Each such end would be one more minimum to explore around: thousands.
+    monkeypatch.setattr(certify, "_TOO_FAR", 0.0)
     with pytest.raises(CertificationError, match="ended at an estimated distance of"):
         certified_test(*usual(), config())
 

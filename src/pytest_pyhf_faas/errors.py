@@ -19,6 +19,10 @@ class ReferenceFileError(FaasError):
     """A file of reference results cannot be read or written."""
 
 
+class ReportError(FaasError):
+    """A report of a run cannot be written, read or understood."""
+
+
 class EngineError(FaasError):
     """The engine as a whole is unusable: it cannot start, or it broke down for good."""
 

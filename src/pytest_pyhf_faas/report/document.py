@@ -1,0 +1,96 @@
+"""The report of a run as JSON: read, checked and written.
+
+Its form is `data/report.schema.json`; `docs/report.md` explains it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pytest_pyhf_faas.errors import ReportError
+from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
+
+SCHEMA = "report.schema.json"
+VERSION = 1
+FILE = "report.json"
+
+#: A report, as its schema describes it.
+Document = dict[str, Any]
+
+
+def read(path: Path) -> Document:
+    """Read a report.
+
+    Parameters
+    ----------
+    path : Path
+        A ``report.json``, or the directory that it lies in.
+
+    Raises
+    ------
+    ReportError
+        If there is none, or it is not one that this version understands.
+    """
+    path = path / FILE if path.is_dir() else path
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ReportError(
+            f"the report {path} cannot be read: {error.strerror or error}. Give the directory "
+            f"that --faas-report wrote, or the {FILE} in it"
+        ) from error
+    except ValueError as error:
+        raise ReportError(
+            f"the report {path} is not JSON ({error}): it was cut off, or is another file. Run "
+            "again with --faas-report"
+        ) from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise ReportError(
+            f"the report {path} is of version {version}, and this package reads up to {VERSION}: "
+            "upgrade pytest-pyhf-faas"
+        )
+    if not accepted_by_own_schema(document, SCHEMA):
+        raise ReportError(f"the report {path} is not a valid one: {_why_not(document)}")
+    return dict(document)
+
+
+def write(document: Document, directory: Path) -> Path:
+    """Write a report as ``report.json`` into a directory, and return its path.
+
+    Raises
+    ------
+    ReportError
+        If the directory cannot be written to.
+    """
+    path = directory / FILE
+    # What is read later is never half a report.
+    unfinished = path.with_suffix(".part")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(
+            json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n",
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
+        unfinished.replace(path)
+    except OSError as error:
+        raise ReportError(
+            f"the report cannot be written to {directory}: {error.strerror or error}. Free some "
+            "space, or give --faas-report another directory"
+        ) from error
+    return path
+
+
+def _why_not(document: Any) -> str:
+    import jsonschema
+
+    error = jsonschema.exceptions.best_match(
+        jsonschema.Draft7Validator(own_schema(SCHEMA)).iter_errors(document)
+    )
+    if error is None:
+        return "its schema refuses it"
+    where = "/".join(map(str, error.absolute_path)) or "the whole"
+    return f"{where}: {error.message[:300]}"
