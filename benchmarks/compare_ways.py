@@ -36,6 +36,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from pytest_pyhf_faas.results import PARTS
+
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 WAYS = ("ours", "loop", "published", "xdist", "cls")
 MODIFIER_SETTINGS = {
@@ -262,7 +264,7 @@ def print_table(pallet, fits, seconds, efficiencies, trials, workers):
     wall = statistics.median(seconds["ours"])
     inside = statistics.median(trial["wall_s"] for trial in trials)
     print(f"of {wall:.1f} s, outside the measured analysis: {wall - inside:.1f} s; inside:")
-    for part in ("startup_s", "transfer_s", "unpack_s", "build_s", "fit_s", "overhead_s", "idle_s"):
+    for part in (f"{name}_s" for name in PARTS):
         value = statistics.median(trial[part] for trial in trials)
         print(f"  {part:12}{value:>10.2f} worker seconds {value / (workers * wall):>8.1%}")
 

@@ -244,6 +244,7 @@ class FakeEngine(Engine):
         return {
             "worker": f"{HOST}:{os.getpid()}",
             "environment": environment(self.plan.versions, batch["config"]),
+            "began_s": time.perf_counter() - FIT_S,
             "gap_s": None,
             "unpack_s": 0.0,
             "total_s": FIT_S,

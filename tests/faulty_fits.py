@@ -30,6 +30,7 @@ def fit_batch(batch):
         "worker": f"toy:{os.getpid()}",
         "environment": None,
         "results": results,
+        "began_s": started,
         "gap_s": 0.0,
         "unpack_s": 0.0,
         "total_s": time.perf_counter() - started,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 
 def fit_batch(batch):
     """Answer at once."""
@@ -24,6 +26,7 @@ def fit_batch(batch):
             }
             for patch in batch["patches"]
         ],
+        "began_s": time.perf_counter(),
         "gap_s": 0.0,
         "unpack_s": 0.0,
         "total_s": 0.0,

@@ -124,6 +124,7 @@ class Submission:
         results = [toy_answer(key, error=(errors or {}).get(key), fit_s=fit_s) for key in self.keys]
         total_s = sum(sum(result["seconds"].values()) for result in results)
         timing = {"gap_s": 0.0, "unpack_s": 0.0, "total_s": total_s, **timing}
+        timing.setdefault("began_s", time.perf_counter() - timing["total_s"])
         self.future.set_result(
             {"worker": worker, "environment": environment, "results": results, **timing}
         )

@@ -207,7 +207,7 @@ class SimulatedEngine(ScriptedEngine):
                 results[-1]["CLs_obs"] = value_of(key)
         environment = None if worker in self.introduced else ENVIRONMENT
         self.introduced.add(worker)
-        timing = {"gap_s": 0.0, "unpack_s": 0.0, "total_s": 0.02}
+        timing = {"began_s": CLOCK.now, "gap_s": 0.0, "unpack_s": 0.0, "total_s": 0.02}
         sent.future.set_result(
             {"worker": worker, "environment": environment, "results": results, **timing}
         )

@@ -26,6 +26,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_pyhf_faas.accounting import TaskCost, account, timeline
+from pytest_pyhf_faas.clocks import Clocks
 from pytest_pyhf_faas.engines.base import IN_FLIGHT
 from pytest_pyhf_faas.errors import (
     BlockLostError,
@@ -40,7 +42,6 @@ from pytest_pyhf_faas.results import (
     FitError,
     HypotestResult,
     Status,
-    Trial,
     WorkerEnvironment,
 )
 from pytest_pyhf_faas.tasks import batch_payload, worker_function
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pytest_pyhf_faas.engines.base import Engine
+    from pytest_pyhf_faas.results import Timeline, Trial
     from pytest_pyhf_faas.tasks import Task
 
 #: How often an engine's health is looked at, and a caller that waits may show progress.
@@ -144,22 +146,9 @@ class _Batch:
     generation: int = 0
     quarantined: bool = False
     copied: bool = False
+    collected: bool = False
     overtaken_at: float | None = None
     future: Future[Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """What one batch cost."""
-
-    worker: str
-    began_at: float
-    turnaround_s: float
-    began_s: float  # on the worker's own clock
-    gap_s: float | None
-    unpack_s: float
-    total_s: float
-    seconds: dict[str, float]
 
 
 class Campaign:
@@ -183,6 +172,8 @@ class Campaign:
         Called in the campaign's thread with each result as it arrives, before its future ends.
     on_event : callable, optional
         Called in the campaign's thread with each `Event`.
+    clocks : Clocks, optional
+        What is known of the workers' clocks already; it is added to.
     """
 
     def __init__(
@@ -198,8 +189,10 @@ class Campaign:
         ),
         on_result: Callable[[HypotestResult], None] = lambda _result: None,
         on_event: Callable[[Event], None] = lambda _event: None,
+        clocks: Clocks | None = None,
     ) -> None:
         self.engine = engine
+        self.clocks = clocks or Clocks()
         self._timeout_s = timeout_s
         self._retries = retries
         self._queue_timeout_s = queue_timeout_s
@@ -226,7 +219,7 @@ class Campaign:
         self._stopped: tuple[Status, str] | None = None
         self._thread: threading.Thread | None = None
         self._environments: dict[tuple[str, str], WorkerEnvironment] = {}
-        self._records: list[_Record] = []
+        self._costs: list[TaskCost] = []
         self._mean_fit_s: dict[str, tuple[int, float]] = {}
         self._measured_s = self._expected_of_measured_s = 0.0
         self._began_at: float | None = None
@@ -259,7 +252,7 @@ class Campaign:
             if not fresh:
                 return
             number = next(self._batch_numbers)
-            self._note_sent(number, _Batch(fresh))
+            self._note_sent(number, _Batch(fresh, collected=True))
             self._run()
         self._follow(number, lambda: self.engine.collect(reference))
 
@@ -319,12 +312,30 @@ class Campaign:
         with self._changed:
             for task in tasks:
                 self._entries.pop(task.key, None)
-            self._records.clear()
+            self._costs.clear()
         self.engine.start()
         started = time.monotonic()
         self.submit(tasks)
         self.drain(on_tick)
-        return self._trial(len(tasks), started, time.monotonic() - started)
+        return account(
+            self._costs,
+            self.clocks,
+            fits=len(tasks),
+            workers=self.engine.workers,
+            started_at=started,
+            ready_at=self.engine.ready_at,
+            wall_s=time.monotonic() - started,
+        )
+
+    def timeline(self, pallet: str, combination: str) -> Timeline | None:
+        """Return when the fits of a pallet ran: since the last measurement, if there was one."""
+        with self._changed:
+            costs = [
+                cost
+                for cost in self._costs
+                if (cost.pallet, cost.combination) == (pallet, combination)
+            ]
+        return timeline(costs, self.clocks)
 
     def progress(self) -> Progress:
         """Return how far the fits under way are."""
@@ -687,21 +698,8 @@ class Campaign:
         now = time.monotonic()
         if all(entry.future.done() for entry in batch.entries):
             return  # its copy was faster
-        self._records.append(
-            _Record(
-                worker=who,
-                began_at=now - answer["total_s"],
-                turnaround_s=now - batch.submitted_at,
-                began_s=answer.get("began_s", 0.0),
-                gap_s=answer["gap_s"],
-                unpack_s=answer["unpack_s"],
-                total_s=answer["total_s"],
-                seconds={
-                    name: sum(result["seconds"].get(name, 0.0) for result in results.values())
-                    for name in ("unpack", "build", "fit")
-                },
-            )
-        )
+        if not batch.collected:  # its worker began it at some time in an earlier session
+            self._costs.append(self._cost(batch, answer, now))
         for entry in batch.entries:
             if entry.future.done():
                 continue
@@ -727,6 +725,35 @@ class Campaign:
             if result.status == "ok":
                 self._learn(entry, result.seconds["fit"])
             self._end(entry, result)
+
+    def _cost(self, batch: _Batch, answer: dict[str, Any], now: float) -> TaskCost:
+        task = batch.entries[0].task
+        seconds = {
+            name: sum(result["seconds"].get(name, 0.0) for result in answer["results"])
+            for name in ("unpack", "build", "fit")
+        }
+        cost = TaskCost(
+            pallet=task.pallet.name,
+            combination=task.config.combination,
+            fits=len(batch.entries),
+            worker=answer["worker"],
+            first=answer["gap_s"] is None,
+            sent_at=batch.submitted_at,
+            received_at=now,
+            began_s=answer["began_s"],
+            total_s=answer["total_s"],
+            unpack_s=answer["unpack_s"] + seconds["unpack"],
+            build_s=seconds["build"],
+            fit_s=seconds["fit"],
+        )
+        self.clocks.observe(
+            cost.worker,
+            sent_at=cost.sent_at,
+            began_s=cost.began_s,
+            ended_s=cost.ended_s,
+            received_at=now,
+        )
+        return cost
 
     def _retry_or_end(
         self, entries: list[_Entry], trouble: Trouble, text: str, shared: bool, *, again: bool
@@ -904,42 +931,6 @@ class Campaign:
         if len(known) == len(estimates):
             return sum(known) / self.engine.workers
         return elapsed / self._done * left
-
-    # Where the time went
-
-    def _trial(self, fits: int, started: float, wall_s: float) -> Trial:
-        workers = self.engine.workers
-        # An engine that was restarted meanwhile has worked before it was ready again.
-        marks = [self.engine.ready_at or started, *(record.began_at for record in self._records)]
-        startup = min(max(0.0, min(marks) - started), wall_s) * workers
-        spent = {
-            name: sum(record.seconds[name] for record in self._records)
-            for name in ("unpack", "build", "fit")
-        }
-        spent["unpack"] += sum(record.unpack_s for record in self._records)
-        total = sum(record.total_s for record in self._records)
-        seen: set[str] = set()
-        transfer = waiting = 0.0
-        # Answers may come in another order, and what a worker waited before all this is not ours.
-        for record in sorted(self._records, key=lambda record: record.began_s):
-            if record.worker in seen and record.gap_s is not None:
-                transfer += record.gap_s
-            seen.add(record.worker)
-            waiting += max(0.0, record.turnaround_s - record.total_s)
-        busy = startup + transfer + total
-        return Trial(
-            fits=fits,
-            workers=workers,
-            wall_s=wall_s,
-            startup_s=startup,
-            waiting_s=waiting / len(self._records) if self._records else 0.0,
-            transfer_s=transfer,
-            unpack_s=spent["unpack"],
-            build_s=spent["build"],
-            fit_s=spent["fit"],
-            overhead_s=max(0.0, total - sum(spent.values())),
-            idle_s=workers * wall_s - busy,
-        )
 
 
 def _trouble_of(error: BaseException) -> Trouble:

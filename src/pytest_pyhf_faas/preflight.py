@@ -19,6 +19,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas import catalogue, preflight_worker
+from pytest_pyhf_faas.clocks import Clocks
 from pytest_pyhf_faas.compare import Verdict, compare, environment_line, table
 from pytest_pyhf_faas.errors import (
     BlockLostError,
@@ -153,6 +154,8 @@ class Preflight:
     on_wait : callable
         Called again and again with the seconds that no worker is there, and at the end with
         ``None``.
+    clocks : Clocks, optional
+        What is learnt of the workers' clocks is added to it.
 
     Attributes
     ----------
@@ -177,6 +180,7 @@ class Preflight:
         queue_timeout_s: float | None = None,
         timeout_s: float | None = None,
         on_wait: Callable[[float | None], None] = lambda _seconds: None,
+        clocks: Clocks | None = None,
     ) -> None:
         self.engine = engine
         self.config = config
@@ -186,6 +190,7 @@ class Preflight:
         self._timeout_s = timeout_s
         self._on_wait = on_wait
         self._clocks: dict[str, _Clock] = {}
+        self._worker_clocks = clocks or Clocks()
 
     # What can be asked
 
@@ -298,19 +303,19 @@ class Preflight:
     @_measurement(needs="answers")
     def round_trip(self) -> Finding:
         """Time small tasks, one after the other and many at once."""
-        began = time.perf_counter()
+        began = time.monotonic()
         trips: list[float] = []
         while len(trips) < ROUND_TRIPS and (
-            len(trips) < _FEWEST_ROUND_TRIPS or time.perf_counter() - began < _ROUND_TRIPS_S
+            len(trips) < _FEWEST_ROUND_TRIPS or time.monotonic() - began < _ROUND_TRIPS_S
         ):
             call = self._send(preflight_worker.hold, 0.0)
             self._take_time(call)
             trips.append(call.seconds)
         trips.sort()
         middle, slow = median(trips), trips[math.ceil(0.95 * len(trips)) - 1]
-        began = time.perf_counter()
+        began = time.monotonic()
         self._take_times(self._send(preflight_worker.hold, 0.0) for _ in range(AT_ONCE))
-        rate = AT_ONCE / (time.perf_counter() - began)
+        rate = AT_ONCE / (time.monotonic() - began)
         return Finding(
             f"round trip {_seconds(middle)} (p95 {_seconds(slow)}), {rate:.{_digits(rate)}f} "
             "tasks/s",
@@ -431,7 +436,7 @@ class Preflight:
     def _send(
         self, function: Callable[..., Any], *args: Any, limit_s: float | None = _TASK_S
     ) -> _Call:
-        sent_at, sent = time.time(), time.perf_counter()
+        sent_at, sent = time.time(), time.monotonic()
         try:
             future = self.engine.submit(function, *args, timeout_s=limit_s)
         except RemoteCallError as error:  # such as for its size; other tasks may pass
@@ -441,7 +446,7 @@ class Preflight:
         call = _Call(future, sent_at, sent)
 
         def arrived(_future: object) -> None:
-            call.seconds = time.perf_counter() - sent
+            call.seconds = time.monotonic() - sent
 
         future.add_done_callback(arrived)
         return call
@@ -450,7 +455,7 @@ class Preflight:
         """Return the answer to a task, once workers are known to answer."""
         patience_s = math.inf if limit_s is None else limit_s + _ARRIVAL_S
         while not self._done(call):
-            waited_s = time.perf_counter() - call.sent
+            waited_s = time.monotonic() - call.sent
             if waited_s > patience_s:
                 raise self._lost(
                     self._not_ready(
@@ -492,7 +497,7 @@ class Preflight:
         limit_s = self._queue_timeout_s
         try:
             while not self._done(call):
-                waited_s = time.perf_counter() - call.sent
+                waited_s = time.monotonic() - call.sent
                 self._on_wait(waited_s)
                 if limit_s is not None and waited_s > limit_s:
                     raise self._not_ready(
@@ -508,6 +513,13 @@ class Preflight:
         before, after = answer["began"] - call.sent_at, answer["ended"] - arrived_at
         on_the_way = call.seconds - (answer["ended"] - answer["began"])
         clock = _Clock((before + after) / 2, max(on_the_way, 0.0) / 2)
+        self._worker_clocks.observe(
+            answer["worker"],
+            sent_at=call.sent,
+            began_s=answer["began_s"],
+            ended_s=answer["ended_s"],
+            received_at=call.sent + call.seconds,
+        )
         known = self._clocks.get(answer["host"])
         if known is None or clock.uncertainty_s < known.uncertainty_s:
             self._clocks[answer["host"]] = clock

@@ -34,9 +34,10 @@ def hold(seconds: float) -> dict[str, Any]:
     -------
     dict
         ``host``, ``worker`` (host and process), and when this ``began`` and ``ended`` on the clock
-        of the host, in seconds since the epoch.
+        of the host, in seconds since the epoch; and ``began_s`` and ``ended_s`` on the clock that
+        `worker.fit_batch` uses.
     """
-    began = time.time()
+    began, began_s = time.time(), time.perf_counter()
     if seconds > 0:
         time.sleep(seconds)
     host = socket.gethostname()
@@ -45,6 +46,8 @@ def hold(seconds: float) -> dict[str, Any]:
         "worker": f"{host}:{os.getpid()}",
         "began": began,
         "ended": time.time(),
+        "began_s": began_s,
+        "ended_s": time.perf_counter(),
     }
 
 

@@ -16,6 +16,9 @@ SCHEMA = "report.schema.json"
 VERSION = 1
 FILE = "report.json"
 
+_REMEDY = "Run again with --faas-report"
+_MESSAGE = 300
+
 #: A report, as its schema describes it.
 Document = dict[str, Any]
 
@@ -33,18 +36,17 @@ def read(path: Path) -> Document:
     ReportError
         If there is none, or it is not one that this version understands.
     """
-    path = path / FILE if path.is_dir() else path
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        path = path / FILE if path.is_dir() else path
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except OSError as error:
         raise ReportError(
             f"the report {path} cannot be read: {error.strerror or error}. Give the directory "
             f"that --faas-report wrote, or the {FILE} in it"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ReportError(
-            f"the report {path} is not JSON ({error}): it was cut off, or is another file. Run "
-            "again with --faas-report"
+            f"the report {path} is not JSON ({error}): it was cut off, or is another file. {_REMEDY}"
         ) from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > VERSION:
@@ -53,7 +55,7 @@ def read(path: Path) -> Document:
             "upgrade pytest-pyhf-faas"
         )
     if not accepted_by_own_schema(document, SCHEMA):
-        raise ReportError(f"the report {path} is not a valid one: {_why_not(document)}")
+        raise ReportError(f"the report {path} is not a valid one: {_why_not(document)}. {_REMEDY}")
     return dict(document)
 
 
@@ -93,4 +95,12 @@ def _why_not(document: Any) -> str:
     if error is None:
         return "its schema refuses it"
     where = "/".join(map(str, error.absolute_path)) or "the whole"
-    return f"{where}: {error.message[:300]}"
+    message = error.message
+    if len(message) > _MESSAGE:  # it begins with the value, and ends with what is wrong about it
+        message = f"{message[: _MESSAGE // 3]} ... {message[-2 * _MESSAGE // 3 :]}"
+    return f"{where}: {message}"
+
+
+def _refuse(word: str) -> None:
+    """Refuse what Python reads, but JSON does not have."""
+    raise ValueError(f"it has the number {word}")

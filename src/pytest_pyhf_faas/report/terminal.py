@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.compare import Verdict, environment_line, table
 from pytest_pyhf_faas.progress import duration
-from pytest_pyhf_faas.results import ENGINE
+from pytest_pyhf_faas.results import ENGINE, PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,8 +231,7 @@ def plan_lines(context: Context) -> list[str]:
 
 def _where_the_time_went(wall_time: WallTime) -> str:
     capacity = wall_time.mean_of("wall_s") * wall_time.last.workers
-    parts = ("fit", "build", "unpack", "transfer", "startup", "overhead", "idle")
-    shares = [(part, wall_time.mean_of(f"{part}_s") / capacity) for part in parts]
+    shares = [(part, wall_time.mean_of(f"{part}_s") / capacity) for part in PARTS]
     return "time of the workers: " + ", ".join(f"{part} {share:.1%}" for part, share in shares)
 
 
