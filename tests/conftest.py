@@ -294,7 +294,13 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def project(pytester, monkeypatch):
     # With CI or BUILD_NUMBER pytest does not shorten its summary, and messages appear twice.
-    for variable in ("XDG_CACHE_HOME", "PYHF_PALLET_PATH", "CI", "BUILD_NUMBER"):
+    for variable in (
+        "XDG_CACHE_HOME",
+        "PYHF_PALLET_PATH",
+        "CI",
+        "BUILD_NUMBER",
+        "GITHUB_STEP_SUMMARY",
+    ):
         monkeypatch.delenv(variable, raising=False)
     return Project(pytester)
 

@@ -37,8 +37,7 @@ class SimulatedRun:
         """A task from one moment of the trial to another; a tenth of it is no fit."""
         total_s = end_s - begin_s
         cost = TaskCost(
-            pallet="toy",
-            combination="numpy+scipy",
+            analysis="toy",
             fits=1,
             worker=worker,
             first=worker not in self.seen if first is None else first,

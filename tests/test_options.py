@@ -42,6 +42,9 @@ faas_reference_dir = from_ini
 faas_rtol = 0.25
 faas_atol = 0.125
 faas_unconverged = 0.75
+faas_report = a_report
+faas_plane = m1, m2
+faas_scaling = 1,3
 """
 INI_KEYS = set(re.findall(r"^(\w+) =", INI, re.MULTILINE)) - {"farm", "desk"}
 
@@ -134,6 +137,7 @@ def test_settings(request, hypotest_result):
     print("trials", settings.trials, "retries", settings.retries)
     print("criteria", criteria.rtol, criteria.atol, criteria.unconverged)
     print("references", settings.reference_dir)
+    print("report", settings.report, settings.plane, settings.scaling)
 """
     )
     result = project.run("-s", *args, suite=False, pallet=None)
@@ -152,6 +156,7 @@ def test_every_ini_key_works(project):
     assert how["method"] == "certified"
     assert "trials 2 retries 0\ncriteria 0.25 0.125 0.75\n" in shown
     assert f"references {project.path / 'from_ini'}" in shown
+    assert f"report {project.path / 'a_report'} ('m1', 'm2') (1, 3)" in shown
 
 
 def test_the_command_line_comes_before_the_ini_file(project):
@@ -165,7 +170,9 @@ def test_the_command_line_comes_before_the_ini_file(project):
         "--faas-trials=5",
         *("--faas-timeout=13", "--faas-retries=4", "--faas-reference-dir=from_line"),
         *("--faas-rtol=0.5", "--faas-atol=0", "--faas-unconverged=2"),
+        *("--faas-report=another", "--faas-plane=m2,m1", "--faas-scaling=2"),
     )
+    assert f"report {project.path / 'another'} ('m2', 'm1') (2,)" in shown
     assert project.fits_at("local:3") == project.fits() == ["sig_100_50"]
     assert (how["backend"], how["optimizer"], how["timeout_s"]) == ("numpy", "scipy", 13)
     assert how["method"] == "hypotest"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pytest_pyhf_faas.results import Timeline, TimelineTask, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from pytest_pyhf_faas.clocks import Clocks
 
@@ -25,8 +25,8 @@ class TaskCost:
 
     Attributes
     ----------
-    pallet, combination : str
-        What it fitted, and how.
+    analysis : hashable
+        What it was part of.
     fits : int
         Patches in it.
     worker : str
@@ -41,8 +41,7 @@ class TaskCost:
         Seconds on the worker: the whole, and the parts of it that are known.
     """
 
-    pallet: str
-    combination: str
+    analysis: Hashable
     fits: int
     worker: str
     first: bool

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.results import Timeline, Trial
-    from pytest_pyhf_faas.tasks import Task
+    from pytest_pyhf_faas.tasks import HypotestConfig, Task
 
 #: How often an engine's health is looked at, and a caller that waits may show progress.
 TICK_S = 0.2
@@ -312,13 +312,14 @@ class Campaign:
         with self._changed:
             for task in tasks:
                 self._entries.pop(task.key, None)
-            self._costs.clear()
+            measured = {(task.pallet.name, task.config) for task in tasks}
+            self._costs = [cost for cost in self._costs if cost.analysis not in measured]
         self.engine.start()
         started = time.monotonic()
         self.submit(tasks)
         self.drain(on_tick)
         return account(
-            self._costs,
+            [cost for cost in self._costs if cost.analysis in measured],
             self.clocks,
             fits=len(tasks),
             workers=self.engine.workers,
@@ -327,14 +328,10 @@ class Campaign:
             wall_s=time.monotonic() - started,
         )
 
-    def timeline(self, pallet: str, combination: str) -> Timeline | None:
-        """Return when the fits of a pallet ran: since the last measurement, if there was one."""
+    def timeline(self, pallet: str, config: HypotestConfig) -> Timeline | None:
+        """Return when the fits of a pallet ran; in the last trial, if it was measured."""
         with self._changed:
-            costs = [
-                cost
-                for cost in self._costs
-                if (cost.pallet, cost.combination) == (pallet, combination)
-            ]
+            costs = [cost for cost in self._costs if cost.analysis == (pallet, config)]
         return timeline(costs, self.clocks)
 
     def progress(self) -> Progress:
@@ -733,8 +730,7 @@ class Campaign:
             for name in ("unpack", "build", "fit")
         }
         cost = TaskCost(
-            pallet=task.pallet.name,
-            combination=task.config.combination,
+            analysis=(task.pallet.name, task.config),
             fits=len(batch.entries),
             worker=answer["worker"],
             first=answer["gap_s"] is None,

@@ -12,11 +12,13 @@ import pytest
 from pytest_pyhf_faas.context import get_context
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.preflight import Preflight
     from pytest_pyhf_faas.reference import Missing, PatchReference
-    from pytest_pyhf_faas.results import HypotestResult, WallTime
+    from pytest_pyhf_faas.results import HypotestResult, Trial, WallTime
 
 
 class AssertCLs(Protocol):
@@ -98,23 +100,28 @@ def hypotest_result(
     an exception that the reference does not call the right answer.
     """
     from pytest_pyhf_faas.compare import error_matches, is_known_error
+    from pytest_pyhf_faas.report.recording import note_fit, note_verdict
     from pytest_pyhf_faas.report.terminal import broken_text
     from pytest_pyhf_faas.update import may_become_reference
 
-    del signal_patch  # what the schedule reads off the item
     context = get_context(request.config)
+    config, _criteria = _hypotest(request)
     (result,) = context.schedule.results(request.node)
+    note_fit(
+        request.node, context, pallet, signal_patch, config, faas_endpoint, reference_result, result
+    )
     right_error = error_matches(result, reference_result) or (
         context.settings.update is not None and may_become_reference(result)
     )
     if result.status != "ok" and not right_error:
         if result.status == "cancelled" and context.schedule.interrupted:
             pytest.skip("interrupted before this fit was done; --faas-resume goes on from there")
-        config, _criteria = _hypotest(request)
         issue = is_known_error(result, reference_result, config.combination)
         if issue is not None:
             context.count_known_issue(pallet.name, config)
-            pytest.xfail(f"known issue of {config.combination}: {issue.reason} ({issue.link})")
+            title = f"known issue of {config.combination}: {issue.reason} ({issue.link})"
+            note_verdict(request.node, "known issue", title)
+            pytest.xfail(title)
         setup = context.schedule.engine(faas_endpoint).worker_setup
         pytest.fail(broken_text(result, _rerun(request, result), setup), pytrace=False)
     for name, value in _properties(result):
@@ -131,10 +138,12 @@ def wall_time(
     Its last trial feeds the items that compare the fits. While it is measured nothing else runs on
     the endpoint.
     """
+    from pytest_pyhf_faas.report.recording import note_wall_time
     from pytest_pyhf_faas.report.terminal import broken_analysis_text
 
     del faas_endpoint
     context = get_context(request.config)
+    config, _criteria = _hypotest(request)
     measured, results = context.schedule.measure(
         request.node,
         pallet.name,
@@ -148,6 +157,7 @@ def wall_time(
         patches=len(pallet.patches),
         trials=[trial.to_json() for trial in measured.trials],
     )
+    note_wall_time(request.node, context, pallet, config, measured)
     broken = [result for result in results if not result.is_answer]
     if broken and context.schedule.interrupted:
         pytest.skip("interrupted before all fits were done")
@@ -157,9 +167,44 @@ def wall_time(
 
 
 @pytest.fixture
+def scaling_point(
+    request: pytest.FixtureRequest, faas_endpoint: str, pallet: Pallet, benchmark: Any
+) -> Sequence[Trial]:
+    """The trials of an analysis with one of the numbers of workers or blocks of --faas-scaling."""
+    from pytest_pyhf_faas.report.recording import note_scaling
+    from pytest_pyhf_faas.report.terminal import broken_analysis_text
+    from pytest_pyhf_faas.tasks import make_tasks
+
+    context = get_context(request.config)
+    config, _criteria = _hypotest(request)
+    count: int = request.param
+    trials, results = context.schedule.measure_with(
+        count,
+        faas_endpoint,
+        make_tasks(pallet, config),
+        lambda trial: benchmark.pedantic(trial, rounds=context.settings.trials, iterations=1),
+    )
+    benchmark.group = "scaling"
+    benchmark.extra_info.update(
+        analysis=pallet.name,
+        endpoint=faas_endpoint,
+        count=count,
+        trials=[trial.to_json() for trial in trials],
+    )
+    broken = [result for result in results if not result.is_answer]
+    if broken and context.schedule.interrupted:
+        pytest.skip("interrupted before all fits were done")
+    if broken:
+        pytest.fail(broken_analysis_text(pallet.name, broken, len(results)), pytrace=False)
+    note_scaling(request.node, context, pallet, config, faas_endpoint, count, trials)
+    return trials
+
+
+@pytest.fixture
 def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
     """Compare a result with its reference, as `--faas-rtol`, `--faas-atol` and the marker say."""
     from pytest_pyhf_faas.compare import Verdict, compare
+    from pytest_pyhf_faas.report.recording import note_comparison
     from pytest_pyhf_faas.report.terminal import failure_text
     from pytest_pyhf_faas.update import update_reference
 
@@ -173,13 +218,20 @@ def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
         rtol: float | None = None,
         atol: float | None = None,
     ) -> None:
+        rtol = criteria.rtol if rtol is None else rtol
+        atol = criteria.atol if atol is None else atol
         comparison = compare(
             result,
             reference,
             combination=config.combination,
-            rtol=criteria.rtol if rtol is None else rtol,
-            atol=criteria.atol if atol is None else atol,
+            rtol=rtol,
+            atol=atol,
             unconverged=criteria.unconverged,
+        )
+        note_comparison(
+            request.node,
+            comparison,
+            None if not reference else reference.tolerance(config.combination, rtol, atol),
         )
         parameters = request.node.callspec.params
         update_reference(

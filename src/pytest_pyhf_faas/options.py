@@ -223,6 +223,33 @@ OPTIONS = (
         choices=UPDATE_MODES,
     ),
     Option(
+        "report",
+        ("--faas-report",),
+        "DIR",
+        "write a report of the run there: report.json, a page with plots (report.html), and the "
+        "plots; under GitHub Actions also a summary of the job",
+        default="none",
+        ini="faas_report",
+    ),
+    Option(
+        "plane",
+        ("--faas-plane",),
+        "LABEL,LABEL",
+        "which two of a pallet's values, such as masses, make the plane with the exclusion "
+        "contours in the report",
+        default="those two that vary",
+        ini="faas_plane",
+    ),
+    Option(
+        "scaling",
+        ("--faas-scaling",),
+        "N,N,...",
+        "also measure the wall time of each analysis with so many workers (blocks, on Parsl or "
+        "Globus Compute), one number after the other",
+        default="off",
+        ini="faas_scaling",
+    ),
+    Option(
         "resume",
         ("--faas-resume",),
         None,
@@ -270,6 +297,9 @@ class Settings:
     atol: float | None
     unconverged: float
     update: UpdateMode | None
+    report: Path | None
+    plane: tuple[str, str] | None
+    scaling: tuple[int, ...]
     resume: bool
     dry_run: bool
 
@@ -316,7 +346,7 @@ def check_paths(config: pytest.Config) -> None:
     here = config.invocation_params.dir
     words = [str(word) for word in config.invocation_params.args]
     for flag, value in itertools.pairwise(words):
-        if flag not in ("--faas-pallet", "--faas-reference-dir"):
+        if flag not in ("--faas-pallet", "--faas-reference-dir", "--faas-report"):
             continue
         path = (here / value).resolve()
         with contextlib.suppress(OSError):
@@ -385,6 +415,9 @@ def read_settings(config: pytest.Config) -> Settings:
         atol=_tolerance("atol", given["atol"]),
         unconverged=_number("unconverged", given["unconverged"] or str(UNCONVERGED), float, 0),
         update=given["update"],
+        report=(config.invocation_params.dir / given["report"]) if given["report"] else None,
+        plane=_plane(given["plane"]),
+        scaling=_counts("scaling", given["scaling"]),
         resume=bool(given["resume"]),
         dry_run=bool(given["dry_run"]),
     )
@@ -417,6 +450,25 @@ def _number(name: str, text: str, kind: Callable[[str], Any], minimum: float) ->
 
 def _count(name: str, text: str | None) -> int | None:
     return None if text is None else int(_number(name, text, int, minimum=1))
+
+
+def _counts(name: str, text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    return tuple(dict.fromkeys(_number(name, part, int, minimum=1) for part in text.split(",")))
+
+
+def _plane(text: str | None) -> tuple[str, str] | None:
+    from pytest_pyhf_faas.errors import ConfigurationError
+
+    if text is None:
+        return None
+    labels = [label.strip() for label in text.split(",")]
+    if len(set(labels)) != 2 or not all(labels):  # noqa: PLR2004 - a plane
+        raise ConfigurationError(
+            f"--faas-plane is {text!r}: it must be two labels of the pallet's values, as in m1,m2"
+        )
+    return labels[0], labels[1]
 
 
 def _tolerance(name: str, text: str | None) -> float | None:

@@ -21,6 +21,7 @@ from pytest_pyhf_faas.fixtures import (
     hypotest_result,
     pallet,
     reference_result,
+    scaling_point,
     signal_patch,
     wall_time,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "hypotest_result",
     "pallet",
     "reference_result",
+    "scaling_point",
     "signal_patch",
     "wall_time",
 ]
@@ -70,7 +72,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if any_given(config):
         try:
             check_paths(config)
-            read_settings(config)
+            settings = read_settings(config)
+            if settings.report is not None and not config.option.collectonly:
+                _record(config, settings.report)
         except FaasError as error:
             raise pytest.UsageError(str(error)) from error
     if config.getoption("tx", None):  # the controller of pytest-xdist
@@ -114,6 +118,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         context.problems.append(str(error))
     arguments = ("pallet", "signal_patch") if patches else ("pallet",)
     metafunc.parametrize(arguments, rows, indirect=True, ids=names)
+    if "scaling_point" in metafunc.fixturenames:
+        metafunc.parametrize("scaling_point", context.settings.scaling, indirect=True)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the measurement of scaling out, unless it is asked for."""
+    if collection_path.name != "test_scaling.py" or collection_path.parent.name != "suite":
+        return None
+    from pytest_pyhf_faas import suite
+
+    ours = _is_below(collection_path, suite.__path__)
+    return True if ours and not get_context(config).settings.scaling else None
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -169,7 +185,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("dry run: nothing was fitted")
     fixtures = getattr(item, "fixturenames", ())
     no_wall_time = context.schedule.no_wall_time
-    if no_wall_time and "wall_time" in fixtures:
+    if no_wall_time and {"wall_time", "scaling_point"} & set(fixtures):
         pytest.skip(no_wall_time)
     if "faas_preflight" in fixtures and xdist.is_worker(item.config):
         pytest.skip("an endpoint is not measured under pytest-xdist, whose workers share it")
@@ -244,6 +260,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         context.schedule.close(interrupted=True)
 
 
+def _record(config: pytest.Config, directory: Path) -> None:
+    """Take down what the report of this run is made of."""
+    from pytest_pyhf_faas.report import recording
+    from pytest_pyhf_faas.report.publish import check_directory, check_packages
+
+    config.pluginmanager.register(recording.NoteCarrier(), recording.CARRIER)
+    if not xdist.is_worker(config):
+        check_packages()
+        check_directory(directory)
+        config.pluginmanager.register(recording.Recording(config, directory), recording.PLUGIN)
+
+
 def _ours(metafunc: pytest.Metafunc, *names: str) -> bool:
     """Whether a test asks for one of our fixtures, and not for its own of the same name."""
     definitions = metafunc._arg2fixturedefs  # noqa: SLF001 - pytest's own parametrization reads it
@@ -281,6 +309,8 @@ def _group_by_pallet(context: Context, items: list[pytest.Item]) -> None:
         endpoint = endpoints.index(parameters.get("faas_endpoint", endpoints[0]))
         if "pallet" not in parameters:
             return endpoint, -1
+        if "scaling_point" in parameters:  # it ends the workers that the others use
+            return endpoint, len(items)
         return endpoint, order.setdefault(parameters["pallet"].name, len(order))
 
     for place, item in zip(places, sorted((items[i] for i in places), key=rank), strict=True):
@@ -313,7 +343,13 @@ def _is_below(path: Path, directories: Sequence[str]) -> bool:
 
 def _summary(context: Context) -> dict[str, Any]:
     schedule = context.schedule
+    facts = {}
+    if context.settings.report is not None:
+        from pytest_pyhf_faas.report.recording import session_facts
+
+        facts = session_facts(context)
     return {
+        **facts,
         "fits": sum(campaign.fits_sent for campaign in schedule.campaigns),
         "adopted": schedule.adopted,
         "collected": schedule.collected,

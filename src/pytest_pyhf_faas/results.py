@@ -326,11 +326,12 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class WallTime:
-    """The wall time of an analysis over its trials."""
+    """The wall time of an analysis over its trials, and the timeline of the last."""
 
     analysis: str
     endpoint: str
     trials: tuple[Trial, ...]
+    timeline: Timeline | None = None
 
     @property
     def last(self) -> Trial:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas import journal as journals
 from pytest_pyhf_faas.campaign import TICK_S, Campaign
+from pytest_pyhf_faas.clocks import Clocks
 from pytest_pyhf_faas.compare import error_matches, is_known_error
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.errors import FaasError
@@ -27,7 +29,7 @@ from pytest_pyhf_faas.tasks import make_task, make_tasks
 from pytest_pyhf_faas.worker import probe_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     import pytest
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.options import Settings
     from pytest_pyhf_faas.progress import ProgressLine
     from pytest_pyhf_faas.reference import ReferenceStore
-    from pytest_pyhf_faas.results import HypotestResult, Trial
-    from pytest_pyhf_faas.tasks import Task
+    from pytest_pyhf_faas.results import HypotestResult, Timeline, Trial
+    from pytest_pyhf_faas.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.xdist import Sharing
 
 _PROBE_S = 300.0
@@ -110,11 +112,13 @@ class Schedule:
         self.adopted = self.collected = 0
         self._wound_down = False
         self._interrupts = Interrupts(lambda: any(c.busy for c in self.campaigns))
+        self._scaled: Campaign | None = None
         self._references = references
         self._journal_directory = journal_directory
         self._journal: journals.Journal | None = None
         self._progress = progress
         self._sharing = sharing
+        self.clocks: defaultdict[str, Clocks] = defaultdict(Clocks)
         self._engines: dict[str, Engine] = {}
         self._campaigns: dict[str, Campaign] = {}
         self._earlier: dict[str, dict[str, HypotestResult]] = {}
@@ -188,7 +192,8 @@ class Schedule:
     @property
     def campaigns(self) -> Iterable[Campaign]:
         """The campaigns that were begun."""
-        return self._campaigns.values()
+        scaled = [] if self._scaled is None else [self._scaled]
+        return [*self._campaigns.values(), *scaled]
 
     def engine(self, endpoint: str) -> Engine:
         """Return the engine of an endpoint."""
@@ -257,9 +262,82 @@ class Schedule:
             repeat(trial)
         finally:
             self._progress.clear()
-        wall_time = WallTime(analysis, need.endpoint, tuple(trials))
+        timeline = campaign.timeline(analysis, need.tasks[0].config) if need.tasks else None
+        wall_time = WallTime(analysis, need.endpoint, tuple(trials), timeline)
         self.wall_times.append(wall_time)
         return wall_time, [campaign.result(task).result() for task in need.tasks]
+
+    def timelines(self) -> Iterator[tuple[str, str, HypotestConfig, Timeline]]:
+        """Yield endpoint, pallet, configuration and timeline of what has been fitted."""
+        seen = {
+            (need.endpoint, task.pallet.name, task.config)
+            for need in self._needs.values()
+            for task in need.tasks
+        }
+        for endpoint, pallet, config in seen:
+            if endpoint in self._campaigns:
+                timeline = self._campaigns[endpoint].timeline(pallet, config)
+                if timeline is not None:
+                    yield endpoint, pallet, config, timeline
+
+    # Scaling
+
+    @staticmethod
+    def scaling_unit(endpoint: str) -> Literal["workers", "blocks"]:
+        """Return what `measure_with` has some number of on an endpoint."""
+        return "workers" if endpoint.partition(":")[0] == "local" else "blocks"
+
+    def measure_with(
+        self,
+        count: int,
+        endpoint: str,
+        tasks: Sequence[Task],
+        repeat: Callable[[Callable[[], Trial]], Any],
+    ) -> tuple[list[Trial], list[HypotestResult]]:
+        """Measure the wall time of some tasks with another number of workers or blocks.
+
+        Parameters
+        ----------
+        count : int
+            How many, of what `scaling_unit` says.
+        endpoint, tasks : str, sequence of Task
+            Where, and what. The endpoint's own workers are ended first.
+        repeat : callable
+            Calls what it is given once for each trial; each starts workers of its own.
+
+        Returns
+        -------
+        tuple
+            The trials, and the results of the last.
+        """
+        for engine in self._engines.values():
+            engine.stop()
+        in_workers = self.scaling_unit(endpoint) == "workers"
+        trials: list[Trial] = []
+        results: list[HypotestResult] = []
+
+        def trial() -> Trial:
+            engine = create_engine(
+                f"local:{count}" if in_workers else endpoint,
+                self._journal_directory,
+                blocks=None if in_workers else count,
+                workers=None if in_workers else self.settings.workers,
+                config=self.settings.endpoint_config,
+            )
+            campaign = self._new_campaign(engine)
+            self._interrupts.watch()
+            self._scaled = campaign
+            try:
+                trials.append(campaign.measure(tasks, partial(self._show, campaign)))
+                results[:] = [campaign.result(task).result() for task in tasks]
+            finally:
+                campaign.cancel("the measurement is over")
+                self._scaled = None
+                self._progress.clear()
+            return trials[-1]
+
+        repeat(trial)
+        return trials, results
 
     def close(self, *, interrupted: bool) -> None:
         """End all that was started; under xdist, not before the others have what they wait for."""
@@ -319,17 +397,24 @@ class Schedule:
                     if where == endpoint:
                         earlier[key] = result
             self._earlier[endpoint] = earlier
-            self._campaigns[endpoint] = Campaign(
+            self._campaigns[endpoint] = self._new_campaign(
                 engine,
-                timeout_s=self.settings.timeout_s,
-                retries=self.settings.retries,
-                queue_timeout_s=self.settings.queue_timeout_s,
-                expected_s=self.expected_s,
-                is_failure=self.is_failure,
                 on_result=partial(journal.write, endpoint),
                 on_event=partial(journal.note, endpoint),
+                clocks=self.clocks[endpoint],
             )
         return self._campaigns[endpoint]
+
+    def _new_campaign(self, engine: Engine, **options: Any) -> Campaign:
+        return Campaign(
+            engine,
+            timeout_s=self.settings.timeout_s,
+            retries=self.settings.retries,
+            queue_timeout_s=self.settings.queue_timeout_s,
+            expected_s=self.expected_s,
+            is_failure=self.is_failure,
+            **options,
+        )
 
     def _open_journal(self) -> journals.Journal:
         if self._journal is None:

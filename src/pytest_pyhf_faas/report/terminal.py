@@ -232,7 +232,10 @@ def plan_lines(context: Context) -> list[str]:
 def _where_the_time_went(wall_time: WallTime) -> str:
     capacity = wall_time.mean_of("wall_s") * wall_time.last.workers
     shares = [(part, wall_time.mean_of(f"{part}_s") / capacity) for part in PARTS]
-    return "time of the workers: " + ", ".join(f"{part} {share:.1%}" for part, share in shares)
+    # No minus before a zero.
+    return "time of the workers: " + ", ".join(
+        f"{part} {round(share, 3) + 0.0:.1%}" for part, share in shares
+    )
 
 
 def _short(path: object) -> str:

@@ -1,0 +1,101 @@
+"""Write a report: the JSON first, so that nothing that comes after can lose it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.errors import ReportError
+from pytest_pyhf_faas.report import document as documents
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_pyhf_faas.report.document import Document
+
+PAGE = "report.html"
+PLOTS = "plots"
+
+
+def check_packages() -> None:
+    """Look whether a page can be made here.
+
+    Raises
+    ------
+    ReportError
+        If what it needs is not installed.
+    """
+    from importlib.util import find_spec
+
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if missing:
+        raise ReportError(
+            f"a report needs {' and '.join(missing)}, not installed here: "
+            "pip install 'pytest-pyhf-faas[report]'"
+        )
+
+
+def check_directory(directory: Path) -> None:
+    """Look whether a report can be written to a directory, before hours are spent on it.
+
+    Raises
+    ------
+    ReportError
+        If not.
+    """
+    probe = directory / f"{documents.FILE}.probe"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ReportError(
+            f"the report cannot be written to {directory}: {error.strerror or error}. Give "
+            "--faas-report a directory of your own"
+        ) from error
+
+
+def publish(document: Document, directory: Path) -> list[str]:
+    """Write a report's JSON, its plots and its page.
+
+    Returns
+    -------
+    list of str
+        What went wrong with plots and page; the JSON is whole then.
+
+    Raises
+    ------
+    ReportError
+        If the JSON cannot be written.
+    """
+    written = documents.write(document, directory)
+    try:
+        check_packages()
+        from pytest_pyhf_faas.report.page import render
+        from pytest_pyhf_faas.report.plots import draw
+
+        plots = draw(document)
+        page = render(document, plots)
+        (directory / PLOTS).mkdir(exist_ok=True)
+        for plot in plots:
+            (directory / PLOTS / f"{plot.name}.svg").write_bytes(plot.svg)
+            (directory / PLOTS / f"{plot.name}.png").write_bytes(plot.png)
+        (directory / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
+    except Exception as error:  # noqa: BLE001 - a page that fails must not hide the results
+        cause = str(error) if isinstance(error, ReportError) else repr(error)
+        again = f"python -m pytest_pyhf_faas report {directory}"
+        return [
+            f"the page of the report could not be made ({cause}); {written} is whole: `{again}`"
+        ]
+    return []
+
+
+def append_job_summary(document: Document, path: Path) -> list[str]:
+    """Append a summary of a report in Markdown, for the page of a CI job; return problems."""
+    from pytest_pyhf_faas.report.markdown import summarize
+
+    try:
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(summarize(document))
+    except OSError as error:
+        return [f"the summary of the job cannot be written to {path}: {error.strerror or error}"]
+    return []
