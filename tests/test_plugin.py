@@ -11,6 +11,8 @@ import pytest
 from conftest import SUITE
 from fakes import canned
 
+from pytest_pyhf_faas.results import PARTS
+
 PATCH = "sig_100_0"
 FAILED_MINIMIZATION = "pyhf.exceptions.FailedMinimization"
 INVALID_MODEL = "pyhf.exceptions.InvalidModel"
@@ -57,6 +59,22 @@ def test_junitxml_holds_the_values(project):
     assert float(properties["mu_hat"]) == canned(PATCH)["mu_hat"]
     assert float(properties["fit_s"]) > 0
     assert properties["worker"].startswith("fakehost:")
+    assert properties["verdict"] == "right"
+    assert float(properties["largest_relative_difference"]) == 0.0
+
+
+def test_junitxml_tells_what_became_of_a_fit_that_is_not_right(project):
+    wrong, lost = project.pallet(2)
+    project.plan(lose={lost: -1})
+    project.change_reference(wrong, CLs_obs=canned(wrong)["CLs_obs"] / 1.5)
+    project.run("--junitxml=junit.xml")
+    cases = [project.junit()[f"test_cls[tiny-{name}]"] for name in (wrong, lost)]
+    of_wrong, of_lost = (
+        {item.get("name"): item.get("value") for item in case.iter("property")} for case in cases
+    )
+    assert of_wrong["verdict"] == "wrong"
+    assert float(of_wrong["largest_relative_difference"]) == pytest.approx(0.5)
+    assert of_lost["status"] == of_lost["error"] == "broken"
 
 
 def test_expected_exception_is_right(project):
@@ -422,8 +440,7 @@ def test_wall_time_is_a_benchmark(project):
     }
     assert [trial["fits"] for trial in extra["trials"]] == [2, 2, 2]
     for trial in extra["trials"]:
-        parts = ("startup", "transfer", "unpack", "build", "fit", "overhead", "idle")
-        spent = sum(trial[f"{part}_s"] for part in parts)
+        spent = sum(trial[f"{part}_s"] for part in PARTS)
         assert spent == pytest.approx(trial["workers"] * trial["wall_s"])
 
 

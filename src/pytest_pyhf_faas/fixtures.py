@@ -110,6 +110,7 @@ def hypotest_result(
     note_fit(
         request.node, context, pallet, signal_patch, config, faas_endpoint, reference_result, result
     )
+    request.node.user_properties += _properties(result)
     right_error = error_matches(result, reference_result) or (
         context.settings.update is not None and may_become_reference(result)
     )
@@ -124,8 +125,6 @@ def hypotest_result(
             pytest.xfail(title)
         setup = context.schedule.engine(faas_endpoint).worker_setup
         pytest.fail(broken_text(result, _rerun(request, result), setup), pytrace=False)
-    for name, value in _properties(result):
-        request.node.user_properties.append((name, value))
     return result
 
 
@@ -233,6 +232,10 @@ def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
             comparison,
             None if not reference else reference.tolerance(config.combination, rtol, atol),
         )
+        request.node.user_properties.append(("verdict", comparison.verdict.value))
+        if comparison.rows:
+            largest = max((row.relative for row in comparison.rows), key=abs)
+            request.node.user_properties.append(("largest_relative_difference", largest))
         parameters = request.node.callspec.params
         update_reference(
             context, parameters["pallet"], parameters["signal_patch"], config, result, comparison

@@ -6,11 +6,13 @@ Its form is `data/report.schema.json`; `docs/report.md` explains it.
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCHEMA = "report.schema.json"
 VERSION = 1
@@ -46,7 +48,8 @@ def read(path: Path) -> Document:
         ) from error
     except (ValueError, RecursionError) as error:
         raise ReportError(
-            f"the report {path} is not JSON ({error}): it was cut off, or is another file. {_REMEDY}"
+            f"the report {path} is not JSON ({error}): it was cut off, or is another file. "
+            f"{_REMEDY}"
         ) from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > VERSION:

@@ -1,0 +1,139 @@
+"""``python -m pytest_pyhf_faas report A [B]``: draw a report anew, or compare two runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.errors import FaasError, ReportError
+from pytest_pyhf_faas.report import changes, document
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        What follows ``report`` on the command line.
+
+    Returns
+    -------
+    int
+        The exit status: 0 if all is well; 1 if a CLs value moved, a verdict changed and did not get
+        better, or an analysis got slower than allowed (see `Changes.status`), or if a part of a
+        report could not be drawn; 2 if a report cannot be read or written.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.after is None and (options.json or options.fail_slower):
+        parser.error("--json and --fail-slower compare two runs: name both")
+    try:
+        return _draw(options.run) if options.after is None else _compare(options)
+    except FaasError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+
+
+def _draw(path: Path) -> int:
+    """Write page and plots beside a report."""
+    report = document.read(path)
+    # What draws is not needed to compare.
+    from pytest_pyhf_faas.report.publish import publish
+
+    directory = path if path.is_dir() else path.parent
+    problems = publish(report, directory)
+    for problem in problems:
+        sys.stderr.write(f"error: {problem}\n")
+    if problems:
+        return 1
+    _say(f"page and plots are in {directory}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    found = changes.compare_runs(
+        document.read(options.run),
+        document.read(options.after),
+        rtol=options.rtol,
+        atol=options.atol,
+        slower=options.fail_slower,
+    )
+    as_json = json.dumps(found.to_json(), indent=1, allow_nan=False)
+    if options.json == "-":
+        _say(as_json)
+        return found.status
+    if options.json:
+        try:
+            Path(options.json).write_text(f"{as_json}\n", encoding="utf-8")
+        except OSError as error:
+            raise ReportError(
+                f"the changes cannot be written to {options.json}: {error.strerror or error}. "
+                "Give --json another file"
+            ) from error
+    _say(changes.text(found))
+    return found.status
+
+
+def _say(text: str) -> None:
+    """Write a text, with marks for letters that the terminal does not have."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(f"{text}\n".encode(encoding, "replace").decode(encoding))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pytest_pyhf_faas report",
+        description="Draw page and plots of a run anew, or compare two runs: which CLs values "
+        "moved, which verdicts got worse, and what got slower.",
+        epilog="Exit status of a comparison: 0 if nothing moved or got worse, 1 if something did, "
+        "2 if a report cannot be read.",
+    )
+    parser.add_argument(
+        "run", type=Path, metavar="A", help="directory that --faas-report wrote, or its report.json"
+    )
+    parser.add_argument(
+        "after", type=Path, metavar="B", nargs="?", help="a later run that is compared with A"
+    )
+    parser.add_argument(
+        "--rtol",
+        type=_tolerance,
+        default=1e-6,
+        help="a CLs value moved beyond ATOL + RTOL * |value of A| (default: 1e-6)",
+    )
+    parser.add_argument("--atol", type=_tolerance, default=1e-8, help="(default: 1e-8)")
+    parser.add_argument(
+        "--fail-slower",
+        type=_factor,
+        metavar="FACTOR",
+        help="fail if a mean wall time is more than FACTOR times that of A, and differs by more "
+        "than two standard errors where both have several trials, such as 1.2 (default: never)",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the changes as JSON; - writes them, and no text"
+    )
+    return parser
+
+
+def _tolerance(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} must be a number that is not negative")
+    return value
+
+
+def _factor(text: str) -> float:
+    value = float(text)
+    if not 1 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} must be a number of at least 1")
+    return value

@@ -1,0 +1,136 @@
+"""The summary of a run in Markdown, for the page of a CI job."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.report import summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_pyhf_faas.report.document import Document
+
+MOST_FAILURES = 20
+MOST_BYTES = 60_000
+_MOST_ROWS = 50
+_NAME_CHARACTERS = 120
+_TEXT_CHARACTERS = 1500
+_COMMAND_CHARACTERS = 4000
+
+_SIGNS = {"right": "✅", "wrong": "❌", "broken": "💥", "incomplete": "⚠️"}
+_TAKES_EFFECT = re.compile(r"[^\w\s.,:;/()%+=-]|_", re.ASCII)
+#: GitHub makes links of these even where they are entities.
+_BECOMES_A_LINK = re.compile(r"[@#]|:(?=/)|www(?=\.)", re.IGNORECASE)
+#: Of no width: keeps apart what would take effect together.
+_NOTHING_SEEN = "\u200b"
+_BACKTICKS = re.compile(r"`{3,}")
+
+
+def summarize(document: Document) -> str:
+    """Return the summary of a run.
+
+    Parameters
+    ----------
+    document : Document
+        The report.
+
+    Returns
+    -------
+    str
+        GitHub's Markdown, at most 60 kB of it; nothing in the report takes effect as Markdown or
+        HTML.
+    """
+    found = summary.state(document)
+    parts = [
+        f"## {_SIGNS[found]} {found}: {_escaped(summary.verdict(document), 1000)}",
+        _table(summary.ROW_HEADER, [row.cells for row in summary.rows(document)]),
+        _list("Not done", summary.missing(document)),
+        _list("Notes", document["notes"]),
+        *_failures(document),
+        _list("Different from the references", summary.differences(document)),
+        f"Command:\n\n{_fenced(document['run']['command'], _COMMAND_CHARACTERS)}",
+    ]
+    return _within(filter(None, parts))
+
+
+def _failures(document: Document) -> list[str]:
+    """Return the first failures, folded away, and how many more there are."""
+    told = [
+        (f"{endpoint['endpoint']}: {each['name']}", each["text"])
+        for endpoint in document["endpoints"]
+        for each in endpoint["failures"]
+    ]
+    told += [
+        (f"{each['verdict']}: {each['title']}", _without_title(each))
+        for each in summary.all_failures(document)
+    ]
+    told += [(each["test"], each["text"]) for each in summary.other_failures(document)]
+    parts = [
+        f"<details><summary>{_escaped(title)}</summary>\n\n{_fenced(text)}\n\n</details>"
+        for title, text in told[:MOST_FAILURES]
+    ]
+    more = len(told) - len(parts)
+    return [*parts, f"{more} more failures: see the report." if more > 0 else ""]
+
+
+def _without_title(hypothesis: Mapping[str, Any]) -> str:
+    return str(hypothesis["text"]).removeprefix(hypothesis["title"]).lstrip("\n")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    lines = [_row(header), _row(["---", "---", *["---:"] * (len(header) - 2)], escape=False)]
+    lines += [_row(row) for row in rows[:_MOST_ROWS]]
+    more = len(rows) - _MOST_ROWS
+    return "\n".join(lines) + (f"\n\n{more} more analyses: see the report." if more > 0 else "")
+
+
+def _row(cells: Sequence[str], *, escape: bool = True) -> str:
+    return "| " + " | ".join(_escaped(cell) if escape else cell for cell in cells) + " |"
+
+
+def _list(title: str, lines: Sequence[str]) -> str:
+    if not lines:
+        return ""
+    # A line may begin like an item of another list.
+    shown = [f"- {_NOTHING_SEEN}{_escaped(line, 500)}" for line in lines[:MOST_FAILURES]]
+    more = len(lines) - len(shown)
+    shown += [f"- {more} more: see the report"] if more > 0 else []
+    return f"{title}:\n\n" + "\n".join(shown)
+
+
+def _escaped(text: str, most: int = _NAME_CHARACTERS) -> str:
+    """Return a text as one line in which nothing takes effect."""
+    line = " ".join(summary.short(text, most).split())
+    line = _BECOMES_A_LINK.sub(rf"\g<0>{_NOTHING_SEEN}", line)
+    return _TAKES_EFFECT.sub(_as_entity, line)
+
+
+def _as_entity(found: re.Match[str]) -> str:
+    """Return a character as an entity, which no reader of Markdown takes for syntax."""
+    character = found[0]
+    return character if ord(character) > 127 else f"&#{ord(character)};"  # noqa: PLR2004
+
+
+def _fenced(text: str, most: int = _TEXT_CHARACTERS) -> str:
+    """Return a text as a block of code that it cannot end."""
+    kept = summary.short(text, most)
+    longest = max(map(len, _BACKTICKS.findall(kept)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}text\n{kept}\n{fence}"
+
+
+def _within(parts: Iterable[str]) -> str:
+    """Return as many parts as there is room for."""
+    left = MOST_BYTES - 100
+    shown = []
+    for part in parts:
+        left -= len(part.encode(errors="replace")) + 2
+        if left < 0:
+            shown.append("The rest had no room here: see the report.")
+            break
+        shown.append(part)
+    return "\n\n".join(shown) + "\n"

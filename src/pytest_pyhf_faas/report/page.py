@@ -1,0 +1,439 @@
+"""The page of a run: one HTML file that needs nothing else and executes nothing."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jinja2
+
+from pytest_pyhf_faas.reference import DEFAULT_ATOL
+from pytest_pyhf_faas.report import summary
+from pytest_pyhf_faas.report.published import SOURCE
+from pytest_pyhf_faas.report.scaling import scaling_figures
+from pytest_pyhf_faas.results import PARTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pytest_pyhf_faas.compare import Row
+    from pytest_pyhf_faas.report.document import Document
+    from pytest_pyhf_faas.report.plots import Plot
+
+#: So many failures are shown in full; the others are listed.
+MOST_FAILURES = 200
+#: Of these, the first are open.
+_OPEN_FAILURES = 10
+#: What the page spends on each kind of content that may be of any size, in bytes.
+TEXT_BYTES = 1_000_000
+ROW_BYTES = 1_000_000
+LIST_BYTES = 100_000
+FAILURE_BYTES = 200_000
+_COMMAND_BYTES = 20_000
+#: The end of a long text is kept as well: a traceback says there what went wrong.
+_KEPT_AT_THE_END = 0.3
+
+_SIGNS = {
+    "right": ("✓", "right"),
+    "wrong": ("✗", "wrong"),
+    "broken": ("⊘", "broken"),
+    "incomplete": ("○", "incomplete"),
+}
+_CLASS_OF = {
+    "right": "right",
+    "wrong": "wrong",
+    "unconverged": "wrong",
+    "error": "broken",
+    "broken": "broken",
+    "timeout": "broken",
+}
+_PART_TITLES = {"startup": "start-up"}
+#: How each kind of plot is read, by the beginning of its name.
+_CAPTIONS = {
+    "wall_time": "Each analysis on its workers against the same fits on one worker, on a "
+    "logarithmic axis: the gap between the two is the speed-up.",
+    "where_the_time_went": "Each bar is workers × wall time: the larger the share of fit, the "
+    "better the workers were used.",
+    "timeline": "One row for each worker, one bar for each task: gaps are time without a fit, and "
+    "a ragged right end is the wait for the last ones.",
+    "cls_difference": "Each point is one CLs value: what lies outside of the shaded band differs "
+    "from its reference by more than the tolerance.",
+    "plane": "Where CLs falls below 0.05 a hypothesis is excluded at 95 % CL: the contours of this "
+    "run should lie on those of the references.",
+    "fit_times": "How long single fits took on their workers: a long tail to the right decides "
+    "when the analysis ends.",
+    "scaling": "The wall time falls along the ideal line as long as workers have fits to do; "
+    "Amdahl's law says what the serial part leaves of it.",
+}
+
+
+class _Text(NamedTuple):
+    """A text as it is shown, and how many characters were cut out of it."""
+
+    text: str
+    cut: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A hypothesis as the list of failures shows it."""
+
+    anchor: str
+    hypothesis: Mapping[str, Any]
+    rows: Sequence[Row]
+    remarks: _Text
+    rerun: str
+    error: _Text | None
+    #: The place of the failure that shows the same error, and its patch.
+    same_as: tuple[str, str] | None
+    warnings: _Text | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """All hypotheses of an analysis, as many as there is room for."""
+
+    analysis: Mapping[str, Any]
+    shown: Sequence[Mapping[str, Any]]
+
+
+def render(document: Document, plots: Sequence[Plot]) -> str:
+    """Return the page of a run.
+
+    Parameters
+    ----------
+    document : Document
+        The report.
+    plots : sequence of Plot
+        They become part of the page.
+
+    Returns
+    -------
+    str
+        An HTML file without scripts and without references to anything outside of it; without
+        the plots at most 3 MB, however many hypotheses there are and whatever they say.
+    """
+    failing = summary.all_failures(document)
+    others = summary.other_failures(document)
+    endpoint_failures = [
+        (endpoint["endpoint"], each)
+        for endpoint in document["endpoints"]
+        for each in endpoint["failures"]
+    ]
+    long_texts = _LongTexts(failing[:MOST_FAILURES], others[:MOST_FAILURES], endpoint_failures)
+    found = summary.state(document)
+    environments = summary.environment_rows(document)
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            document=document,
+            run=document["run"],
+            took=timedelta(seconds=round(document["run"]["seconds"])),
+            verdict=summary.verdict(document),
+            state=found,
+            sign=_SIGNS[found],
+            missing=summary.missing(document),
+            command=_cut(document["run"]["command"], _COMMAND_BYTES),
+            row_header=summary.ROW_HEADER,
+            rows=summary.rows(document),
+            source=SOURCE,
+            failures=long_texts.failures,
+            open_failures=_OPEN_FAILURES,
+            failure_count=len(failing),
+            listed=_within(failing[MOST_FAILURES:], LIST_BYTES, _list_bytes),
+            other_failures=long_texts.others,
+            other_failure_count=len(others),
+            endpoint_failures=long_texts.endpoints,
+            plots=_grouped(plots, document),
+            parts=[_PART_TITLES.get(part, part) for part in PARTS],
+            time_rows=_time_rows(document),
+            scaling=_scaling(document),
+            environments=environments,
+            environment_names=_names(environments),
+            differences=summary.differences(document),
+            listings=_listings(document),
+            negligible=f"{DEFAULT_ATOL:g}",
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pytest_pyhf_faas.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "short": summary.short,
+        "listed": summary.listed,
+        "digits": _digits,
+        "relative": _relative,
+        "css": lambda verdict: _CLASS_OF.get(verdict, "incomplete"),
+        "sign": lambda verdict: _SIGNS[_CLASS_OF.get(verdict, "incomplete")][0],
+        "title_of": summary.title_of,
+        "largest": summary.largest_difference,
+        "data": lambda svg: base64.b64encode(svg).decode(),
+    }
+    return environment
+
+
+# Numbers
+
+
+def _digits(value: float | str | None, digits: int = 4) -> str:
+    return summary.NOTHING if value is None else f"{float(value):.{digits}g}"
+
+
+def _relative(value: float | None) -> str:
+    if value is None:
+        return summary.NOTHING
+    return f"{value:.1e}" if value else "0"
+
+
+# What may be of any size
+
+
+def _size(text: str) -> int:
+    """Return how many bytes a text takes on the page."""
+    return len(html.escape(text).encode(errors="replace"))
+
+
+def _cut(text: str, limit: int) -> _Text:
+    """Return a text with its middle cut out, if it is longer than its limit in bytes."""
+    size = _size(text)
+    if size <= limit:
+        return _Text(text, 0)
+    kept = limit * len(text) // size
+    while True:
+        end = int(kept * _KEPT_AT_THE_END)
+        beginning, ending = text[: kept - end], text[len(text) - end :]
+        if _size(beginning) + _size(ending) <= limit:
+            cut = len(text) - kept
+            return _Text(f"{beginning}\n[… {cut} characters …]\n{ending}", cut)
+        kept = kept * 4 // 5  # its characters are not all of the same size
+
+
+def _shares(sizes: Sequence[int], budget: int) -> list[int]:
+    """Return what each of some texts may take: all it needs, or an equal share of what is left."""
+    shares = [0] * len(sizes)
+    smallest_first = sorted(range(len(sizes)), key=sizes.__getitem__)
+    for done, place in enumerate(smallest_first):
+        shares[place] = min(sizes[place], budget // (len(sizes) - done))
+        budget -= shares[place]
+    return shares
+
+
+def _cut_all(texts: Sequence[str], budget: int) -> list[_Text]:
+    shares = _shares([_size(text) for text in texts], budget)
+    return [_cut(text, share) for text, share in zip(texts, shares, strict=True)]
+
+
+def _within(
+    items: Iterable[Mapping[str, Any]], budget: int, size: Callable[[Mapping[str, Any]], int]
+) -> list[Mapping[str, Any]]:
+    """Return the first of some items, as many as a budget in bytes allows."""
+    shown = []
+    for item in items:
+        budget -= size(item)
+        if budget < 0:
+            break
+        shown.append(item)
+    return shown
+
+
+def _list_bytes(hypothesis: Mapping[str, Any]) -> int:
+    return 30 + _size(hypothesis["patch"])
+
+
+def _row_bytes(hypothesis: Mapping[str, Any]) -> int:
+    return 70 + _size(hypothesis["patch"]) + sum(_size(str(each)) for each in hypothesis["values"])
+
+
+class _LongTexts:
+    """The failures with their texts, which share the room that there is for them."""
+
+    def __init__(
+        self,
+        failing: Sequence[Mapping[str, Any]],
+        others: Sequence[Mapping[str, str]],
+        endpoint_failures: Sequence[tuple[str, Mapping[str, str]]],
+    ) -> None:
+        errors = list(dict.fromkeys(_error_text(each) for each in failing if each["error"]))
+        kinds = (
+            errors,
+            ["\n".join(each["warnings"]) for each in failing],
+            [each["text"] for each in others],
+            [each["text"] for _endpoint, each in endpoint_failures],
+        )
+        cut = iter(_cut_all([text for kind in kinds for text in kind], TEXT_BYTES))
+        whole, warnings, tests, checks = ([next(cut) for _text in kind] for kind in kinds)
+        self._errors = dict(zip(errors, whole, strict=True))
+        #: Which failure shows an error: its anchor and its patch.
+        self._shown: dict[str, tuple[str, str]] = {}
+        told = [_remarks(each) for each in failing]
+        remarks = _cut_all([text for text, _rerun in told], FAILURE_BYTES)
+        reruns = _cut_all([rerun for _text, rerun in told], LIST_BYTES)
+        self.failures = [
+            self._failure(f"failure-{place}", *each)
+            for place, each in enumerate(zip(failing, remarks, reruns, warnings, strict=True))
+        ]
+        self.others = list(zip(others, tests, strict=True))
+        self.endpoints = [
+            (endpoint, each, text)
+            for (endpoint, each), text in zip(endpoint_failures, checks, strict=True)
+        ]
+
+    def _failure(
+        self,
+        anchor: str,
+        hypothesis: Mapping[str, Any],
+        remarks: _Text,
+        rerun: _Text,
+        warnings: _Text,
+    ) -> _Failure:
+        error, same_as = None, None
+        if hypothesis["error"]:
+            text = _error_text(hypothesis)
+            same_as = self._shown.get(text)
+            if same_as is None:
+                self._shown[text] = anchor, summary.short(hypothesis["patch"])
+                error = self._errors[text]
+        return _Failure(
+            anchor=anchor,
+            hypothesis=hypothesis,
+            rows=summary.compared(hypothesis),
+            remarks=remarks,
+            rerun=rerun.text,
+            error=error,
+            same_as=same_as,
+            warnings=warnings if warnings.text else None,
+        )
+
+
+def _error_text(hypothesis: Mapping[str, Any]) -> str:
+    error = hypothesis["error"]
+    return "\n\n".join(filter(None, (f"{error['type']}: {error['message']}", error["traceback"])))
+
+
+def _remarks(hypothesis: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what pytest showed without its title and table, and the command that runs it again."""
+    lines = hypothesis["text"].splitlines()
+    if lines and lines[0] == hypothesis["title"]:
+        del lines[0]
+    if summary.compared(hypothesis):
+        lines = [line for line in lines if not _is_of_table(line)]
+    reruns = [line for line in lines if line.startswith(_RERUN)]
+    remarks = [line.removeprefix("  ") for line in lines if line not in reruns]
+    return "\n".join(remarks), "\n".join(line.removeprefix(_RERUN).strip() for line in reruns)
+
+
+_RERUN = "  rerun:"
+
+
+def _is_of_table(line: str) -> bool:
+    words = line.split()
+    return words[:1] in (["CLs_obs"], ["CLs_exp"]) or words[:2] == ["obtained", "reference"]
+
+
+# Sections
+
+
+class _Group(NamedTuple):
+    title: str
+    plots: list[tuple[Plot, str]]
+
+
+def _grouped(plots: Sequence[Plot], document: Document) -> list[_Group]:
+    """Return the plots of the run, then those of each analysis, with their captions."""
+    groups: dict[int | None, list[tuple[Plot, str]]] = {None: []}
+    for plot in plots:
+        caption = next((text for kind, text in _CAPTIONS.items() if plot.name.startswith(kind)), "")
+        groups.setdefault(plot.analysis, []).append((plot, caption))
+    return [
+        _Group(
+            "The run" if analysis is None else summary.title_of(document["analyses"][analysis]),
+            those,
+        )
+        for analysis, those in groups.items()
+        if those
+    ]
+
+
+class _TimeRow(NamedTuple):
+    title: str
+    seconds: list[float]
+    shares: list[float]
+    sum_s: float
+    capacity_s: float
+    sum_share: float
+
+
+def _time_rows(document: Document) -> list[_TimeRow]:
+    """Return where the time of the workers went, for each analysis with a wall time."""
+    found = []
+    for analysis in document["analyses"]:
+        wall_time = summary.wall_time_of(analysis)
+        if wall_time is None:
+            continue
+        capacity_s = sum(each.workers * each.wall_s for each in wall_time.trials)
+        capacity_s /= len(wall_time.trials)
+        seconds = [wall_time.mean_of(f"{part}_s") for part in PARTS]
+        shares = [each / capacity_s if capacity_s > 0 else math.nan for each in seconds]
+        sum_s = sum(seconds)
+        found.append(
+            _TimeRow(
+                summary.title_of(analysis),
+                seconds,
+                shares,
+                sum_s,
+                capacity_s,
+                sum_s / capacity_s if capacity_s > 0 else math.nan,
+            )
+        )
+    return found
+
+
+class _ScalingTable(NamedTuple):
+    title: str
+    unit: str
+    points: list[tuple[int, str, float, float]]
+    explained: float | None
+    measured: float | None
+
+
+def _scaling(document: Document) -> list[_ScalingTable]:
+    """Return the wall time against the number of workers or blocks, as tables."""
+    tables = []
+    for entry in document["scaling"]:
+        found = scaling_figures(entry)
+        wall_times = map(summary.mean_and_spread, found.wall_s, found.stdev_s)
+        tables.append(
+            _ScalingTable(
+                f"{summary.title_of(entry)}, by {entry['unit']}",
+                entry["unit"],
+                list(zip(found.counts, wall_times, found.speed_up, found.efficiency, strict=True)),
+                found.explained_fraction,
+                found.measured_fraction,
+            )
+        )
+    return tables
+
+
+def _names(environments: Sequence[summary.EnvironmentRow]) -> list[str]:
+    """Return the names of all that is known of environments, in the order in which it comes."""
+    return list(dict.fromkeys(name for each in environments for name in each.values))
+
+
+def _listings(document: Document) -> list[_Listing]:
+    share = ROW_BYTES // max(1, len(document["analyses"]))
+    return [
+        _Listing(analysis, _within(analysis["hypotheses"], share, _row_bytes))
+        for analysis in document["analyses"]
+    ]

@@ -1,0 +1,112 @@
+"""How an analysis gets faster with the number of workers or blocks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingFigures:
+    """What a scaling measurement says; the sequences are ordered as ``counts``.
+
+    Attributes
+    ----------
+    counts : tuple[int, ...]
+        Workers or blocks, ascending.
+    wall_s : tuple[float, ...]
+        Mean wall time over the trials.
+    stdev_s : tuple[float or None, ...]
+        Its sample standard deviation; ``None`` for a single trial.
+    speed_up : tuple[float, ...]
+        How many times faster than with the first count, times the first count.
+    efficiency : tuple[float, ...]
+        The speed-up over the count.
+    explained_fraction : float or None
+        The serial fraction that the parts of the time explain; ``None`` without a wall time.
+    measured_fraction : float or None
+        The serial fraction that the wall times show; ``None`` for a single count.
+    """
+
+    counts: tuple[int, ...]
+    wall_s: tuple[float, ...]
+    stdev_s: tuple[float | None, ...]
+    speed_up: tuple[float, ...]
+    efficiency: tuple[float, ...]
+    explained_fraction: float | None
+    measured_fraction: float | None
+
+
+def scaling_figures(entry: Mapping[str, Any]) -> ScalingFigures:
+    """Derive speed-up, efficiency and serial fractions from a scaling measurement.
+
+    The speed-up with ``n`` workers is ``S = wall(1) / wall(n)``, and by Amdahl's law (Amdahl, AFIPS
+    Conf. Proc. 30 (1967) 483) ``S = 1 / (s + (1 - s) / n)`` for work of which the fraction ``s`` is
+    serial. Two estimates of ``s`` are made. The explained one is the time until the engine answered
+    for the first time, when no worker works, over ``wall(1)``. The measured one is the metric of
+    Karp and Flatt (Commun. ACM 33 (1990) 539), ``e = (1 / S - 1 / n) / (1 - 1 / n)``, averaged over
+    ``n > 1``.
+
+    Where the first count is not 1, it takes the place of one worker: ``wall(1)`` is its wall time,
+    and ``n`` the count over the first.
+
+    Parameters
+    ----------
+    entry : Mapping
+        An entry of ``scaling`` in the document.
+    """
+    points = sorted(entry["points"], key=lambda point: int(point["count"]))
+    counts = tuple(int(point["count"]) for point in points)
+    walls = [wall_time(point["trials"]) for point in points]
+    wall_s = tuple(mean for mean, _ in walls)
+    first, wall_of_first = counts[0], wall_s[0]
+    ratios = [count / first for count in counts]
+    relative = [wall_of_first / wall if wall > 0 else math.nan for wall in wall_s]
+    measured = [
+        (1 / speed_up - 1 / ratio) / (1 - 1 / ratio)
+        for speed_up, ratio in zip(relative, ratios, strict=True)
+        if ratio > 1 and speed_up > 0
+    ]
+    serial_s = fmean(
+        fmean(trial["startup_s"] / max(trial["workers"], 1) for trial in point["trials"])
+        for point in points
+    )
+    return ScalingFigures(
+        counts=counts,
+        wall_s=wall_s,
+        stdev_s=tuple(spread for _, spread in walls),
+        speed_up=tuple(first * speed_up for speed_up in relative),
+        efficiency=tuple(s / ratio for s, ratio in zip(relative, ratios, strict=True)),
+        explained_fraction=serial_s / wall_of_first if wall_of_first > 0 else None,
+        measured_fraction=fmean(measured) if measured else None,
+    )
+
+
+def amdahl(fraction: float, ratio: float) -> float:
+    """Return the speed-up by Amdahl's law on ``ratio`` times the workers.
+
+    Parameters
+    ----------
+    fraction : float
+        The serial fraction. A negative one stands for more than the ideal speed-up.
+    ratio : float
+        How many times the workers.
+
+    Returns
+    -------
+    float
+        NaN where a negative fraction leaves no time at all.
+    """
+    share = fraction + (1 - fraction) / ratio
+    return 1 / share if share > 0 else math.nan
+
+
+def wall_time(trials: Sequence[Mapping[str, Any]]) -> tuple[float, float | None]:
+    """Return the mean wall time of trials, and its sample standard deviation if there are two."""
+    seconds = [float(trial["wall_s"]) for trial in trials]
+    return fmean(seconds), stdev(seconds) if len(seconds) > 1 else None

@@ -1,0 +1,475 @@
+"""What a report says in a few words and small tables, for all that show it to people."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_pyhf_faas.compare import Row
+from pytest_pyhf_faas.report.published import patches_of, published_of
+from pytest_pyhf_faas.results import (
+    CLS_LABELS,
+    Trial,
+    WallTime,
+    WorkerEnvironment,
+    environment_differences,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_pyhf_faas.report.document import Document
+    from pytest_pyhf_faas.report.published import Published
+
+State = Literal["right", "wrong", "broken", "incomplete"]
+
+NOTHING = "–"
+_NAME_CHARACTERS = 60
+_NAMES = 3
+
+#: How many hypotheses had each of these verdicts, in the order in which they are told: what is
+#: counted, what is said of one, and of several.
+_PHRASES = (
+    ("wrong", "hypothesis", "is wrong", "are wrong"),
+    ("unconverged", "hypothesis", "is unconverged", "are unconverged"),
+    ("error", "fit", "ended with an exception", "ended with an exception"),
+    ("broken", "fit", "broke", "broke"),
+    ("timeout", "fit", "took too long", "took too long"),
+    ("not fitted", "hypothesis", "was not fitted", "were not fitted"),
+    ("no reference", "hypothesis", "has no reference", "have no reference"),
+    ("mended", "hypothesis", "is a mended known issue", "are mended known issues"),
+    ("known issue", "hypothesis", "is a known issue", "are known issues"),
+    ("not compared", "hypothesis", "was not compared", "were not compared"),
+)
+_NOT_FITTED = frozenset({"cancelled", "not run"})
+_WRONG = frozenset({"wrong", "unconverged"})
+_BROKEN = frozenset({"error", "broken", "timeout"})
+_OPEN = frozenset({"not fitted", "no reference", "mended", "not compared"})
+_FAILED = frozenset({"failed", "error"})
+#: The verdicts that are failures, worst first.
+_FAILURES = (
+    "wrong",
+    "unconverged",
+    "mended",
+    "error",
+    "broken",
+    "timeout",
+    "no reference",
+)
+
+ROW_HEADER = (
+    "pallet",
+    "endpoint",
+    "patches",
+    "wall time [s]",
+    "single worker [s]",
+    "speed-up",
+    "efficiency",
+    "published patches",
+    "published wall time [s]",
+    "published single node [s]",
+)
+
+
+def verdict(document: Document) -> str:
+    """Return the answer of a run as one sentence."""
+    counts = _counts(document)
+    parts = [
+        _of_hypotheses(document, counts),
+        *_counted_extras(document),
+    ]
+    prefix = "Interrupted: " if document["run"]["interrupted"] else ""
+    sentence = prefix + "; ".join(parts)
+    return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def state(document: Document) -> State:
+    """Return what a run is as a whole; what is worst decides."""
+    present = {what for what, count in _counts(document).items() if count}
+    if present & _WRONG:
+        return "wrong"
+    if present & _BROKEN or _failing_checks(document) or other_failures(document):
+        return "broken"
+    if any(failed_though_not_wrong(each) for each in _hypotheses(document)):
+        return "broken"
+    run = document["run"]
+    if run["interrupted"] or run["exit_status"] or not present or present & _OPEN:
+        return "incomplete"
+    return "right"
+
+
+def failures(analysis: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the hypotheses of an analysis that need attention.
+
+    Returns
+    -------
+    list of dict
+        Those that are wrong first, then unconverged, mended, ended with an exception, broken, too
+        slow, without a reference; at the end those whose test failed for a reason of its own.
+    """
+    failing = [
+        each
+        for each in analysis["hypotheses"]
+        if each["verdict"] in _FAILURES or failed_though_not_wrong(each)
+    ]
+    return sorted(failing, key=_severity)
+
+
+def all_failures(document: Document) -> list[dict[str, Any]]:
+    """Return the `failures` of all analyses, in the same order."""
+    found = [each for analysis in document["analyses"] for each in failures(analysis)]
+    return sorted(found, key=_severity)
+
+
+def failed_though_not_wrong(hypothesis: Mapping[str, Any]) -> bool:
+    """Whether a test failed though its verdict is no failure: for a reason of its own."""
+    return hypothesis["outcome"] in _FAILED and hypothesis["verdict"] not in {
+        *_FAILURES,
+        *_NOT_FITTED,
+    }
+
+
+def other_failures(document: Document) -> list[dict[str, str]]:
+    """Return the failed tests that are no hypothesis, without those that endpoints tell of."""
+    told = [each["text"] for one in document["endpoints"] for each in one["failures"]]
+    return [
+        each
+        for each in document["run"]["failures"]
+        if not any(text and text in each["text"] for text in told)
+    ]
+
+
+def missing(document: Document) -> list[str]:
+    """Return what a run did not do, a line for each analysis."""
+    lines = []
+    for analysis in document["analyses"]:
+        verdicts = [each["verdict"] for each in analysis["hypotheses"]]
+        for what, names in (("fitted", _NOT_FITTED), ("compared", {"not compared"})):
+            count = sum(name in names for name in verdicts)
+            if count:
+                lines.append(
+                    f"{title_of(analysis)}: {count} of {_plural(len(verdicts), 'hypothesis')} "
+                    f"not {what}"
+                )
+    return lines
+
+
+def title_of(analysis: Mapping[str, Any]) -> str:
+    """Return what tells an analysis from the others of its run."""
+    return f"{analysis['pallet']} on {analysis['endpoint']}, {analysis['combination']}"
+
+
+def compared(hypothesis: Mapping[str, Any]) -> list[Row]:
+    """Return the six values of a hypothesis beside their references; nothing if there are none."""
+    obtained, reference = hypothesis["CLs"], hypothesis["reference"]
+    if obtained is None or reference is None or reference["CLs"] is None:
+        return []
+    # What was not compared is not called outside of the tolerance.
+    within = hypothesis["within"] or (True,) * len(CLS_LABELS)
+    return [
+        Row(label, float(mine), float(theirs), good)
+        for label, mine, theirs, good in zip(
+            CLS_LABELS, obtained, reference["CLs"], within, strict=True
+        )
+    ]
+
+
+def largest_difference(hypothesis: Mapping[str, Any]) -> float | None:
+    """Return the largest relative difference that could matter; ``None`` without two values."""
+    rows = compared(hypothesis)
+    if not rows:
+        return None
+    differences = [abs(row.relative) for row in rows if not row.indifferent]
+    return math.nan if any(map(math.isnan, differences)) else max(differences, default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisRow:
+    """An analysis in the shape of the published table; times in seconds."""
+
+    pallet: str
+    endpoint: str
+    combination: str
+    synthetic: bool
+    patches: int
+    wall_time: WallTime | None
+    published: Published | None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What stands below `ROW_HEADER`."""
+        workers = f" ({_plural(self.wall_time.last.workers, 'worker')})" if self.wall_time else ""
+        return (
+            f"{self.pallet} (synthetic, no physics)" if self.synthetic else self.pallet,
+            f"{self.endpoint}{workers}, {self.combination}",
+            str(self.patches),
+            *self._measured(),
+            *self._published(),
+        )
+
+    def _measured(self) -> tuple[str, ...]:
+        if self.wall_time is None:
+            return (NOTHING,) * 4
+        return (
+            mean_and_spread(self.wall_time.mean_s, self.wall_time.stdev_s),
+            f"{self.wall_time.mean_of('fit_s'):.1f}",
+            figure(self.wall_time.mean_of("speed_up"), ".2f"),
+            figure(self.wall_time.mean_of("efficiency"), ".0%"),
+        )
+
+    def _published(self) -> tuple[str, ...]:
+        if self.published is None:
+            return (NOTHING,) * 3
+        return (
+            str(self.published.patches),
+            mean_and_spread(self.published.wall_time_s, self.published.stdev_s),
+            f"{self.published.single_node_s:.0f}",
+        )
+
+
+def rows(document: Document) -> list[AnalysisRow]:
+    """Return each analysis with its wall time, beside the published figures."""
+    return [
+        AnalysisRow(
+            pallet=analysis["pallet"],
+            endpoint=analysis["endpoint"],
+            combination=analysis["combination"],
+            synthetic=analysis["synthetic"],
+            patches=patches_of(analysis),
+            wall_time=wall_time_of(analysis),
+            published=published_of(analysis),
+        )
+        for analysis in document["analyses"]
+    ]
+
+
+def wall_time_of(analysis: Mapping[str, Any]) -> WallTime | None:
+    """Return the measured wall time of an analysis."""
+    measured = analysis["wall_time"]
+    if measured is None:
+        return None
+    names = [each.name for each in fields(Trial)]
+    trials = (Trial(**{name: trial[name] for name in names}) for trial in measured["trials"])
+    return WallTime(analysis["pallet"], analysis["endpoint"], tuple(trials))
+
+
+@dataclass(slots=True)
+class EnvironmentRow:
+    """An environment, and in what it differs from the references that were held against it.
+
+    Attributes
+    ----------
+    kind : str
+        "client", "worker" or "reference".
+    title : str
+        Which one.
+    values : dict
+        What it is, by name.
+    differs : dict
+        For what differs from a reference, what the reference has.
+    pallets : set
+        The analyses that it has to do with.
+    hosts, cpus : set
+        Of all the workers that are alike in all else.
+    """
+
+    kind: Literal["client", "worker", "reference"]
+    title: str
+    values: dict[str, str]
+    differs: dict[str, str] = field(default_factory=dict)
+    pallets: set[str] = field(default_factory=set)
+    hosts: set[str] = field(default_factory=set)
+    cpus: set[str] = field(default_factory=set)
+
+
+def environment_rows(document: Document) -> list[EnvironmentRow]:
+    """Return the client, each kind of worker, and what each reference was made with.
+
+    Workers that differ in nothing but their host and processor are one kind.
+    """
+    references = _references(document)
+    client = document["client"]
+    everywhere = {analysis["pallet"] for analysis in document["analyses"]}
+    found = [_environment_row("client", client["host"], client, everywhere, references)]
+    used = _pallets_by_environment(document)
+    alike: dict[tuple[tuple[str, str], ...], EnvironmentRow] = {}
+    for place, environment in enumerate(document["environments"]):
+        row = _environment_row("worker", "", environment, used.get(place, everywhere), references)
+        first = alike.setdefault(tuple(row.values.items()), row)
+        first.differs |= row.differs
+        first.pallets |= row.pallets
+        first.hosts |= row.hosts
+        first.cpus |= row.cpus
+    for row in alike.values():
+        row.title = f"{_plural(len(row.hosts), 'host')}: {listed(sorted(row.hosts))}"
+    found += alike.values()
+    for (method, date, versions), pallets in references.items():
+        title = f"{listed(sorted(pallets))}: {method}, {date}"
+        found.append(EnvironmentRow("reference", title, dict(versions), pallets=pallets))
+    return found
+
+
+def differences(document: Document) -> list[str]:
+    """Return in what the workers differ from the references, a line for each kind of worker."""
+    return [
+        f"workers on {row.title}: "
+        + ", ".join(
+            f"{name} {row.values[name]} (reference: {theirs})"
+            for name, theirs in row.differs.items()
+        )
+        for row in environment_rows(document)
+        if row.kind == "worker" and row.differs
+    ]
+
+
+def listed(names: Sequence[str], most: int = _NAMES) -> str:
+    """Return the first of some names, each cut to what a person reads."""
+    more = f", … ({len(names)})" if len(names) > most else ""
+    return ", ".join(map(short, names[:most])) + more
+
+
+def short(name: str, most: int = _NAME_CHARACTERS) -> str:
+    """Return a name, cut to what a person reads."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def mean_and_spread(mean: float, stdev: float | None) -> str:
+    """Return a mean with its standard deviation, if it has one."""
+    return f"{mean:.1f}" if stdev is None else f"{mean:.1f} ± {stdev:.1f}"
+
+
+def figure(value: float, form: str) -> str:
+    """Return a number, or a dash for what is none."""
+    return format(value, form) if math.isfinite(value) else NOTHING
+
+
+def _severity(hypothesis: Mapping[str, Any]) -> int:
+    verdict = hypothesis["verdict"]
+    return _FAILURES.index(verdict) if verdict in _FAILURES else len(_FAILURES)
+
+
+def _hypotheses(document: Document) -> list[dict[str, Any]]:
+    return [each for analysis in document["analyses"] for each in analysis["hypotheses"]]
+
+
+def _counts(document: Document) -> Counter[str]:
+    """Count the verdicts; what was not fitted is counted as one."""
+    return Counter(
+        "not fitted" if each["verdict"] in _NOT_FITTED else each["verdict"]
+        for each in _hypotheses(document)
+    )
+
+
+def _of_hypotheses(document: Document, counts: Counter[str]) -> str:
+    """Return the part of the answer that tells of the hypotheses."""
+    total = counts.total()
+    if not total:
+        return "nothing was fitted"
+    pallets = list(dict.fromkeys(analysis["pallet"] for analysis in document["analyses"]))
+    of = f"of {listed(pallets)}" if len(pallets) <= _NAMES else f"of {len(pallets)} pallets"
+    if len(document["analyses"]) > len(pallets):
+        of += f" in {len(document['analyses'])} analyses"
+    if counts["right"] == total:
+        return f"{_all(total, 'hypothesis')} {of} {'is' if total == 1 else 'are'} right"
+    told = [(*phrase, counts[phrase[0]]) for phrase in _PHRASES if counts[phrase[0]]]
+    clauses = []
+    for place, (_what, noun, one, many, count) in enumerate(told):
+        said = one if count == 1 else many
+        if count == total:
+            clauses.append(f"{_all(total, noun)} {of} {said}")
+        elif place == 0:
+            clauses.append(f"{count} of {_plural(total, noun)} {of} {said}")
+        elif noun == told[0][1] == "hypothesis":
+            clauses.append(f"{count} {said}")
+        else:
+            clauses.append(f"{_plural(count, noun)} {said}")
+    others = counts["right"]
+    if others:
+        rest = "the other one is right" if others == 1 else f"the other {others} are right"
+        return f"{', '.join(clauses)}; {rest}"
+    return ", ".join(clauses) + ("" if len(clauses) == 1 else "; none is right")
+
+
+def _counted_extras(document: Document) -> list[str]:
+    """Return the parts of the answer that tell of all but the hypotheses."""
+    extras = []
+    nonetheless = sum(map(failed_though_not_wrong, _hypotheses(document)))
+    if nonetheless:
+        extras.append(f"{_plural(nonetheless, 'test')} failed though CLs did not")
+    checks = _failing_checks(document)
+    if checks:
+        extras.append(f"{_plural(checks, 'check')} of an endpoint failed")
+    others = len(other_failures(document))
+    if others:
+        extras.append(f"{_plural(others, 'other test')} failed")
+    run = document["run"]
+    told = extras or run["interrupted"] or all_failures(document)
+    if run["exit_status"] and not told:
+        extras.append(f"pytest ended with status {run['exit_status']}")
+    return extras
+
+
+def _failing_checks(document: Document) -> int:
+    return sum(len(endpoint["failures"]) for endpoint in document["endpoints"])
+
+
+def _all(count: int, noun: str) -> str:
+    return f"the one {noun}" if count == 1 else f"all {_plural(count, noun)}"
+
+
+def _plural(count: int, noun: str) -> str:
+    if count == 1:
+        return f"{count} {noun}"
+    return f"{count} {noun[:-2]}es" if noun.endswith("is") else f"{count} {noun}s"
+
+
+_Reference = tuple[str, str, tuple[tuple[str, str], ...]]
+
+
+def _references(document: Document) -> dict[_Reference, set[str]]:
+    """Return how references were made, and for which pallets."""
+    found: dict[_Reference, set[str]] = {}
+    for analysis in document["analyses"]:
+        made = analysis["reference"]
+        if made is not None:
+            key = (made["method"], made["date"], tuple(sorted(made["versions"].items())))
+            found.setdefault(key, set()).add(analysis["pallet"])
+    return found
+
+
+def _pallets_by_environment(document: Document) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for analysis in document["analyses"]:
+        for hypothesis in analysis["hypotheses"]:
+            if hypothesis["environment"] is not None:
+                found.setdefault(hypothesis["environment"], set()).add(analysis["pallet"])
+    return found
+
+
+def _environment_row(
+    kind: Literal["client", "worker"],
+    title: str,
+    environment: Mapping[str, Any],
+    pallets: set[str],
+    references: Mapping[_Reference, set[str]],
+) -> EnvironmentRow:
+    known = WorkerEnvironment.from_json(environment)
+    threads = {name: value for name, value in known.threads.items() if value is not None}
+    values = {
+        "python": known.python,
+        "platform": known.platform,
+        "backend": known.backend or NOTHING,
+        "optimizer": known.optimizer or NOTHING,
+        **dict(sorted(known.versions.items())),
+        "threads": ", ".join(f"{name}={value}" for name, value in threads.items()) or NOTHING,
+    }
+    differs = {
+        name: theirs
+        for (_method, _date, versions), those in references.items()
+        if those & pallets
+        for name, _mine, theirs in environment_differences(known.computing, dict(versions))
+        if theirs is not None
+    }
+    return EnvironmentRow(kind, title, values, differs, set(pallets), {known.host}, {known.cpu})
