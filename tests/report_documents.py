@@ -32,7 +32,8 @@ def cls_of(m1, m2):
     """Six CLs values that rise towards heavy particles and small mass differences."""
     distance = math.hypot(m1 / 700, m2 / 300) - 1
     return [
-        1 / (1 + 19 * math.exp(-4 * (distance + shift))) for shift in (0.08, -0.5, -0.25, 0, 0.3, 0.6)
+        1 / (1 + 19 * math.exp(-4 * (distance + shift)))
+        for shift in (0.08, -0.5, -0.25, 0, 0.3, 0.6)
     ]
 
 
@@ -51,7 +52,10 @@ def hypothesis(patch="wino_300_100", values=(300, 100), **changes):
         "text": "",
         "status": "ok",
         "CLs": cls,
-        "reference": {"CLs": [value * (1 + 2e-6 * math.sin(m1 + m2)) for value in cls], "error": None},
+        "reference": {
+            "CLs": [value * (1 + 2e-6 * math.sin(m1 + m2)) for value in cls],
+            "error": None,
+        },
         "within": [True] * 6,
         **TOLERANCES,
         "mu_hat": 0.1,
@@ -181,7 +185,10 @@ def scaling(**changes):
         "combination": "numpy+scipy",
         "unit": "workers",
         "points": [
-            {"count": count, "trials": [trial(workers=count, wall_s=3 + 72 / count, startup_s=3.0 * count)]}
+            {
+                "count": count,
+                "trials": [trial(workers=count, wall_s=3 + 72 / count, startup_s=3.0 * count)],
+            }
             for count in (1, 2, 4)
         ],
         **changes,

@@ -744,9 +744,7 @@ class TimedEngine(AutomaticEngine):
         assert word == "ok"
         time.sleep(max(0.0, self.first_answer_at - time.monotonic()) + 7e-3)
         number = len([s for s in self.submissions if s.future.done()])
-        submission.answer(
-            worker=f"toy:{number % 2}", unpack_s=0.5e-3, total_s=6e-3, fit_s=1e-3
-        )
+        submission.answer(worker=f"toy:{number % 2}", unpack_s=0.5e-3, total_s=6e-3, fit_s=1e-3)
 
 
 def parts_of(trial):

@@ -59,6 +59,7 @@ FLOW = (
         "schemas",
         "sources",
         "download",
+        "wording",
     },
     {"accounting", "pallet", "certify"},
     {"catalogue", "tasks"},

@@ -5,12 +5,10 @@ import re
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pytest_pyhf_faas import progress as module
 from pytest_pyhf_faas.campaign import Progress
-from pytest_pyhf_faas.progress import ProgressLine, describe, duration
+from pytest_pyhf_faas.progress import ProgressLine, describe
 
 
 def progress(done=0, total=20, running=2, failed=0, elapsed_s=10.0, left_s=None):
@@ -124,29 +122,6 @@ def clock(monkeypatch):
 )
 def test_progress_in_words(values, text):
     assert describe("toy", progress(**values)) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 00 s"),
-        (61, "1 min 01 s"),
-        (3599.7, "1 h 00 min"),
-        (3661, "1 h 01 min"),
-        (100_000, "27 h 46 min"),
-    ],
-)
-def test_durations_in_words(seconds, text):
-    assert duration(seconds) == text
-
-
-@given(st.floats(0, 1e9))
-def test_no_part_of_a_duration_overflows(seconds):
-    numbers = [int(number) for number in re.findall(r"\d+", duration(seconds))]
-    assert all(number < 60 for number in numbers[1:])
 
 
 # On a terminal

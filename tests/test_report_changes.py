@@ -544,8 +544,6 @@ def test_one_run_is_drawn_anew_beside_its_report(two, monkeypatch, capsys, probl
 
 
 def test_page_and_plots_are_written_beside_the_report(two, capsys):
-    pytest.importorskip("jinja2")
-    pytest.importorskip("matplotlib")
     directory = Path(two[0])
     before = documents.read(directory)
     assert main([two[0]]) == 0

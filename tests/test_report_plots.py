@@ -6,14 +6,13 @@ import time
 from itertools import pairwise, product
 from xml.etree import ElementTree as ET
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from report_documents import analysis, broken, document, hypothesis, scaling, timeline, trial, wrong
 
-mpl = pytest.importorskip("matplotlib")
-
-from pytest_pyhf_faas.report import plots  # noqa: E402
-from pytest_pyhf_faas.report.scaling import amdahl, scaling_figures, wall_time  # noqa: E402
+from pytest_pyhf_faas.report import plots
+from pytest_pyhf_faas.report.scaling import amdahl, scaling_figures, wall_time
 
 PNG = b"\x89PNG\r\n\x1a\n"
 HOSTILE = (

@@ -196,7 +196,8 @@ def table(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _close(obtained: float, reference: float, rtol: float, atol: float) -> bool:
+def close(obtained: float, reference: float, rtol: float, atol: float) -> bool:
+    """Whether two CLs values agree; those that exclude nothing do, even one that is no number."""
     if math.isnan(obtained) or math.isnan(reference):
         return all(math.isnan(v) or v >= NO_EXCLUSION for v in (obtained, reference))
     if math.isinf(obtained) or math.isinf(reference):
@@ -232,7 +233,7 @@ def _compare(
         return _compare_errors(name, result, reference)
     rtol, atol = reference.tolerance(combination, rtol, atol)
     rows = tuple(
-        Row(label, obtained, expected, _close(obtained, expected, rtol, atol))
+        Row(label, obtained, expected, close(obtained, expected, rtol, atol))
         for label, obtained, expected in zip(
             CLS_LABELS, result.cls_values, reference.cls_values, strict=True
         )
@@ -258,7 +259,7 @@ def _is_same_issue(result: HypotestResult, issue: KnownIssue) -> bool:
     if issue.error is not None or result.error is not None:
         return result.error is not None and result.error.type == issue.error
     return all(
-        _close(obtained, known, *_SAME_ISSUE)
+        close(obtained, known, *_SAME_ISSUE)
         for obtained, known in zip(result.cls_values, issue.cls_values, strict=True)
     )
 
@@ -400,7 +401,7 @@ def _formulae_or_fits(
     """Tell formulae that changed from fits that are a little off, which move CLs as well."""
     recomputed = _recomputed(result, reference)
     if recomputed is not None and all(
-        _close(obtained, expected, *_SAME_FORMULAE)
+        close(obtained, expected, *_SAME_FORMULAE)
         for obtained, expected in zip(result.cls_values, recomputed, strict=True)
     ):
         name = f" {result.environment.optimizer}" if result.environment else ""

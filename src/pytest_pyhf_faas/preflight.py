@@ -33,6 +33,7 @@ from pytest_pyhf_faas.errors import (
 from pytest_pyhf_faas.reference import Missing, PatchReference, ReferenceStore, bundled_directory
 from pytest_pyhf_faas.results import HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.tasks import CERTIFIED, batch_payload, make_tasks, worker_function
+from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -245,7 +246,7 @@ class Preflight:
             self.config.combination,
             _float(found),
             threads,
-            _counted(found["cores"], "core"),
+            counted(found["cores"], "core"),
             jax,
         ]
         return Finding(
@@ -282,13 +283,14 @@ class Preflight:
                 *self._on_its_side(
                     "look whether the machine is overloaded or kills processes (top, dmesg)"
                 ),
-                f"on this side: ask for {_counted(max(1, len(found)), 'worker')}",
+                f"on this side: ask for {counted(max(1, len(found)), 'worker')}",
             )
         hosts = sorted({_host(worker) for worker in found})
         more = "at least " if len(found) >= _MOST_TASKS // 2 else ""
         known = engine.workers_known
         of = f" of {engine.workers}" if known and len(found) < engine.workers else ""
-        text = f"{more}{_counted(len(found), 'worker', of)} on {_counted(len(hosts), 'host')}"
+        seen = f"{len(found)}{of} workers" if of else counted(len(found), "worker")
+        text = f"{more}{seen} on {counted(len(hosts), 'host')}"
         named = ", ".join(hosts[:_NAMED_HOSTS]) + (", ..." if len(hosts) > _NAMED_HOSTS else "")
         return Finding(
             f"{text} ({named})",
@@ -585,7 +587,7 @@ class Preflight:
                 *self._on_its_side("look at its queue, and at what its start says"),
             ]
         return [
-            f"it says that it has {_counted(engine.workers_there, 'worker')}, which do not answer",
+            f"it says that it has {counted(engine.workers_there, 'worker')}, which do not answer",
             *self._on_its_side("look whether they hang or wait for something, and at their logs"),
         ]
 
@@ -708,11 +710,6 @@ def _jax(found: Mapping[str, Any]) -> str:
     if jax["platform"] == "cpu":
         return "JAX on cpu"
     return f"JAX on {jax['platform']} ({jax['count']} x {', '.join(jax['kinds'])})"
-
-
-def _counted(count: int, what: str, of: str = "") -> str:
-    plural = count != 1 or of
-    return f"{count}{of} {what}{'s' if plural else ''}"
 
 
 def _seconds(seconds: float) -> str:

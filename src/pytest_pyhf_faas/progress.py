@@ -8,6 +8,8 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pytest_pyhf_faas.wording import duration
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
@@ -144,14 +146,3 @@ def describe(what: str, progress: Progress) -> str:
 def no_worker(seconds: float, waits_for: str | None) -> str:
     """Return for how long there has been no worker, and why."""
     return f"no worker for {duration(seconds)}" + (f" ({waits_for})" if waits_for else "")
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    if minutes:
-        return f"{minutes} min {rest:02} s"
-    return f"{rest} s"

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas.compare import NO_EXCLUSION
+from pytest_pyhf_faas.compare import close
 from pytest_pyhf_faas.results import CLS_LABELS, json_number
 
 if TYPE_CHECKING:
@@ -510,14 +510,6 @@ def _relative(before: float, after: float) -> float:
     return (after - before) / abs(before)
 
 
-def _has_moved(before: float, after: float, rtol: float, atol: float) -> bool:
-    if math.isnan(before) or math.isnan(after):
-        return not all(math.isnan(value) or value >= NO_EXCLUSION for value in (before, after))
-    if math.isinf(before) or math.isinf(after):
-        return before != after
-    return abs(after - before) > atol + rtol * abs(before)
-
-
 def _moved(
     name: str, first: Mapping[str, Any], second: Mapping[str, Any], rtol: float, atol: float
 ) -> Moved | None:
@@ -529,7 +521,7 @@ def _moved(
     changes = [
         (_relative(one, other), label)
         for label, one, other in zip(CLS_LABELS, before, after, strict=True)
-        if _has_moved(one, other, rtol, atol)
+        if not close(other, one, rtol, atol)
     ]
     if not changes:
         return None

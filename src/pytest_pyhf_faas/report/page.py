@@ -6,7 +6,6 @@ import base64
 import html
 import math
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
@@ -16,6 +15,7 @@ from pytest_pyhf_faas.report import summary
 from pytest_pyhf_faas.report.published import SOURCE
 from pytest_pyhf_faas.report.scaling import scaling_figures
 from pytest_pyhf_faas.results import PARTS
+from pytest_pyhf_faas.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -133,7 +133,7 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
         .render(
             document=document,
             run=document["run"],
-            took=timedelta(seconds=round(document["run"]["seconds"])),
+            took=duration(document["run"]["seconds"]),
             verdict=summary.verdict(document),
             state=found,
             sign=_SIGNS[found],

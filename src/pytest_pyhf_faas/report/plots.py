@@ -38,6 +38,7 @@ from matplotlib.tri import LinearTriInterpolator, Triangulation
 from pytest_pyhf_faas.report.published import published_of
 from pytest_pyhf_faas.report.scaling import amdahl, scaling_figures, wall_time
 from pytest_pyhf_faas.results import CLS_LABELS
+from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,13 +89,13 @@ _ROWS = 60
 _PARTS = {
     "fit_s": ("fit", _BLUE, ""),
     "build_s": ("build", _SKY, "//"),
-    "unpack_s": ("unpack", _GREEN, ".."),
+    "unpack_s": ("unpack", _GREEN, "||"),
     "transfer_s": ("transfer", _YELLOW, "\\\\"),
     "overhead_s": ("overhead", _PURPLE, "xx"),
     "startup_s": ("start-up", _ORANGE, "--"),
     "queue_s": ("queue", _RED, "++"),
     "idle_s": ("idle", _GREY, ""),
-    "unattributed_s": ("unattributed", "#FFFFFF", "oo"),
+    "unattributed_s": ("unattributed", "#FFFFFF", "/"),
 }
 #: Shares that are large enough to have their number written into them.
 _TOLD_SHARE = 0.07
@@ -215,7 +216,7 @@ def _wall_time(analyses: Sequence[Analysis], names: Sequence[str]) -> Plot | Non
         trials = analysis["wall_time"]["trials"]
         (wall_s, stdev_s), fit_s = wall_time(trials), _mean(trials, "fit_s")
         _both_times(axes, row, wall_s, stdev_s, fit_s)
-        workers = _counted(trials[-1]["workers"], "worker")
+        workers = counted(trials[-1]["workers"], "worker")
         labels.append(f"{_fit(name, _NAME_AT_ROW)}\n{workers}")
         told.append(
             f"{_line(name)}: {_measured(wall_s, stdev_s)} s on {workers}, {fit_s:.4g} s on one"
@@ -379,14 +380,14 @@ def _timeline(place: int, analysis: Analysis, name: str) -> Plot | None:
     rows = range(0, len(workers), step)
     axes.set_yticks(rows, [_fit(workers[row]["worker"], _NAME_AT_ROW) for row in rows])
     axes.set_xlabel("time since the start [s]")
-    axes.set_ylabel(_counted(len(workers), "worker"))
+    axes.set_ylabel(counted(len(workers), "worker"))
     axes.grid(axis="x", alpha=0.4)
     busy = sum(end - begin for _, begin, end, _ in tasks)
     share = f"{busy / (seconds * len(workers)):.0%} of the workers' time, " if seconds > 0 else ""
     title = f"What the workers did: {_fit(name, _NAME_IN_TITLE)}"
     alt = (
-        f"What each worker did: {_line(name)}. {_counted(len(tasks), 'task')} on "
-        f"{_counted(len(workers), 'worker')} within {seconds:.4g} s; tasks fill {share}"
+        f"What each worker did: {_line(name)}. {counted(len(tasks), 'task')} on "
+        f"{counted(len(workers), 'worker')} within {seconds:.4g} s; tasks fill {share}"
         f"the first began after {first:.3g} s, the last ended after {last:.4g} s. Positions are "
         f"known to ± {uncertainty:.2g} s."
     )
@@ -452,7 +453,7 @@ def _cls_difference(place: int, analysis: Analysis, name: str) -> Plot | None:
     title = f"CLs against the reference: {_fit(name, _NAME_IN_TITLE)}"
     alt = (
         f"CLs obtained minus reference against the reference: {_line(name)}. "
-        f"{int(drawable.sum())} values of {_counted(len(hypotheses), 'hypothesis')}, "
+        f"{int(drawable.sum())} values of {counted(len(hypotheses), 'hypothesis')}, "
         f"{int(outside.sum())} of them outside of the tolerance; the largest difference is "
         f"{np.abs(points.difference[drawable]).max():.2g}."
     )
@@ -530,13 +531,13 @@ def _threshold(widths: Floats, differences: Floats) -> float:
 def _difference_notes(left_out: int, drawable: npt.NDArray[np.bool_], at_edge: int) -> list[str]:
     notes = []
     if left_out:
-        notes.append(f"{_counted(left_out, 'hypothesis')} without CLs or reference left out")
+        notes.append(f"{counted(left_out, 'hypothesis')} without CLs or reference left out")
     without_number = int((~drawable).sum())
     if without_number:
-        notes.append(f"{_counted(without_number, 'value')} left out that are no numbers")
+        notes.append(f"{counted(without_number, 'value')} left out that are no numbers")
     if at_edge:
         notes.append(
-            f"{_counted(at_edge, 'value')} with CLs below {_power(_LOWEST_CLS)}, or with a "
+            f"{counted(at_edge, 'value')} with CLs below {_power(_LOWEST_CLS)}, or with a "
             "difference above 1, drawn at the edge"
         )
     return notes
@@ -586,7 +587,7 @@ def _plane(place: int, analysis: Analysis, name: str) -> Plot | None:
     notes = _plane_notes(obtained)
     left_out = len(analysis["hypotheses"]) - len(hypotheses)
     if left_out:
-        notes.append(f"{_counted(left_out, 'hypothesis')} left out: no place in the plane")
+        notes.append(f"{counted(left_out, 'hypothesis')} left out: no place in the plane")
     figure, axes = _figure(5.2, notes)
     handles: list[Line2D | Patch] = []
     if obtained is not None:
@@ -603,7 +604,7 @@ def _plane(place: int, analysis: Analysis, name: str) -> Plot | None:
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
     alt = (
         f"Exclusion at 95 % CL (CLs = {_EXCLUDED:g}) in the plane of {_line(plane[0])} and "
-        f"{_line(plane[1])}: {_line(name)}. {_counted(len(hypotheses), 'hypothesis')}: {counts}. "
+        f"{_line(plane[1])}: {_line(name)}. {counted(len(hypotheses), 'hypothesis')}: {counts}. "
         + " ".join([*_reaches(contours, obtained, plane[0]), *(f"{note}." for note in notes)])
     )
     return _plot(figure, _stem("plane", place, analysis), title, alt.strip(), place)
@@ -789,7 +790,7 @@ def _fit_times(analyses: Sequence[Analysis], names: Sequence[str]) -> Plot | Non
     figure = _histograms(shown) if len(shown) <= _HISTOGRAMS else _strips(shown, notes)
     title = "Times of the fits"
     told = [
-        f"{_line(name)}: {_counted(len(values), 'fit')} of {values.min():.3g} s to "
+        f"{_line(name)}: {counted(len(values), 'fit')} of {values.min():.3g} s to "
         f"{values.max():.3g} s, median {np.median(values):.3g} s"
         for name, values in measured
     ]
@@ -871,7 +872,7 @@ def _scaling(place: int, entry: Mapping[str, Any]) -> Plot | None:
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     title = f"Scaling with the {unit}: {_fit(name, _NAME_IN_TITLE)}"
     told = [
-        f"{_counted(count, unit.removesuffix('s'))}: {_measured(wall_s, stdev_s)} s, "
+        f"{counted(count, unit.removesuffix('s'))}: {_measured(wall_s, stdev_s)} s, "
         f"speed-up {speed_up:.3g}, efficiency {efficiency:.0%}"
         for count, wall_s, stdev_s, speed_up, efficiency in zip(
             figures.counts,
@@ -1012,12 +1013,6 @@ def _mean(trials: Sequence[Mapping[str, Any]], part: str) -> float:
 
 def _measured(mean: float, stdev: float | None) -> str:
     return f"{mean:.4g}" if stdev is None else f"{mean:.4g} ± {stdev:.2g}"
-
-
-def _counted(count: int, what: str) -> str:
-    if count == 1:
-        return f"{count} {what}"
-    return f"{count} hypotheses" if what == "hypothesis" else f"{count} {what}s"
 
 
 def _first_of(sentences: Sequence[str], most: int = 12) -> str:

@@ -156,7 +156,7 @@ def session_facts(context: Context) -> dict[str, Any]:
             {
                 "endpoint": endpoint,
                 "findings": [
-                    {"name": name, "text": finding.text, "values": dict(finding.values)}
+                    {"name": name, "text": finding.text, "values": _finite(finding.values)}
                     for name, finding in preflight.findings.items()
                 ],
                 "failures": [
@@ -455,7 +455,8 @@ def _analysis(
 def plane_of(pallet: Pallet, chosen: tuple[str, str] | None) -> tuple[str, str] | None:
     """Return the labels of the plane that a pallet's hypotheses are drawn in, if they make one.
 
-    Those that were chosen, where the pallet has them, or else the first two numbers that vary.
+    Those that were chosen, where the pallet has them, or else the two numbers that vary: with more
+    of them, hypotheses that differ would lie at one place.
     """
     labels = pallet.labels
     if chosen is not None and set(chosen) <= set(labels):
@@ -466,7 +467,7 @@ def plane_of(pallet: Pallet, chosen: tuple[str, str] | None) -> tuple[str, str] 
         for label, values in zip(labels, columns, strict=False)
         if len(set(values)) > 1 and all(isinstance(value, (int, float)) for value in values)
     ]
-    return (varying[0], varying[1]) if len(varying) >= _AXES else None
+    return (varying[0], varying[1]) if len(varying) == _AXES else None
 
 
 def _reference(reference: PatchReference | Missing | None) -> dict[str, Any] | None:
@@ -491,7 +492,7 @@ def _reference_values(reference: PatchReference | Missing) -> dict[str, Any] | N
 def _not_run(patch: SignalPatch, nodeid: str) -> dict[str, Any]:
     return {
         "patch": patch.name,
-        "values": list(patch.values),
+        "values": [_finite_number(value) for value in patch.values],
         "test": nodeid,
         "outcome": "not run",
         "verdict": "not run",
@@ -531,6 +532,14 @@ def _endpoints(book: _Book, facts: Sequence[Mapping[str, Any]]) -> list[dict[str
 def _skip_reason(report: pytest.TestReport) -> str:
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
     return reason.removeprefix("Skipped: ")
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _finite_number(value) for name, value in values.items()}
+
+
+def _finite_number(value: Any) -> Any:
+    return json_number(value) if isinstance(value, float) else value
 
 
 def _client() -> dict[str, Any]:

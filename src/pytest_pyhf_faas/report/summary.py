@@ -16,6 +16,7 @@ from pytest_pyhf_faas.results import (
     WorkerEnvironment,
     environment_differences,
 )
+from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -150,7 +151,7 @@ def missing(document: Document) -> list[str]:
             count = sum(name in names for name in verdicts)
             if count:
                 lines.append(
-                    f"{title_of(analysis)}: {count} of {_plural(len(verdicts), 'hypothesis')} "
+                    f"{title_of(analysis)}: {count} of {counted(len(verdicts), 'hypothesis')} "
                     f"not {what}"
                 )
     return lines
@@ -200,7 +201,7 @@ class AnalysisRow:
     @property
     def cells(self) -> tuple[str, ...]:
         """What stands below `ROW_HEADER`."""
-        workers = f" ({_plural(self.wall_time.last.workers, 'worker')})" if self.wall_time else ""
+        workers = f" ({counted(self.wall_time.last.workers, 'worker')})" if self.wall_time else ""
         return (
             f"{self.pallet} (synthetic, no physics)" if self.synthetic else self.pallet,
             f"{self.endpoint}{workers}, {self.combination}",
@@ -303,7 +304,7 @@ def environment_rows(document: Document) -> list[EnvironmentRow]:
         first.hosts |= row.hosts
         first.cpus |= row.cpus
     for row in alike.values():
-        row.title = f"{_plural(len(row.hosts), 'host')}: {listed(sorted(row.hosts))}"
+        row.title = f"{counted(len(row.hosts), 'host')}: {listed(sorted(row.hosts))}"
     found += alike.values()
     for (method, date, versions), pallets in references.items():
         title = f"{listed(sorted(pallets))}: {method}, {date}"
@@ -380,11 +381,11 @@ def _of_hypotheses(document: Document, counts: Counter[str]) -> str:
         if count == total:
             clauses.append(f"{_all(total, noun)} {of} {said}")
         elif place == 0:
-            clauses.append(f"{count} of {_plural(total, noun)} {of} {said}")
+            clauses.append(f"{count} of {counted(total, noun)} {of} {said}")
         elif noun == told[0][1] == "hypothesis":
             clauses.append(f"{count} {said}")
         else:
-            clauses.append(f"{_plural(count, noun)} {said}")
+            clauses.append(f"{counted(count, noun)} {said}")
     others = counts["right"]
     if others:
         rest = "the other one is right" if others == 1 else f"the other {others} are right"
@@ -397,13 +398,13 @@ def _counted_extras(document: Document) -> list[str]:
     extras = []
     nonetheless = sum(map(failed_though_not_wrong, _hypotheses(document)))
     if nonetheless:
-        extras.append(f"{_plural(nonetheless, 'test')} failed though CLs did not")
+        extras.append(f"{counted(nonetheless, 'test')} failed though CLs did not")
     checks = _failing_checks(document)
     if checks:
-        extras.append(f"{_plural(checks, 'check')} of an endpoint failed")
+        extras.append(f"{counted(checks, 'check')} of an endpoint failed")
     others = len(other_failures(document))
     if others:
-        extras.append(f"{_plural(others, 'other test')} failed")
+        extras.append(f"{counted(others, 'other test')} failed")
     run = document["run"]
     told = extras or run["interrupted"] or all_failures(document)
     if run["exit_status"] and not told:
@@ -416,13 +417,7 @@ def _failing_checks(document: Document) -> int:
 
 
 def _all(count: int, noun: str) -> str:
-    return f"the one {noun}" if count == 1 else f"all {_plural(count, noun)}"
-
-
-def _plural(count: int, noun: str) -> str:
-    if count == 1:
-        return f"{count} {noun}"
-    return f"{count} {noun[:-2]}es" if noun.endswith("is") else f"{count} {noun}s"
+    return f"the one {noun}" if count == 1 else f"all {counted(count, noun)}"
 
 
 _Reference = tuple[str, str, tuple[tuple[str, str], ...]]

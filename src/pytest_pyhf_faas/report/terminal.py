@@ -7,8 +7,8 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.compare import Verdict, environment_line, table
-from pytest_pyhf_faas.progress import duration
 from pytest_pyhf_faas.results import ENGINE, PARTS
+from pytest_pyhf_faas.wording import counted, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,7 +169,7 @@ def wall_time_table(wall_times: Sequence[WallTime]) -> list[str]:
         rows.append(
             (
                 wall_time.analysis,
-                f"{wall_time.endpoint} ({_counted(wall_time.last.workers, 'worker')})",
+                f"{wall_time.endpoint} ({counted(wall_time.last.workers, 'worker')})",
                 str(wall_time.last.fits),
                 f"{wall_time.mean_s:.1f}{spread}",
                 f"{wall_time.mean_of('fit_s'):.1f}",
@@ -205,10 +205,6 @@ def endpoint_lines(preflight: Preflight) -> list[str]:
     return [f"endpoint {spec}:", *(f"{_INDENT}{piece}" for piece in wrapped)] if wrapped else []
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
 def plan_lines(context: Context) -> list[str]:
     """Return what is going to be fitted, after collection."""
     fits = context.schedule.fits()
@@ -216,14 +212,14 @@ def plan_lines(context: Context) -> list[str]:
     for (endpoint, pallet), tasks in fits.items():
         first = next(iter(tasks.values()))
         engine = context.schedule.engine(endpoint)
-        workers = f" ({_counted(engine.workers, 'worker')})" if engine.workers_known else ""
+        workers = f" ({counted(engine.workers, 'worker')})" if engine.workers_known else ""
         label = " (synthetic, no physics)" if first.pallet.synthetic else ""
         known = [context.schedule.expected_s(task) for task in tasks.values()]
         total = sum(seconds for seconds in known if seconds is not None)
         seconds = total / engine.workers * context.settings.trials
         times = f", about {duration(seconds)}" if total and engine.workers_known else ""
         lines.append(
-            f"pyhf-faas: {pallet}{label}: {len(tasks)} fits on {endpoint}{workers}, "
+            f"pyhf-faas: {pallet}{label}: {counted(len(tasks), 'fit')} on {endpoint}{workers}, "
             f"{first.config.combination}{times}"
         )
     return lines
