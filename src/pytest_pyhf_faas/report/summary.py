@@ -406,6 +406,11 @@ def _counted_extras(document: Document) -> list[str]:
     if others:
         extras.append(f"{counted(others, 'other test')} failed")
     run = document["run"]
+    # Under xdist nobody knows which hypotheses they are.
+    unrun = run["tests"].get("not run", 0)
+    unrun -= sum(each["outcome"] == "not run" for each in _hypotheses(document))
+    if unrun > 0:
+        extras.append(f"{counted(unrun, 'other test')} {'was' if unrun == 1 else 'were'} not run")
     told = extras or run["interrupted"] or all_failures(document)
     if run["exit_status"] and not told:
         extras.append(f"pytest ended with status {run['exit_status']}")
