@@ -212,7 +212,9 @@ def fitted(pallet, count, **changes):
 def test_rows_stand_beside_the_published_ones():
     trials = [documents.trial(fits=125, wall_s=40.0), documents.trial(fits=125, wall_s=44.0)]
     one = documents.analysis(pallet="1Lbb", wall_time={"test": "t", "trials": trials})
-    (row,) = summary.rows(documents.document([one]))
+    made = documents.document([one])
+    (row,) = summary.rows(made)
+    assert summary.table(made) == [summary.ROW_HEADER, row.cells]
     assert dict(zip(summary.ROW_HEADER, row.cells, strict=True)) == {
         "pallet": "1Lbb",
         "endpoint": "local:2 (2 workers), numpy+scipy",
@@ -228,7 +230,9 @@ def test_rows_stand_beside_the_published_ones():
 
 
 def test_a_row_without_wall_time_or_publication_has_dashes():
-    (row,) = summary.rows(documents.document([fitted("wino", 3, synthetic=True)]))
+    made = documents.document([fitted("wino", 3, synthetic=True)])
+    (row,) = summary.rows(made)
+    assert summary.table(made) == [summary.ROW_HEADER[:7], row.cells[:7]]
     assert row.cells[0] == "wino (synthetic, no physics)"
     assert row.cells[2:] == ("3", *(summary.NOTHING,) * 7)
 
@@ -285,3 +289,9 @@ def test_a_worker_is_held_against_the_references_of_its_own_analyses():
     _client, first, second, _reference = summary.environment_rows(made)
     assert first.differs
     assert second.differs == {}
+
+
+def test_tests_that_were_not_run_are_told_where_nobody_knows_which():
+    made = documents.document(run={"tests": {"passed": 25, "not run": 3}, "exit_status": 1})
+    assert summary.verdict(made).endswith("; 3 other tests were not run.")
+    assert summary.state(made) == "incomplete"

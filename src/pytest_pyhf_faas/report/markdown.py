@@ -45,7 +45,7 @@ def summarize(document: Document) -> str:
     found = summary.state(document)
     parts = [
         f"## {_SIGNS[found]} {found}: {_escaped(summary.verdict(document), 1000)}",
-        _table(summary.ROW_HEADER, [row.cells for row in summary.rows(document)]),
+        _table(*summary.table(document)),
         _list("Not done", summary.missing(document)),
         _list("Notes", document["notes"]),
         *_failures(document),
@@ -79,7 +79,7 @@ def _without_title(hypothesis: Mapping[str, Any]) -> str:
     return str(hypothesis["text"]).removeprefix(hypothesis["title"]).lstrip("\n")
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(header: Sequence[str], *rows: Sequence[str]) -> str:
     if not rows:
         return ""
     lines = [_row(header), _row(["---", "---", *["---:"] * (len(header) - 2)], escape=False)]

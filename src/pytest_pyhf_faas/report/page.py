@@ -139,7 +139,7 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
             sign=_SIGNS[found],
             missing=summary.missing(document),
             command=_cut(document["run"]["command"], _COMMAND_BYTES),
-            row_header=summary.ROW_HEADER,
+            table=summary.table(document),
             rows=summary.rows(document),
             source=SOURCE,
             failures=long_texts.failures,

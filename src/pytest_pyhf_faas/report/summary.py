@@ -73,6 +73,9 @@ ROW_HEADER = (
     "published single node [s]",
 )
 
+#: What comes after these is published.
+_MEASURED_COLUMNS = 7
+
 
 def verdict(document: Document) -> str:
     """Return the answer of a run as one sentence."""
@@ -244,6 +247,13 @@ def rows(document: Document) -> list[AnalysisRow]:
         )
         for analysis in document["analyses"]
     ]
+
+
+def table(document: Document) -> list[tuple[str, ...]]:
+    """Return the header and the cells of all `rows`; without published figures, where none is."""
+    found = rows(document)
+    columns = len(ROW_HEADER) if any(row.published for row in found) else _MEASURED_COLUMNS
+    return [ROW_HEADER[:columns], *(row.cells[:columns] for row in found)]
 
 
 def wall_time_of(analysis: Mapping[str, Any]) -> WallTime | None:
