@@ -280,4 +280,4 @@ def test_real_engine_from_the_ini_file(project):
     project.own_test("def test_cls(hypotest_result):\n    assert 0 < hypotest_result.CLs_obs < 1")
     result = project.run(suite=False, pallet=None)
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["pyhf-faas: tiny: 1 fits on local:1 (1 worker)*"])
+    result.stdout.fnmatch_lines(["pyhf-faas: tiny: 1 fit on local:1 (1 worker)*"])

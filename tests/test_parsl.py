@@ -319,7 +319,7 @@ def test_fits_are_certified_on_parsl_workers(begin, tmp_path):
     words = ["--faas-method=certified", "--junitxml=junit.xml", *patches("700_0")]
     run = begin(f"--funcx-endpoint={endpoint}", *words)
     assert run.end() == 0, run.output
-    assert "1 fits on parsl:here.py (1 worker), certified" in run.output
+    assert "1 fit on parsl:here.py (1 worker), certified" in run.output
     assert "1 passed" in run.output
     run.assert_nothing_is_left()
 

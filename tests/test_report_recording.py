@@ -223,6 +223,7 @@ def test_scaling_is_left_out_unless_it_is_asked_for(project):
     assert "test_scaling" not in project.text(project.run(*suite, suite=False))
     shown = project.text(project.run(*suite, "--faas-scaling=1", suite=False))
     assert "test_scaling[tiny-1]" in shown
+    assert "tiny: 1 fit on local with 1 workers, one after the other" in shown
 
 
 def test_a_scaling_point_whose_fits_break_fails_and_is_not_told(project):
@@ -235,6 +236,19 @@ def test_a_scaling_point_whose_fits_break_fails_and_is_not_told(project):
     assert document["scaling"] == []
     (failure,) = document["run"]["failures"]
     assert "no wall time, because 1 of 2 fits broke" in failure["text"]
+
+
+def test_an_interrupt_ends_the_measurement_of_scaling(project):
+    names = project.pallet(8)
+    project.plan(workers=1, kill=names[2], kill_after=0, signal=int(signal.SIGINT))
+    suite = ("--pyargs", "pytest_pyhf_faas.suite.test_scaling", "--faas-scaling=1,2,3")
+    result = project.run(*suite, "--faas-report=rep", suite=False, subprocess=True)
+    assert result.ret == 2, project.text(result)
+    result.assert_outcomes(skipped=3)
+    assert len(project.fits()) < len(names)
+    document = report(project)
+    assert document["run"]["interrupted"]
+    assert document["scaling"] == []
 
 
 # The plane

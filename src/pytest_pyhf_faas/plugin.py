@@ -320,7 +320,7 @@ def _group_by_pallet(context: Context, items: list[pytest.Item]) -> None:
 def _check_endpoints(context: Context, items: Sequence[pytest.Item]) -> None:
     """Refuse an endpoint that cannot be used before its items run, as is done for fits."""
     for item in items:
-        if "faas_preflight" in getattr(item, "fixturenames", ()):
+        if {"faas_preflight", "scaling_point"} & set(getattr(item, "fixturenames", ())):
             parameters = item.callspec.params if hasattr(item, "callspec") else {}
             endpoint = parameters.get("faas_endpoint", context.settings.endpoints[0])
             context.schedule.engine(endpoint)

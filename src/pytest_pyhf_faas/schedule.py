@@ -53,6 +53,7 @@ _OF_THE_WORKER = frozenset(
     }
 )
 _POLL_S = 0.05
+_INTERRUPTED = "the session was interrupted before this fit began"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ class Schedule:
     ) -> None:
         self.settings = settings
         self.wall_times: list[WallTime] = []
+        #: The numbers of workers or blocks to measure with, by endpoint, pallet and its patches.
+        self.scaling: dict[tuple[str, str, int], list[int]] = {}
         self.notes: list[str] = []
         self.adopted = self.collected = 0
         self._wound_down = False
@@ -136,6 +139,7 @@ class Schedule:
         for position, item in enumerate(items):
             need = None
             if item.get_closest_marker("skip") is None:
+                self._plan_scaling(item)
                 need = need_of(item, self.settings)
             if need is None:
                 continue
@@ -147,6 +151,13 @@ class Schedule:
                     compared.add(place)
                 elif self.no_wall_time is None and place not in compared:
                     self._measured_at.setdefault(place, position)
+
+    def _plan_scaling(self, item: pytest.Item) -> None:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if {"scaling_point", "pallet"} <= parameters.keys():
+            endpoint = parameters.get("faas_endpoint", self.settings.endpoints[0])
+            place = endpoint, parameters["pallet"].name, len(parameters["pallet"].patches)
+            self.scaling.setdefault(place, []).append(parameters["scaling_point"])
 
     @property
     def no_wall_time(self) -> str | None:
@@ -406,7 +417,7 @@ class Schedule:
         return self._campaigns[endpoint]
 
     def _new_campaign(self, engine: Engine, **options: Any) -> Campaign:
-        return Campaign(
+        campaign = Campaign(
             engine,
             timeout_s=self.settings.timeout_s,
             retries=self.settings.retries,
@@ -415,6 +426,9 @@ class Schedule:
             is_failure=self.is_failure,
             **options,
         )
+        if self._wound_down:
+            campaign.wind_down(_INTERRUPTED)
+        return campaign
 
     def _open_journal(self) -> journals.Journal:
         if self._journal is None:
@@ -520,7 +534,7 @@ class Schedule:
         if self.interrupted and not self._wound_down:
             self._wound_down = True
             for each in self.campaigns:
-                each.wind_down("the session was interrupted before this fit began")
+                each.wind_down(_INTERRUPTED)
             running = sum(each.progress().running for each in self.campaigns)
             self._progress.say(
                 f"interrupted: {running} running fits are finished first, and no others begun; "

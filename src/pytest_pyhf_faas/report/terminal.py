@@ -222,6 +222,12 @@ def plan_lines(context: Context) -> list[str]:
             f"pyhf-faas: {pallet}{label}: {counted(len(tasks), 'fit')} on {endpoint}{workers}, "
             f"{first.config.combination}{times}"
         )
+    for (endpoint, pallet, patches), counts in context.schedule.scaling.items():
+        numbers = ", ".join(map(str, counts))
+        lines.append(
+            f"pyhf-faas: {pallet}: {counted(patches, 'fit')} on {endpoint} with {numbers} "
+            f"{context.schedule.scaling_unit(endpoint)}, one after the other"
+        )
     return lines
 
 
