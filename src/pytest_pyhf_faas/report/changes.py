@@ -28,11 +28,7 @@ _VERDICTS = ("right", "mended", "known issue")
 #: A change of a mean wall time is larger than the spread beyond so many standard errors.
 _STANDARD_ERRORS = 2.0
 #: A single fit is told of if it took so many times as long, and so many seconds longer.
-_SLOW_FIT = (2.0, 1.0)
-_MOVED_SHOWN = 30
-_OTHERS_SHOWN = 10
-_NAMES_SHOWN = 5
-_NAME_WIDTH = 44
+SLOW_FIT = (2.0, 1.0)
 _DIGEST_WIDTH = 12
 
 
@@ -224,6 +220,15 @@ class Changes:
         )
         return 1 if failed else 0
 
+    @property
+    def wall_time_ratio(self) -> float | None:
+        """The wall time of all analyses that can be compared, over what it was before."""
+        timed = [change for change in self.wall_times if change.ratio is not None]
+        before, after = (
+            sum(getattr(change, side).mean_s for change in timed) for side in ("before", "after")
+        )
+        return _ratio(before, after) if timed else None
+
     def to_json(self) -> dict[str, Any]:
         """Return the changes as JSON-able values, the exit status among them."""
         return {"status": self.status, **_json_able(asdict(self))}
@@ -325,56 +330,6 @@ def compare_runs(
         wall_times=tuple(wall_times),
         fit_times=tuple(fit_times),
     )
-
-
-def text(changes: Changes) -> str:
-    """Return what a person reads of the changes, the answer first."""
-    groups = (
-        [answer(changes)],
-        _run_lines(changes),
-        _moved_lines(changes),
-        *(
-            _verdict_lines(changes, kind, title)
-            for kind, title in (
-                ("worse", "verdicts that got worse"),
-                ("other", "verdicts that changed, and are not right"),
-                ("improved", "verdicts that got better"),
-            )
-        ),
-        _reference_lines(changes),
-        _only_lines("only in the run before", changes.only_before),
-        _only_lines("only in the run after", changes.only_after),
-        _wall_time_lines(changes),
-        _fit_time_lines(changes),
-    )
-    return "\n\n".join("\n".join(group) for group in groups if group)
-
-
-def answer(changes: Changes) -> str:
-    """Return one sentence that says what changed."""
-    kinds = [change.kind for change in changes.verdicts]
-    ends = [
-        _largest(changes),
-        _counted(len(changes.references), "reference changed", "references changed"),
-        _counted(kinds.count("worse"), "verdict got worse", "verdicts got worse")
-        or "no verdict got worse",
-        _counted(kinds.count("improved"), "got better", "got better"),
-        _counted(kinds.count("other"), "changed otherwise", "changed otherwise"),
-    ]
-    if not changes.compared:
-        ends = ["no hypothesis is in both runs"]
-    for only, word in ((changes.only_before, "before"), (changes.only_after, "after")):
-        count = sum(len(each.patches) for each in only)
-        ends.append(_counted(count, f"hypothesis only {word}", f"hypotheses only {word}"))
-    timed = [change for change in changes.wall_times if change.ratio is not None]
-    if timed:
-        ratio = _ratio(
-            sum(each.before.mean_s for each in timed), sum(each.after.mean_s for each in timed)
-        )
-        ends.append(f"wall time {ratio:.2f} x")
-    slow = sum(change.slower for change in changes.wall_times)
-    ends.append(_counted(slow, "analysis slower than allowed", "analyses slower than allowed"))
-    return ", ".join(filter(None, ends))
 
 
 def _matched(
@@ -601,7 +556,7 @@ def _fit_times(name: str, pairs: Iterable[tuple[Any, Any]]) -> list[FitTimes]:
     ]
     if not known:
         return []
-    times, seconds = _SLOW_FIT
+    times, seconds = SLOW_FIT
     slow = [
         fit
         for fit in known
@@ -618,189 +573,3 @@ def _json_able(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_json_able(each) for each in value]
     return json_number(value) if isinstance(value, float) else value
-
-
-def _counted(count: int, one: str, several: str) -> str:
-    """Return a count in words, and nothing for none."""
-    return f"{count} {one if count == 1 else several}" if count else ""
-
-
-def _largest(changes: Changes) -> str:
-    hypotheses = _counted(changes.compared, "hypothesis", "hypotheses")
-    if not changes.moved:
-        return f"none of {hypotheses} moved"
-    sizes = [abs(each.relative) for each in changes.moved]
-    finite = [size for size in sizes if math.isfinite(size)]
-    words = [f"at most {max(finite):.1e} relative"] if finite else []
-    if len(finite) < len(sizes):
-        words.append(f"{len(sizes) - len(finite)} without a ratio")
-    return f"{len(sizes)} of {hypotheses} moved ({', '.join(words)})"
-
-
-def _shown(name: str) -> str:
-    """Return a name as a terminal may have it: on one line, without codes, and not too long."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in name)
-    if len(name) <= _NAME_WIDTH:
-        return name
-    half = (_NAME_WIDTH - 3) // 2
-    return f"{name[:half]}...{name[-half:]}"
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Return rows as aligned lines: the first columns to the left, the others to the right."""
-    cells = [[_shown(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  "
-        + "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-
-
-def _section(
-    title: str, rows: Sequence[Sequence[str]], shown: int, header: Sequence[str], left: int
-) -> list[str]:
-    """Return a table with its title, and how many rows it does not show; nothing without rows."""
-    if not rows:
-        return []
-    rest = len(rows) - shown
-    more = [f"  ... and {rest} more"] if rest > 0 else []
-    return [f"{title}:", *_aligned([header, *rows[:shown]], left), *more]
-
-
-def _run_lines(changes: Changes) -> list[str]:
-    """Return which runs they are, and what they differ in."""
-    lines = [
-        f"{word:7} {run.id}, began {run.began_at}{', interrupted' if run.interrupted else ''}"
-        for word, run in (("before:", changes.before), ("after:", changes.after))
-    ]
-    rows = [(each.where, each.name, each.before, each.after) for each in changes.differences]
-    if not rows:
-        return [*lines, "environments, configurations and backgrounds are the same"]
-    header = ("what differs", "", "before", "after")
-    return [*lines, *_aligned([header, *rows], left=4)]
-
-
-def _moved_lines(changes: Changes) -> list[str]:
-    rows = []
-    for each in changes.moved:
-        place = CLS_LABELS.index(each.value)
-        values = ["-" if cls is None else f"{cls[place]:.8g}" for cls in (each.before, each.after)]
-        rows.append(
-            (each.analysis, each.patch, each.value, *values, f"{each.relative:+.1e}", each.verdict)
-        )
-    title = (
-        f"CLs moved by more than {changes.rtol:g} relative and {changes.atol:g} absolute "
-        "(the value that moved most of each hypothesis)"
-    )
-    header = ("pallet", "patch", "value", "before", "after", "rel. diff", "verdict")
-    return _section(title, rows, _MOVED_SHOWN, header, left=3)
-
-
-def _verdict_lines(changes: Changes, kind: str, title: str) -> list[str]:
-    rows = [
-        (each.analysis, each.patch, each.before, each.after)
-        for each in changes.verdicts
-        if each.kind == kind
-    ]
-    return _section(title, rows, _MOVED_SHOWN, ("pallet", "patch", "before", "after"), left=4)
-
-
-def _reference_lines(changes: Changes) -> list[str]:
-    rows = [
-        (
-            each.analysis,
-            each.patch,
-            _reference_word(each.before),
-            _reference_word(each.after),
-            f"{each.relative:+.1e}" if math.isfinite(each.relative) else "",
-        )
-        for each in changes.references
-    ]
-    header = ("pallet", "patch", "before", "after", "largest rel. diff")
-    return _section("references that changed (CLs_obs)", rows, _OTHERS_SHOWN, header, left=2)
-
-
-def _reference_word(reference: Mapping[str, Any] | None) -> str:
-    if reference is None:
-        return "none"
-    values = _values(reference["CLs"])
-    return f"{values[0]:.8g}" if values is not None else _word(reference["error"])
-
-
-def _only_lines(title: str, only: Sequence[OnlyIn]) -> list[str]:
-    rows = []
-    for each in only:
-        names = ", ".join(_shown(name) for name in each.patches[:_NAMES_SHOWN])
-        more = ", ..." if len(each.patches) > _NAMES_SHOWN else ""
-        count = _counted(len(each.patches), "hypothesis", "hypotheses") or "no hypotheses"
-        whole = "the whole analysis, " if each.whole else ""
-        rows.append(
-            f"  {_shown(each.analysis)}: {whole}{count}{': ' if names else ''}{names}{more}"
-        )
-    return [f"{title}:", *rows] if rows else []
-
-
-def _wall_time_lines(changes: Changes) -> list[str]:
-    rows = [
-        (
-            each.analysis,
-            _pair(each.before.fits, each.after.fits),
-            _pair(each.before.workers, each.after.workers),
-            _pair(each.before.trials, each.after.trials),
-            _spread(each.before),
-            _spread(each.after),
-            "-" if each.ratio is None else f"{each.ratio:.2f}",
-            "-" if each.fit_ratio is None else f"{each.fit_ratio:.2f}",
-            f" {_wall_time_word(each)}",
-        )
-        for each in changes.wall_times
-    ]
-    header = (
-        *("pallet", "fits", "workers", "trials", "before [s]", "after [s]", "ratio", "of fits"),
-        "",
-    )
-    return _section("wall time", rows, len(rows), header, left=1)
-
-
-def _pair(before: int, after: int) -> str:
-    return str(before) if before == after else f"{before} -> {after}"
-
-
-def _spread(times: WallTimes) -> str:
-    spread = "" if times.stdev_s is None else f" ± {times.stdev_s:.1f}"
-    return f"{times.mean_s:.1f}{spread}"
-
-
-def _wall_time_word(change: WallTimeChange) -> str:
-    if change.ratio is None:
-        return "not the same fits"
-    if change.slower:
-        return "slower than allowed"
-    if change.beyond_spread is None:
-        return "spread unknown"
-    if not change.beyond_spread:
-        return "within the spread"
-    return "slower" if change.ratio > 1 else "faster"
-
-
-def _fit_time_lines(changes: Changes) -> list[str]:
-    lines = []
-    for each in changes.fit_times:
-        if not each.slow:
-            continue
-        fits = ", ".join(
-            f"{_shown(fit.patch)} ({fit.before_s:.1f} -> {fit.after_s:.1f})"
-            for fit in each.slow[:_NAMES_SHOWN]
-        )
-        more = ", ..." if len(each.slow) > _NAMES_SHOWN else ""
-        lines.append(
-            f"  {_shown(each.analysis)}: {len(each.slow)} of {each.fits} (median ratio of all "
-            f"{each.median_ratio:.2f}): {fits}{more}"
-        )
-    times, seconds = _SLOW_FIT
-    title = f"fits that took more than {times:g} times as long, and {seconds:g} s longer [s]:"
-    return [title, *lines] if lines else []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.errors import FaasError, ReportError
-from pytest_pyhf_faas.report import changes, document
+from pytest_pyhf_faas.report import changes, changes_text, document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,7 @@ def _compare(options: argparse.Namespace) -> int:
                 f"the changes cannot be written to {options.json}: {error.strerror or error}. "
                 "Give --json another file"
             ) from error
-    _say(changes.text(found))
+    _say(changes_text.text(found))
     return found.status
 
 
