@@ -11,7 +11,19 @@ import numpy as np
 import pytest
 from report_documents import analysis, broken, document, hypothesis, scaling, timeline, trial, wrong
 
-from pytest_pyhf_faas.report import plots
+from pytest_pyhf_faas.report.plots import draw, style
+from pytest_pyhf_faas.report.plots.cls_difference import _tolerance, plot_cls_difference
+from pytest_pyhf_faas.report.plots.contours import Contours
+from pytest_pyhf_faas.report.plots.plane import _reaches, plot_plane
+from pytest_pyhf_faas.report.plots.scaling import _ticks
+from pytest_pyhf_faas.report.plots.texts import names_of, shortened
+from pytest_pyhf_faas.report.plots.timeline import plot_timeline
+from pytest_pyhf_faas.report.plots.times import (
+    _shares,
+    plot_fit_times,
+    plot_wall_time,
+    plot_where_the_time_went,
+)
 from pytest_pyhf_faas.report.scaling import amdahl, scaling_figures, wall_time
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -21,20 +33,29 @@ HOSTILE = (
     "日本語 🎉 \ud800 \x00 line\nbreak",
     "",
 )
+OF_RUN = {
+    "wall_time": plot_wall_time,
+    "where_the_time_went": plot_where_the_time_went,
+    "fit_times": plot_fit_times,
+}
+OF_ANALYSIS = {
+    "timeline": plot_timeline,
+    "cls_difference": plot_cls_difference,
+    "plane": plot_plane,
+}
 WORDS = ["nan", "inf", "-inf", "nan", "inf", "-inf"]
 
 
 def drawn(*arguments, **changes):
-    return {plot.name: plot for plot in plots.draw(document(*arguments, **changes))}
+    return {plot.name: plot for plot in draw(document(*arguments, **changes))}
 
 
 def plot_of(kind, one):
     """Draw a single plot, which takes less time than all of them."""
-    function = getattr(plots, f"_{kind}")
-    with mpl.rc_context(plots._STYLE):
-        if kind in {"timeline", "cls_difference", "plane"}:
-            return function(0, one, one["pallet"])
-        return function([one], [one["pallet"]])
+    with style.styled():
+        if kind in OF_ANALYSIS:
+            return OF_ANALYSIS[kind](0, one, one["pallet"])
+        return OF_RUN[kind]([one], [one["pallet"]])
 
 
 def texts_of(svg):
@@ -78,15 +99,15 @@ def test_all_plots_in_order():
 
 
 def test_the_same_document_gives_the_same_bytes():
-    once, again = (plots.draw(document(scaling=[scaling()])) for _ in range(2))
+    once, again = (draw(document(scaling=[scaling()])) for _ in range(2))
     assert once == again
 
 
 def test_the_users_settings_are_neither_used_nor_changed():
-    expected = plots.draw(document())
+    expected = draw(document())
     with mpl.rc_context({"text.usetex": True, "figure.figsize": (1, 1), "font.size": 40}):
         before = dict(mpl.rcParams)
-        assert plots.draw(document()) == expected
+        assert draw(document()) == expected
         assert dict(mpl.rcParams) == before
 
 
@@ -150,24 +171,24 @@ def test_long_names_are_shortened():
     with mpl.rc_context():
         mpl.rcdefaults()
         for name in ("W" * 300, "i" * 300):
-            shortened = plots._fit(name, 150)
-            assert 8 < len(shortened) < 80
-            assert "…" in shortened
-    assert plots._fit("1Lbb, local", 150) == "1Lbb, local"
+            short = shortened(name, 150)
+            assert 8 < len(short) < 80
+            assert "…" in short
+    assert shortened("1Lbb, local", 150) == "1Lbb, local"
 
 
 def test_analyses_of_one_pallet_are_told_apart():
     others = [{"endpoint": "parsl:c.py"}, {"combination": "jax+scipy"}]
-    assert plots._names([analysis(), *(analysis(**other) for other in others)]) == [
+    assert names_of([analysis(), *(analysis(**other) for other in others)]) == [
         "wino, local:2, numpy+scipy",
         "wino, parsl:c.py, numpy+scipy",
         "wino, local:2, jax+scipy",
     ]
-    assert plots._names([analysis(), analysis(pallet="bino")]) == ["wino", "bino"]
+    assert names_of([analysis(), analysis(pallet="bino")]) == ["wino", "bino"]
 
 
 def test_of_many_analyses_the_first_are_shown(monkeypatch):
-    monkeypatch.setattr(plots, "_ROWS", 5)
+    monkeypatch.setattr(style, "_ROWS", 5)
     found = drawn([analysis(grid(reference=None), timeline=None, plane=[]) for _ in range(7)])
     assert list(found) == ["wall_time", "where_the_time_went", "fit_times"]
     check(found)
@@ -194,7 +215,7 @@ def test_a_single_trial_has_no_deviation():
 
 def test_shares_add_up_to_the_whole():
     trials = [trial(), trial(wall_s=44.0, idle_s=5.0)]
-    shares = plots._shares(trials)
+    shares = _shares(trials)
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["idle_s"] == pytest.approx(4 / 84)  # mean of 3 and 5, of 2 workers for 42 s
     alt = plot_of("where_the_time_went", analysis()).alt
@@ -231,7 +252,7 @@ def test_each_point_is_judged_by_its_own_tolerance():
 
 def test_the_band_is_that_of_the_largest_tolerance():
     tolerances = [{"rtol": 0.1, "atol": 1e-8}, {"rtol": None, "atol": 1e-3}]
-    widths = plots._tolerance(tolerances, np.array([1e-6, 1.0]))
+    widths = _tolerance(tolerances, np.array([1e-6, 1.0]))
     assert widths == pytest.approx([1e-3, 0.1])
 
 
@@ -254,7 +275,7 @@ def test_any_tolerance(tolerance):
 
 
 def contours_of(places, values):
-    contours = plots._Contours.of(np.array(places, dtype=float))
+    contours = Contours(np.array(places, dtype=float))
     return contours, contours.surfaces(values)
 
 
@@ -266,7 +287,7 @@ def test_the_contour_is_where_log_cls_is_linear():
     for surface in surfaces.values():
         assert surface.shape == (len(contours.y), len(contours.x))
         assert np.asarray(surface[0]) == pytest.approx(contours.x / 500 - 3)
-    reached = plots._reaches(contours, surfaces, "m1")
+    reached = _reaches(contours, surfaces, "m1")
     assert reached[0].startswith("Observed exclusion up to m1 = 84")  # 500 * log10(50) = 849.5
 
 
@@ -439,11 +460,11 @@ def test_scaling_is_drawn_and_told():
 
 
 def test_ticks_do_not_run_into_each_other():
-    ticks = plots._ticks(range(1, 129))
+    ticks = _ticks(range(1, 129))
     assert ticks[0] == 1
     assert all(later / earlier > 1.5 for earlier, later in pairwise(ticks))
-    assert plots._ticks([1, 2, 4]) == [1, 2, 4]
-    assert plots._ticks([7]) == [7]
+    assert _ticks([1, 2, 4]) == [1, 2, 4]
+    assert _ticks([7]) == [7]
 
 
 # --- numbers and size
@@ -462,7 +483,7 @@ def test_ticks_do_not_run_into_each_other():
     ],
 )
 def test_powers_of_ten(value, text):
-    assert plots._power(value) == text
+    assert style.power(value) == text
 
 
 def test_large_reports_give_small_plots_soon():

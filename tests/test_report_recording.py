@@ -12,7 +12,6 @@ import pytest
 from conftest import operations, workspace
 from fakes import PYTHON, VERSIONS, canned
 
-from pytest_pyhf_faas.pallet import Pallet, SignalPatch
 from pytest_pyhf_faas.report import document as documents
 from pytest_pyhf_faas.report import page, publish
 from pytest_pyhf_faas.report.recording import plane_of
@@ -254,19 +253,16 @@ def test_an_interrupt_ends_the_measurement_of_scaling(project):
 # The plane
 
 
-def pallet_of(labels, *values):
-    patches = tuple(SignalPatch("toy", f"p{n}", each, "", b"") for n, each in enumerate(values))
-    return Pallet("toy", "", labels, {}, None, False, "", b"", patches, "")
-
-
 def test_the_plane_is_the_one_that_is_chosen_or_varies():
-    three = pallet_of(("a", "b", "c"), (1, 60, 5), (2, 60, 6), (3, 60, 6))
-    assert plane_of(three, None) == ("a", "c")
-    assert plane_of(three, ("b", "a")) == ("b", "a")
-    assert plane_of(three, ("a", "elsewhere")) == ("a", "c")
-    assert plane_of(pallet_of(("a", "b"), (1, 60), (2, 60)), None) is None
-    assert plane_of(pallet_of(("a", "b"), (1, "x"), (2, "y")), None) is None
-    assert plane_of(pallet_of(()), None) is None
+    labels, points = ("a", "b", "c"), [(1, 60, 5), (2, 60, 6), (3, 60, 6)]
+    assert plane_of(labels, points, None) == ("a", "c")
+    assert plane_of(labels, points, ("b", "a")) == ("b", "a")
+    assert plane_of(labels, points, ("a", "elsewhere")) == ("a", "c")
+    assert plane_of(labels, [(1, 2, 3), (2, 3, 4)], None) is None  # three of them vary
+    assert plane_of(labels, [(1, 2, 3), (2, 3, 4)], ("a", "c")) == ("a", "c")
+    assert plane_of(("a", "b"), [(1, 60), (2, 60)], None) is None
+    assert plane_of(("a", "b"), [(1, "x"), (2, "y")], None) is None
+    assert plane_of((), [], None) is None
 
 
 @pytest.mark.parametrize("plane", ["m1", "m1,m1", "m1,", "m1,m2,m3"])

@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
             check_paths(config)
             settings = read_settings(config)
             if settings.report is not None and not config.option.collectonly:
-                _record(config, settings.report)
+                _record(config, settings.report, settings.plane)
         except FaasError as error:
             raise pytest.UsageError(str(error)) from error
     if config.getoption("tx", None):  # the controller of pytest-xdist
@@ -260,7 +260,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         context.schedule.close(interrupted=True)
 
 
-def _record(config: pytest.Config, directory: Path) -> None:
+def _record(config: pytest.Config, directory: Path, plane: tuple[str, str] | None) -> None:
     """Take down what the report of this run is made of."""
     from pytest_pyhf_faas.report import recording
     from pytest_pyhf_faas.report.publish import check_directory, check_packages
@@ -269,7 +269,8 @@ def _record(config: pytest.Config, directory: Path) -> None:
     if not xdist.is_worker(config):
         check_packages()
         check_directory(directory)
-        config.pluginmanager.register(recording.Recording(config, directory), recording.PLUGIN)
+        seen = recording.Recording(config, directory, plane)
+        config.pluginmanager.register(seen, recording.PLUGIN)
 
 
 def _ours(metafunc: pytest.Metafunc, *names: str) -> bool:

@@ -65,7 +65,7 @@ def note_fit(
         return
     environment = result.environment
     item.stash[_NOTE] = {
-        "analysis": _analysis(context, pallet, config, endpoint, reference),
+        "analysis": _analysis(pallet, config, endpoint, reference),
         "environment": None if environment is None else environment.to_json(),
         "hypothesis": _not_run(patch, item.nodeid)
         | {
@@ -116,7 +116,7 @@ def note_wall_time(
     if context.settings.report is None:
         return
     item.stash[_NOTE] = {
-        "analysis": _analysis(context, pallet, config, measured.endpoint, None),
+        "analysis": _analysis(pallet, config, measured.endpoint, None),
         "wall_time": {
             "test": item.nodeid,
             "trials": [trial.to_json() for trial in measured.trials],
@@ -214,9 +214,12 @@ class _Item:
 class Recording:
     """Sees how all items of a session end, and makes the document of it."""
 
-    def __init__(self, config: pytest.Config, directory: Path) -> None:
+    def __init__(
+        self, config: pytest.Config, directory: Path, plane: tuple[str, str] | None
+    ) -> None:
         self._config = config
         self._directory = directory
+        self._plane = plane
         self._problems: list[str] = []
         self._written = False
         self._began = datetime.now(timezone.utc)
@@ -308,6 +311,7 @@ class Recording:
                     book.add_unfitted(context, planned, self._items[planned.nodeid])
         for fact in facts:
             book.add_timelines(fact["timelines"])
+        book.add_planes(self._plane)
         outcomes = [item.outcome for item in self._items.values()]
         words = ["pytest", *map(str, self._config.invocation_params.args)]
         return {
@@ -395,7 +399,7 @@ class _Book:
         settings = context.settings
         config, _criteria = hypotest_config(settings, planned.get_closest_marker("hypotest"))
         endpoint = parameters.get("faas_endpoint", settings.endpoints[0])
-        analysis = self._analysis(_analysis(context, parameters["pallet"], config, endpoint, None))
+        analysis = self._analysis(_analysis(parameters["pallet"], config, endpoint, None))
         hypothesis = _not_run(parameters["signal_patch"], planned.nodeid)
         hypothesis |= {"outcome": item.outcome, "text": item.text}
         hypothesis["title"] = item.text.partition("\n")[0]
@@ -404,6 +408,14 @@ class _Book:
         elif item.outcome != "not run":
             hypothesis["verdict"] = "not compared"
         analysis["hypotheses"].append(hypothesis)
+
+    def add_planes(self, chosen: tuple[str, str] | None) -> None:
+        """Add in which plane the hypotheses of each analysis are drawn, if there is one."""
+        for analysis in self.analyses.values():
+            points = [hypothesis["values"] for hypothesis in analysis["hypotheses"]]
+            plane = plane_of(analysis["labels"], points, chosen)
+            if plane is not None:
+                analysis["plane"] = list(plane)
 
     def add_timelines(self, timelines: Iterable[Mapping[str, Any]]) -> None:
         """Add when fits ran, where no trial of a wall time says so."""
@@ -431,13 +443,11 @@ class _Book:
 
 
 def _analysis(
-    context: Context,
     pallet: Pallet,
     config: HypotestConfig,
     endpoint: str,
     reference: PatchReference | Missing | None,
 ) -> dict[str, Any]:
-    plane = plane_of(pallet, context.settings.plane)
     return {
         "pallet": pallet.name,
         "endpoint": endpoint,
@@ -447,24 +457,23 @@ def _analysis(
         "doi": pallet.doi,
         "digest": pallet.digest,
         "labels": list(pallet.labels),
-        **({} if plane is None else {"plane": list(plane)}),
         "reference": _reference(reference),
     }
 
 
-def plane_of(pallet: Pallet, chosen: tuple[str, str] | None) -> tuple[str, str] | None:
-    """Return the labels of the plane that a pallet's hypotheses are drawn in, if they make one.
+def plane_of(
+    labels: Sequence[str], points: Sequence[Sequence[Any]], chosen: tuple[str, str] | None
+) -> tuple[str, str] | None:
+    """Return the labels of the plane that hypotheses are drawn in, if they make one.
 
-    Those that were chosen, where the pallet has them, or else the two numbers that vary: with more
-    of them, hypotheses that differ would lie at one place.
+    Those that were chosen, where there are such, or else the two numbers that vary: with more of
+    them, hypotheses that differ would lie at one place.
     """
-    labels = pallet.labels
     if chosen is not None and set(chosen) <= set(labels):
         return chosen
-    columns = zip(*(patch.values for patch in pallet.patches), strict=False)
     varying = [
         label
-        for label, values in zip(labels, columns, strict=False)
+        for label, values in zip(labels, zip(*points, strict=False), strict=False)
         if len(set(values)) > 1 and all(isinstance(value, (int, float)) for value in values)
     ]
     return (varying[0], varying[1]) if len(varying) == _AXES else None

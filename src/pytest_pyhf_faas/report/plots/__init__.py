@@ -1,0 +1,60 @@
+"""The plots of a run report, drawn with Matplotlib from the document alone.
+
+Each module draws what it is named after. `style` holds what they look like, `texts` the names and
+sentences, and `plot` makes an image of a figure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.report.plots.cls_difference import plot_cls_difference
+from pytest_pyhf_faas.report.plots.plane import plot_plane
+from pytest_pyhf_faas.report.plots.plot import Plot
+from pytest_pyhf_faas.report.plots.scaling import plot_scaling
+from pytest_pyhf_faas.report.plots.style import styled
+from pytest_pyhf_faas.report.plots.texts import names_of
+from pytest_pyhf_faas.report.plots.timeline import plot_timeline
+from pytest_pyhf_faas.report.plots.times import (
+    plot_fit_times,
+    plot_wall_time,
+    plot_where_the_time_went,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_pyhf_faas.report.document import Document
+
+__all__ = ["Plot", "draw"]
+
+
+def draw(document: Document) -> list[Plot]:
+    """Draw all plots of a run report; one that would show nothing is left out.
+
+    Parameters
+    ----------
+    document : Document
+        The report of the run.
+
+    Returns
+    -------
+    list[Plot]
+        First the wall times, then by kind those of each analysis, the seconds of the fits, and at
+        last the scaling measurements. The same document gives the same bytes.
+    """
+    with styled():
+        return [plot for plot in _plots(document) if plot is not None]
+
+
+def _plots(document: Document) -> Iterator[Plot | None]:
+    analyses = document["analyses"]
+    names = names_of(analyses)
+    yield plot_wall_time(analyses, names)
+    yield plot_where_the_time_went(analyses, names)
+    for plot_analysis in (plot_timeline, plot_cls_difference, plot_plane):
+        for place, analysis in enumerate(analyses):
+            yield plot_analysis(place, analysis, names[place])
+    yield plot_fit_times(analyses, names)
+    for place, entry in enumerate(document["scaling"]):
+        yield plot_scaling(place, entry)

@@ -1,0 +1,93 @@
+"""CLs between the hypotheses of a plane."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.tri import LinearTriInterpolator, Triangulation
+
+from pytest_pyhf_faas.report.plots.cls_values import (
+    EXPECTED,
+    LOWEST_CLS,
+    MINUS,
+    OBSERVED,
+    PLUS,
+    six_columns,
+)
+from pytest_pyhf_faas.results import CLS_LABELS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_pyhf_faas.report.plots.cls_values import Floats
+
+    Surface = np.ma.MaskedArray[Any, Any]
+    Surfaces = dict[int, Surface]
+
+#: With fewer there are no contours.
+FEWEST_PLACES = 4
+_SURFACES = (OBSERVED, MINUS, EXPECTED, PLUS)
+_GRID = 240
+#: What is nearer, relative to what all places span, is one place, or on one line.
+_DIGITS = 5
+_LINE = 1e-4
+
+
+class Contours:
+    """Where contours are drawn.
+
+    Parameters
+    ----------
+    places : array
+        Those of the hypotheses, one row each.
+
+    Attributes
+    ----------
+    x, y : array
+        The grid.
+    """
+
+    def __init__(self, places: Floats) -> None:
+        low, high = places.min(axis=0), places.max(axis=0)
+        span = np.where(high > low, high - low, 1.0)
+        self.x, self.y = (np.linspace(low[axis], high[axis], _GRID) for axis in (0, 1))
+        self._at = ((places - low) / span).round(_DIGITS)  # both axes run from 0 to 1
+        self._first = np.unique(self._at, axis=0, return_index=True)[1]
+
+    def surfaces(self, cls_values: Sequence[Sequence[float | str] | None]) -> Surfaces | None:
+        """Return log10 of CLs on the grid, linear between the hypotheses.
+
+        Of several hypotheses at one place the first is taken.
+
+        Parameters
+        ----------
+        cls_values : sequence
+            The six CLs values of each hypothesis, in the order of the places.
+
+        Returns
+        -------
+        dict or None
+            By place among the six values; ``None`` with fewer than four hypotheses, or all of them
+            on a line.
+        """
+        nothing = [math.nan] * len(CLS_LABELS)
+        cls = six_columns([values or nothing for values in cls_values])[:, _SURFACES]
+        chosen = self._first[np.isfinite(cls[self._first]).all(axis=1)]
+        at = self._at[chosen]
+        if len(at) < FEWEST_PLACES or _on_a_line(at):
+            return None
+        triangulation = Triangulation(at[:, 0], at[:, 1])
+        line = np.linspace(0, 1, _GRID)
+        grid = np.meshgrid(line, line)
+        logarithms = np.log10(np.maximum(cls[chosen], LOWEST_CLS))
+        return {
+            surface: LinearTriInterpolator(triangulation, logarithms[:, column])(*grid)
+            for column, surface in enumerate(_SURFACES)
+        }
+
+
+def _on_a_line(at: Floats) -> bool:
+    spread = np.linalg.svd(at - at.mean(axis=0), compute_uv=False)
+    return bool(spread[-1] < _LINE)

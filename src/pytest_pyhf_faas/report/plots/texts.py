@@ -1,0 +1,104 @@
+"""The texts of the plots: names of analyses, cut to fit, and the sentences of what is shown."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.textpath import TextToPath
+
+from pytest_pyhf_faas.report.plots.style import FONT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: How long names may be, in points.
+IN_TITLE, AT_ROW, AT_AXIS = 270, 150, 220
+_LINE_CHARACTERS = 120
+_SENTENCES = 12
+_STEM_CHARACTERS = 40
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def names_of(analyses: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what tells the analyses apart: the pallet, and what else differs."""
+    differing = [
+        field
+        for field in ("endpoint", "combination")
+        if len({analysis[field] for analysis in analyses}) > 1
+    ]
+    return [
+        ", ".join(
+            [
+                analysis["pallet"] + (" (synthetic)" if analysis.get("synthetic") else ""),
+                *(analysis[field] for field in differing),
+            ]
+        )
+        for analysis in analyses
+    ]
+
+
+def stem_of(kind: str, place: int, analysis: Mapping[str, Any]) -> str:
+    """Return the file stem of a plot of one analysis."""
+    pallet = re.sub("[^a-z0-9_]+", "-", analysis["pallet"].lower())[:_STEM_CHARACTERS].strip("-")
+    return f"{kind}-{place}-{pallet}".rstrip("-")
+
+
+# --- lines that fit -------------------------------------------------------------------------------
+
+
+def one_line(text: str) -> str:
+    """Return content as one line of characters that the font has, shortened in its middle."""
+    known = _characters()
+    line = "".join(
+        character if ord(character) in known else "�" for character in " ".join(text.split())
+    )
+    return _without_middle(line, _LINE_CHARACTERS)
+
+
+def shortened(text: str, points: float) -> str:
+    """Return content as one line that is no longer than some points, shortened in its middle."""
+    line = one_line(text)
+    font = FontProperties(family=FONT, size=mpl.rcParams["figure.titlesize"])
+    length, short = len(line), line
+    while length > 1 and _width(short, font) > points:
+        length -= 1
+        short = _without_middle(line, length)
+    return short
+
+
+def _without_middle(line: str, length: int) -> str:
+    if len(line) <= length:
+        return line
+    behind = (length - 1) // 2
+    return f"{line[: length - 1 - behind]}…{line[-behind:] if behind else ''}"
+
+
+def _width(line: str, font: FontProperties) -> float:
+    return TextToPath().get_text_width_height_descent(line, font, ismath=False)[0]
+
+
+@cache
+def _characters() -> frozenset[int]:
+    """Return the characters of the font; others would be warned of."""
+    return frozenset(get_font(findfont(FONT)).get_charmap())
+
+
+# --- sentences ------------------------------------------------------------------------------------
+
+
+def with_stdev(mean: float, stdev: float | None) -> str:
+    """Return a mean and its standard deviation, if there is one."""
+    return f"{mean:.4g}" if stdev is None else f"{mean:.4g} ± {stdev:.2g}"
+
+
+def listed(title: str, sentences: Sequence[str]) -> str:
+    """Return a title and the first of some sentences below it."""
+    more = len(sentences) - _SENTENCES
+    rest = [f"and {more} more"] if more > 0 else []
+    return f"{title}. {'; '.join([*sentences[:_SENTENCES], *rest])}."
