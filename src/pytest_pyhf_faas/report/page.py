@@ -60,8 +60,8 @@ _CAPTIONS = {
     "better the workers were used.",
     "timeline": "One row for each worker, one bar for each task: gaps are time without a fit, and "
     "a ragged right end is the wait for the last ones.",
-    "cls_difference": "Each point is one CLs value: what lies outside of the shaded band differs "
-    "from its reference by more than the tolerance.",
+    "cls_difference": "Each point is one CLs value. The tolerance that most hypotheses have is "
+    "shaded; what differs by more than its own is ringed.",
     "plane": "Where CLs falls below 0.05 a hypothesis is excluded at 95 % CL: the contours of this "
     "run should lie on those of the references.",
     "fit_times": "How long single fits took on their workers: a long tail to the right decides "

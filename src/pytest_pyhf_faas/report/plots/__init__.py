@@ -52,7 +52,7 @@ def _plots(document: Document) -> Iterator[Plot | None]:
     names = names_of(analyses)
     yield plot_wall_time(analyses, names)
     yield plot_where_the_time_went(analyses, names)
-    for plot_analysis in (plot_timeline, plot_cls_difference, plot_plane):
+    for plot_analysis in (plot_cls_difference, plot_plane, plot_timeline):
         for place, analysis in enumerate(analyses):
             yield plot_analysis(place, analysis, names[place])
     yield plot_fit_times(analyses, names)
