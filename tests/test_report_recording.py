@@ -189,6 +189,28 @@ def test_other_tests_that_fail_are_told_apart(project):
     assert "mine is wrong" in failure["text"]
 
 
+def test_a_hypothesis_whose_setup_fails_before_its_fit_is_told_once(project):
+    (name,) = project.pallet(1)
+    project.own_test(
+        """\
+import pytest
+
+@pytest.fixture
+def mine():
+    raise ValueError("mine is broken")
+
+def test_cls(mine, hypotest_result):
+    pass
+"""
+    )
+    project.run("--faas-report=rep", suite=False)
+    document = report(project)
+    hypothesis = by_patch(document["analyses"][0])[name]
+    assert (hypothesis["outcome"], hypothesis["verdict"]) == ("error", "broken")
+    assert "mine is broken" in hypothesis["text"]
+    assert document["run"]["failures"] == []
+
+
 def test_written_references_are_not_compared(project):
     (name,) = project.pallet(1, references=False)
     project.own_test()

@@ -299,16 +299,16 @@ class Recording:
 
         ended = datetime.now(timezone.utc)
         book = _Book()
+        planned = {item.nodeid: item for item in self._planned}
         failures = []
         for nodeid, item in self._items.items():
+            told = "hypothesis" in item.note
             if item.note:
                 book.add(item)
-            if "hypothesis" not in item.note and item.outcome in ("failed", "error"):
+            elif context is not None and nodeid in planned:
+                told = book.add_unfitted(context, planned[nodeid], item)
+            if not told and item.outcome in ("failed", "error"):
                 failures.append({"test": nodeid, "outcome": item.outcome, "text": item.text})
-        if context is not None:
-            for planned in self._planned:
-                if "hypothesis" not in self._items[planned.nodeid].note:
-                    book.add_unfitted(context, planned, self._items[planned.nodeid])
         for fact in facts:
             book.add_timelines(fact["timelines"])
         book.add_planes(self._plane)
@@ -388,12 +388,12 @@ class _Book:
         hypothesis["environment"] = self._environment(note["environment"])
         analysis["hypotheses"].append(hypothesis)
 
-    def add_unfitted(self, context: Context, planned: pytest.Item, item: _Item) -> None:
-        """Add a hypothesis that was selected and not fitted."""
+    def add_unfitted(self, context: Context, planned: pytest.Item, item: _Item) -> bool:
+        """Add an item that was selected and not fitted; say whether it is a hypothesis."""
         parameters = planned.callspec.params if hasattr(planned, "callspec") else {}
         names = getattr(planned, "fixturenames", ())
         if "hypotest_result" not in names or not {"pallet", "signal_patch"} <= parameters.keys():
-            return
+            return False
         from pytest_pyhf_faas.options import hypotest_config
 
         settings = context.settings
@@ -408,6 +408,7 @@ class _Book:
         elif item.outcome != "not run":
             hypothesis["verdict"] = "not compared"
         analysis["hypotheses"].append(hypothesis)
+        return True
 
     def add_planes(self, chosen: tuple[str, str] | None) -> None:
         """Add in which plane the hypotheses of each analysis are drawn, if there is one."""
