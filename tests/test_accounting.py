@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_pyhf_faas.accounting import TaskCost, account, timeline
@@ -194,6 +194,7 @@ def runs(draw):
     return run, truth, len(lanes), wall_s, first_s
 
 
+@settings(deadline=None)
 @given(runs())
 def test_parts_are_found_whatever_the_clocks_say(drawn):
     run, truth, workers, wall_s, first_s = drawn
@@ -206,6 +207,7 @@ def test_parts_are_found_whatever_the_clocks_say(drawn):
     assert abs(parts["unattributed"]) <= 0.05 * workers * wall_s + 3 * ON_THE_WAY_S * workers
 
 
+@settings(deadline=None)
 @given(runs())
 def test_the_timeline_puts_each_task_where_it_was(drawn):
     run, _truth, workers, wall_s, _first_s = drawn
@@ -223,6 +225,7 @@ def test_the_timeline_puts_each_task_where_it_was(drawn):
 # Clocks
 
 
+@settings(deadline=None)
 @given(
     ahead_s=st.floats(-1e6, 1e6),
     ways=st.lists(st.tuples(st.floats(0, 5), st.floats(0, 5), st.floats(0, 5)), min_size=1),
