@@ -98,7 +98,19 @@ def test_what_was_sent_before_anything_was_done_is_collected(project):
 
 def test_a_run_that_ends_early_says_what_runs_on(project):
     patches = project.pallet(5)
-    project.own_test()
+    project.own_test(
+        """\
+import time
+from pathlib import Path
+
+def test_cls(hypotest_result, reference_result, assert_cls):
+    limit = time.monotonic() + 30
+    while len(list(Path().glob("sent-*.json"))) < 3:  # the first, and two more in its place
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    assert_cls(hypotest_result, reference_result)
+"""
+    )
     project.change_reference(patches[0], CLs_obs=0.9)
     project.plan(workers=1, loses_tasks=True, wait_for_fits={patches[1]: 99})
     result = project.run("-x", suite=False)

@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
 #: How often an engine's health is looked at, and a caller that waits may show progress.
 TICK_S = 0.2
+#: Who stops at once waits so long for what is just being sent.
+SETTLE_S = 2.0
 #: An engine that breaks down so often without one answer in between is given up.
 MAX_RESTARTS = 3
 #: A fit that was in a block or an engine when it broke down is sent again so often.
@@ -201,6 +203,7 @@ class Campaign:
         self._on_result = on_result
         self._on_event = on_event
         self._changed = threading.Condition()
+        self._sending = threading.RLock()  # taken before the lock of what has changed
         self._entries: dict[str, _Entry] = {}
         self._queues: dict[tuple[str, str], deque[_Entry]] = {}
         self._suspects: list[_Entry] = []
@@ -390,10 +393,16 @@ class Campaign:
 
     def cancel(self, reason: str) -> None:
         """Stop at once: what is not done ends as "cancelled", and the engine is stopped."""
-        self.engine.settle()
-        with self._changed:
-            self._note_accepted()
-            self._end_all("cancelled", reason)
+        # What is being sent is with the engine, or will be, and is to be collected by the next one.
+        sent = self._sending.acquire(timeout=SETTLE_S)
+        try:
+            self.engine.settle()
+            with self._changed:
+                self._note_accepted()
+                self._end_all("cancelled", reason)
+        finally:
+            if sent:
+                self._sending.release()
         self.engine.stop()
         if self._thread is not None:
             self._thread.join()
@@ -548,18 +557,21 @@ class Campaign:
         payload = batch_payload([entry.task for entry in entries])
         function = worker_function(entries[0].task.config)
         number = next(self._batch_numbers)
-        with self._changed:
-            if batch.copied:
-                for other in self._in_flight.values():
-                    other.copied = other.copied or other.entries[0] in entries
-            self._note_sent(number, batch)
-            for entry in entries:
-                entry.attempts += not batch.copied
-                self._tell("copied" if batch.copied else "sent", entry)
-        self.fits_sent += len(entries)
-        self._follow(
-            number, lambda: self.engine.submit(function, payload, timeout_s=self._timeout_s)
-        )
+        with self._sending:
+            with self._changed:
+                if self._stopped:
+                    return
+                if batch.copied:
+                    for other in self._in_flight.values():
+                        other.copied = other.copied or other.entries[0] in entries
+                self._note_sent(number, batch)
+                for entry in entries:
+                    entry.attempts += not batch.copied
+                    self._tell("copied" if batch.copied else "sent", entry)
+            self.fits_sent += len(entries)
+            self._follow(
+                number, lambda: self.engine.submit(function, payload, timeout_s=self._timeout_s)
+            )
 
     def _note_sent(self, number: int, batch: _Batch) -> None:
         batch.submitted_at = time.monotonic()
@@ -570,14 +582,15 @@ class Campaign:
 
     def _follow(self, number: int, send: Callable[[], Future[Any]]) -> None:
         """Send a batch, or what else has a number, and hear of its end."""
-        try:
-            future = send()
-        except FaasError as error:
-            future = Future()
-            future.set_exception(error)
-        batch = self._in_flight.get(number)
-        if batch is not None:
-            batch.future = future
+        with self._sending:
+            try:
+                future = send()
+            except FaasError as error:
+                future = Future()
+                future.set_exception(error)
+            batch = self._in_flight.get(number)
+            if batch is not None:
+                batch.future = future
         future.add_done_callback(lambda done: self._announce(number, done))
 
     def _note_accepted(self) -> None:
