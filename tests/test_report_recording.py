@@ -238,6 +238,17 @@ def test_scaling_is_measured_for_each_number_and_after_all_else(project):
     assert len(project.fits()) == 3 * (2 + 4)
 
 
+def test_scaling_comes_after_the_fits_of_all_endpoints(project):
+    names = project.pallet(2)
+    asked = ("--funcx-endpoint=local:2", "--funcx-endpoint=local:3", "--faas-scaling=1", "-v")
+    suite = ("--pyargs", "pytest_pyhf_faas.suite", "-k", "test_cls or test_scaling")
+    result = project.run(*suite, *asked, suite=False)
+    assert result.ret == 0, project.text(result)
+    order = [line for line in result.stdout.lines if "PASSED" in line]
+    assert ["test_scaling" in line for line in order] == [False] * 4 + [True] * 2
+    assert project.fits_at("local:2") == project.fits_at("local:3") == names
+
+
 def test_scaling_is_left_out_unless_it_is_asked_for(project):
     project.pallet(1)
     suite = ("--pyargs", "pytest_pyhf_faas.suite", "--collect-only", "-q")

@@ -311,7 +311,7 @@ def _group_by_pallet(context: Context, items: list[pytest.Item]) -> None:
         if "pallet" not in parameters:
             return endpoint, -1
         if "scaling_point" in parameters:  # it ends the workers that the others use
-            return endpoint, len(items)
+            return len(endpoints), endpoint
         return endpoint, order.setdefault(parameters["pallet"].name, len(order))
 
     for place, item in zip(places, sorted((items[i] for i in places), key=rank), strict=True):

@@ -321,8 +321,11 @@ class Schedule:
         tuple
             The trials, and the results of the last.
         """
-        for engine in self._engines.values():
-            engine.stop()
+        if endpoint in self._campaigns:
+            own = self._campaigns[endpoint]
+            own.drain(partial(self._show, own))
+        if endpoint in self._engines:
+            self._engines[endpoint].stop()
         in_workers = self.scaling_unit(endpoint) == "workers"
         trials: list[Trial] = []
         results: list[HypotestResult] = []
