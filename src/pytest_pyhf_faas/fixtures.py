@@ -14,6 +14,7 @@ from pytest_pyhf_faas.context import get_context
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_pyhf_faas.context import Context
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.preflight import Preflight
@@ -138,7 +139,6 @@ def wall_time(
     the endpoint.
     """
     from pytest_pyhf_faas.report.recording import note_wall_time
-    from pytest_pyhf_faas.report.terminal import broken_analysis_text
 
     del faas_endpoint
     context = get_context(request.config)
@@ -157,11 +157,7 @@ def wall_time(
         trials=[trial.to_json() for trial in measured.trials],
     )
     note_wall_time(request.node, context, pallet, config, measured)
-    broken = [result for result in results if not result.is_answer]
-    if broken and context.schedule.interrupted:
-        pytest.skip("interrupted before all fits were done")
-    if broken:
-        pytest.fail(broken_analysis_text(pallet.name, broken, len(results)), pytrace=False)
+    _refuse_broken(context, pallet, results)
     return measured
 
 
@@ -171,7 +167,6 @@ def scaling_point(
 ) -> Sequence[Trial]:
     """The trials of an analysis with one of the numbers of workers or blocks of --faas-scaling."""
     from pytest_pyhf_faas.report.recording import note_scaling
-    from pytest_pyhf_faas.report.terminal import broken_analysis_text
     from pytest_pyhf_faas.tasks import make_tasks
 
     context = get_context(request.config)
@@ -190,11 +185,7 @@ def scaling_point(
         count=count,
         trials=[trial.to_json() for trial in trials],
     )
-    broken = [result for result in results if not result.is_answer]
-    if broken and context.schedule.interrupted:
-        pytest.skip("interrupted before all fits were done")
-    if broken:
-        pytest.fail(broken_analysis_text(pallet.name, broken, len(results)), pytrace=False)
+    _refuse_broken(context, pallet, results)
     note_scaling(request.node, context, pallet, config, faas_endpoint, count, trials)
     return trials
 
@@ -249,6 +240,17 @@ def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
             )
 
     return check
+
+
+def _refuse_broken(context: Context, pallet: Pallet, results: Sequence[HypotestResult]) -> None:
+    """Skip or fail a measurement whose fits were not all answered."""
+    from pytest_pyhf_faas.report.terminal import broken_analysis_text
+
+    broken = [result for result in results if not result.is_answer]
+    if broken and context.schedule.interrupted:
+        pytest.skip("interrupted before all fits were done")
+    if broken:
+        pytest.fail(broken_analysis_text(pallet.name, broken, len(results)), pytrace=False)
 
 
 def _parameter(request: pytest.FixtureRequest, name: str) -> Any:

@@ -60,14 +60,12 @@ _FAILURES = (
     "no reference",
 )
 
+MEASURED_HEADER = ("wall time [s]", "single worker [s]", "speed-up", "efficiency")
 ROW_HEADER = (
     "pallet",
     "endpoint",
     "patches",
-    "wall time [s]",
-    "single worker [s]",
-    "speed-up",
-    "efficiency",
+    *MEASURED_HEADER,
     "published patches",
     "published wall time [s]",
     "published single node [s]",
@@ -209,18 +207,8 @@ class AnalysisRow:
             f"{self.pallet} (synthetic, no physics)" if self.synthetic else self.pallet,
             f"{self.endpoint}{workers}, {self.combination}",
             str(self.patches),
-            *self._measured(),
+            *measured_cells(self.wall_time),
             *self._published(),
-        )
-
-    def _measured(self) -> tuple[str, ...]:
-        if self.wall_time is None:
-            return (NOTHING,) * 4
-        return (
-            mean_and_spread(self.wall_time.mean_s, self.wall_time.stdev_s),
-            f"{self.wall_time.mean_of('fit_s'):.1f}",
-            figure(self.wall_time.mean_of("speed_up"), ".2f"),
-            figure(self.wall_time.mean_of("efficiency"), ".0%"),
         )
 
     def _published(self) -> tuple[str, ...]:
@@ -231,6 +219,18 @@ class AnalysisRow:
             mean_and_spread(self.published.wall_time_s, self.published.stdev_s),
             f"{self.published.single_node_s:.0f}",
         )
+
+
+def measured_cells(wall_time: WallTime | None) -> tuple[str, ...]:
+    """Return what stands below `MEASURED_HEADER`."""
+    if wall_time is None:
+        return (NOTHING,) * len(MEASURED_HEADER)
+    return (
+        mean_and_spread(wall_time.mean_s, wall_time.stdev_s),
+        f"{wall_time.mean_of('fit_s'):.1f}",
+        figure(wall_time.mean_of("speed_up"), ".2f"),
+        figure(wall_time.mean_of("efficiency"), ".0%"),
+    )
 
 
 def rows(document: Document) -> list[AnalysisRow]:

@@ -7,6 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.compare import Verdict, environment_line, table
+from pytest_pyhf_faas.report.summary import MEASURED_HEADER, measured_cells
 from pytest_pyhf_faas.results import ENGINE, PARTS
 from pytest_pyhf_faas.wording import counted, duration
 
@@ -154,29 +155,17 @@ def rerun_command(context: Context, item: pytest.Item, result: HypotestResult) -
 
 def wall_time_table(wall_times: Sequence[WallTime]) -> list[str]:
     """Return the wall times in the shape of the published table, and where the time went."""
-    header = (
-        "analysis",
-        "endpoint",
-        "patches",
-        "wall time [s]",
-        "single worker [s]",
-        "speed-up",
-        "efficiency",
-    )
-    rows = [header]
-    for wall_time in wall_times:
-        spread = "" if wall_time.stdev_s is None else f" ± {wall_time.stdev_s:.1f}"
-        rows.append(
-            (
-                wall_time.analysis,
-                f"{wall_time.endpoint} ({counted(wall_time.last.workers, 'worker')})",
-                str(wall_time.last.fits),
-                f"{wall_time.mean_s:.1f}{spread}",
-                f"{wall_time.mean_of('fit_s'):.1f}",
-                f"{wall_time.mean_of('speed_up'):.2f}",
-                f"{wall_time.mean_of('efficiency'):.0%}",
-            )
+    header = ("analysis", "endpoint", "patches", *MEASURED_HEADER)
+    rows: list[tuple[str, ...]] = [header]
+    rows += [
+        (
+            wall_time.analysis,
+            f"{wall_time.endpoint} ({counted(wall_time.last.workers, 'worker')})",
+            str(wall_time.last.fits),
+            *measured_cells(wall_time),
         )
+        for wall_time in wall_times
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     lines = []
     for row in rows:
