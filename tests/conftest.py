@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import re
+import signal
 import tempfile
 import warnings
 from pathlib import Path
@@ -286,9 +287,33 @@ def _outcome(case):
     return "failed" if kind == "failure" else kind
 
 
+def pytest_configure():
+    """Let what is started from here end by signals, though a shell in the background does not."""
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
+
+
+#: What tests of one kind share: a service of this machine's own, and the processes around it.
+GROUPS = {
+    "globus": ({"globus_compute", "globus_compute_service"}, {"test_globus_compute.py"}),
+    "parsl": ({"slurm"}, {"test_faults.py", "test_parsl.py"}),
+}
+
+
 def pytest_collection_modifyitems(items):
-    """Bring the tests of Parsl to the front: it forks, which who has used JAX should not."""
-    items.sort(key=lambda item: item.path.name not in ("test_faults.py", "test_parsl.py"))
+    """Keep together, with ``--dist loadgroup``, what uses a service: there is one of each.
+
+    Tests of Parsl come first: it forks, which who has used JAX should not.
+    """
+    for item in items:
+        for group, (fixtures, files) in GROUPS.items():
+            if item.path.name in files or fixtures & set(item.fixturenames):
+                item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.path.name not in GROUPS["parsl"][1])
 
 
 @pytest.fixture

@@ -402,11 +402,18 @@ def test_progress_bar_on_a_terminal_only(server, cache, monkeypatch):
     with os.fdopen(terminal, "w") as stderr, os.fdopen(controller, "rb", 0) as screen:
         monkeypatch.setattr(sys, "stderr", stderr)
         fetch(server.url, name="shown", cache=cache)
-        shown = screen.read(10_000).decode()
+        shown = ""
+        deadline = time.monotonic() + 10
+        while "1.50M/1.50M" not in shown and time.monotonic() < deadline:
+            # A terminal hands on in its own time what it was given.
+            shown += (screen.read(10_000) or b"").decode()
         assert "shown: " in shown
         assert "1.50M/1.50M" in shown
+        time.sleep(0.1)
+        screen.read(10_000)
 
         fetch(server.url, name="hidden", cache=cache, progressbar=False)
+        time.sleep(0.1)
         assert screen.read(10_000) is None
 
 
