@@ -383,9 +383,7 @@ def test_masks_and_indices_differ_between_patches(models, nothing_compiled):
     assert len(nothing_compiled) == 1
 
 
-@pytest.mark.parametrize(
-    ("models", "kind"), [(twins, "b"), (elsewhere, "i"), (twins, "f")], ids=str
-)
+@pytest.mark.parametrize(("models", "kind"), [(twins, "b"), (elsewhere, "i"), (twins, "f")])
 def test_a_forgotten_tensor_is_found_out(models, kind, nothing_compiled, monkeypatch):
     places = likelihood._places
     monkeypatch.setattr(

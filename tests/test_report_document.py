@@ -213,7 +213,7 @@ def parts_of_the_schema():
     for name in ("endpoints", "analyses", "scaling"):
         properties = schema["properties"][name]["items"]["properties"]
         yield name, properties
-        for inner in {"reference", "wall_time", "timeline", "points"} & properties.keys():
+        for inner in sorted({"reference", "wall_time", "timeline", "points"} & properties.keys()):
             part = properties[inner]
             yield f"{name}/{inner}", part.get("items", part)["properties"]
     for name in ("environment", "trial", "hypothesis"):
