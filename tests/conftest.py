@@ -304,6 +304,7 @@ GROUPS = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items):
     """Keep together, with ``--dist loadgroup``, what uses a service: there is one of each.
 
