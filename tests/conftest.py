@@ -297,24 +297,9 @@ def pytest_configure():
             signal.signal(number, usual)
 
 
-#: What tests of one kind share: a service of this machine's own, and the processes around it.
-GROUPS = {
-    "globus": ({"globus_compute", "globus_compute_service"}, {"test_globus_compute.py"}),
-    "parsl": ({"slurm"}, {"test_faults.py", "test_parsl.py"}),
-}
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items):
-    """Keep together, with ``--dist loadgroup``, what uses a service: there is one of each.
-
-    Tests of Parsl come first: it forks, which who has used JAX should not.
-    """
-    for item in items:
-        for group, (fixtures, files) in GROUPS.items():
-            if item.path.name in files or fixtures & set(item.fixturenames):
-                item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.path.name not in GROUPS["parsl"][1])
+    """Bring the tests of Parsl to the front: it forks, which who has used JAX should not."""
+    items.sort(key=lambda item: item.path.name not in ("test_faults.py", "test_parsl.py"))
 
 
 @pytest.fixture

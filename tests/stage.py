@@ -44,6 +44,7 @@ class Stage:
         self.campaign = None
         self.before = marked(MARK)
         self.injected_at = None
+        monkeypatch.chdir(tmp_path)  # where what Parsl starts is known by
         monkeypatch.setattr(campaigns, "worker_function", lambda _config: faulty_fits.fit_batch)
 
     def begin(self, orders, **options):
