@@ -1,17 +1,20 @@
 """What the campaign costs: tasks that do nothing, against the bare executor's, and memory.
 
-``python benchmarks/throughput.py [--count N] [ENDPOINT ...]``; each task is a batch of one fit.
+``python benchmarks/throughput.py [--count N] [--fits] [ENDPOINT ...]``; each task is a batch of one
+fit. With ``--fits`` these are real: over and over the quickest hypothesis of the bundled pallet.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import resource
 import sys
 import tempfile
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -20,9 +23,30 @@ import noop_fits
 from scripted_engine import toy_tasks
 
 from pytest_pyhf_faas import campaign as campaigns
+from pytest_pyhf_faas import catalogue
 from pytest_pyhf_faas.campaign import Campaign
 from pytest_pyhf_faas.engines import create_engine
-from pytest_pyhf_faas.tasks import batch_payload
+from pytest_pyhf_faas.reference import DIRECTORY, ReferenceStore
+from pytest_pyhf_faas.tasks import HypotestConfig, batch_payload, make_tasks
+
+
+def real_tasks(count: int) -> list:
+    """So many times the quickest hypothesis of the bundled pallet, as tasks that are told apart."""
+    (pallet,) = catalogue.resolve(catalogue.BUNDLED, search_path=())
+    directory = Path(__file__).parents[1] / DIRECTORY
+    store = ReferenceStore([directory], directory)
+    config = HypotestConfig()
+    fitted = [task for task in make_tasks(pallet, config) if store.find(task).error is None]
+    quickest = min(fitted, key=lambda task: store.find(task).expected_s(config.combination)).patch
+    patches = tuple(
+        replace(
+            quickest,
+            name=f"{quickest.name}_{number}",
+            digest=hashlib.sha256(f"{quickest.digest} {number}".encode()).hexdigest(),
+        )
+        for number in range(count)
+    )
+    return make_tasks(replace(pallet, patches=patches), config)
 
 
 def rss_mb() -> float:
@@ -30,7 +54,7 @@ def rss_mb() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-def bare(engine, tasks) -> float:
+def bare(engine, tasks, function) -> float:
     """The engine alone, with as much in flight as the campaign allows itself."""
     limit = engine.in_flight
     started = time.perf_counter()
@@ -38,7 +62,7 @@ def bare(engine, tasks) -> float:
     for task in tasks:
         if len(waiting) >= limit:
             waiting.popleft().result()
-        waiting.append(engine.submit(noop_fits.fit_batch, batch_payload([task])))
+        waiting.append(engine.submit(function, batch_payload([task])))
     for future in waiting:
         future.result()
     return len(tasks) / (time.perf_counter() - started)
@@ -61,22 +85,27 @@ def measured(engine, tasks) -> tuple[float, float, float]:
 
 def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    campaigns.worker_function = lambda _config: noop_fits.fit_batch
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--fits", action="store_true")
     parser.add_argument("endpoints", nargs="*", default=["local:2"])
     options = parser.parse_args()
-    tasks = toy_tasks(options.count)
+    if not options.fits:
+        campaigns.worker_function = lambda _config: noop_fits.fit_batch
+    tasks = real_tasks(options.count) if options.fits else toy_tasks(options.count)
+    function = campaigns.worker_function(tasks[0].config)
     print("| endpoint | engine [tasks/s] | campaign [tasks/s] | ratio | memory [MB] |")
     print("|---|---|---|---|---|")
     for spec in options.endpoints:
         with tempfile.TemporaryDirectory() as directory:
             engine = create_engine(spec, Path(directory))
             engine.batch_s = -1.0  # no two fits share a task
-            engine.submit(noop_fits.fit_batch, batch_payload(tasks[:1])).result(120)
-            before = bare(engine, tasks)
+            engine.submit(function, batch_payload(tasks[:1])).result(120)
+            # Before and after: a tenth of real fits tells as much.
+            some = tasks[: len(tasks) // 10] if options.fits else tasks
+            before = bare(engine, some, function)
             rate, early, late = measured(engine, tasks)
-            alone = (before + bare(engine, tasks)) / 2
+            alone = (before + bare(engine, some, function)) / 2
             memory = f"{early:.0f} at {options.count // 10}, {late:.0f} at {options.count}"
             print(f"| {spec} | {alone:.0f} | {rate:.0f} | {rate / alone:.2f} | {memory} |")
             engine.stop()
