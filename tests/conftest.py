@@ -288,7 +288,13 @@ def _outcome(case):
 
 
 def pytest_configure():
-    """Let what is started from here end by signals, though a shell in the background does not."""
+    """Let what is started from here be as if a user had started it.
+
+    With pytest-xdist it would be taken for a part of this run, and where a shell runs this in the
+    background, it would inherit that signals are ignored.
+    """
+    for variable in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+        del os.environ[variable]
     for number, usual in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGHUP, signal.SIG_DFL),
@@ -297,9 +303,14 @@ def pytest_configure():
             signal.signal(number, usual)
 
 
+#: The tests of Parsl: it forks, which who has used JAX should not. Then those that take longest.
+FIRST = ("test_faults.py", "test_parsl.py", "test_globus_faults.py", "test_globus_compute.py")
+
+
 def pytest_collection_modifyitems(items):
-    """Bring the tests of Parsl to the front: it forks, which who has used JAX should not."""
-    items.sort(key=lambda item: item.path.name not in ("test_faults.py", "test_parsl.py"))
+    """Bring to the front what must not be late."""
+    ranks = {name: rank for rank, name in enumerate(FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
 @pytest.fixture

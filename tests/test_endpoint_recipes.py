@@ -253,8 +253,8 @@ def ask(globus_compute):
         return executor.submit(surroundings).result(ANSWER_S)
 
     yield ask
-    for executor in executors:
-        executor.shutdown(wait=False, cancel_futures=True)
+    while executors:  # what is kept here would end after all that cares for its sockets
+        executors.pop().shutdown(wait=False, cancel_futures=True)
     for agent in agents.values():
         agent.stop()
 
