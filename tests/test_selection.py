@@ -323,7 +323,14 @@ def test_plain(number):
 
 @pytest.mark.timeout(600)
 def test_collecting_thousands_of_patches_is_quick_and_linear(project, pytester):
-    few, some, many = (cpu_of_collecting(project, count) for count in (10, 2_500, 10_000))
-    plain = cpu_of_plain_tests(pytester, 10_000)
-    assert many < 3 * plain
+    runs = [
+        (
+            *(cpu_of_collecting(project, count) for count in (10, 2_500, 10_000)),
+            cpu_of_plain_tests(pytester, 10_000),
+        )
+        for _repetition in range(2)
+    ]
+    # Others on the machine can only make it slower.
+    few, some, many, plain = (min(seconds) for seconds in zip(*runs, strict=True))
+    assert many < 4 * plain  # twice as much is usual
     assert many - few < 10 * (some - few)  # four times as many; by the square it would be sixteen
