@@ -83,6 +83,7 @@ class Likelihood:
         self._of_factor, self._of_shift = _which_parameter(model)
         self._observed = data = np.asarray(observations, dtype=float)
         self._function = self._compile(data)
+        self._latest: tuple[bytes, tuple[float, Vector, Matrix]] | None = None
         self._verify(data)
 
     @property
@@ -128,10 +129,13 @@ class Likelihood:
         tuple
             A float, and arrays of shape (n_parameters,) and (n_parameters, n_parameters).
         """
-        value, gradient, hessian = self._function(
-            self._tensors, self._of_factor, self._of_shift, parameters, data
-        )
-        return float(value), np.asarray(gradient), np.asarray(hessian)
+        where = np.concatenate((parameters, data)).tobytes()
+        if self._latest is None or self._latest[0] != where:  # a start is tried, then followed
+            value, gradient, hessian = self._function(
+                self._tensors, self._of_factor, self._of_shift, parameters, data
+            )
+            self._latest = where, (float(value), np.asarray(gradient), np.asarray(hessian))
+        return self._latest[1]
 
     def bends(self, parameters: Vector) -> Vector:
         """Return how much variations of the parameters bend the rates around a point.
@@ -362,7 +366,6 @@ def _add_main_model(
     s, s1, s2, of_shift = shifts
     cells = jnp.arange(len(nominal))
     bins = len(observed)
-    empty = jnp.zeros((len(gradient), len(nominal)))
 
     def over_samples(values: Any) -> Any:
         return values.reshape(*values.shape[:-1], -1, bins).sum(axis=-2)
@@ -375,14 +378,19 @@ def _add_main_model(
     log_bends = jnp.where(apart, 0.0, f2 / f - log_slopes**2)
     product, total = jnp.prod(f, axis=0), nominal + s.sum(axis=0)
 
-    # Rows are parameters, columns cells.
-    of_product = empty.at[of_factor, cells].add(log_slopes)
-    of_total = empty.at[of_shift, cells].add(s1)
-    is_apart = empty.at[of_apart, cells].add(1.0)
+    # Rows are parameters, columns cells; first and second derivatives side by side.
+    empty = jnp.zeros((len(gradient), len(nominal), 2))
+    of_product, bends = jnp.unstack(
+        empty.at[of_factor, cells].add(jnp.stack((log_slopes, log_bends), axis=-1)), axis=-1
+    )
+    of_total, total_bends = jnp.unstack(
+        empty.at[of_shift, cells].add(jnp.stack((s1, s2), axis=-1)), axis=-1
+    )
     rest = product * total
     rest_slopes = product * (total * of_product + of_total)
     rates = over_samples(g * rest)
-    jacobian = over_samples(g * rest_slopes + g1 * rest * is_apart)
+    slopes_of_rates = (g * rest_slopes).at[of_apart, cells].add(g1 * rest)
+    jacobian = over_samples(slopes_of_rates)
 
     # The rate of a bin without events may be 0.
     slopes = 1 - jnp.where(observed > 0, observed / rates, 0.0)
@@ -391,16 +399,9 @@ def _add_main_model(
     weights = jnp.tile(slopes, len(nominal) // bins)
     scale = weights * g * product
     half = of_product @ (scale * (total * of_product / 2 + of_total)).T
-    half += is_apart @ (weights * g1 * rest_slopes).T
-    diagonal = (
-        jnp.zeros(len(gradient))
-        .at[of_factor]
-        .add(scale * total * log_bends)
-        .at[of_shift]
-        .add(scale * s2)
-        .at[of_apart]
-        .add(weights * g2 * rest)
-    )
+    half = half.at[of_apart].add((weights * g1 * rest_slopes).T)
+    diagonal = (scale * total * bends + scale * total_bends).sum(axis=1)
+    diagonal = diagonal.at[of_apart].add(weights * g2 * rest)
     second = half + half.T + jnp.diag(diagonal)
     gradient += 2 * jacobian @ slopes
     hessian += 2 * (second + (jacobian * curvatures) @ jacobian.T)

@@ -113,14 +113,15 @@ def minimize(
     damping = 0.0
     for steps in range(MAX_STEPS + 1):
         held = ((point <= lower) & (gradient > 0)) | ((point >= upper) & (gradient < 0))
-        distance = _distance(gradient, hessian, free & ~held)
+        newton = _newton_step(gradient, hessian, free & ~held)
+        distance = _distance(gradient, newton, free & ~held)
         here = Minimum(point, value, distance, hessian, held, steps)
         if distance < GOAL or not np.isfinite(value):
             return here
         for minimum in known:
             if minimum.is_near(point, free):
                 return minimum
-        found = _descend(function, here, gradient, bounds, free & ~held, damping)
+        found = _descend(function, here, gradient, bounds, free & ~held, newton, damping)
         if found is None:
             return here
         point, (value, gradient, hessian), damping = found
@@ -128,7 +129,13 @@ def minimize(
 
 
 def _descend(
-    function: Function, here: Minimum, gradient: Vector, bounds: Matrix, free: Mask, damping: float
+    function: Function,
+    here: Minimum,
+    gradient: Vector,
+    bounds: Matrix,
+    free: Mask,
+    newton: Vector | None,
+    damping: float,
 ) -> tuple[Vector, tuple[float, Vector, Matrix], float] | None:
     """Return a lower point, the function there and the next damping; ``None`` if there is none."""
     point, value, hessian = here.parameters, here.value, here.hessian
@@ -136,7 +143,12 @@ def _descend(
     scale = np.diag(np.maximum(np.abs(np.diag(hessian)), 1e-2))
     while damping < _MAX_DAMPING:
         step = _bounded_step(
-            gradient, hessian + damping * scale, lower - point, upper - point, free
+            gradient,
+            hessian + damping * scale,
+            lower - point,
+            upper - point,
+            free,
+            None if damping else newton,
         )
         if step is not None:
             gain = -float(gradient @ step + step @ hessian @ step / 2)
@@ -160,7 +172,7 @@ def _next_damping(damping: float, ratio: float) -> float:
 
 def estimated_minimum(value: float, gradient: Vector, hessian: Matrix, free: Mask) -> float:
     """Return the minimum of the quadratic model over the free parameters; -inf if it has none."""
-    return value - _distance(gradient, hessian, free)
+    return value - _distance(gradient, _newton_step(gradient, hessian, free), free)
 
 
 def covariance(minimum: Minimum, free: Mask) -> Matrix | None:
@@ -200,25 +212,36 @@ def conditional_step(
     return inverse[:, moved] @ pull, float(shift @ pull / 2)
 
 
-def _distance(gradient: Vector, hessian: Matrix, free: Mask) -> float:
-    step = _solve(hessian[np.ix_(free, free)], gradient[free])
-    return float("inf") if step is None else float(gradient[free] @ step / 2)
+def _newton_step(gradient: Vector, hessian: Matrix, free: Mask) -> Vector | None:
+    """Return the step of the free parameters; ``None`` if the Hessian is not positive definite."""
+    return _solve(hessian[np.ix_(free, free)], -gradient[free])
+
+
+def _distance(gradient: Vector, newton: Vector | None, free: Mask) -> float:
+    return float("inf") if newton is None else float(-gradient[free] @ newton / 2)
 
 
 def _bounded_step(
-    gradient: Vector, hessian: Matrix, lower: Vector, upper: Vector, free: Mask
+    gradient: Vector,
+    hessian: Matrix,
+    lower: Vector,
+    upper: Vector,
+    free: Mask,
+    newton: Vector | None,
 ) -> Vector | None:
     """Return the step to the minimum of a quadratic model within bounds, nearly.
 
-    Parameters that would leave their bounds are put there, and the rest is solved again.
+    Parameters that would leave their bounds are put there, and the rest is solved again. The first
+    step is that of `_newton_step`, where it is known.
     """
     step = np.zeros_like(gradient)
     while free.any():
-        solution = _solve(
-            hessian[np.ix_(free, free)], -(gradient + hessian @ np.where(free, 0.0, step))[free]
-        )
+        solution = newton
+        if solution is None:
+            solution = _newton_step(gradient + hessian @ np.where(free, 0.0, step), hessian, free)
         if solution is None:
             return None
+        newton = None
         step[free] = solution
         outside = free & ((step < lower) | (step > upper))
         if not outside.any():
