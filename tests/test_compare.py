@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from pytest_pyhf_faas.reference import (
     KnownIssue,
     Missing,
     PatchReference,
+    bundled_directory,
 )
 from pytest_pyhf_faas.report.terminal import failure_text
 from pytest_pyhf_faas.results import CLS_LABELS, FITS, FitError, WorkerEnvironment
@@ -436,6 +439,39 @@ def test_fits_that_agree_are_not_blamed(changes):
         "verdict: the formulae changed: the model and the five fits agree with the reference's "
         f"(within {worst:.1e} in twice-NLL), what is computed from them does not"
     )
+
+
+def shipped():
+    """The references of this repository, but for those that are exceptions."""
+    for path in sorted(bundled_directory().glob("*.json")):
+        for name, entry in json.loads(path.read_text())["patches"].items():
+            if "error" not in entry:
+                numbers = {key: float(entry[key]) for key in ("mu_hat", "rounding")}
+                cls_values = [float(value) for value in (entry["CLs_obs"], *entry["CLs_exp"])]
+                yield path.stem, name, cls_values, {**numbers, "twice_nll": entry["twice_nll"]}
+
+
+def test_no_reference_here_contradicts_itself_and_a_changed_one_does():
+    """But for 3L_eRJR, whose twice-NLL is rounded too coarsely to tell."""
+    told = Counter()
+    for pallet, name, (observed, *expected), fields in shipped():
+        right, changed = (observed, *expected), (observed * 1.003 + 1e-5, *expected)
+        for obtained, referred in ((changed, right), (right, changed)):
+            result = result_of(
+                obtained,
+                mu_hat=fields["mu_hat"],
+                twice_nll=fields["twice_nll"],
+                twice_nll_nearby={},
+                twice_nll_asimov_truth=fields["twice_nll"][FREE_ASIMOV],
+            )
+            verdict, line = verdict_line(result, reference_of(referred, **fields))
+            assert verdict is Verdict.WRONG
+            contradicts = line.startswith("verdict: the reference contradicts itself: its CLs is")
+            assert not (contradicts and referred is right), (pallet, name)
+            told[pallet] += contradicts
+    assert told.pop("3L_eRJR") == 0
+    assert min(told.values()) > 20
+    assert sum(told.values()) > 700
 
 
 @pytest.mark.parametrize("fit", FITS)

@@ -25,6 +25,8 @@ _SAME_MODEL = (1e-9, 1e-7)
 _SAME_FORMULAE = (1e-5, 1e-8)
 #: A fit sits in a local minimum if it ends as near to it as this, relative to its gap.
 _SAME_GAP = 0.1
+#: Where twice the NLL is rounded less than this, CLs can be calculated from it again.
+_PRECISE = 1e-6
 #: How near the value of a known issue must be to the one that was found: relative, absolute.
 _SAME_ISSUE = (1e-2, 1e-6)
 #: CLs from here on excludes nothing. Without any sensitivity pyhf divides 0 by 0 there, and whether
@@ -399,11 +401,12 @@ def _formulae_or_fits(
     result: HypotestResult, reference: PatchReference, gaps: Mapping[str, float]
 ) -> str:
     """Tell formulae that changed from fits that are a little off, which move CLs as well."""
-    recomputed = _recomputed(result, reference)
-    if recomputed is not None and all(
-        close(obtained, expected, *_SAME_FORMULAE)
-        for obtained, expected in zip(result.cls_values, recomputed, strict=True)
-    ):
+    if reference.rounding < _PRECISE and _follows(reference, reference) is False:
+        return (
+            "verdict: the reference contradicts itself: its CLs is not what follows from its own "
+            "five fits, so it was changed by hand, or made with other formulae"
+        )
+    if _follows(result, reference):
         name = f" {result.environment.optimizer}" if result.environment else ""
         return (
             f"verdict: the optimizer{name} failed: its fits end up to "
@@ -417,21 +420,32 @@ def _formulae_or_fits(
     )
 
 
-def _recomputed(result: HypotestResult, reference: PatchReference) -> tuple[float, ...] | None:
-    """Return the six CLs values that follow from the five fits of a result.
+def _follows(fitted: HypotestResult | PatchReference, reference: PatchReference) -> bool | None:
+    """Whether CLs is what follows from the five fits; ``None`` where that cannot be told."""
+    recomputed = _recomputed(fitted, reference)
+    if recomputed is None:
+        return None
+    pairs = zip(fitted.cls_values, recomputed, strict=True)
+    return all(close(told, expected, *_SAME_FORMULAE) for told, expected in pairs)
+
+
+def _recomputed(
+    fitted: HypotestResult | PatchReference, reference: PatchReference
+) -> tuple[float, ...] | None:
+    """Return the six CLs values that follow from the five fits of a result, or of a reference.
 
     Equations (14), (16), (62) and (66) of arXiv:1007.1727, and the band by its equation (89); there
     are none for the discovery test, which is no CLs.
     """
-    fits = result.twice_nll
-    if reference.test_stat == "q0" or result.mu_hat is None or not fits.keys() >= set(FITS):
+    fits = fitted.twice_nll
+    if reference.test_stat == "q0" or fitted.mu_hat is None or not fits.keys() >= set(FITS):
         return None
 
     def below(value: float) -> float:
         return math.erfc(-value / math.sqrt(2)) / 2
 
     observed = max(fits["fixed_poi_fit_to_data"] - fits["free_fit_to_data"], 0.0)
-    if result.mu_hat > reference.test_poi:
+    if fitted.mu_hat > reference.test_poi:
         observed = 0.0
     asimov = max(fits["fixed_poi_fit_to_asimov"] - fits["free_fit_to_asimov"], 0.0)
     sigma = math.sqrt(asimov)
