@@ -109,7 +109,7 @@ def test_starting_returns_at_once_and_twice_is_once(make_engine):
     before = time.monotonic()
     engine.start()
     engine.start()
-    assert time.monotonic() - before < 0.5
+    assert engine.ready_at is None  # which takes a worker the import of pyhf
     assert not engine.broken
     wait_until(lambda: engine.ready_at is not None, "a worker answered", START_S)
     assert before < engine.ready_at <= time.monotonic()

@@ -803,8 +803,8 @@ def test_select_by_values_finds_what_was_put_in(points, data):
 # --- size and speed -----------------------------------------------------------------------------
 
 
-def test_ten_thousand_patches_scale_linearly(tmp_path):
-    """Ten times the patches take about ten times as long: nothing is quadratic."""
+def test_thousands_of_patches_scale_linearly(tmp_path):
+    """Five times the patches take about five times as long: nothing is quadratic."""
 
     def seconds(count):
         points = {f"p_{i}": [i, 0] for i in range(count)}
@@ -816,8 +816,12 @@ def test_ten_thousand_patches_scale_linearly(tmp_path):
         pallet.select([f"{count - 1},0"])
         return took
 
+    def least(count):
+        """Others on the machine, and garbage of other tests, can only make it slower."""
+        return min(seconds(count) for _repetition in range(3))
+
     seconds(10)  # imports
-    assert seconds(2000) < 20 * seconds(400)
+    assert least(2000) < 15 * least(400)  # by the square it would be 25
 
 
 @needs_real
