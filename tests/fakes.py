@@ -165,6 +165,8 @@ class FakeEngine(Engine):
         self.loses_tasks = plan.loses_tasks
         self.losses = dict(plan.lose)
         self.breakdowns = plan.breakdowns
+        # A fit may end after its test, when this process is elsewhere.
+        self._stopped_log = Path("stopped.log").absolute()
         self._pool = None
         self._ready_at = None
         self._stopped = threading.Event()
@@ -263,7 +265,7 @@ class FakeEngine(Engine):
             if not wait_until(lambda: stopped.is_set() or begun() >= count):
                 raise WorkerLostError(f"{begun()} of {count} fits have begun")
             if stopped.is_set():
-                log("stopped.log", name)
+                log(self._stopped_log, name)
         with self._lock:
             if self.losses.get(name):
                 self.losses[name] -= 1
