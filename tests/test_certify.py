@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import sys
 import zlib
 from pathlib import Path
@@ -12,10 +13,10 @@ import pyhf
 import pytest
 
 import pytest_pyhf_faas
-from pytest_pyhf_faas import certify, newton, worker
+from pytest_pyhf_faas import catalogue, certify, newton, worker
 from pytest_pyhf_faas.certify import CERTIFIED, CertificationError, certified_test, certify_batch
 from pytest_pyhf_faas.results import FITS
-from pytest_pyhf_faas.tasks import HypotestConfig
+from pytest_pyhf_faas.tasks import HypotestConfig, batch_payload, make_tasks
 
 pytest.importorskip("jax")
 
@@ -38,6 +39,7 @@ def fresh_worker(monkeypatch):
     """A worker that has done nothing yet; pyhf is left as it was found."""
     monkeypatch.setattr(worker, "_backgrounds", {})
     monkeypatch.setattr(worker, "_environments", {})
+    monkeypatch.setattr(certify, "_remembered", {})
     pyhf.set_backend("numpy", "scipy")
     before = pyhf.get_backend()
     yield
@@ -148,6 +150,7 @@ def test_values_are_those_of_pyhf_but_for_its_accuracy(test_stat, test_poi):
     for name in ("fixed_poi_fit_to_data", "free_fit_to_data", "background_fit_to_data"):
         assert certified["twice_nll"][name] <= plain["twice_nll"][name] + 1e-9
         assert certified["twice_nll"][name] == pytest.approx(plain["twice_nll"][name], abs=1e-3)
+    certify._remembered.clear()  # a worker that has seen this patch knows where to start
     assert certified_test(model, data, config(**fields)) == certified
 
 
@@ -367,3 +370,30 @@ def test_the_first_fit_of_a_worker_does_not_matter():
     together = answer["results"][1]
     assert together["CLs_obs"] == pytest.approx(alone["CLs_obs"], rel=1e-9)
     assert together["CLs_exp"] == pytest.approx(alone["CLs_exp"], rel=1e-9)
+
+
+# A published pallet with minima that no search along single parameters finds
+
+
+def stau(name, **fields):
+    """The certified result of one patch of stau_combined."""
+    (pallet,) = catalogue.resolve(
+        "stau_combined", search_path=catalogue.search_path_from_environment()
+    )
+    tasks = make_tasks(pallet, HypotestConfig(method="certified", **fields))
+    (task,) = (task for task in tasks if task.patch.name == name)
+    (result,) = certify_batch(batch_payload([task]))["results"]
+    return result
+
+
+@pytest.mark.skipif(not os.environ.get("PYHF_PALLET_PATH"), reason="PYHF_PALLET_PATH is not set")
+def test_minima_that_several_parameters_lead_to_together_are_found_and_remembered():
+    """The values are from a search of its own, with hundreds of random starts."""
+    fit = "fixed_poi_fit_to_data"
+    result = stau("DS_320_80_Staus", thorough=True)
+    assert result["twice_nll"][fit] == pytest.approx(222.2488, abs=1e-3)
+    gaps = [other["gap"] for other in result["certificate"][fit]["others"]]
+    assert [gap for gap in gaps if abs(gap - 2.4803) < 1e-3]  # where SciPy and Minuit end
+    # Its neighbour finds its own with few draws.
+    assert stau("DS_280_40_Staus")["twice_nll"][fit] == pytest.approx(222.1316, abs=1e-3)
+    assert HypotestConfig(thorough=True).physics == HypotestConfig().physics

@@ -169,9 +169,16 @@ def test_cls(hypotest_result, reference_result, assert_cls):
     )
     mixed.run("--faas-update", "all", suite=False).assert_outcomes(skipped=3)
     assert {how["method"] for how in mixed.how_fitted()} == {"certified"}
+    assert {how["thorough"] for how in mixed.how_fitted()} == {True}
     assert {made["method"] for made in mixed.reference()["provenance"]} == {"certified"}
     mixed.run(suite=False).assert_outcomes(passed=3)
     assert {how["method"] for how in mixed.how_fitted()} == {"hypotest"}
+
+
+def test_only_a_reference_is_searched_for_thoroughly(mixed):
+    mixed.run("--faas-method", "certified")
+    assert {how["method"] for how in mixed.how_fitted()} == {"certified"}
+    assert {how["thorough"] for how in mixed.how_fitted()} == {False}
 
 
 def test_an_update_by_the_optimizer_under_test_is_a_usage_error(mixed):

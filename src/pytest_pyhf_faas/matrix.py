@@ -23,6 +23,7 @@ from pytest_pyhf_faas.compare import Verdict, compare, is_in_local_minimum
 from pytest_pyhf_faas.engines import create_engine, resolve_endpoint
 from pytest_pyhf_faas.errors import ConfigurationError, FaasError
 from pytest_pyhf_faas.reference import (
+    DEFAULT_RTOL,
     DIRECTORY,
     TOLERANCE_MARGIN,
     Missing,
@@ -149,7 +150,7 @@ def notes(combination: str, findings: Sequence[Finding]) -> dict[str, Any]:
             issues.setdefault(finding.kind, {})[finding.patch] = _wrong_values(finding.result)
     return {
         "checked": checked,
-        "rtol": _tolerance(findings),
+        "rtol": _tolerance(combination, findings),
         "known_issues": [
             {"combination": combination, **_reason(kind, combination), "patches": patches}
             for kind, patches in sorted(issues.items())
@@ -157,10 +158,15 @@ def notes(combination: str, findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def _tolerance(findings: Sequence[Finding]) -> float:
-    """Return the smallest relative tolerance, to one digit, that gives no false alarm."""
-    largest = max((f.cls for f in findings if f.kind == "right"), default=0.0)
-    rtol = max(_SMALLEST_RTOL, TOLERANCE_MARGIN * largest)
+def _tolerance(combination: str, findings: Sequence[Finding]) -> float:
+    """Return the smallest relative tolerance, to one digit, that gives no false alarm.
+
+    The default where nothing was right.
+    """
+    right = [finding.cls for finding in findings if finding.kind == "right"]
+    if not right:
+        return DEFAULT_RTOL[combination.rpartition("+")[2]]
+    rtol = max(_SMALLEST_RTOL, TOLERANCE_MARGIN * max(right))
     digits = math.floor(math.log10(rtol))
     return float(f"{math.ceil(rtol / 10**digits - 1e-9)}e{digits}")
 

@@ -398,6 +398,7 @@ def read_settings(config: pytest.Config) -> Settings:
             backend=given["backend"] or "numpy",
             optimizer=given["optimizer"] or "scipy",
             method=CERTIFIED if given["update"] else given["method"] or "hypotest",
+            thorough=bool(given["update"]),
         ),
         trials=_number("trials", given["trials"] or "1", int, minimum=1),
         timeout_s=timeout_s or None,

@@ -42,6 +42,8 @@ class HypotestConfig:
     method : str
         "hypotest" for `pyhf.infer.hypotest`, or "certified" for the same with minima that are
         proven (see `certify`), which minimizes by itself.
+    thorough : bool
+        Whether a certified test searches as long for other minima as a reference is worth.
     measurement : str or None
         Name of the measurement; ``None`` takes the first.
     normsys_interpcode, histosys_interpcode : str
@@ -59,6 +61,7 @@ class HypotestConfig:
     backend: str = "numpy"
     optimizer: str = "scipy"
     method: str = "hypotest"
+    thorough: bool = False
     measurement: str | None = None
     normsys_interpcode: str = "code4"
     histosys_interpcode: str = "code4p"
@@ -87,7 +90,8 @@ class HypotestConfig:
     def physics(self) -> dict[str, Any]:
         """The part that decides which value is right: all but how it is calculated."""
         data = self.to_json()
-        del data["backend"], data["optimizer"], data["method"]
+        for name in ("backend", "optimizer", "method", "thorough"):
+            del data[name]
         return data
 
     @property
