@@ -567,6 +567,7 @@ def test_cls(hypotest_result, reference_result, assert_cls):
             "backend": "numpy",
             "optimizer": "minuit",
             "method": "hypotest",
+            "thorough": False,
             "measurement": "meas",
             "normsys_interpcode": "code1",
             "histosys_interpcode": "code0",
