@@ -380,12 +380,10 @@ def _add_main_model(
 
     # Rows are parameters, columns cells; first and second derivatives side by side.
     empty = jnp.zeros((len(gradient), len(nominal), 2))
-    of_product, bends = jnp.unstack(
-        empty.at[of_factor, cells].add(jnp.stack((log_slopes, log_bends), axis=-1)), axis=-1
-    )
-    of_total, total_bends = jnp.unstack(
-        empty.at[of_shift, cells].add(jnp.stack((s1, s2), axis=-1)), axis=-1
-    )
+    of_factors = empty.at[of_factor, cells].add(jnp.stack((log_slopes, log_bends), axis=-1))
+    of_shifts = empty.at[of_shift, cells].add(jnp.stack((s1, s2), axis=-1))
+    of_product, bends = of_factors[..., 0], of_factors[..., 1]
+    of_total, total_bends = of_shifts[..., 0], of_shifts[..., 1]
     rest = product * total
     rest_slopes = product * (total * of_product + of_total)
     rates = over_samples(g * rest)
