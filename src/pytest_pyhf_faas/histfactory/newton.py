@@ -1,11 +1,8 @@
-"""Minimize a smooth function within bounds by its exact Hessian, and say how far the minimum is.
-
-Like `worker`, this runs on workers and imports nothing of this package.
-"""
+"""Minimize a smooth function within bounds by its exact Hessian, and say how far the minimum is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +26,8 @@ MAX_STEPS = 200
 _NOISE = 1e-13
 _MAX_DAMPING = 1e15
 _FIRST_DAMPING = 1e-3
+#: Damping scales with the curvature, which may be next to nothing, as of the POI of a tiny signal.
+_FLAT = 1e-12
 #: A start is given up when it comes this near to a known minimum (squared, in its own metric).
 _NEAR = 1e-2
 
@@ -113,18 +112,29 @@ def minimize(
     damping = 0.0
     for steps in range(MAX_STEPS + 1):
         held = ((point <= lower) & (gradient > 0)) | ((point >= upper) & (gradient < 0))
-        newton = _newton_step(gradient, hessian, free & ~held)
-        distance = _distance(gradient, newton, free & ~held)
+        movable = free & ~held
+        flat = (gradient == 0) & (np.diagonal(hessian) == 0) & movable
+        if flat.any():  # as the POI without a signal: wherever it is, is a minimum
+            movable = movable & (~flat | hessian[:, movable].any(axis=1))
+        # With damping it is far yet, and not asked how far.
+        newton = None if damping else _newton_step(gradient, hessian, movable)
+        distance = _distance(gradient, newton, movable)
         here = Minimum(point, value, distance, hessian, held, steps)
         if distance < GOAL or not np.isfinite(value):
             return here
-        for minimum in known:
-            if minimum.is_near(point, free):
-                return minimum
-        found = _descend(function, here, gradient, bounds, free & ~held, newton, damping)
+        if distance < _NEAR:  # as near to a minimum that may be known
+            for minimum in known:
+                if minimum.is_near(point, free):
+                    return minimum
+        if steps == MAX_STEPS:
+            break
+        found = _descend(function, here, gradient, bounds, movable, newton, damping)
         if found is None:
-            return here
+            break
         point, (value, gradient, hessian), damping = found
+    if damping:
+        distance = _distance(gradient, _newton_step(gradient, hessian, movable), movable)
+        here = replace(here, distance=distance)
     return here
 
 
@@ -140,11 +150,11 @@ def _descend(
     """Return a lower point, the function there and the next damping; ``None`` if there is none."""
     point, value, hessian = here.parameters, here.value, here.hessian
     lower, upper = bounds.T
-    scale = np.diag(np.maximum(np.abs(np.diag(hessian)), 1e-2))
+    scale = np.maximum(np.abs(np.diag(hessian)), _FLAT)
     while damping < _MAX_DAMPING:
         step = _bounded_step(
             gradient,
-            hessian + damping * scale,
+            _with_damping(hessian, damping * scale),
             lower - point,
             upper - point,
             free,
@@ -161,6 +171,12 @@ def _descend(
                     return after, there, _next_damping(damping, ratio)
         damping = max(4 * damping, _FIRST_DAMPING)
     return None
+
+
+def _with_damping(hessian: Matrix, diagonal: Vector) -> Matrix:
+    damped: Matrix = hessian.copy()
+    damped.reshape(-1)[:: len(damped) + 1] += diagonal
+    return damped
 
 
 def _next_damping(damping: float, ratio: float) -> float:
@@ -214,7 +230,9 @@ def conditional_step(
 
 def _newton_step(gradient: Vector, hessian: Matrix, free: Mask) -> Vector | None:
     """Return the step of the free parameters; ``None`` if the Hessian is not positive definite."""
-    return _solve(hessian[np.ix_(free, free)], -gradient[free])
+    index = np.flatnonzero(free)
+    inner = hessian if len(index) == len(free) else hessian[index[:, None], index]
+    return _solve(inner, -gradient[index])
 
 
 def _distance(gradient: Vector, newton: Vector | None, free: Mask) -> float:

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
-from pytest_pyhf_faas import newton
+from pytest_pyhf_faas.histfactory import newton
 
 relaxed = settings(deadline=None, suppress_health_check=list(HealthCheck))
 WIDE = np.array([[-10.0, 10.0]])
@@ -258,3 +258,48 @@ def test_estimates_are_exact_for_quadratics(case, data):
     assert there == pytest.approx(followed.value, rel=1e-6, abs=1e-9 * scale)
     assert newton.estimated_minimum(0.0, np.ones(size), -matrix, free) == -np.inf
     assert newton.covariance(replace(minimum, hessian=-matrix), free) is None
+
+
+@relaxed
+@given(quadratics(), st.integers(0, 5))
+def test_a_descent_that_is_cut_short_speaks_of_where_it_ended(case, most):
+    matrix, centre, bounds, start = case
+
+    def function(x):
+        """Bent downwards here and there, so that it is damped."""
+        value, gradient, hessian = quadratic(matrix, centre)(x)
+        return (
+            value - 30 * np.sum(np.cos(x)),
+            gradient + 30 * np.sin(x),
+            hessian + 30 * np.diag(np.cos(x)),
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(newton, "MAX_STEPS", most)
+        end = newton.minimize(function, start, bounds, every(len(start)))
+    assert end.steps <= most
+    value, gradient, hessian = function(end.parameters)
+    assert (end.value, end.hessian.tolist()) == (value, hessian.tolist())
+    low, high = end.parameters <= bounds[:, 0], end.parameters >= bounds[:, 1]
+    free = ~((low & (gradient > 0)) | (high & (gradient < 0)))
+    assert np.array_equal(end.held, ~free)
+    inner, slope = hessian[np.ix_(free, free)], gradient[free]
+    if (np.linalg.eigvalsh(inner) > 0).all():
+        assert end.distance == pytest.approx(slope @ np.linalg.solve(inner, slope) / 2, rel=1e-6)
+    else:
+        assert end.distance == np.inf
+
+
+def test_a_direction_that_is_nearly_flat_is_followed_to_its_end():
+    """As of a POI with next to no signal: its curvature is tiny, and negative."""
+
+    def function(x):
+        value = 1 + (x[0] - 1) ** 2 - 1e-8 * x[1] - 1e-15 * x[1] ** 2
+        gradient = np.array([2 * (x[0] - 1), -1e-8 - 2e-15 * x[1]])
+        return value, gradient, np.diag([2.0, -2e-15])
+
+    bounds = np.array([[-5.0, 5.0], [0.0, 10.0]])
+    end = newton.minimize(function, np.array([3.0, 1.0]), bounds, every(2))
+    assert end.parameters == pytest.approx([1.0, 10.0])
+    assert end.held.tolist() == [False, True]
+    assert end.distance < newton.GOAL

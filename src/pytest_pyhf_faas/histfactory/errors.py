@@ -1,0 +1,15 @@
+"""What can be wrong with a workspace, or with a fit to it."""
+
+from __future__ import annotations
+
+
+class HistFactoryError(Exception):
+    """The base of all exceptions here."""
+
+
+class InvalidModel(HistFactoryError):  # as pyhf calls it
+    """The workspace defines no likelihood, or none that can be tested."""
+
+
+class CertificationError(HistFactoryError):
+    """No minimum could be certified."""

@@ -1,0 +1,256 @@
+"""The JSON of a workspace becomes arrays, a sample at a time.
+
+What a patch leaves as it was is not read again: `Workspace.from_json` takes over the samples whose
+JSON objects are those of a background.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pytest_pyhf_faas.histfactory.errors import InvalidModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Vector = NDArray[np.float64]
+
+#: The modifier types of HistFactory, in the order in which pyhf lists their parameters.
+MODIFIER_TYPES = (
+    "histosys",
+    "lumi",
+    "normfactor",
+    "normsys",
+    "shapefactor",
+    "shapesys",
+    "staterror",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Variations:
+    """What some modifiers of one sample vary, one entry for each of them, or each of their bins.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The parameters.
+    which : array of int, shape (n_entries,)
+        Index into ``names``.
+    bins : array of int, shape (n_entries,)
+        The bin of the channel; empty for a normsys, which has all of them.
+    down, up : array, shape (n_entries,)
+        Factors of a normsys; differences to the nominal rate of a histosys.
+    """
+
+    names: tuple[str, ...]
+    which: NDArray[np.intp]
+    bins: NDArray[np.intp]
+    down: Vector
+    up: Vector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One sample of one channel.
+
+    Attributes
+    ----------
+    channel, name : str
+        Which.
+    nominal : array, shape (n_bins,)
+        Expected events.
+    modifiers : tuple of (name, type)
+        All of them, sorted.
+    normsys, histosys : Variations
+        What is interpolated.
+    linear : tuple of (type, name, data)
+        What multiplies the rates by a parameter; ``data``, shape (n_bins,), are the absolute
+        uncertainties of a shapesys or staterror, else ``None``.
+    """
+
+    channel: str
+    name: str
+    nominal: Vector
+    modifiers: tuple[tuple[str, str], ...]
+    normsys: Variations
+    histosys: Variations
+    linear: tuple[tuple[str, str, Vector | None], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Channel:
+    """A channel with its samples, sorted by name, and its observed events, shape (n_bins,)."""
+
+    name: str
+    samples: tuple[Sample, ...]
+    observed: Vector
+
+    @property
+    def bins(self) -> int:
+        """How many it has."""
+        return len(self.observed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workspace:
+    """A workspace: channels, sorted by name, and measurements.
+
+    Attributes
+    ----------
+    channels : tuple of Channel
+        Sorted by name.
+    measurements : tuple of mapping
+        Their JSON.
+    """
+
+    channels: tuple[Channel, ...]
+    measurements: tuple[Mapping[str, Any], ...]
+    _read: Mapping[int, tuple[Any, Sample]] = field(repr=False)
+
+    @classmethod
+    def from_json(
+        cls, specification: Mapping[str, Any], background: Workspace | None = None
+    ) -> Workspace:
+        """Read a workspace that follows pyhf's schema.
+
+        Parameters
+        ----------
+        specification : mapping
+            The workspace; what it is made of must not be changed afterwards.
+        background : Workspace, optional
+            One with which it may share JSON objects of samples.
+
+        Raises
+        ------
+        InvalidModel
+            If it makes no sense, with the channel, the sample and the modifier.
+        """
+        known = background._read if background is not None else {}  # noqa: SLF001 - the same class
+        observed = {entry["name"]: entry["data"] for entry in specification["observations"]}
+        read: dict[int, tuple[Any, Sample]] = {}
+        channels = []
+        for channel in specification["channels"]:
+            name = channel["name"]
+            bins = len(channel["samples"][0]["data"])
+            if name not in observed:
+                raise InvalidModel(f"no observation for the channel {name}")
+            if len(observed[name]) != bins:
+                raise InvalidModel(
+                    f"the observation of the channel {name} has {len(observed[name])} bins, its "
+                    f"samples have {bins}"
+                )
+            for index, events in enumerate(observed[name]):
+                if events < 0:
+                    raise InvalidModel(f"bin {index} of the channel {name} has {events:g} events")
+            samples = []
+            for raw in channel["samples"]:
+                before, sample = known.get(id(raw), (None, None))
+                if (
+                    sample is None
+                    or before is not raw
+                    or (sample.channel, len(sample.nominal)) != (name, bins)
+                ):
+                    sample = _sample(name, bins, raw)
+                read[id(raw)] = raw, sample
+                samples.append(sample)
+            samples.sort(key=lambda sample: sample.name)
+            _refuse_twins((s.name for s in samples), f"two samples of the channel {name} are")
+            channels.append(Channel(name, tuple(samples), np.array(observed[name], dtype=float)))
+        channels.sort(key=lambda channel: channel.name)
+        _refuse_twins((c.name for c in channels), "two channels are")
+        return cls(tuple(channels), tuple(specification["measurements"]), read)
+
+    def measurement(self, name: str | None = None) -> Mapping[str, Any]:
+        """Return the configuration of a measurement, by default of the first.
+
+        Raises
+        ------
+        InvalidModel
+            If there is none of that name.
+        """
+        for measurement in self.measurements:
+            if name is None or measurement["name"] == name:
+                config: Mapping[str, Any] = measurement["config"]
+                return config
+        there = ", ".join(str(measurement["name"]) for measurement in self.measurements)
+        raise InvalidModel(
+            f"no measurement {name or ''!r} in the workspace, but: {there or 'none'}"
+        )
+
+
+def _refuse_twins(names: Iterator[str], what: str) -> None:
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise InvalidModel(f"{what} called {name}: rename or remove one of them")
+        seen.add(name)
+
+
+def _sample(channel: str, bins: int, raw: Mapping[str, Any]) -> Sample:
+    name = raw["name"]
+    where = f"the sample {name} of the channel {channel}"
+    nominal = _bins(raw["data"], bins, where)
+    modifiers = sorted(raw["modifiers"], key=lambda modifier: (modifier["name"], modifier["type"]))
+    pairs = tuple((modifier["name"], modifier["type"]) for modifier in modifiers)
+    for pair, after in itertools.pairwise(pairs):
+        if pair == after:
+            raise InvalidModel(f"{where} has two modifiers {pair[0]} of type {pair[1]}")
+    normsys, histosys = [], []
+    linear: list[tuple[str, str, Vector | None]] = []
+    for modifier in modifiers:
+        kind, data = modifier["type"], modifier["data"]
+        at = f"the {kind} {modifier['name']} of {where}"
+        if kind == "normsys":
+            if not (data["lo"] > 0 and data["hi"] > 0):
+                raise InvalidModel(
+                    f"{at} has lo = {data['lo']:g} and hi = {data['hi']:g}: both must be "
+                    "positive, for they are interpolated by their logarithms"
+                )
+            normsys.append((modifier["name"], data["lo"], data["hi"]))
+        elif kind == "histosys":
+            low, high = (_bins(data[f"{side}_data"], bins, at) for side in ("lo", "hi"))
+            histosys.append((modifier["name"], low - nominal, high - nominal))
+        elif kind in ("shapesys", "staterror"):
+            linear.append((kind, modifier["name"], _bins(data, bins, at)))
+        elif kind in MODIFIER_TYPES:
+            linear.append((kind, modifier["name"], None))
+        else:
+            raise InvalidModel(
+                f"{where} has a modifier of the type {kind}, which is none of "
+                f"{', '.join(MODIFIER_TYPES)}"
+            )
+    return Sample(
+        channel, name, nominal, pairs, _factors(normsys), _shifts(histosys, bins), tuple(linear)
+    )
+
+
+def _bins(data: Sequence[float], bins: int, where: str) -> Vector:
+    if len(data) != bins:
+        raise InvalidModel(f"{where} has {len(data)} bins, the channel has {bins}")
+    return np.array(data, dtype=float)
+
+
+def _factors(found: Sequence[tuple[str, float, float]]) -> Variations:
+    return Variations(
+        tuple(name for name, _, _ in found),
+        np.arange(len(found)),
+        np.zeros(0, dtype=np.intp),
+        np.array([down for _, down, _ in found], dtype=float),
+        np.array([up for _, _, up in found], dtype=float),
+    )
+
+
+def _shifts(found: Sequence[tuple[str, Vector, Vector]], bins: int) -> Variations:
+    down = np.array([low for _, low, _ in found]).reshape(-1, bins)
+    up = np.array([high for _, _, high in found]).reshape(-1, bins)
+    which, where = np.nonzero((down != 0) | (up != 0))
+    return Variations(
+        tuple(name for name, _, _ in found), which, where, down[which, where], up[which, where]
+    )
