@@ -205,7 +205,7 @@ class Campaign:
         self._changed = threading.Condition()
         self._sending = threading.RLock()  # taken before the lock of what has changed
         self._entries: dict[str, _Entry] = {}
-        self._queues: dict[tuple[str, str], deque[_Entry]] = {}
+        self._queues: dict[tuple[str, str, str], deque[_Entry]] = {}
         self._suspects: list[_Entry] = []
         self._in_flight: dict[int, _Batch] = {}
         self._abandoned: set[str] = set()  # cancelled while they were with the engine
@@ -884,7 +884,7 @@ class Campaign:
         groups = defaultdict(list)
         for entry in entries:
             task = entry.task
-            groups[task.pallet.digest, repr(task.config)].append(entry)
+            groups[task.pallet.digest, repr(task.config), task.pool.sha256].append(entry)
         for group, members in groups.items():
             queue = self._queues.get(group, ())
             # Unknown ones first: they may be long. The sort is stable.

@@ -37,6 +37,8 @@ _PATCHSET_OR_BACKGROUND = re.compile(
     re.IGNORECASE,
 )
 _SINGLE_PATCH = re.compile(r"patch[._-](?P<name>.+)", re.IGNORECASE)
+#: So many hypotheses are searched for starts where nobody has searched before.
+_SAMPLE = 16
 _NUMBER = re.compile(r"(?P<integer>\d+)(?:[p.](?P<fraction>\d+))?")
 
 
@@ -130,6 +132,9 @@ class Pallet:
         The signal hypotheses, in the patchset's order.
     source
         Where it was read from, for messages.
+    sample
+        Signal hypotheses from all over the patchset, the same ones whichever are selected: where
+        starts for all of them are searched for.
     """
 
     name: str
@@ -142,6 +147,7 @@ class Pallet:
     background: bytes = field(repr=False)
     patches: tuple[SignalPatch, ...] = field(repr=False)
     source: str
+    sample: tuple[SignalPatch, ...] = field(repr=False, default=())
 
     def select(self, wanted: Sequence[str]) -> Pallet:
         """Return this pallet with the wanted patches only, in the patchset's order.
@@ -169,8 +175,11 @@ class Pallet:
 
     def renamed(self, name: str) -> Pallet:
         """Return this pallet, and its patches, under another name."""
-        patches = tuple(replace(patch, pallet=name) for patch in self.patches)
-        return replace(self, name=name, patches=patches)
+        patches, sample = (
+            tuple(replace(patch, pallet=name) for patch in some)
+            for some in (self.patches, self.sample)
+        )
+        return replace(self, name=name, patches=patches, sample=sample)
 
     def _nothing_matches(self, want: str) -> str:
         names = [patch.name for patch in self.patches]
@@ -344,6 +353,7 @@ def _read_part(part: _Part, read: Reader, source: Path, name: str) -> Pallet:
     else:
         where = f"{source}: {part.directory}"
         metadata, specifications = _read_single_patches(part, read, source)
+    patches = _signal_patches(name, metadata["labels"], specifications, where)
     return Pallet(
         name=name,
         description=metadata["description"],
@@ -353,9 +363,15 @@ def _read_part(part: _Part, read: Reader, source: Path, name: str) -> Pallet:
         synthetic=metadata["description"].lower().startswith("synthetic"),
         digest=background_digests["sha256"],
         background=background,
-        patches=_signal_patches(name, metadata["labels"], specifications, where),
+        patches=patches,
         source=str(source),
+        sample=_evenly(patches, _SAMPLE),
     )
+
+
+def _evenly(patches: tuple[SignalPatch, ...], most: int) -> tuple[SignalPatch, ...]:
+    count = min(most, len(patches))
+    return tuple(patches[(2 * i + 1) * len(patches) // (2 * count)] for i in range(count))
 
 
 def _read_background(path: str, read: Reader, source: Path) -> tuple[dict[str, str], bytes]:

@@ -32,7 +32,7 @@ from pytest_pyhf_faas.errors import (
 )
 from pytest_pyhf_faas.reference import Missing, PatchReference, ReferenceStore, bundled_directory
 from pytest_pyhf_faas.results import HypotestResult, WorkerEnvironment
-from pytest_pyhf_faas.tasks import CERTIFIED, batch_payload, make_tasks, worker_function
+from pytest_pyhf_faas.tasks import CERTIFIED, Pool, batch_payload, make_tasks, worker_function
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
@@ -599,7 +599,7 @@ class Preflight:
     def _check_environment(self, found: Mapping[str, Any]) -> None:
         python = f"its Python {found['python']} on {found['host']} is {found['executable']}"
         needed = f"pyhf>={_dotted(OLDEST_PYHF)}"
-        problem, jax = found["problem"], found["jax"]
+        problem = found["problem"]
         if problem is not None and problem["what"] == "pyhf":
             raise self._not_ready(
                 "its workers cannot import pyhf",
@@ -614,15 +614,7 @@ class Preflight:
                 *self._on_its_side("upgrade it", _pip("--upgrade", needed)),
             )
         if self.config.method == CERTIFIED:
-            # Backend and optimizer have no part in it.
-            if jax is None or "problem" in jax:
-                raise self._not_ready(
-                    "its workers cannot use JAX, which certified fits need",
-                    jax["problem"] if jax else "it is not installed",
-                    python,
-                    *self._on_its_side("install it", _pip("jax")),
-                )
-            return
+            return  # backend and optimizer have no part in it
         if problem is not None:
             names = (self.config.backend, self.config.optimizer)
             extras = [_PROVIDED_BY[name] for name in names if name in _PROVIDED_BY]
@@ -645,7 +637,10 @@ def _quickest(config: HypotestConfig) -> tuple[Task, PatchReference]:
     """Return the quickest fit of the bundled pallet that is right with a configuration."""
     store = ReferenceStore([bundled_directory()], bundled_directory())
     found: list[tuple[float, Task, PatchReference]] = []
-    for task in make_tasks(catalogue.bundled(), config):
+    bundled = catalogue.bundled()
+    certified = config.method == CERTIFIED
+    pool = Pool((store.pool(bundled, config) if certified else None) or ())
+    for task in make_tasks(bundled, config, pool=pool):
         reference = store.find(task)
         if isinstance(reference, Missing) or reference.error is not None:
             continue

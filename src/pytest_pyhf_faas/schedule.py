@@ -23,9 +23,10 @@ from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.interrupts import Interrupts
 from pytest_pyhf_faas.options import hypotest_config
+from pytest_pyhf_faas.pools import Pools
 from pytest_pyhf_faas.reference import Missing
 from pytest_pyhf_faas.results import WallTime
-from pytest_pyhf_faas.tasks import make_task, make_tasks
+from pytest_pyhf_faas.tasks import CERTIFIED, Pool, make_task, make_tasks
 from pytest_pyhf_faas.worker import probe_environment
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.options import Settings
+    from pytest_pyhf_faas.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.pools import Exploration
     from pytest_pyhf_faas.progress import ProgressLine
     from pytest_pyhf_faas.reference import ReferenceStore
     from pytest_pyhf_faas.results import HypotestResult, Timeline, Trial
@@ -121,6 +124,11 @@ class Schedule:
         self._journal: journals.Journal | None = None
         self._progress = progress
         self._sharing = sharing
+        self._pools = Pools(
+            self._stored_pool,
+            for_references=settings.update is not None,
+            shared=None if sharing is None else sharing.journal.with_suffix(".pools"),
+        )
         self.clocks: defaultdict[str, Clocks] = defaultdict(Clocks)
         self._engines: dict[str, Engine] = {}
         self._campaigns: dict[str, Campaign] = {}
@@ -233,15 +241,50 @@ class Schedule:
         campaign = self._campaign(need.endpoint)
         if self._sharing is None:
             self._interrupts.watch()
-        if not all(task in campaign for task in need.tasks):
+        tasks = self._with_pools(need.endpoint, need.tasks)
+        if not all(task in campaign for task in tasks):
             self._submit_all(item)
-        futures = [campaign.result(task) for task in need.tasks]
+        return self._wait(campaign, tasks)
+
+    def _wait(self, campaign: Campaign, tasks: Sequence[Task]) -> list[HypotestResult]:
+        futures = [campaign.result(task) for task in tasks]
         try:
             while concurrent.futures.wait(futures, timeout=TICK_S).not_done:
                 self._show(campaign)
         finally:
             self._progress.clear()
         return [future.result() for future in futures]
+
+    def _stored_pool(self, pallet: Pallet, config: HypotestConfig) -> Pool | None:
+        points = self._references.pool(pallet, config)
+        return None if points is None else Pool(points)
+
+    def exploration(self, task: Task) -> Exploration | None:
+        """Return how the pallet of a task was searched for starts; ``None`` if it was not."""
+        return self._pools.known(task) if task.config.method == CERTIFIED else None
+
+    def _with_pools(self, endpoint: str, tasks: Iterable[Task]) -> list[Task]:
+        """Return tasks as they are sent: a certified one with the pool of its pallet."""
+
+        def fit(searched: list[Task]) -> list[HypotestResult]:
+            self._send(endpoint, searched)
+            return self._wait(self._campaign(endpoint), searched)
+
+        sent = []
+        for task in tasks:
+            if task.config.method == CERTIFIED:
+                found = self._pools.find(task, self._patches_beside(task), fit)
+                sent.append(make_task(task.pallet, task.patch, task.config, found.pool))
+            else:
+                sent.append(task)
+        return sent
+
+    def _patches_beside(self, task: Task) -> Iterator[SignalPatch]:
+        """Yield the patches that the session tests with a pallet in one way."""
+        for need in self._needs.values():
+            for other in need.tasks:
+                if other.pallet.digest == task.pallet.digest and other.config == task.config:
+                    yield other.patch
 
     def measure(
         self, item: pytest.Item, analysis: str, repeat: Callable[[Callable[[], Trial]], Any]
@@ -263,10 +306,11 @@ class Schedule:
         need = self._need(item)
         campaign = self._campaign(need.endpoint)
         self._interrupts.watch()
+        tasks = self._with_pools(need.endpoint, need.tasks)
         trials: list[Trial] = []
 
         def trial() -> Trial:
-            trials.append(campaign.measure(need.tasks, partial(self._show, campaign)))
+            trials.append(campaign.measure(tasks, partial(self._show, campaign)))
             return trials[-1]
 
         try:
@@ -276,7 +320,7 @@ class Schedule:
         timeline = campaign.timeline(analysis, need.tasks[0].config) if need.tasks else None
         wall_time = WallTime(analysis, need.endpoint, tuple(trials), timeline)
         self.wall_times.append(wall_time)
-        return wall_time, [campaign.result(task).result() for task in need.tasks]
+        return wall_time, [campaign.result(task).result() for task in tasks]
 
     def timelines(self) -> Iterator[tuple[str, str, HypotestConfig, Timeline]]:
         """Yield endpoint, pallet, configuration and timeline of what has been fitted."""
@@ -321,6 +365,7 @@ class Schedule:
         tuple
             The trials, and the results of the last.
         """
+        tasks = self._with_pools(endpoint, tasks)
         if endpoint in self._campaigns:
             own = self._campaigns[endpoint]
             own.drain(partial(self._show, own))
@@ -394,12 +439,22 @@ class Schedule:
         """Wait for what another worker of xdist has fitted; ``None`` if this one is to do it."""
         while True:
             known = sharing.results()
-            found = [known.get((need.endpoint, task.key)) for task in need.tasks]
+            found = [known.get((need.endpoint, key)) for key in self._known_keys(need)]
             if all(found):
                 return [result for result in found if result is not None]
             if sharing.leads():
                 return None
             time.sleep(_POLL_S)
+
+    def _known_keys(self, need: Need) -> Iterator[str]:
+        """Yield the keys of the tasks as they are sent; empty where that is not known yet."""
+        for task in need.tasks:
+            if task.config.method != CERTIFIED:
+                yield task.key
+            else:
+                found = self._pools.known(task)
+                sent = found and make_task(task.pallet, task.patch, task.config, found.pool)
+                yield sent.key if sent else ""
 
     def _campaign(self, endpoint: str) -> Campaign:
         if endpoint not in self._campaigns:
@@ -453,18 +508,22 @@ class Schedule:
                 if measured_at <= position:
                     wanted.setdefault(need.endpoint, []).append(task)
         for endpoint, tasks in wanted.items():
-            campaign = self._campaign(endpoint)
-            earlier = self._earlier.get(endpoint, {})
-            for task in tasks:
-                if task.key in earlier and task not in campaign:
-                    campaign.adopt(task, earlier[task.key])
-                    self.adopted += 1
-                    if self._sharing is not None and self.settings.resume:
-                        # The other workers of xdist read it there.
-                        self._open_journal().write(endpoint, earlier[task.key])
-            for reference, sent in self._sent_before(endpoint, campaign, tasks).items():
-                campaign.collect(reference, sent)
-            campaign.submit(tasks)
+            self._send(endpoint, self._with_pools(endpoint, tasks))
+
+    def _send(self, endpoint: str, tasks: Sequence[Task]) -> None:
+        """Submit tasks, but for what an earlier session has fitted or sent."""
+        campaign = self._campaign(endpoint)
+        earlier = self._earlier.get(endpoint, {})
+        for task in tasks:
+            if task.key in earlier and task not in campaign:
+                campaign.adopt(task, earlier[task.key])
+                self.adopted += 1
+                if self._sharing is not None and self.settings.resume:
+                    # The other workers of xdist read it there.
+                    self._open_journal().write(endpoint, earlier[task.key])
+        for reference, sent in self._sent_before(endpoint, campaign, tasks).items():
+            campaign.collect(reference, sent)
+        campaign.submit(tasks)
 
     def _sent_before(
         self, endpoint: str, campaign: Campaign, tasks: Sequence[Task]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,17 @@ from pytest_pyhf_faas import worker
 from pytest_pyhf_faas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pytest_pyhf_faas.pallet import Pallet, SignalPatch
 
 BACKENDS = ("numpy", "jax", "pytorch", "tensorflow")
 OPTIMIZERS = ("scipy", "minuit")
 CERTIFIED = "certified"
-#: pyhf's own test, which is what is validated, or the same with proven minima.
+#: pyhf's own test, which is what is validated, or the same at certified minima.
 METHODS = ("hypotest", CERTIFIED)
+#: How long a certified test searches for other minima: as a result needs, or as a reference does.
+EFFORTS = ("brief", "thorough")
 TEST_STATISTICS = ("q", "qtilde", "q0")
 _NORMSYS_CODES = ("code1", "code4")
 _HISTOSYS_CODES = ("code0", "code2", "code4p")
@@ -40,10 +42,12 @@ class HypotestConfig:
     backend, optimizer : str
         As `pyhf.set_backend` names them.
     method : str
-        "hypotest" for `pyhf.infer.hypotest`, or "certified" for the same with minima that are
-        proven (see `certify`), which minimizes by itself.
-    thorough : bool
-        Whether a certified test searches as long for other minima as a reference is worth.
+        "hypotest" for `pyhf.infer.hypotest`, or "certified" for the same at certified minima of
+        the likelihood of `histfactory`; then backend and optimizer say nothing.
+    effort : str
+        How long a certified test searches for other minima: "brief" or "thorough".
+    checked : bool
+        Whether a certified test compares the likelihood of each patch with that of pyhf.
     measurement : str or None
         Name of the measurement; ``None`` takes the first.
     normsys_interpcode, histosys_interpcode : str
@@ -61,7 +65,8 @@ class HypotestConfig:
     backend: str = "numpy"
     optimizer: str = "scipy"
     method: str = "hypotest"
-    thorough: bool = False
+    effort: str = "brief"
+    checked: bool = False
     measurement: str | None = None
     normsys_interpcode: str = "code4"
     histosys_interpcode: str = "code4p"
@@ -72,6 +77,7 @@ class HypotestConfig:
             ("backend", self.backend, BACKENDS),
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("method", self.method, METHODS),
+            ("effort", self.effort, EFFORTS),
             ("normsys_interpcode", self.normsys_interpcode, _NORMSYS_CODES),
             ("histosys_interpcode", self.histosys_interpcode, _HISTOSYS_CODES),
         ):
@@ -81,6 +87,9 @@ class HypotestConfig:
                 )
         if isinstance(self.test_poi, bool) or not isinstance(self.test_poi, (int, float)):
             raise ConfigurationError(f"test_poi is {self.test_poi!r}: it must be a number")
+        if self.method == CERTIFIED:
+            object.__setattr__(self, "backend", "numpy")
+            object.__setattr__(self, "optimizer", "scipy")
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as JSON-able values."""
@@ -90,7 +99,7 @@ class HypotestConfig:
     def physics(self) -> dict[str, Any]:
         """The part that decides which value is right: all but how it is calculated."""
         data = self.to_json()
-        for name in ("backend", "optimizer", "method", "thorough"):
+        for name in ("backend", "optimizer", "method", "effort", "checked"):
             del data[name]
         return data
 
@@ -106,34 +115,74 @@ def _as_json(config: HypotestConfig) -> dict[str, Any]:
     return {**asdict(config), "test_poi": float(config.test_poi)}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """Where the searches of a pallet begin as well.
+
+    Attributes
+    ----------
+    points : tuple of mapping
+        Each a value for some parameters by their names.
+    sha256 : str
+        Of the points.
+    """
+
+    points: tuple[Mapping[str, float], ...] = ()
+    sha256: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        content = json.dumps(self.points, sort_keys=True)
+        object.__setattr__(self, "sha256", hashlib.sha256(content.encode()).hexdigest())
+
+
+_NO_POOL = Pool()
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One hypothesis to test; equal keys mean equal content, whatever the names."""
+    """One hypothesis to test; equal keys mean equal content, whatever the names.
+
+    Attributes
+    ----------
+    key : str
+        SHA-256 of all that decides the result: background, patch, configuration and pool.
+    pallet, patch, config : Pallet, SignalPatch, HypotestConfig
+        What is tested, and how.
+    pool : Pool
+        Where a certified test begins as well.
+    """
 
     key: str
     pallet: Pallet
     patch: SignalPatch
     config: HypotestConfig
+    pool: Pool = _NO_POOL
 
 
-def make_task(pallet: Pallet, patch: SignalPatch, config: HypotestConfig) -> Task:
+def make_task(
+    pallet: Pallet, patch: SignalPatch, config: HypotestConfig, pool: Pool = _NO_POOL
+) -> Task:
     """Return the task that tests one patch of a pallet."""
-    content = json.dumps([pallet.digest, patch.digest, config.to_json()], sort_keys=True)
-    return Task(hashlib.sha256(content.encode()).hexdigest(), pallet, patch, config)
+    parts = [pallet.digest, patch.digest, config.to_json(), pool.sha256]
+    content = json.dumps(parts, sort_keys=True)
+    return Task(hashlib.sha256(content.encode()).hexdigest(), pallet, patch, config, pool)
 
 
 def make_tasks(
-    pallet: Pallet, config: HypotestConfig, patches: Iterable[SignalPatch] | None = None
+    pallet: Pallet,
+    config: HypotestConfig,
+    patches: Iterable[SignalPatch] | None = None,
+    pool: Pool = _NO_POOL,
 ) -> list[Task]:
     """Return the tasks of a pallet, or of some of its patches."""
     return [
-        make_task(pallet, patch, config)
+        make_task(pallet, patch, config, pool)
         for patch in (pallet.patches if patches is None else patches)
     ]
 
 
 def batch_payload(tasks: Sequence[Task]) -> dict[str, Any]:
-    """Return what `worker.fit_batch` takes, for tasks of one pallet and one configuration.
+    """Return what `worker.fit_batch` takes, for tasks of one pallet, configuration and pool.
 
     The background goes along with every batch: a worker may be new at any time. Compressed it is a
     tenth of its size, and a worker that knows its digest does not unpack it.
@@ -149,13 +198,14 @@ def batch_payload(tasks: Sequence[Task]) -> dict[str, Any]:
             {"key": task.key, "data": base64.b64encode(task.patch.packed).decode()}
             for task in tasks
         ],
+        "pool": list(first.pool.points),
     }
 
 
 def worker_function(config: HypotestConfig) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return the function that takes a payload of this configuration on a worker."""
     if config.method == CERTIFIED:
-        from pytest_pyhf_faas import certify
+        from pytest_pyhf_faas import certified
 
-        return certify.certify_batch
+        return certified.certify_batch
     return worker.fit_batch

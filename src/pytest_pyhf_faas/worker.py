@@ -21,7 +21,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 #: Backgrounds that a worker keeps, so that a campaign over several pallets does not grow it.
 MAX_BACKGROUNDS = 8
@@ -55,10 +55,41 @@ _environments: dict[tuple[str, str, str], dict[str, Any]] = {}
 _idle_since: float | None = None
 
 
-def fit_batch(
-    batch: dict[str, Any], test: Callable[[Any, Any, dict[str, Any]], dict[str, Any]] | None = None
+def fit_batch(batch: dict[str, Any]) -> dict[str, Any]:
+    """Test the hypothesis of each patch of a batch against one background, by pyhf.
+
+    Parameters
+    ----------
+    batch : dict
+        As for `answer_batch`.
+
+    Returns
+    -------
+    dict
+        As of `answer_batch`, with results as `hypotest` gives them.
+    """
+
+    def begin() -> str:
+        background = _background(batch["background"])
+        set_backend(batch["config"])
+        return background
+
+    def test(background: str, patch: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
+        model, observations = _model(background, patch["data"], batch["config"], seconds)
+        clock = time.perf_counter()
+        result = hypotest(model, observations, batch["config"])
+        seconds["fit"] = time.perf_counter() - clock
+        return result
+
+    return answer_batch(batch, begin, test)
+
+
+def answer_batch(
+    batch: dict[str, Any],
+    begin: Callable[[], Any],
+    test: Callable[[Any, dict[str, Any], dict[str, float]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Test the hypothesis of each patch of a batch against one background.
+    """Do what a batch asks for, and answer with data whatever goes wrong.
 
     Parameters
     ----------
@@ -66,13 +97,15 @@ def fit_batch(
         ``background`` (``digest`` and ``data``), ``config`` (the fields of `HypotestConfig`) and
         ``patches`` (a list of ``key`` and ``data``). Each ``data`` is JSON, compressed by zlib or
         xz, in base64. The background is known to be valid: the client has checked its schema.
-    test : callable, optional
-        How a model and its observations are tested; `hypotest` by default.
+    begin : callable
+        Gives what all patches share.
+    test : callable
+        Takes that, a patch, and where to note durations; gives the values of a result.
 
     Returns
     -------
     dict
-        ``results``, one for each patch in the order of the batch (see `_fit_patch`);
+        ``results``, one for each patch in the order of the batch (see `_answer_patch`);
         ``environment`` (see `probe_environment`); ``worker`` (host and process); and durations on
         the worker's own clock: ``began_s`` on it, ``gap_s`` since its previous batch ended
         (``None`` for the first), ``unpack_s`` for the background, ``total_s`` for the whole call.
@@ -88,9 +121,8 @@ def fit_batch(
         "unpack_s": 0.0,
     }
     try:
-        background = _background(batch["background"])
+        shared = begin()
         answer["unpack_s"] = time.perf_counter() - started
-        _set_backend(config)
     except KeyboardInterrupt:  # its time limit, or the end of the run: no answer at all
         raise
     except BaseException as error:  # whatever else it is, it is the answer for every patch
@@ -100,9 +132,7 @@ def fit_batch(
             for patch in batch["patches"]
         ]
     else:
-        answer["results"] = [
-            _fit_patch(background, patch, config, test or hypotest) for patch in batch["patches"]
-        ]
+        answer["results"] = [_answer_patch(shared, patch, test) for patch in batch["patches"]]
     kind = (config["method"], config["backend"], config["optimizer"])
     if kind not in _environments:
         _environments[kind] = probe_environment(config)
@@ -136,7 +166,7 @@ def probe_environment(config: dict[str, Any] | None = None) -> dict[str, Any]:
             continue
     config = config or {}
     if config.get("method") == "certified":
-        config = {"backend": "jax", "optimizer": "certified"}
+        config = {"backend": None, "optimizer": "certified"}
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -150,23 +180,19 @@ def probe_environment(config: dict[str, Any] | None = None) -> dict[str, Any]:
     }
 
 
-def _fit_patch(
-    background: str,
+def _answer_patch(
+    shared: Any,
     patch: dict[str, Any],
-    config: dict[str, Any],
-    test: Callable[[Any, Any, dict[str, Any]], dict[str, Any]],
+    test: Callable[[Any, dict[str, Any], dict[str, float]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Fit one patch; the answer has ``status`` "ok" or "error" and what was measured until then."""
+    """Test one patch; the answer has ``status`` "ok" or "error", and what was measured."""
     result: dict[str, Any] = {"key": patch["key"], "seconds": {}}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         # These are for the developers of the libraries, not for who trusts the fit.
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            model, observations = _model(background, patch["data"], config, result["seconds"])
-            clock = time.perf_counter()
-            result.update(test(model, observations, config))
-            result["seconds"]["fit"] = time.perf_counter() - clock
+            result.update(test(shared, patch, result["seconds"]))
             result["status"] = "ok"
         except KeyboardInterrupt:
             raise
@@ -182,16 +208,30 @@ def _model(
     background: str, data: str, config: dict[str, Any], seconds: dict[str, float]
 ) -> tuple[Any, Any]:
     """Return the model of a patch and its observations."""
-    import pyhf
-
     clock = time.perf_counter()
-    operations = json.loads(_unpack(data))
+    operations = json.loads(unpack(data))
     # Parsing the text again is faster than copying the parsed background.
     specification = json.loads(background)
     seconds["unpack"] = time.perf_counter() - clock
 
     clock = time.perf_counter()
-    specification = _apply(operations, specification)
+    found = pyhf_model(apply(operations, specification), config)
+    seconds["build"] = time.perf_counter() - clock
+    return found
+
+
+def pyhf_model(specification: Any, config: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the `pyhf.Model` of a workspace and its observations, auxiliary data included.
+
+    Parameters
+    ----------
+    specification : dict
+        The JSON of the workspace, the patch applied.
+    config : mapping
+        The fields of `HypotestConfig`.
+    """
+    import pyhf
+
     try:
         workspace = pyhf.Workspace(specification, validate=False)
         model = workspace.model(
@@ -202,16 +242,13 @@ def _model(
                 "histosys": {"interpcode": config["histosys_interpcode"]},
             },
         )
-        observations = workspace.data(model)
+        return model, workspace.data(model)
     except pyhf.exceptions.InvalidModel:
         raise
     except Exception:
         # Without validation a malformed patch fails anywhere; the schema says it in plain words.
         pyhf.Workspace(specification, validate=True)
         raise
-    seconds["build"] = time.perf_counter() - clock
-
-    return model, observations
 
 
 def hypotest(model: Any, observations: Any, config: dict[str, Any]) -> dict[str, Any]:
@@ -360,7 +397,14 @@ def _off_minimum(model: Any, observations: Any) -> float | str:
     return value
 
 
-def _apply(operations: list[dict[str, Any]], specification: Any) -> Any:
+def apply(operations: list[dict[str, Any]], specification: Any) -> Any:
+    """Apply a JSON patch in place, and return the result.
+
+    Raises
+    ------
+    ValueError
+        If it does not apply.
+    """
     import jsonpatch
 
     try:
@@ -369,7 +413,8 @@ def _apply(operations: list[dict[str, Any]], specification: Any) -> Any:
         raise ValueError(f"the patch does not apply to the background: {error}") from error
 
 
-def _set_backend(config: dict[str, Any]) -> None:
+def set_backend(config: Mapping[str, Any]) -> None:
+    """Let pyhf use the backend and optimizer of a configuration, in double precision."""
     import pyhf
 
     wanted = (config["backend"], config["optimizer"])
@@ -384,11 +429,12 @@ def _background(packed: dict[str, str]) -> str:
     if digest not in _backgrounds:
         while len(_backgrounds) >= MAX_BACKGROUNDS:
             del _backgrounds[next(iter(_backgrounds))]
-        _backgrounds[digest] = _unpack(packed["data"])
+        _backgrounds[digest] = unpack(packed["data"])
     return _backgrounds[digest]
 
 
-def _unpack(data: str) -> str:
+def unpack(data: str) -> str:
+    """Return the text that was compressed by zlib or xz and is in base64."""
     packed = base64.b64decode(data)
     decompress = lzma.decompress if packed.startswith(b"\xfd7zXZ") else zlib.decompress
     return decompress(packed).decode()

@@ -19,6 +19,7 @@ import socket
 import sys
 import zlib
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.engines import remote_worker
@@ -52,7 +53,7 @@ def pack_call(function: Callable[..., Any], args: tuple[Any, ...], timeout_s: fl
     module = sys.modules[function.__module__]
     package, modules = _shipped(module.__name__)
     return _call(
-        package, modules, f"{_short(module.__name__)}.{function.__qualname__}", args, timeout_s
+        package, modules, f"{_inside(module.__name__)}.{function.__qualname__}", args, timeout_s
     )
 
 
@@ -158,7 +159,7 @@ def _shipped(module: str) -> tuple[str, Mapping[str, str]]:
     digest = hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
     package = f"pyhf_faas_{digest[:16]}"
     return package, {
-        _short(name): base64.b64encode(
+        _inside(name): base64.b64encode(
             zlib.compress(source.replace(_PACKAGE, package).encode())
         ).decode()
         for name, source in sources.items()
@@ -166,18 +167,25 @@ def _shipped(module: str) -> tuple[str, Mapping[str, str]]:
 
 
 def _collect(name: str, sources: dict[str, str]) -> None:
-    """Add a module's source after those of the modules of this package that it imports."""
-    if name in sources:
+    """Add a module's source after its package's and those of what it imports of ours."""
+    if name in sources or name == _PACKAGE:
         return
+    _collect(name.rpartition(".")[0], sources)
     source = inspect.getsource(importlib.import_module(name))
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module == _PACKAGE:
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{_PACKAGE}."):
             for alias in node.names:
-                _collect(f"{_PACKAGE}.{alias.name}", sources)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{_PACKAGE}."):
-            _collect(str(node.module), sources)
+                inner = f"{node.module}.{alias.name}"
+                _collect(inner if _is_module(inner) else str(node.module), sources)
     sources[name] = source
 
 
-def _short(module: str) -> str:
-    return module.removeprefix(f"{_PACKAGE}.").replace(".", "_")
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # what it would lie in is no package
+        return False
+
+
+def _inside(module: str) -> str:
+    return module.removeprefix(f"{_PACKAGE}.")

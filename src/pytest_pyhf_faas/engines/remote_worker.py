@@ -12,11 +12,11 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
     Parameters
     ----------
     call : str
-        JSON: ``package`` (a name that no other content has), ``modules`` (names and sources, zlib
-        in base64, in the order of their imports), ``function`` ("module.name", or ``null`` to ask
-        for nothing but an answer), ``args``, ``timeout_s`` (or ``null``), ``client`` (host and
-        process that wait for the answer) and ``environment`` (variables that are set where they
-        are not yet).
+        JSON: ``package`` (a name that no other content has), ``modules`` (dotted names and
+        sources, zlib in base64, in the order of their imports), ``function`` ("module.name", or
+        ``null`` to ask for nothing but an answer), ``args``, ``timeout_s`` (or ``null``),
+        ``client`` (host and process that wait for the answer) and ``environment`` (variables that
+        are set where they are not yet).
 
     Returns
     -------
@@ -52,19 +52,20 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
     def install() -> None:
         for name, value in request["environment"].items():
             os.environ.setdefault(name, value)
-        root = types.ModuleType(package)
-        root.__path__ = []
-        sys.modules[package] = root
+        sys.modules[package] = types.ModuleType(package)
+        sys.modules[package].__path__ = []
         for name, packed in request["modules"].items():
             source = zlib.decompress(base64.b64decode(packed)).decode()
             module = types.ModuleType(f"{package}.{name}")
+            module.__path__ = []  # others may lie in it
             module.__file__ = f"<{module.__name__}>"
             # So that a traceback shows the lines.
             lines = source.splitlines(keepends=True)
             linecache.cache[module.__file__] = len(source), None, lines, module.__file__
             sys.modules[module.__name__] = module
             exec(compile(source, module.__file__, "exec"), module.__dict__)  # noqa: S102
-            setattr(root, name, module)
+            above, _, last = module.__name__.rpartition(".")
+            setattr(sys.modules[above], last, module)
         if own_process:
             # A worker whose manager was killed must not compute on for nobody. It may end by
             # itself, too, as soon as it has finished a call: then what is left goes with it.
@@ -108,7 +109,8 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
             try:
                 install()
             except BaseException:
-                sys.modules.pop(package, None)
+                for name in [n for n in sys.modules if n.split(".")[0] == package]:
+                    del sys.modules[name]
                 raise
         module_name, _, name = (request["function"] or "").rpartition(".")
         if name:

@@ -1,0 +1,212 @@
+"""Search for the starts that the hypotheses of a pallet share, in rounds.
+
+The patches of a pallet have one background, so that a minimum found for one of them is a good start
+for the others. First each patch is searched thoroughly by itself; then what was new for any of them
+is a start for all, in further rounds until nothing is new. The pool is a function of the pallet,
+the patches and the pool that it began with: no task knows what a worker did before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.tasks import Pool, make_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_pyhf_faas.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.results import HypotestResult
+    from pytest_pyhf_faas.tasks import HypotestConfig, Task
+
+#: A pool has no more points than this.
+MAX_POINTS = 40
+_MAX_ROUNDS = 6
+#: Two new starts of one round are one if no parameter is farther apart, in standard deviations.
+_APART = 0.3
+#: A fit that ends so much higher, in twice the NLL, has missed a minimum.
+_MISSED = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """What the rounds found.
+
+    Attributes
+    ----------
+    pool : Pool
+        The starts.
+    evidence : mapping
+        By the digest of a patch, how it was searched: the ``search`` of a thorough certificate.
+    rounds : int
+        How many there were.
+    """
+
+    pool: Pool
+    evidence: Mapping[str, Mapping[str, Any]]
+    rounds: int
+
+
+def explore(
+    pallet: Pallet,
+    patches: Sequence[SignalPatch],
+    config: HypotestConfig,
+    pool: Pool,
+    fit: Callable[[list[Task]], Sequence[HypotestResult]],
+) -> Exploration:
+    """Search some patches of a pallet until none finds what the pool does not lead to.
+
+    Parameters
+    ----------
+    pallet : Pallet
+        Whose background they share.
+    patches : sequence of SignalPatch
+        Which ones.
+    config : HypotestConfig
+        Of a certified test.
+    pool : Pool
+        Starts that are known.
+    fit : callable
+        Returns the results of tasks, in their order.
+    """
+    thorough = replace(config, effort="thorough", checked=False)
+    brief = replace(config, effort="brief", checked=False)
+    evidence: dict[str, Mapping[str, Any]] = {}
+    lowest: dict[str, dict[str, float]] = {}
+    starts: dict[str, list[Mapping[str, float]]] = {}
+    rounds = 0
+    wanted: list[Mapping[str, float]] = []
+    while rounds < _MAX_ROUNDS:
+        points = (*pool.points, *_distinct(wanted))[:MAX_POINTS]
+        if points != pool.points:
+            pool = Pool(points)
+        elif rounds:
+            break
+        tasks = [make_task(pallet, p, brief if rounds else thorough, pool) for p in patches]
+        wanted = []
+        for patch, result in zip(patches, fit(tasks), strict=True):
+            if result.status != "ok":
+                continue
+            new = list(result.certificate["new"])
+            if rounds == 0:
+                evidence[patch.digest] = result.certificate["search"]
+            elif _missed(result.twice_nll, lowest.get(patch.digest, {})):
+                new += starts[patch.digest]
+            starts.setdefault(patch.digest, []).extend(new)
+            wanted += new
+            before = lowest.setdefault(patch.digest, dict(result.twice_nll))
+            for name, value in result.twice_nll.items():
+                before[name] = min(before[name], value)
+        wanted = [start for start in wanted if start not in pool.points]
+        rounds += 1
+    return Exploration(pool, evidence, rounds)
+
+
+def _missed(found: Mapping[str, float], lowest: Mapping[str, float]) -> bool:
+    """Whether a fit to the observed data ended above a minimum of an earlier round."""
+    return any(
+        found[name] > value + _MISSED for name, value in lowest.items() if "asimov" not in name
+    )
+
+
+def _distinct(starts: Iterable[Mapping[str, float]]) -> list[Mapping[str, float]]:
+    """Return the starts that are not next to one before them."""
+    kept: list[Mapping[str, float]] = []
+    for start in starts:
+        if all(_apart(start, other) > _APART for other in kept):
+            kept.append(start)
+    return kept
+
+
+def _apart(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    shared = one.keys() & other.keys()
+    return max((abs(one[name] - other[name]) for name in shared), default=0.0)
+
+
+class Pools:
+    """The pools of a session, each found once.
+
+    Parameters
+    ----------
+    stored : callable
+        Returns the pool of a pallet's reference file; ``None`` if there is none.
+    for_references : bool
+        Whether what is fitted is to become a reference: then all of it is searched thoroughly.
+    shared : Path or None
+        A file in which processes that share their fits leave what they have found.
+    """
+
+    def __init__(
+        self,
+        stored: Callable[[Pallet, HypotestConfig], Pool | None],
+        *,
+        for_references: bool,
+        shared: Path | None,
+    ) -> None:
+        self._stored = stored
+        self._for_references = for_references
+        self._shared = shared
+        self._found: dict[str, Exploration] = {}
+
+    def known(self, task: Task) -> Exploration | None:
+        """Return what was found for the pallet of a certified test, if it is known by now."""
+        name = _name(task)
+        if name not in self._found and not self._for_references:
+            pool = self._stored(task.pallet, task.config)
+            if pool is not None:
+                self._found[name] = Exploration(pool, {}, 0)
+        if name not in self._found:
+            self._read_shared()
+        return self._found.get(name)
+
+    def find(
+        self,
+        task: Task,
+        patches: Iterable[SignalPatch],
+        fit: Callable[[list[Task]], Sequence[HypotestResult]],
+    ) -> Exploration:
+        """Return what is known for the pallet of a certified test, or search.
+
+        Parameters
+        ----------
+        task : Task
+            Of a certified test.
+        patches : iterable of SignalPatch
+            All that are to become references with it; without references a sample of the pallet is
+            searched, whichever patches are selected.
+        fit : callable
+            Returns the results of tasks, in their order.
+        """
+        found = self.known(task)
+        if found is not None:
+            return found
+        pool = self._stored(task.pallet, task.config)
+        searched = {patch.name: patch for patch in patches} if self._for_references else {}
+        if pool is None:
+            searched |= {patch.name: patch for patch in task.pallet.sample}
+        in_order = [searched[name] for name in sorted(searched)]  # not in that of the tests
+        found = explore(task.pallet, in_order, task.config, pool or Pool(), fit)
+        self._found[_name(task)] = found
+        if self._shared is not None:
+            self._read_shared()  # others may have found more meanwhile
+            whole = {
+                name: (one.pool.points, one.evidence, one.rounds)
+                for name, one in self._found.items()
+            }
+            temporary = self._shared.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(whole))
+            temporary.replace(self._shared)
+        return found
+
+    def _read_shared(self) -> None:
+        if self._shared is not None and self._shared.is_file():
+            for name, (points, evidence, rounds) in json.loads(self._shared.read_text()).items():
+                self._found.setdefault(name, Exploration(Pool(tuple(points)), evidence, rounds))
+
+
+def _name(task: Task) -> str:
+    return json.dumps([task.pallet.digest, task.config.physics], sort_keys=True)
