@@ -1,6 +1,6 @@
 """Write the synthetic pallet that ships with the package.
 
-The pallet is a background-only HistFactory workspace and a patch set with 40 signal hypotheses, as
+The pallet is a background-only HistFactory workspace and a patch set with 43 signal hypotheses, as
 published likelihoods have them, except that nothing in it was measured: every yield, uncertainty
 and observation is invented here. It is there so that the validation runs on a machine that has
 nothing but this package, and so that it covers what the published likelihoods happen not to use.
@@ -33,7 +33,14 @@ excluded to no sensitivity. One patch, ``synthetic_900_890``, removes a channel 
 as one of the patches that were published for the ATLAS search for bottom squarks (RegionB) does.
 The parameter of interest is then missing, and pyhf must refuse the model.
 
-The models are small and the pulls moderate, so that all 39 fits take about ten seconds on two
+Three signals have a nuisance parameter of their own, ``signal_ISR``, both of whose variations take
+events away. The data have less than background and signal together, so that twice the negative
+log-likelihood of the fits with the signal has a minimum on either side of 0: the one that a descent
+from there ends in, and a lower one. They differ in the fits to the observed and to the Asimov data
+(``synthetic_250_0``, excluded at both, and ``synthetic_250_50``, excluded at the first and not at
+the lower one), or in the fit to the Asimov data alone (``synthetic_300_50``).
+
+The models are small and the pulls moderate, so that all 42 fits take about ten seconds on two
 cores, and minimizers agree as well as they define their own convergence.
 
 The numbers are reproducible: they come from uniform variates and elementary functions, and have
@@ -100,6 +107,14 @@ WEIGHTS = {"ttbar": 0.2, "Wjets": 0.3, "diboson": 0.05}
 K_DIBOSON = 1.15
 GRID = [(m1, m2) for m1 in range(100, 1000, 100) for m2 in range(0, min(m1, 600), 100)]
 NO_SIGNAL = (900, 890)
+#: Relative shifts by ``signal_ISR`` in the bins of a channel, down and up, at the masses that have
+#: it. Down takes much away from one channel, and is where descents from 0 go; up takes away from
+#: both, which fits better farther on.
+TWO_MINIMA = {
+    (250, 0): {"synthetic_SR_low": (-0.75, -0.3), "synthetic_SR_high": (-0.1, -0.25)},
+    (250, 50): {"synthetic_SR_low": (-0.8, -0.35), "synthetic_SR_high": (-0.05, -0.45)},
+    (300, 50): {"synthetic_SR_low": (0.0, -0.35), "synthetic_SR_high": (-0.8, -0.35)},
+}
 
 
 def rounded(values):
@@ -290,6 +305,9 @@ def make_patch(rng, m1, m2):
                 modifiers.append(
                     histosys("JES", nominal, lo=[-0.8 * shift for shift in shifts], hi=shifts)
                 )
+            if channel in TWO_MINIMA.get((m1, m2), {}):
+                lo, hi = ([shift] * len(nominal) for shift in TWO_MINIMA[m1, m2][channel])
+                modifiers.append(histosys("signal_ISR", nominal, lo=lo, hi=hi))
             index = CHANNELS.index(channel)
             position = 0 if channel == "synthetic_CR_top" else len(YIELDS[channel])
             sample = {"name": f"synthetic_{m1}_{m2}", "data": nominal, "modifiers": modifiers}
@@ -323,7 +341,7 @@ def make_patchset(rng, background):
                 " zero stands for none. Written by scripts/make_synthetic_pallet.py."
             ),
         },
-        "patches": [make_patch(rng, m1, m2) for m1, m2 in [*GRID, NO_SIGNAL]],
+        "patches": [make_patch(rng, m1, m2) for m1, m2 in [*GRID, NO_SIGNAL, *TWO_MINIMA]],
         "version": "1.0.0",
     }
 

@@ -123,16 +123,48 @@ def canned(name):
     }
 
 
-def certificate():
-    """Return what certified fits add: each minimum was found from three of its four starts."""
-    sure = {"distance": 1e-12, "starts": 4, "reached": 3, "dropped": 1, "others": []}
-    return {"certificate": dict.fromkeys(FITS, sure), "rounding": 1e-9}
+def certificate(*, thorough=True, **changes):
+    """Return what certified fits add: the nominal minima are the lowest, three of four starts."""
+    how = {"starts": 4, "reached": 3, "random": 2, "reached_at_random": 1, "unseen": 0.5}
+    if not thorough:
+        how |= {"starts": 2, "random": 1}
+    return {
+        "certificate": {
+            "distance": 1e-12,
+            "nominal": None,
+            "differences": [],
+            "minima": {},
+            "search": {fit: dict(how) for fit in FITS if fit != "free_fit_to_asimov"},
+            "new": [],
+            **changes,
+        },
+        "rounding": 1e-9,
+        "twice_nll_nearby": {},
+    }
+
+
+def nominal_minima(name, **raised):
+    """Return what a certificate says of nominal minima that are others than the lowest."""
+    lowest = canned(name)
+    values = {part: lowest[part] for part in ("CLs_obs", "CLs_exp", "mu_hat")}
+    values |= {part: raised.pop(part) for part in list(values) if part in raised}
+    fits = {fit: value + raised.get(fit, 0.0) for fit, value in lowest["twice_nll"].items()}
+    differences = [
+        {
+            "fit": fit,
+            "gap": gap,
+            "parameters": [{"name": "mu_W", "nominal": 1.02, "lowest": 0.0}],
+            "at_bound": ["mu_W"],
+        }
+        for fit, gap in raised.items()
+    ]
+    return {"nominal": {**values, "twice_nll": fits}, "differences": differences}
 
 
 def environment(versions, config=None):
     config = config or {"backend": None, "optimizer": None}
     if config.get("method") == "certified":
-        config = {"backend": "jax", "optimizer": "certified"}
+        config = {"backend": None, "optimizer": "certified"}
     return {
         "python": PYTHON,
         "platform": "Fake 1",
@@ -235,6 +267,7 @@ class FakeEngine(Engine):
     def _fit_batch(self, stopped, timeout_s, function, batch, log_file="fits.log"):
         certified = batch["config"]["method"] == "certified"
         assert function == ("certify_batch" if certified else "fit_batch")
+        effort = batch["config"]["effort"] if certified else None
         with self._lock:
             if self.breakdowns:
                 self.breakdowns -= 1
@@ -251,12 +284,12 @@ class FakeEngine(Engine):
             "unpack_s": 0.0,
             "total_s": FIT_S,
             "results": [
-                {**self._fit(name, stopped, timeout_s, certified), "key": patch["key"]}
+                {**self._fit(name, stopped, timeout_s, effort), "key": patch["key"]}
                 for name, patch in zip(names, batch["patches"], strict=True)
             ],
         }
 
-    def _fit(self, name, stopped, timeout_s, certified):
+    def _fit(self, name, stopped, timeout_s, effort):
         plan = self.plan
         if name == plan.kill:
             self._kill()
@@ -277,7 +310,7 @@ class FakeEngine(Engine):
             error = {"type": kind, "message": message, "traceback": f"...\n{kind}: {message}"}
             return {"status": "error", "error": error, "seconds": {}}
         seconds = {"unpack": 0.0, "build": 0.0, "fit": FIT_S}
-        answer = {**canned(name), **(certificate() if certified else {})}
+        answer = {**canned(name), **(certificate(thorough=effort == "thorough") if effort else {})}
         return {**answer, "status": "ok", "seconds": seconds, **plan.answers.get(name, {})}
 
     def _kill(self):

@@ -56,6 +56,8 @@ def hypothesis(patch="wino_300_100", values=(300, 100), **changes):
             "CLs": [value * (1 + 2e-6 * math.sin(m1 + m2)) for value in cls],
             "error": None,
         },
+        "minimum_set": "both",
+        "ambiguous": None,
         "within": [True] * 6,
         **TOLERANCES,
         "mu_hat": 0.1,
@@ -87,6 +89,31 @@ def wrong(patch="wino_300_100", values=(300, 100), **changes):
     }
 
 
+def ambiguous(patch="wino_300_100", values=(300, 100), *, at="nominal", **changes):
+    """One with two sets of minima, of which the nominal one alone excludes it."""
+    right = hypothesis(patch, values)
+    lowest, nominal = [0.0684, *right["CLs"][1:]], [0.0435, *right["CLs"][1:]]
+    found = lowest if at == "lowest" else nominal
+    return right | {
+        "title": f"wino / {patch}: CLs agrees with the reference at the {at} minima",
+        "CLs": found,
+        "reference": {"CLs": found, "error": None},
+        "minimum_set": at,
+        "ambiguous": {
+            "lowest": lowest,
+            "nominal": nominal,
+            "flips": True,
+            "gap": 0.79,
+            "fit": "fixed_poi_fit_to_data",
+            "parameters": [{"name": "mu_W", "lowest": 0.0, "nominal": 1.02}],
+            "at_bound": ["mu_W"],
+            "was_at": None,
+            **changes.pop("ambiguous", {}),
+        },
+        **changes,
+    }
+
+
 def broken(patch="wino_300_100", values=(300, 100), *, message="killed by signal 9", **changes):
     return hypothesis(patch, values) | {
         "outcome": "error",
@@ -95,6 +122,7 @@ def broken(patch="wino_300_100", values=(300, 100), *, message="killed by signal
         "text": f"wino / {patch}: the fit broke: no worker finished it\n  {message[:300]}",
         "status": "broken",
         "CLs": None,
+        "minimum_set": None,
         "within": None,
         "rtol": None,
         "atol": None,
@@ -213,7 +241,7 @@ def document(analyses=None, **changes):
         "benchmark_files": [],
     } | changes.pop("run", {})
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "run": run,
         "client": environment(host="laptop", backend=None, optimizer=None),
         "environments": [environment()],

@@ -4,74 +4,69 @@ import json
 import math
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scripted_engine import ENVIRONMENT, toy_result, toy_tasks
+from made_minima import (
+    AT_LOWEST,
+    AT_NOMINAL,
+    BACKGROUND,
+    BOTH,
+    FIXED,
+    FIXED_ASIMOV,
+    FREE,
+    FREE_ASIMOV,
+    LOWEST_VALUES,
+    MINIMA,
+    NOMINAL,
+    NOMINAL_VALUES,
+    PROVENANCE,
+    TASK,
+    VALUES,
+    WRONG_VALUES,
+    at,
+    certified,
+    environment,
+    error_of,
+    fitted,
+    minima_of,
+    reference_of,
+    result_of,
+    right_error,
+    run,
+    searched,
+    two,
+)
+from scripted_engine import ENVIRONMENT, toy_result
 
 from pytest_pyhf_faas.compare import (
-    NO_EXCLUSION,
-    UNCONVERGED,
     Verdict,
     compare,
     environment_line,
     error_matches,
     is_known_error,
+    moved,
     table,
 )
+from pytest_pyhf_faas.places import UNCONVERGED
 from pytest_pyhf_faas.reference import (
     DEFAULT_ATOL,
     DEFAULT_RTOL,
+    NO_EXCLUSION,
     KnownIssue,
     Missing,
-    PatchReference,
     bundled_directory,
 )
-from pytest_pyhf_faas.report.terminal import failure_text
-from pytest_pyhf_faas.results import CLS_LABELS, FITS, FitError, WorkerEnvironment
-
-(TASK,) = toy_tasks(1)
-VALUES = (0.05, 0.01, 0.02, 0.04, 0.08, 0.16)
-PROVENANCE = {
-    "method": "hypotest",
-    "backend": "numpy",
-    "optimizer": "scipy",
-    "date": "2026-11-22",
-    "versions": {"python": "3.11.7", **ENVIRONMENT["versions"]},
-}
+from pytest_pyhf_faas.report.terminal import ambiguous_lines, failure_text
+from pytest_pyhf_faas.results import (
+    CLS_LABELS,
+    FITS,
+    FitError,
+)
 
 values = st.floats(-10, 10)
 positions = st.integers(0, 5)
-
-
-def result_of(cls_values=VALUES, **changes):
-    return toy_result(TASK, CLs_obs=cls_values[0], CLs_exp=tuple(cls_values[1:]), **changes)
-
-
-def reference_of(cls_values=VALUES, **changes):
-    fields = {
-        "pallet": "toy",
-        "patch": TASK.patch.name,
-        "path": Path("somewhere/reference_results/toy.json"),
-        "provenance": PROVENANCE,
-        "CLs_obs": cls_values[0],
-        "CLs_exp": tuple(cls_values[1:]),
-        "twice_nll": dict.fromkeys(FITS, 100.0),
-        "twice_nll_off_minimum": 150.0,
-    }
-    return PatchReference(**{**fields, **changes})
-
-
-def at(position, value):
-    """The six values with one of them replaced."""
-    return tuple(value if number == position else old for number, old in enumerate(VALUES))
-
-
-def error_of(kind, message="because"):
-    error = FitError(kind, message)
-    return toy_result(TASK, status="error", error=error, CLs_obs=None, CLs_exp=())
 
 
 def check(result, reference, **options):
@@ -187,7 +182,7 @@ def test_with_sensitivity_not_a_number_is_wrong(value, position):
 
 
 def test_the_expected_exception_is_right():
-    reference = reference_of(CLs_obs=None, CLs_exp=(), error="pyhf.exceptions.InvalidModel")
+    reference = right_error()
     result = error_of("pyhf.exceptions.InvalidModel")
     assert error_matches(result, reference)
     comparison = check(result, reference)
@@ -195,8 +190,17 @@ def test_the_expected_exception_is_right():
     assert comparison.title.startswith("toy / toy_000: pyhf.exceptions.InvalidModel is the right")
 
 
+@pytest.mark.parametrize(
+    "raised", ["InvalidModel", "pytest_pyhf_faas.histfactory.errors.InvalidModel"]
+)
+def test_the_exception_of_another_program_is_the_same(raised):
+    assert error_matches(error_of(raised), right_error())
+    assert check(error_of(raised), right_error()).verdict is Verdict.RIGHT
+    assert not error_matches(error_of("pyhf.exceptions.InvalidModelOfMine"), right_error())
+
+
 def test_another_exception_is_wrong():
-    reference = reference_of(CLs_obs=None, CLs_exp=(), error="pyhf.exceptions.InvalidModel")
+    reference = right_error()
     result = error_of("ValueError", "first line\nsecond line")
     assert not error_matches(result, reference)
     comparison = check(result, reference)
@@ -212,7 +216,7 @@ def test_an_exception_instead_of_values_is_wrong():
 
 
 def test_values_instead_of_the_right_exception_are_wrong():
-    reference = reference_of(CLs_obs=None, CLs_exp=(), error="pyhf.exceptions.InvalidModel")
+    reference = right_error()
     assert not error_matches(result_of(), reference)
     comparison = check(result_of(), reference)
     assert comparison.verdict is Verdict.WRONG
@@ -223,7 +227,7 @@ def test_values_instead_of_the_right_exception_are_wrong():
 @pytest.mark.parametrize("status", ["broken", "timeout", "cancelled"])
 def test_a_fit_that_broke_never_matches_an_expected_exception(status):
     result = toy_result(TASK, status=status, error=FitError(status, "killed"))
-    assert not error_matches(result, reference_of(CLs_obs=None, CLs_exp=(), error=status))
+    assert not error_matches(result, right_error(status))
 
 
 def test_without_a_reference_nothing_is_compared():
@@ -237,28 +241,7 @@ def test_without_a_reference_nothing_is_compared():
 
 # The verdict
 
-#: Of converged fits: none of them says anything about another.
-MINIMA = dict(zip(FITS, (100.0, 110.0, 120.0, 130.0, 140.0), strict=True))
-FREE, FIXED, BACKGROUND, FREE_ASIMOV, FIXED_ASIMOV = FITS
-WRONG_VALUES = at(0, 0.9)
 gaps = st.floats(-UNCONVERGED * 0.99, UNCONVERGED * 0.99)
-
-
-def fitted(cls_values=WRONG_VALUES, *, nearby=None, truth=MINIMA[FREE_ASIMOV], **changes):
-    """A result whose fits end at their minima, but for what ``twice_nll`` changes."""
-    fits = {**MINIMA, **changes.pop("twice_nll", {})}
-    nearby = fits if nearby is None else nearby
-    return result_of(
-        cls_values,
-        twice_nll=fits,
-        twice_nll_nearby=nearby,
-        twice_nll_asimov_truth=truth,
-        **changes,
-    )
-
-
-def certified(**changes):
-    return reference_of(**{"twice_nll": MINIMA, **changes})
 
 
 def verdict_line(result, reference=None):
@@ -371,20 +354,6 @@ def test_a_fit_whose_likelihood_is_not_a_number_is_named(fit, reference, cls_val
     )
 
 
-LOCAL_MINIMUM = {"fit": FIXED, "gap": 3.2, "parameter": "alpha_jes", "at": 1.53, "lowest_at": -0.5}
-
-
-@pytest.mark.parametrize(
-    ("fit", "gap", "named"), [(FIXED, 3.25, True), (FIXED, 4.0, False), (BACKGROUND, 3.25, False)]
-)
-def test_a_local_minimum_is_named(fit, gap, named):
-    result = fitted(twice_nll={fit: MINIMA[fit] + gap})
-    verdict, line = failed(fit, gap, f"the certified minimum {MINIMA[fit]:g}")
-    if named:
-        line += ", in a local minimum: alpha_jes at 1.53 (lowest: -0.5)"
-    assert verdict_line(result, certified(local_minima=(LOCAL_MINIMUM,))) == (verdict, line)
-
-
 @given(st.sampled_from(FITS), st.floats(-1e3, 1e3))
 def test_a_changed_model_says_more_than_the_references_minima(fit, gap):
     fits = {**MINIMA, fit: MINIMA[fit] + gap}
@@ -447,8 +416,11 @@ def shipped():
         for name, entry in json.loads(path.read_text())["patches"].items():
             if "error" not in entry:
                 numbers = {key: float(entry[key]) for key in ("mu_hat", "rounding")}
-                cls_values = [float(value) for value in (entry["CLs_obs"], *entry["CLs_exp"])]
-                yield path.stem, name, cls_values, {**numbers, "twice_nll": entry["twice_nll"]}
+                for minima in filter(None, (entry, entry.get("nominal"))):
+                    cls_values = [float(value) for value in (minima["CLs_obs"], *minima["CLs_exp"])]
+                    fits = {**numbers, "twice_nll": minima["twice_nll"]}
+                    fits["mu_hat"] = float(minima["mu_hat"])
+                    yield path.stem, name, cls_values, fits
 
 
 def test_no_reference_here_contradicts_itself_and_a_changed_one_does():
@@ -516,6 +488,7 @@ ERROR_ISSUE = KnownIssue("it gives up", "https://somewhere/2", error="ValueError
         (ISSUE, fitted(VALUES, twice_nll={FIXED: 119.0}), Verdict.UNCONVERGED),
         (ISSUE, error_of("ValueError"), Verdict.WRONG),
         (ERROR_ISSUE, error_of("ValueError"), Verdict.KNOWN_ISSUE),
+        (ERROR_ISSUE, error_of("elsewhere.ValueError"), Verdict.KNOWN_ISSUE),
         (ERROR_ISSUE, error_of("MemoryError"), Verdict.WRONG),
         (ERROR_ISSUE, fitted(), Verdict.WRONG),
         (ERROR_ISSUE, fitted(VALUES), Verdict.MENDED),
@@ -546,10 +519,6 @@ def test_a_known_exception_is_one_of_that_combination_and_type():
 
 
 # The environment
-
-
-def environment(**changes):
-    return WorkerEnvironment.from_json({**ENVIRONMENT, **changes})
 
 
 def test_the_same_versions_are_said_to_be_the_same():
@@ -678,3 +647,469 @@ def test_a_difference_from_zero_is_infinite_and_of_nothing_is_nothing():
     assert rows[3].relative == math.inf
     assert replace(rows[3], obtained=0.0).relative == 0.0
     assert replace(rows[3], obtained=math.nan, reference=math.nan).relative == 0.0
+
+
+# Two sets of minima
+
+MIXED = (
+    "verdict: mixed: the fits are at minima of no consistent set, so that the ratio of their "
+    "likelihoods has no meaning"
+)
+
+
+@pytest.mark.parametrize(
+    ("result", "at", "values"),
+    [(AT_LOWEST, "lowest", LOWEST_VALUES), (AT_NOMINAL, "nominal", NOMINAL_VALUES)],
+    ids=["lowest", "nominal"],
+)
+def test_either_set_of_minima_is_right_and_the_other_is_told(result, at, values):
+    comparison = check(result, two())
+    assert (comparison.verdict, comparison.at) == (Verdict.RIGHT, at)
+    assert comparison.title == f"toy / toy_000: CLs agrees with the reference at the {at} minima"
+    assert tuple(row.reference for row in comparison.rows) == values
+    assert comparison.explanation.splitlines() == [
+        (
+            "ambiguous: CLs_obs is 0.0684 at the lowest and 0.0435 at the nominal minima; excluded "
+            "at the nominal ones alone"
+        ),
+        (
+            "they differ most in the fixed poi fit to data, by 0.79 in twice-NLL: mu_W 0 (nominal: "
+            "1.02), alpha_jes 0.25 (nominal: 0.1)"
+        ),
+        "at a bound in one of them: mu_W",
+    ]
+    ambiguous = comparison.ambiguous
+    assert (ambiguous.lowest, ambiguous.nominal) == (LOWEST_VALUES, NOMINAL_VALUES)
+    assert (ambiguous.gap, ambiguous.fit, ambiguous.flips) == (0.79, FIXED, True)
+    assert [each["name"] for each in ambiguous.parameters] == ["mu_W", "alpha_jes"]
+    assert ambiguous.at_bound == ("mu_W",)
+
+
+def test_where_the_two_are_one_nothing_is_ambiguous():
+    comparison = check(fitted(VALUES), certified())
+    assert (comparison.at, comparison.ambiguous, comparison.explanation) == ("both", None, "")
+
+
+@pytest.mark.parametrize(
+    ("lowest", "nominal", "flips"),
+    [
+        (0.0684, 0.0435, True),
+        (0.0435, 0.0684, True),
+        (0.04, 0.03, False),
+        (0.06, 0.07, False),
+        (0.05, 0.0499, True),
+        (math.nan, 0.01, True),
+        (math.nan, 0.2, False),
+    ],
+)
+def test_an_exclusion_flips_where_one_of_the_two_excludes(lowest, nominal, flips):
+    reference = two((lowest, *LOWEST_VALUES[1:]), (nominal, *NOMINAL_VALUES[1:]))
+    assert reference.flips is flips
+    ambiguous = check(AT_LOWEST, reference).ambiguous
+    assert ambiguous.flips is flips
+    assert ("alone" in ambiguous.lines[0]) is flips
+
+
+@given(st.lists(st.booleans(), min_size=3, max_size=3), st.lists(gaps, min_size=5, max_size=5))
+def test_only_five_fits_of_one_set_are_right(nominal, offsets):
+    fits = {
+        fit: (NOMINAL if there else MINIMA)[fit] + offset
+        for fit, there, offset in zip((FREE, FIXED, BACKGROUND), nominal, offsets, strict=False)
+    }
+    asimov = NOMINAL if nominal[2] else MINIMA
+    fits |= {FREE_ASIMOV: asimov[FREE_ASIMOV], FIXED_ASIMOV: asimov[FIXED_ASIMOV] + offsets[4]}
+    _free, fixed, background = nominal  # whose free fits are one
+    for cls_values, name in ((LOWEST_VALUES, "lowest"), (NOMINAL_VALUES, "nominal")):
+        comparison = check(run(cls_values, fits), two())
+        if fixed != background:
+            assert (comparison.verdict, comparison.at) == (Verdict.MIXED, "none")
+        elif fixed == (name == "nominal"):
+            assert (comparison.verdict, comparison.at) == (Verdict.RIGHT, name)
+        else:
+            assert (comparison.verdict, comparison.at) == (Verdict.WRONG, "none")
+
+
+def test_mixed_minima_are_told_fit_by_fit():
+    comparison = check(run(at(0, 0.03), {FIXED: NOMINAL[FIXED]}), two())
+    assert comparison.verdict is Verdict.MIXED
+    assert comparison.title == "toy / toy_000: CLs differs from the reference"
+    assert comparison.explanation.splitlines()[:5] == [
+        MIXED,
+        "at the lowest minimum, which is the nominal one: free fit to data",
+        "at the nominal minimum, 0.79 above the lowest: fixed poi fit to data",
+        (
+            "at the lowest minimum: background fit to data, free fit to asimov, fixed poi fit to "
+            "asimov"
+        ),
+        "tolerance 0.0001 relative, 1e-06 absolute",
+    ]
+    agreeing = check(run(LOWEST_VALUES, {FIXED: NOMINAL[FIXED]}), two())
+    assert agreeing.verdict is Verdict.MIXED
+    assert agreeing.title.endswith("at minima of no consistent set, though CLs agrees")
+
+
+def test_a_known_minimum_of_no_set_is_named():
+    comparison = check(run(at(0, 0.03), {FIXED: MINIMA[FIXED] + 0.895}), two())
+    assert comparison.verdict is Verdict.MIXED
+    assert (
+        "at another known minimum, 0.895 above the lowest: fixed poi fit to data"
+        in comparison.explanation
+    )
+    # Where the nominal minima are the lowest as well.
+    other = check(fitted(twice_nll={FIXED: MINIMA[FIXED] + 3.2}), certified(minima={FIXED: (3.2,)}))
+    assert other.verdict is Verdict.MIXED
+    assert other.explanation.splitlines()[1:3] == [
+        (
+            "at the lowest minimum, which is the nominal one: free fit to data, background fit to "
+            "data, free fit to asimov, fixed poi fit to asimov"
+        ),
+        "at another known minimum, 3.2 above the lowest: fixed poi fit to data",
+    ]
+    assert other.places[FIXED].kind == "other"
+
+
+def test_asimov_data_of_no_set_cannot_be_compared():
+    """The background fit made them, at a minimum that is known, but of no set."""
+    fits = {BACKGROUND: MINIMA[BACKGROUND] + 0.9, FREE_ASIMOV: 133.0, FIXED_ASIMOV: 149.0}
+    comparison = check(run(at(0, 0.03), fits), two())
+    assert comparison.verdict is Verdict.MIXED
+    lines = comparison.explanation.splitlines()
+    assert "at another known minimum, 0.9 above the lowest: background fit to data" in lines
+    assert "to other Asimov data: free fit to asimov, fixed poi fit to asimov" in lines
+
+
+def test_a_fit_above_every_known_minimum_is_told_with_the_others():
+    comparison = check(run(at(0, 0.03), {**NOMINAL, FIXED: 110.4}), two())
+    assert comparison.verdict is Verdict.UNCONVERGED
+    assert comparison.explanation.splitlines()[:4] == [
+        (
+            "verdict: the optimizer scipy failed: the fixed poi fit to data stopped 0.4 above the "
+            "certified minimum 110"
+        ),
+        "at the lowest minimum, which is the nominal one: free fit to data",
+        "at no known minimum, 0.4 above the lowest: fixed poi fit to data",
+        "at the nominal minimum, 0.3 above the lowest: background fit to data",
+    ]
+    assert "at the nominal minimum: free fit to asimov, fixed poi" in comparison.explanation
+
+
+def test_fits_astray_are_listed_where_there_are_several():
+    one = check(fitted(twice_nll={FIXED: 111.0}), certified())
+    several = check(fitted(twice_nll={FIXED: 111.0, BACKGROUND: 121.0}), certified())
+    assert "at no known" not in one.explanation
+    assert "at no known minimum, 1 above the lowest: fixed" in several.explanation
+    assert "which is the nominal one: free fit to data, free fit to asim" in several.explanation
+
+
+def test_a_fit_below_a_nominal_minimum_is_of_no_set():
+    """The lowest one of these Asimov data is not known."""
+    comparison = check(run(at(0, 0.03), {**NOMINAL, FIXED_ASIMOV: 141.0}), two())
+    assert comparison.verdict is Verdict.MIXED
+    assert "below the nominal minimum: fixed poi fit to asimov" in comparison.explanation
+
+
+def test_a_fit_below_the_lowest_minimum_refutes_the_reference():
+    comparison = check(run(at(0, 0.03), {**NOMINAL, FIXED: 109.0}), two())
+    assert comparison.verdict is Verdict.WRONG
+    assert comparison.explanation.startswith(
+        "verdict: the fixed poi fit to data ends 1 below the reference's in twice-NLL: the "
+        "reference is not the minimum"
+    )
+
+
+def test_minima_of_the_background_that_are_close_are_told_apart_by_the_asimov_data():
+    close_by = {**NOMINAL, BACKGROUND: MINIMA[BACKGROUND] + 0.004}
+    reference = two(at_nominal=close_by, minima={})
+    assert check(run(NOMINAL_VALUES, close_by), reference).at == "nominal"
+    assert check(run(LOWEST_VALUES, MINIMA), reference).at == "lowest"
+    mixed = {**close_by, FIXED: MINIMA[FIXED], BACKGROUND: MINIMA[BACKGROUND] + 0.002}
+    assert check(run(at(0, 0.03), mixed), reference).verdict is Verdict.MIXED
+    # Of Asimov data that are those of neither nothing is said.
+    other = {BACKGROUND: MINIMA[BACKGROUND] + 0.002, FREE_ASIMOV: 130.5, FIXED_ASIMOV: 140.5}
+    assert check(run(LOWEST_VALUES, other), reference).at == "lowest"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_of_two_sets_that_fit_the_one_with_the_nearer_cls_counts(share):
+    """Their minima are closer to each other than the threshold."""
+    near = {**MINIMA, FIXED: MINIMA[FIXED] + 0.008}
+    reference = two(at_nominal=near, minima={})
+    values = [a + share * (b - a) for a, b in zip(LOWEST_VALUES, NOMINAL_VALUES, strict=True)]
+    result = run(values, {FIXED: MINIMA[FIXED] + 0.004})
+    comparison = check(result, reference, rtol=0.2)
+    assert comparison.verdict is Verdict.RIGHT
+    assert comparison.at == ("lowest" if share < 0.5 else "nominal")
+    assert check(result, reference, rtol=1.0).at == "both"  # nothing tells which
+    assert check(result, reference).verdict is Verdict.WRONG
+
+
+def test_a_fit_that_is_clearly_at_a_close_minimum_of_no_set_is_named():
+    reference = certified(minima={BACKGROUND: (0.005,)})
+    result = fitted(twice_nll={BACKGROUND: MINIMA[BACKGROUND] + 0.005}, truth=130.5)
+    comparison = check(result, reference)
+    assert comparison.verdict is Verdict.MIXED
+    assert "nearest to another minimum than the lowest one: background" in comparison.explanation
+    assert comparison.elsewhere == (BACKGROUND,)
+    # CLs comes first: a fit may end a little off.
+    assert check(replace(result, CLs_obs=VALUES[0]), reference).verdict is Verdict.RIGHT
+    assert check(fitted(twice_nll={BACKGROUND: 120.004}), reference).elsewhere == ()
+
+
+def test_what_moving_one_parameter_finds_blames_no_fit_at_a_nominal_minimum():
+    nearby = {FIXED: MINIMA[FIXED]}
+    assert check(run(NOMINAL_VALUES, NOMINAL, nearby=nearby), two()).at == "nominal"
+    below = run(NOMINAL_VALUES, NOMINAL, nearby={FIXED: MINIMA[FIXED] - 1})
+    assert check(below, two()).verdict is Verdict.UNCONVERGED
+    assert check(run(LOWEST_VALUES, MINIMA, nearby={FIXED: 109.0}), two()).verdict is (
+        Verdict.UNCONVERGED
+    )
+
+
+def test_a_changed_model_is_right_where_cls_is_that_of_a_set():
+    """The minima of another model say nothing."""
+    changes = {"twice_nll_off_minimum": 151.0}
+    for values, at_set in ((LOWEST_VALUES, "lowest"), (NOMINAL_VALUES, "nominal")):
+        comparison = check(run(values, {FIXED: 111.3}, **changes), two())
+        assert (comparison.verdict, comparison.at) == (Verdict.RIGHT, at_set)
+    comparison = check(run(at(0, 0.03), {}, **changes), two())
+    assert comparison.explanation.startswith("verdict: the model changed: ")
+
+
+# --faas-minimum
+
+
+@pytest.mark.parametrize(
+    ("result", "minimum", "right"),
+    [
+        (AT_LOWEST, "any", True),
+        (AT_NOMINAL, "any", True),
+        (AT_LOWEST, "lowest", True),
+        (AT_NOMINAL, "nominal", True),
+        (AT_LOWEST, "nominal", False),
+        (AT_NOMINAL, "lowest", False),
+    ],
+)
+def test_one_set_may_be_asked_for(result, minimum, right):
+    comparison = check(result, two(), minimum=minimum)
+    at_set = "lowest" if result is AT_LOWEST else "nominal"
+    assert comparison.at == at_set
+    assert comparison.verdict is (Verdict.RIGHT if right else Verdict.WRONG)
+    if not right:
+        assert (
+            comparison.title == f"toy / toy_000: at the {at_set} minima, not at the {minimum} ones"
+        )
+        assert comparison.explanation.startswith(
+            f"verdict: all five fits are at the {at_set} minima and CLs agrees there, but "
+            f"--faas-minimum={minimum} accepts the {minimum} ones alone\nambiguous: "
+        )
+        expected = LOWEST_VALUES if minimum == "lowest" else NOMINAL_VALUES
+        assert tuple(row.reference for row in comparison.rows) == expected
+        # An update makes no other minimum of it.
+        assert "accept:" not in failure_text(comparison, result, two(), "pytest --again")
+
+
+@pytest.mark.parametrize("minimum", ["any", "lowest", "nominal"])
+def test_where_the_two_are_one_it_is_all_the_same(minimum):
+    assert check(fitted(VALUES), certified(), minimum=minimum).verdict is Verdict.RIGHT
+    assert check(fitted(), certified(), minimum=minimum).verdict is Verdict.WRONG
+
+
+def test_a_reference_that_has_the_lowest_minima_alone():
+    reference = certified(nominal_is_known=False, minima={FIXED: (0.79,)})
+    for minimum in ("any", "lowest"):
+        comparison = check(fitted(VALUES), reference, minimum=minimum)
+        assert (comparison.verdict, comparison.at) == (Verdict.RIGHT, "lowest")
+    comparison = check(fitted(VALUES), reference, minimum="nominal")
+    assert comparison.verdict is Verdict.MISSING
+    assert comparison.title == "toy / toy_000: no reference at the nominal minima"
+    assert "--faas-update=all adds the nominal ones" in comparison.explanation
+    shown = failure_text(comparison, fitted(VALUES), reference, "pytest --again")
+    assert "make it:" not in shown
+    missing = Missing("there is no toy.json")
+    shown = failure_text(check(fitted(VALUES), missing), fitted(VALUES), missing, "pytest --again")
+    assert shown.splitlines()[-1] == "  make it: --faas-update=new"
+    assert check(fitted(twice_nll={FIXED: 110.79}), reference).verdict is Verdict.MIXED
+
+
+# Certified results
+
+
+def check_certified(result, reference, **options):
+    return check(result, reference, combination="certified", **options)
+
+
+def test_a_certified_result_is_compared_at_both_sets():
+    comparison = check_certified(BOTH, two())
+    assert (comparison.verdict, comparison.at) == (Verdict.RIGHT, "both")
+    assert comparison.title == "toy / toy_000: CLs agrees with the reference at both sets of minima"
+    assert tuple(row.obtained for row in comparison.rows) == LOWEST_VALUES
+    comparison = check_certified(BOTH, two(), minimum="nominal")
+    assert (comparison.verdict, comparison.at) == (Verdict.RIGHT, "nominal")
+    assert tuple(row.obtained for row in comparison.rows) == NOMINAL_VALUES
+    assert tuple(row.reference for row in comparison.rows) == NOMINAL_VALUES
+    assert check_certified(BOTH, two(), minimum="lowest").at == "lowest"
+    one = check_certified(searched(VALUES, MINIMA), certified())
+    assert (one.verdict, one.at, one.ambiguous) == (Verdict.RIGHT, "both", None)
+
+
+def test_other_nominal_minima_are_wrong_unless_the_lowest_are_asked_for():
+    other = {**NOMINAL, FIXED: 110.895}
+    for result, reference in (
+        (searched(LOWEST_VALUES, MINIMA, other), two()),
+        (searched(LOWEST_VALUES, MINIMA), two()),
+        (searched(VALUES, MINIMA, NOMINAL), certified()),
+    ):
+        comparison = check_certified(result, reference)
+        assert comparison.verdict is Verdict.WRONG
+        assert comparison.title.endswith("CLs at the nominal minima differs from the reference")
+        assert "the nominal minima are others, in twice-NLL: " in comparison.explanation
+        assert "fixed poi fit to data " in comparison.explanation
+        assert comparison.ambiguous is not None
+        assert check_certified(result, reference, minimum="lowest").verdict is Verdict.RIGHT
+        assert check_certified(result, reference, minimum="nominal").verdict is Verdict.WRONG
+
+
+def test_nominal_minima_whose_cls_does_not_follow_are_explained():
+    result = searched(LOWEST_VALUES, MINIMA, NOMINAL, nominal_values=at(0, 0.03))
+    comparison = check_certified(result, two())
+    assert comparison.verdict is Verdict.WRONG
+    assert "verdict: the formulae changed: " in comparison.explanation
+
+
+def test_a_search_that_misses_the_lowest_minima_has_failed():
+    comparison = check_certified(searched(NOMINAL_VALUES, NOMINAL), two())
+    assert comparison.verdict is Verdict.UNCONVERGED
+    assert comparison.title == "toy / toy_000: the search ended at the nominal minima"
+    failed = "verdict: the certified search failed: the fixed poi fit to data "
+    assert comparison.explanation.startswith(
+        f"{failed}ended 0.79 above the lowest minimum, at another one"
+    )
+    # Nor is another known one right, however little higher.
+    for gap in (0.895, 0.005):
+        result = searched(at(0, 0.03), {FIXED: MINIMA[FIXED] + gap})
+        comparison = check_certified(result, certified(minima={FIXED: (0.005, 0.895)}))
+        assert comparison.verdict is Verdict.UNCONVERGED
+        assert comparison.explanation.startswith(f"{failed}ended {gap} above the lowest minimum")
+    comparison = check_certified(searched(at(0, 0.03), {FIXED: 110.5}), certified())
+    assert comparison.explanation.startswith(f"{failed}stopped 0.5 above the certified minimum 110")
+
+
+def test_a_search_that_finds_a_lower_minimum_refutes_the_reference():
+    comparison = check_certified(searched(at(0, 0.03), {FIXED: 109.995}), certified())
+    assert comparison.verdict is Verdict.WRONG
+    assert comparison.explanation.startswith(
+        "verdict: the fixed poi fit to data ends 0.005 below the reference's in twice-NLL: the "
+        "reference is not the minimum"
+    )
+    coarse = certified(rounding=0.0087)
+    comparison = check_certified(searched(at(0, 0.03), {FIXED: 109.995}), coarse)
+    assert "the reference is not the minimum" not in comparison.explanation
+
+
+def test_of_a_reference_without_nominal_minima_the_lowest_are_compared():
+    reference = certified(lowest=minima_of(LOWEST_VALUES, MINIMA), nominal_is_known=False)
+    reference = replace(reference, nominal=reference.lowest)
+    comparison = check_certified(BOTH, reference)
+    assert (comparison.verdict, comparison.at) == (Verdict.RIGHT, "lowest")
+    assert comparison.ambiguous.nominal == NOMINAL_VALUES
+    assert check_certified(BOTH, reference, minimum="nominal").verdict is Verdict.MISSING
+
+
+@pytest.mark.parametrize(
+    ("result", "reference", "changed"),
+    [
+        (BOTH, two(), False),
+        (searched(VALUES, MINIMA), certified(), False),
+        (searched(VALUES, MINIMA), certified(nominal_is_known=False), False),
+        (searched(VALUES, MINIMA, NOMINAL), certified(nominal_is_known=False), True),
+        (searched(VALUES, MINIMA, NOMINAL), certified(), True),
+        (searched(LOWEST_VALUES, MINIMA), two(), True),
+        (searched(VALUES, {FIXED: 109.999}), certified(), True),
+        (searched(LOWEST_VALUES, MINIMA, {**NOMINAL, FIXED: 110.8}), two(), True),
+        (searched(at(0, 0.050001), MINIMA), certified(), True),
+        (searched(VALUES, MINIMA), Missing("none"), False),
+        (error_of("InvalidModel"), certified(), False),
+    ],
+)
+def test_sets_that_moved_are_told_from_those_that_did_not(result, reference, changed):
+    assert moved(result, reference) is changed
+
+
+# Where a combination was before
+
+
+@pytest.mark.parametrize(
+    ("before", "result", "was_at"),
+    [
+        ("lowest", AT_NOMINAL, "lowest"),
+        ("nominal", AT_LOWEST, "nominal"),
+        ("nominal", AT_NOMINAL, None),
+        ("both", AT_NOMINAL, None),
+        ("none", AT_NOMINAL, None),
+        ("lowest", run(at(0, 0.03), {FIXED: NOMINAL[FIXED]}), None),
+        (None, AT_NOMINAL, None),
+    ],
+)
+def test_another_set_than_before_is_told_and_no_failure(before, result, was_at):
+    found = {"fit_s": 1.0, "cls": 1e-6} | ({} if before is None else {"set": before})
+    comparison = check(result, two(checked={"numpy+scipy": found}))
+    assert comparison.was_at == was_at
+    line = (
+        f"numpy+scipy was at the {before} minima when it was last checked, and is at the "
+        f"{comparison.at} ones now"
+    )
+    assert (line in comparison.explanation.splitlines()) is (was_at is not None)
+    if was_at:
+        assert comparison.verdict is Verdict.RIGHT
+        other = check(result, two(checked={"jax+scipy": found}))
+        assert other.was_at is None
+
+
+def test_what_was_far_off_widens_no_tolerance():
+    for found in ({"set": "none", "cls": 0.9}, {"set": "lowest", "cls": 1e-6}):
+        assert two(checked={"numpy+scipy": found}).tolerance("numpy+scipy") == (1e-4, 1e-6)
+    found = {"set": "nominal", "cls": 0.01}
+    assert two(checked={"numpy+scipy": found}).tolerance("numpy+scipy") == (0.03, 1e-6)
+
+
+def test_a_known_issue_is_what_is_at_no_consistent_set():
+    issue = KnownIssue("mixed minima", "https://somewhere/3", cls_values=NOMINAL_VALUES)
+    reference = two(known_issues={"numpy+scipy": issue})
+    mixed = run(NOMINAL_VALUES, {FIXED: NOMINAL[FIXED]})
+    comparison = check(mixed, reference)
+    assert (comparison.verdict, comparison.at) == (Verdict.KNOWN_ISSUE, "none")
+    assert comparison.ambiguous is not None
+    assert check(AT_NOMINAL, reference).verdict is Verdict.MENDED
+    assert check(AT_LOWEST, reference).verdict is Verdict.MENDED
+
+
+def test_a_set_that_contradicts_itself_is_told():
+    """Each CLs here is made up, and follows from no fits."""
+    nominal = minima_of(NOMINAL_VALUES, NOMINAL, mu_hat=0.1)
+    comparison = check(run(at(0, 0.03), NOMINAL), replace(two(), nominal=nominal))
+    assert comparison.explanation.startswith(
+        "verdict: the reference contradicts itself: its CLs at the nominal minima is not what "
+        "follows from its own five fits"
+    )
+
+
+def test_the_summary_counts_ambiguous_hypotheses():
+    def one(patch, at_set, **changes):
+        names = {"pallet": "toy", "combination": "numpy+scipy", "patch": patch, "at": at_set}
+        values = {"lowest": 0.0684, "nominal": 0.0435, "flips": False, "was_at": None}
+        return {**names, **values, **changes}
+
+    made = [one(f"p{number}", "nominal", flips=True) for number in range(7)]
+    made += [one("q", "lowest", was_at="nominal"), one("r", "none"), one("s", None)]
+    assert ambiguous_lines(made) == [
+        (
+            "ambiguous: 10 hypotheses of toy with two sets of minima; numpy+scipy: 1 at the "
+            "lowest, 7 at the nominal, 1 at neither, 1 not compared"
+        ),
+        "  an exclusion depends on it for "
+        + ", ".join(f"p{n} (CLs_obs 0.0684 lowest, 0.0435 nominal)" for n in range(5))
+        + ", ... (7)",
+        "  at other minima than when last checked: q (was nominal)",
+    ]
+    assert ambiguous_lines([]) == []
+    assert len(ambiguous_lines([one("a", "lowest"), one("b", "lowest", combination="jax")])) == 2

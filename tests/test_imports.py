@@ -53,19 +53,18 @@ FLOW = (
         "worker",
         "preflight_worker",
         "clocks",
-        "likelihood",
-        "newton",
+        "histfactory",
         "results",
         "schemas",
         "sources",
         "download",
         "wording",
     },
-    {"accounting", "pallet", "certify"},
+    {"accounting", "pallet", "certified"},
     {"catalogue", "tasks"},
-    {"engines"},
-    {"campaign", "journal", "reference"},
-    {"compare"},
+    {"engines", "pools"},
+    {"campaign", "journal", "reference", "reference_file"},
+    {"compare", "places", "reasons"},
     {"progress", "xdist", "options", "matrix", "interrupts", "preflight"},
     {"schedule"},
     {"context"},
@@ -186,6 +185,21 @@ def test_there_is_no_circle_of_imports():
 def test_the_worker_imports_nothing_of_this_package():
     assert own_imports_of("worker") == set()
     assert PACKAGE not in {top(name) for name in imports_of("worker")}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if top(name) == "histfactory"])
+def test_the_likelihood_of_our_own_is_independent(module):
+    """Truth must not come from what is tested, nor need what a worker has not."""
+    assert {top(name) for name in own_imports_of(module)} <= {"histfactory"}
+    foreign = {top(name) for name in imports_of(module)} - {PACKAGE}
+    assert foreign <= {"numpy", "scipy", *sys.stdlib_module_names}
+
+
+def test_what_certifies_needs_the_likelihood_and_the_worker_alone():
+    """All that it imports is shipped with it."""
+    assert {top(name) for name in own_imports_of("certified")} == {"histfactory", "worker"}
+    foreign = {top(name) for name in imports_of("certified")} - {PACKAGE}
+    assert foreign <= {"numpy", *sys.stdlib_module_names}
 
 
 def test_the_worker_works_from_its_source_alone():

@@ -42,6 +42,7 @@ faas_reference_dir = from_ini
 faas_rtol = 0.25
 faas_atol = 0.125
 faas_unconverged = 0.75
+faas_minimum = lowest
 faas_report = a_report
 faas_plane = m1, m2
 faas_scaling = 1,3
@@ -112,7 +113,7 @@ def test_the_documentation_knows_no_other_options():
 
 def test_the_keywords_of_the_marker_are_documented():
     own = [option.marker for option in OPTIONS if (option.marker or "").startswith("hypotest(")]
-    assert len(own) == 6
+    assert len(own) == 7
     for keyword in (*HYPOTEST_KEYWORDS, *(form[len("hypotest(") : -len("=...)")] for form in own)):
         assert f"`{keyword}`" in documented()["Markers"]
 
@@ -135,14 +136,16 @@ def test_settings(request, hypotest_result):
     _config, criteria = hypotest_config(settings, marker)
     print()
     print("trials", settings.trials, "retries", settings.retries)
-    print("criteria", criteria.rtol, criteria.atol, criteria.unconverged)
+    print("criteria", criteria.rtol, criteria.atol, criteria.unconverged, criteria.minimum)
     print("references", settings.reference_dir)
     print("report", settings.report, settings.plane, settings.scaling)
 """
     )
     result = project.run("-s", *args, suite=False, pallet=None)
     assert result.ret == 0, result.stdout.str()
-    (how,) = {tuple(sorted(how.items())) for how in project.how_fitted()}
+    # Where starts were searched for, nobody asked for these values.
+    asked = [how for how in project.how_fitted() if how["effort"] == "brief"]
+    (how,) = {tuple(sorted(how.items())) for how in asked}
     return result.stdout.str(), dict(how)
 
 
@@ -150,13 +153,17 @@ def test_every_ini_key_works(project):
     project.pallet(6)
     project.pytester.makefile(".ini", pytest=INI)
     shown, how = settings(project)
+    assert set(project.fits()) == set(project.fits_at("local:7"))
+    assert {"sig_100_0", "sig_100_50", "sig_200_0"} <= set(project.fits())
+    assert (how["method"], how["timeout_s"]) == ("certified", 11)
+    assert "trials 2 retries 0\ncriteria 0.25 0.125 0.75 lowest\n" in shown
+    assert f"references {project.path / 'from_ini'}" in shown
+    assert f"report {project.path / 'a_report'} ('m1', 'm2') (1, 3)" in shown
+    # With backend and optimizer, which have no part in what is certified.
+    _shown, how = settings(project, "--faas-method=hypotest")
     assert project.fits_at("local:7") == ["sig_100_0", "sig_100_50", "sig_200_0"]
     assert len(project.fits()) == 3
     assert (how["backend"], how["optimizer"], how["timeout_s"]) == ("jax", "minuit", 11)
-    assert how["method"] == "certified"
-    assert "trials 2 retries 0\ncriteria 0.25 0.125 0.75\n" in shown
-    assert f"references {project.path / 'from_ini'}" in shown
-    assert f"report {project.path / 'a_report'} ('m1', 'm2') (1, 3)" in shown
 
 
 def test_the_command_line_comes_before_the_ini_file(project):
@@ -169,14 +176,14 @@ def test_the_command_line_comes_before_the_ini_file(project):
         *("--faas-backend=numpy", "--faas-optimizer=scipy", "--faas-method=hypotest"),
         "--faas-trials=5",
         *("--faas-timeout=13", "--faas-retries=4", "--faas-reference-dir=from_line"),
-        *("--faas-rtol=0.5", "--faas-atol=0", "--faas-unconverged=2"),
+        *("--faas-rtol=0.5", "--faas-atol=0", "--faas-unconverged=2", "--faas-minimum=any"),
         *("--faas-report=another", "--faas-plane=m2,m1", "--faas-scaling=2"),
     )
     assert f"report {project.path / 'another'} ('m2', 'm1') (2,)" in shown
     assert project.fits_at("local:3") == project.fits() == ["sig_100_50"]
     assert (how["backend"], how["optimizer"], how["timeout_s"]) == ("numpy", "scipy", 13)
     assert how["method"] == "hypotest"
-    assert "trials 5 retries 4\ncriteria 0.5 0.0 2.0\n" in shown
+    assert "trials 5 retries 4\ncriteria 0.5 0.0 2.0 any\n" in shown
     assert f"references {project.path / 'from_line'}" in shown
 
 
@@ -264,6 +271,74 @@ def test_how_far_above_a_minimum_is_an_option(project, option, outcomes):
     project.plan(answers={"sig_100_0": {"twice_nll": twice_nll}})
     result = project.run("--faas-unconverged", option, suite=False)
     result.assert_outcomes(**outcomes)
+
+
+@pytest.mark.parametrize(
+    ("option", "outcomes"),
+    [([], {"passed": 1}), (["lowest"], {"failed": 1}), (["nominal"], {"passed": 1})],
+    ids=["any", "lowest", "nominal"],
+)
+def test_which_minima_are_right_is_an_option(project, option, outcomes):
+    ambiguous(project)
+    words = [f"--faas-minimum={word}" for word in option]
+    result = project.run(*words, suite=False)
+    result.assert_outcomes(**outcomes)
+    if "failed" in outcomes:
+        result.stdout.fnmatch_lines(
+            [
+                "tiny / sig_100_0: at the nominal minima, not at the lowest ones",
+                "  verdict: all five fits are at the nominal minima *=lowest accepts the lowest*",
+                "  rerun:  pytest * --faas-minimum lowest",
+            ]
+        )
+
+
+def test_which_minima_are_right_is_a_keyword_of_the_marker(project):
+    ambiguous(project)
+    project.own_test(
+        """\
+import pytest
+
+@pytest.mark.hypotest(minimum="lowest")
+def test_lowest(hypotest_result, reference_result, assert_cls):
+    assert_cls(hypotest_result, reference_result)
+
+@pytest.mark.hypotest(minimum="any")
+def test_any(hypotest_result, reference_result, assert_cls):
+    assert_cls(hypotest_result, reference_result)
+"""
+    )
+    result = project.run("--faas-minimum=nominal", suite=False)
+    result.assert_outcomes(passed=1, failed=1)
+
+
+@pytest.mark.parametrize("where", ["ini", "marker", "line"])
+def test_minima_that_are_not_known_are_a_usage_error(project, where):
+    project.pallet(1)
+    marker = '@pytest.mark.hypotest(minimum="highest")\n' if where == "marker" else ""
+    project.own_test(f"import pytest\n\n{marker}def test_cls(hypotest_result):\n    pass\n")
+    if where == "ini":
+        project.pytester.makefile(".ini", pytest="[pytest]\nfaas_minimum = highest")
+    words = ["--faas-minimum=highest"] if where == "line" else []
+    result = project.run(*words, suite=False)
+    assert result.ret == 4
+    assert "highest" in project.text(result)
+    assert "any" in project.text(result)
+    assert project.fits() == []
+
+
+def ambiguous(project):
+    """Let a hypothesis have two sets of minima, and a run be at the nominal ones."""
+    project.pallet(1)
+    project.own_test()
+    answer = canned("sig_100_0")
+    nominal = {part: answer[part] for part in ("CLs_exp", "mu_hat")}
+    raised = {**answer["twice_nll"], "fixed_poi_fit_to_data": 11.5}
+    nominal |= {"CLs_obs": 0.0123, "twice_nll": raised, "differences": []}
+    project.write_reference({**project.reference(), "schema_version": 2})
+    project.change_reference("sig_100_0", nominal=nominal)
+    found = {"CLs_obs": 0.0123, "twice_nll": raised, "twice_nll_nearby": {}}
+    project.plan(answers={"sig_100_0": found})
 
 
 def test_a_timeout_of_zero_is_none(project):

@@ -16,13 +16,8 @@ from hypothesis import strategies as st
 from scripted_engine import ENVIRONMENT, toy_pallet, toy_result, toy_tasks
 
 from pytest_pyhf_faas.errors import ReferenceFileError
-from pytest_pyhf_faas.reference import (
-    SCHEMA_VERSION,
-    Missing,
-    ReferenceStore,
-    bundled_directory,
-    read,
-)
+from pytest_pyhf_faas.reference import Missing, ReferenceStore, bundled_directory
+from pytest_pyhf_faas.reference_file import SCHEMA_VERSION, read, same_error
 from pytest_pyhf_faas.results import FITS, FitError, WorkerEnvironment
 from pytest_pyhf_faas.tasks import HypotestConfig, make_tasks
 
@@ -57,6 +52,57 @@ def failed(task, kind="pyhf.exceptions.InvalidModel"):
     return toy_result(task, status="error", error=error, CLs_obs=None, CLs_exp=())
 
 
+FREE, FIXED, BACKGROUND, FREE_ASIMOV, FIXED_ASIMOV = FITS
+#: What stands in `stored/`: parts of files of schema 1, as they were written.
+STORED = Path(__file__).parent / "stored" / "references"
+
+
+def search(random=24, **changes):
+    """How each fit was searched."""
+    how = {"starts": 40, "reached": 12, "random": random, "reached_at_random": 5, "unseen": 0.04}
+    return {fit: {**how, **changes} for fit in FITS if fit != FREE_ASIMOV}
+
+
+def certified(task, *, nominal=None, cls_obs=0.05, twice_nll=None, certificate=None, **changes):
+    """A certified result; its nominal minima are others where ``nominal`` has twice the NLL."""
+    fits = dict(zip(FITS, (100.0, 110.0, 120.0, 130.0, 140.0), strict=True))
+    fits |= twice_nll or {}
+    if nominal is not None:
+        nominal = {
+            "CLs_obs": 0.0435,
+            "CLs_exp": [0.01, 0.02, "nan", 0.08, 0.16],
+            "mu_hat": 0.125,
+            "twice_nll": {**fits, **nominal},
+        }
+    found = {
+        "distance": 3.14159e-13,
+        "nominal": nominal,
+        "differences": DIFFERENCES if nominal else [],
+        "minima": {FIXED: [0.79, 0.8951234567], FREE: []},
+        "search": search(),
+        "new": [],
+    }
+    return toy_result(
+        task,
+        CLs_obs=cls_obs,
+        twice_nll=fits,
+        twice_nll_asimov_truth=fits[FREE_ASIMOV],
+        rounding=changes.pop("rounding", 1e-11),
+        certificate=found | (certificate or {}),
+        **changes,
+    )
+
+
+DIFFERENCES = [
+    {
+        "fit": FIXED,
+        "gap": 0.7912345678,
+        "parameters": [{"name": "mu_W", "nominal": 1.0212345678, "lowest": 0.0}],
+        "at_bound": ["mu_W"],
+    }
+]
+
+
 def edit(path, change):
     data = json.loads(path.read_text())
     change(data)
@@ -81,7 +127,7 @@ def test_values_come_back_to_twelve_digits(values, fit_s):
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         writer = ReferenceStore([folder], folder)
-        assert writer.update(task, result) == folder / "toy.json"
+        assert writer.update(task, result).path == folder / "toy.json"
         assert writer.save() == [folder / "toy.json"]
         found = ReferenceStore([folder], folder).find(task)
     kept = [found.CLs_obs, *found.CLs_exp, found.mu_hat, *found.twice_nll.values()]
@@ -497,3 +543,378 @@ def test_the_bundled_references_are_there_and_valid():
         for entry in data["patches"].values():
             values = [entry.get("CLs_obs", 0), *entry.get("CLs_exp", [])]
             assert all(math.isnan(float(v)) or -1e-6 <= float(v) <= 1 + 1e-6 for v in values)
+
+
+# Both sets of minima
+
+
+def test_both_sets_of_minima_come_back(store, tmp_path):
+    (task,) = toy_tasks(1)
+    store.update(task, certified(task, nominal={FIXED: 110.79, BACKGROUND: 120.3}))
+    store.save()
+    found = ReferenceStore([tmp_path], tmp_path).find(task)
+    assert found.ambiguous
+    assert found.nominal_is_known
+    assert found.flips
+    assert found.lowest.CLs_obs == found.CLs_obs == 0.05
+    assert found.nominal.cls_values[:3] == (0.0435, 0.01, 0.02)
+    assert math.isnan(found.nominal.cls_values[3])
+    assert found.nominal.mu_hat == 0.125
+    assert found.nominal.twice_nll[FIXED] == 110.79
+    assert found.lowest.twice_nll[FIXED] == found.twice_nll[FIXED] == 110.0
+    (difference,) = found.differences
+    assert (difference["fit"], difference["gap"]) == (FIXED, 0.791235)
+    assert difference["parameters"] == [{"name": "mu_W", "nominal": 1.02123, "lowest": 0.0}]
+    assert difference["at_bound"] == ["mu_W"]
+    assert found.minima == {FIXED: (0.79, 0.895123)}
+    assert found.distance == 3.1e-13
+    assert found.search == {fit: [40, 12, 24, 5] for fit in FITS if fit != FREE_ASIMOV}
+
+
+def test_where_the_nominal_minima_are_the_lowest_nothing_is_written_of_them(store, tmp_path):
+    (task,) = toy_tasks(1)
+    store.update(task, certified(task, certificate={"minima": {FIXED: []}}))
+    store.save()
+    found = store.find(task)
+    assert found.nominal is found.lowest
+    assert not found.ambiguous
+    assert not found.flips
+    entry = json.loads((tmp_path / "toy.json").read_text())["patches"]["toy_000"]
+    assert {"nominal", "minima"} & entry.keys() == set()
+    assert entry["unseen"] == 0.04
+
+
+def test_an_ambiguous_entry_has_a_line_for_each_field(store, tmp_path):
+    (task,) = toy_tasks(1)
+    store.update(task, certified(task, nominal={FIXED: 110.79}))
+    store.save()
+    text = (tmp_path / "toy.json").read_text()
+    entry = text.partition('"toy_000": {\n')[2].partition("\n    }")[0]
+    lines = [line.strip() for line in entry.splitlines()]
+    assert [line.partition(":")[0] for line in lines if ":" in line] == [
+        *('"values"', '"digest"', '"CLs_obs"', '"CLs_exp"', '"mu_hat"', '"twice_nll"', '"nominal"'),
+        *('"CLs_obs"', '"CLs_exp"', '"mu_hat"', '"twice_nll"', '"differences"', '{"fit"'),
+        *('"minima"', '"twice_nll_off_minimum"', '"rounding"', '"distance"', '"search"'),
+        *('"unseen"', '"fit_s"', '"provenance"'),
+    ]
+    assert '"minima": {"fixed_poi_fit_to_data": [0.79, 0.895123]},' in lines
+
+
+def test_the_exception_of_another_program_is_written_as_that_of_pyhf(store):
+    (task,) = toy_tasks(1)
+    store.update(task, failed(task, "pytest_pyhf_faas.histfactory.errors.InvalidModel"))
+    store.save()
+    assert store.find(task).error == "pyhf.exceptions.InvalidModel"
+    assert same_error("a.b.InvalidModel", "InvalidModel")
+    assert not same_error(None, None)
+
+
+# Files of schema 1
+
+
+@pytest.mark.parametrize("name", ["2L0J_simplified", "stau_combined"])
+def test_a_file_of_schema_1_is_read_as_one_of_schema_2(name):
+    path = STORED / f"{name}.json"
+    old, new = json.loads(path.read_text()), read(path)
+    assert old["schema_version"] == 1
+    assert new["schema_version"] == 2
+    for part in ("background_sha256", "hypotest", "tolerances", "provenance"):
+        assert new[part] == old[part]
+    for patch, before in old["patches"].items():
+        after = new["patches"][patch]
+        same = ("CLs_obs", "CLs_exp", "mu_hat", "twice_nll", "digest", "checked", "distance")
+        assert {part: after[part] for part in same} == {part: before[part] for part in same}
+        assert after["nominal"] is None
+        gaps = sorted((other["fit"], other["gap"]) for other in before["local_minima"])
+        assert sorted((f, g) for f, found in after.get("minima", {}).items() for g in found) == gaps
+        starts = {fit: [tried, hit, 0, 0] for fit, (tried, hit, _) in before["starts"].items()}
+        assert after["search"] == starts
+
+
+def test_a_reference_of_schema_1_has_the_lowest_minima_alone(tmp_path):
+    (task,) = toy_tasks(1)
+    store = schema_1(tmp_path, task)
+    found = store.find(task)
+    assert not found.nominal_is_known
+    assert not found.ambiguous
+    assert found.lowest.CLs_obs == 0.05
+    assert found.minima == {FIXED: (0.895, 3.25)}
+
+
+def schema_1(directory, *tasks):
+    """A store with a file of schema 1."""
+    store = ReferenceStore([directory], directory)
+    for task in tasks:
+        store.update(task, certified(task))
+    store.save()
+
+    def older(data):
+        data["schema_version"] = 1
+        for entry in data["patches"].values():
+            for part in ("minima", "unseen"):
+                entry.pop(part, None)
+            entry["starts"] = {fit: [40, 12, 3] for fit in entry.pop("search")}
+            other = {"parameter": "mu_W", "at": 1.0, "lowest_at": 0.0}
+            other |= {"CLs_obs": 0.04, "CLs_exp": [0.1] * 5}
+            entry["local_minima"] = [{"fit": FIXED, "gap": gap, **other} for gap in (3.25, 0.895)]
+
+    edit(directory / "toy.json", older)
+    return store
+
+
+def test_what_was_not_known_stays_so_until_it_is_updated(tmp_path):
+    tasks = toy_tasks(3)
+    store = schema_1(tmp_path, *tasks)
+    store.update(tasks[0], certified(tasks[0], nominal={FIXED: 110.79}))
+    store.update(tasks[1], certified(tasks[1]))
+    store.save()
+    data = json.loads((tmp_path / "toy.json").read_text())
+    assert data["schema_version"] == 2
+    known = [store.find(task) for task in tasks]
+    assert [each.nominal_is_known for each in known] == [True, True, False]
+    assert [each.ambiguous for each in known] == [True, False, False]
+    assert data["patches"]["toy_002"]["nominal"] is None
+    notes = {"checked": {"toy_002": {"set": "lowest", "fit_s": 1.0}}, "rtol": 1e-4}
+    store.note("toy", "numpy+scipy", {**notes, "known_issues": []})
+    assert not store.find(tasks[2]).nominal_is_known
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entry: entry.update(local_minima=[{"gap": 1.0}]),
+        lambda entry: entry.update(local_minima=3),
+        lambda entry: entry.update(starts={FIXED: [1, 2]}),
+        lambda entry: entry.update(starts=[1]),
+    ],
+)
+def test_a_damaged_file_of_schema_1_is_refused(tmp_path, change):
+    schema_1(tmp_path, *toy_tasks(1))
+    edit(tmp_path / "toy.json", lambda data: change(data["patches"]["toy_000"]))
+    with pytest.raises(ReferenceFileError, match="patches/toy_000"):
+        read(tmp_path / "toy.json")
+
+
+# The pool
+
+POOL = (
+    {"alpha_jes": 1.234567, "mu_W": 0.0, "alpha_jer": -0.005},
+    {"alpha_jes": -2.0, "mu_W": 1.02},
+    {"alpha_jes": 0.5, "mu_W": 0.75, "alpha_signal": 1.0},
+)
+
+
+def test_the_pool_comes_back_rounded(store, tmp_path):
+    (task,) = toy_tasks(1)
+    assert store.pool(task.pallet, task.config) is None
+    store.update(task, certified(task), POOL)
+    store.save()
+    found = ReferenceStore([tmp_path], tmp_path).pool(task.pallet, task.config)
+    assert [dict(sorted(point.items())) for point in found] == [
+        {"alpha_jer": round(-0.005, 2), "alpha_jes": 1.23, "mu_W": 0.0},
+        {"alpha_jes": -2.0, "mu_W": 1.02},
+        {"alpha_jes": 0.5, "alpha_signal": 1.0, "mu_W": 0.75},
+    ]
+    assert all(isinstance(value, float) for point in found for value in point.values())
+    text = (tmp_path / "toy.json").read_text()
+    assert '    "parameters": ["alpha_jes", "mu_W", "alpha_jer", "alpha_signal"],\n' in text
+    assert "      [-2.0, 1.02, null, null],\n" in text
+
+
+numbers_of_a_start = st.floats(-1e6, 1e6).map(lambda value: round(value, 2))
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=3), numbers_of_a_start, max_size=4), max_size=4))
+def test_starts_of_two_digits_are_the_same_to_the_last_bit(points):
+    (task,) = toy_tasks(1)
+    with tempfile.TemporaryDirectory() as directory:
+        store = ReferenceStore([Path(directory)], Path(directory))
+        store.update(task, certified(task), points)
+        store.save()
+        found = store.pool(task.pallet, task.config)
+    assert json.dumps(list(found), sort_keys=True) == json.dumps(points, sort_keys=True)
+
+
+def test_an_empty_pool_is_known_to_be_empty(store):
+    (task,) = toy_tasks(1)
+    store.update(task, certified(task), [])
+    store.save()
+    assert store.pool(task.pallet, task.config) == ()
+
+
+def test_a_new_pool_takes_the_place_of_the_old_one(store, tmp_path):
+    tasks = toy_tasks(2)
+    store.update(tasks[0], certified(tasks[0]), POOL[:1])
+    store.save()
+    store.update(tasks[1], certified(tasks[1]))  # says nothing of it
+    store.save()
+    assert len(store.pool(tasks[0].pallet, tasks[0].config)) == 1
+    store.note("toy", "numpy+scipy", {"checked": {}, "rtol": 1e-4, "known_issues": []})
+    assert len(store.pool(tasks[0].pallet, tasks[0].config)) == 1
+    store.update(tasks[1], certified(tasks[1]), POOL)
+    store.save()
+    assert len(store.pool(tasks[0].pallet, tasks[0].config)) == len(POOL)
+    assert set(read(tmp_path / "toy.json")["patches"]) == {"toy_000", "toy_001"}
+
+
+def test_the_pool_of_another_background_or_test_is_none(store):
+    (task,) = toy_tasks(1)
+    store.update(task, certified(task), POOL)
+    store.save()
+    assert store.pool(task.pallet, task.config) is not None
+    assert store.pool(replace(task.pallet, digest="f" * 64), task.config) is None
+    assert store.pool(task.pallet, HypotestConfig(test_poi=2.0)) is None
+    assert store.pool(task.pallet, HypotestConfig(method="certified")) is not None
+    other = make_tasks(replace(toy_pallet(1), digest="f" * 64), HypotestConfig())[0]
+    store.update(other, certified(other))
+    store.save()
+    assert store.pool(other.pallet, other.config) is None
+
+
+# A reference is never made worse
+
+HIGHER = [
+    ({FREE: 100.5}, "gap 0.5 in the free fit to data"),
+    ({FIXED: 113.0}, "gap 3 in the fixed poi fit to data"),
+    ({BACKGROUND: 120.001}, "gap 0.001 in the background fit to data"),
+    ({FIXED_ASIMOV: 140.1}, "gap 0.1 in the fixed poi fit to asimov"),
+    ({FIXED: 110.25, BACKGROUND: 119.0}, "gap 0.25 in the fixed poi fit to data"),
+    ({FIXED: math.nan}, "gap inf in the fixed poi fit to data"),
+]
+
+
+@pytest.mark.parametrize(("changes", "told"), HIGHER)
+def test_a_higher_minimum_does_not_replace_a_lower_one(store, tmp_path, changes, told):
+    (task,) = toy_tasks(1)
+    store.update(task, certified(task))
+    store.save()
+    before = (tmp_path / "toy.json").read_bytes()
+    update = store.update(task, certified(task, twice_nll=changes, cls_obs=0.5))
+    assert update.refused == f"the reference has a lower minimum ({told}): nothing written"
+    assert update.worse
+    assert store.save() == []
+    assert (tmp_path / "toy.json").read_bytes() == before
+    assert store.written[tmp_path / "toy.json"].worse == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {FIXED: 109.0},
+        {FREE: 99.0, FIXED: 109.5, BACKGROUND: 119.0},
+        {FIXED: 110.000009},  # noise
+        {BACKGROUND: 119.0, FREE_ASIMOV: 131.0, FIXED_ASIMOV: 145.0},  # other Asimov data
+        {FREE_ASIMOV: 130.0005, FIXED_ASIMOV: 140.0005},  # the same, made a little elsewhere
+    ],
+)
+def test_a_lower_minimum_replaces_a_higher_one(store, changes):
+    (task,) = toy_tasks(1)
+    store.update(task, certified(task))
+    store.save()
+    assert store.update(task, certified(task, twice_nll=changes, cls_obs=0.5)).refused is None
+    store.save()
+    assert store.find(task).CLs_obs == 0.5
+
+
+def test_rounding_allows_for_more(store):
+    (task,) = toy_tasks(1)
+    store.update(task, certified(task, rounding=0.01))
+    store.save()
+    assert not store.update(task, certified(task, twice_nll={FIXED: 110.009})).worse
+    assert store.update(task, certified(task, twice_nll={FIXED: 110.02})).worse
+
+
+def test_another_model_and_another_patch_may_have_higher_minima(saved):
+    (task, *_) = toy_tasks(5)
+    saved.update(task, certified(task, twice_nll_off_minimum=150.0))
+    saved.save()
+    raised = {"twice_nll": {FIXED: 113.0}}
+    assert saved.update(task, certified(task, **raised)).worse
+    changed = certified(task, twice_nll_off_minimum=150.001, **raised)
+    assert saved.update(task, changed).refused is None
+    pallet = toy_pallet(1)
+    other = replace(pallet, patches=(replace(pallet.patches[0], digest="a" * 64),))
+    (other_task,) = make_tasks(other, HypotestConfig())
+    assert saved.update(other_task, certified(other_task, **raised)).refused is None
+
+
+def test_an_exception_and_values_replace_each_other(store):
+    (task,) = toy_tasks(1)
+    for result in (certified(task), failed(task), certified(task, twice_nll={FIXED: 120.0})):
+        assert store.update(task, result).refused is None
+        store.save()
+    assert store.find(task).twice_nll[FIXED] == 120.0
+
+
+def test_the_same_minima_from_a_shorter_search_are_not_written(store, tmp_path):
+    (task,) = toy_tasks(1)
+    store.update(task, certified(task))
+    store.save()
+    before = (tmp_path / "toy.json").read_bytes()
+    shorter = certified(task, certificate={"search": search(4)})
+    update = store.update(task, shorter)
+    assert not update.worse
+    assert update.refused == (
+        "the reference has the same minima from a longer search (96 random starts, not 16): "
+        "nothing written"
+    )
+    store.save()
+    assert (tmp_path / "toy.json").read_bytes() == before
+    assert store.written[tmp_path / "toy.json"].weaker == 1
+    longer = certified(task, certificate={"search": search(120)})
+    assert store.update(task, longer).refused is None
+    store.save()
+    assert store.find(task).search[FIXED] == [40, 12, 120, 5]
+    # Other minima count, however they were found.
+    lower = certified(task, twice_nll={FIXED: 109.0}, certificate={"search": search(4)})
+    assert store.update(task, lower).refused is None
+    nominal = certified(task, nominal={FIXED: 110.79}, certificate={"search": search(4)})
+    assert store.update(task, nominal).refused is None
+
+
+def test_what_another_process_has_written_meanwhile_counts(store, tmp_path):
+    (task,) = toy_tasks(1)
+    assert not store.find(task)
+    assert store.update(task, certified(task)).refused is None
+    other = ReferenceStore([tmp_path], tmp_path)
+    other.update(task, certified(task, twice_nll={FIXED: 109.0}, cls_obs=0.25))
+    other.save()
+    store.save()
+    assert store.find(task).CLs_obs == 0.25
+    assert store.written[tmp_path / "toy.json"].worse == 1
+    assert store.written[tmp_path / "toy.json"].total == 0
+
+
+def test_what_was_written_is_counted(store, tmp_path):
+    tasks = toy_tasks(5)
+    for task in tasks[:3]:
+        store.update(task, certified(task))
+    store.save()
+    counted = store.written[tmp_path / "toy.json"]
+    assert (counted.new, counted.changed, counted.confirmed, counted.total) == (3, 0, 0, 3)
+    store.written.clear()
+    store.update(tasks[0], certified(tasks[0], twice_nll={FIXED: 109.0}))
+    store.update(tasks[1], certified(tasks[1]))
+    store.update(tasks[2], certified(tasks[2], twice_nll={FIXED: 111.0}))
+    store.update(tasks[3], failed(tasks[3]))
+    store.update(tasks[4], certified(tasks[4]))
+    store.save()
+    counted = store.written[tmp_path / "toy.json"]
+    assert (counted.new, counted.changed, counted.confirmed) == (2, 1, 1)
+    assert (counted.invalid, counted.worse, counted.weaker) == (1, 1, 0)
+
+
+def test_where_a_combination_was_is_not_known_of_other_minima(store):
+    tasks = toy_tasks(2)
+    for task in tasks:
+        store.update(task, certified(task))
+    store.save()
+    found = {"set": "both", "cls": 1e-6, "twice_nll": 1e-4, "fit_s": 0.5}
+    notes = {"checked": {task.patch.name: found for task in tasks}, "rtol": 1e-4}
+    store.note("toy", "numpy+scipy", {**notes, "known_issues": []})
+    store.update(tasks[0], certified(tasks[0], nominal={FIXED: 110.79}))
+    store.update(tasks[1], certified(tasks[1]))
+    store.save()
+    rest = {part: value for part, value in found.items() if part != "set"}
+    assert store.find(tasks[0]).checked == {"numpy+scipy": rest}
+    assert store.find(tasks[1]).checked == {"numpy+scipy": found}

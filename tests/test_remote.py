@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import base64
 import importlib
 import json
 import os
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_engine import wait_until
 
-from pytest_pyhf_faas import certify, worker
+from pytest_pyhf_faas import certified, worker
 from pytest_pyhf_faas.catalogue import resolve
 from pytest_pyhf_faas.engines import remote
 from pytest_pyhf_faas.engines.remote import expression_arguments, pack_call, unpack_answer
@@ -38,10 +41,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 class NotInstalled:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "pytest_pyhf_faas":
+        if name.partition(".")[0] in ("pytest_pyhf_faas", *absent):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
+absent = ("pyhf", "jax") if "without pyhf" in sys.argv else ()
 sys.meta_path.insert(0, NotInstalled())
 for line in sys.stdin:
     names = json.loads(line)
@@ -67,6 +71,18 @@ worker.stdin.write(sys.stdin.readline().encode())
 worker.stdin.flush()
 sys.stdin.readline()
 """
+#: All that a worker has of us when it has been asked to certify.
+SHIPPED = {
+    "certified",
+    "histfactory",
+    *(
+        f"histfactory.{path.stem}"
+        for path in Path(certified.__file__).with_name("histfactory").glob("[!_]*.py")
+        if path.stem != "pyhf_optimizer"  # that is for scripts
+    ),
+    "remote_functions",
+    "worker",
+}
 HARD_LIMIT = "hard_limit_after_s = 10.0"
 GONE_S = 10.0
 
@@ -142,6 +158,13 @@ def payload():
     return batch_payload(make_tasks(pallet, HypotestConfig())[:1])
 
 
+@pytest.fixture(scope="module")
+def certified_payload():
+    """The same, at certified minima."""
+    (pallet,) = resolve("synthetic", search_path=[])
+    return batch_payload(make_tasks(pallet, HypotestConfig(method="certified"))[:1])
+
+
 def alive(process_id):
     try:
         stat = Path(f"/proc/{process_id}/stat").read_text()
@@ -204,7 +227,7 @@ def test_nothing_of_this_package_is_imported_on_a_worker(bare):
     there = bare.call(remote_functions.where)
     assert there == {
         "pid": bare.process.pid,
-        "modules": ["certify", "likelihood", "newton", "remote_functions", "worker"],
+        "modules": sorted(SHIPPED),
         "installed": False,
     }
 
@@ -229,18 +252,92 @@ def test_a_worker_remembers_what_it_said_of_itself(bare, payload):
     assert first["worker"] == second["worker"]
 
 
-def test_what_certifies_goes_along_with_all_that_it_imports(bare):
+def test_what_certifies_goes_along_with_all_that_it_imports(start, certified_payload):
+    """To a worker that has neither this package nor pyhf."""
+    bare = start("without pyhf")
+    answer = bare.call(certified.certify_batch, certified_payload, timeout_s=100.0)
+    here = json.loads(json.dumps(certified.certify_batch(certified_payload)))
+    (result,), (mine,) = answer["results"], here["results"]
+    assert result["status"] == "ok", result
+    assert {**result, "seconds": {}} == {**mine, "seconds": {}}
     with pytest.raises(RemoteCallError, match=r"could not run what was sent to it: KeyError: 'con"):
-        bare.call(certify.certify_batch, {})
+        bare.call(certified.certify_batch, {})
     assert bare.call(remote_functions.echo, 3) == 3
+
+
+def test_modules_travel_under_dotted_names_after_what_they_need():
+    call = json.loads(pack_call(certified.certify_batch, ({},), None))
+    assert call["function"] == "certified.certify_batch"
+    names = list(call["modules"])
+    assert set(names) == SHIPPED - {"remote_functions"}
+    assert all(value.isascii() for value in call["modules"].values())
+    place = {name: number for number, name in enumerate(names)}
+    sources = {
+        name: zlib.decompress(base64.b64decode(packed)).decode()
+        for name, packed in call["modules"].items()
+    }
+    for name, source in sources.items():
+        above = name.rpartition(".")[0]
+        assert not above or place[above] < place[name]
+        # A package of this name that is installed there has no part in it.
+        assert "pytest_pyhf_faas" not in source
+        for node in ast.walk(ast.parse(source)):
+            for inner in imported(node, call["package"]):
+                assert inner in place, f"{name} imports {inner}, which does not go along"
+        for node in ast.parse(source).body:  # but for the sake of types alone
+            for inner in imported(node, call["package"]):
+                assert place[inner] < place[name]
+
+
+def imported(node, package):
+    """Yield the modules of a package that a node imports from or as a whole."""
+    if isinstance(node, ast.ImportFrom) and node.module == package:
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module.startswith(f"{package}."):
+        inner = node.module.removeprefix(f"{package}.")
+        submodules = [f"{inner}.{a.name}" for a in node.names if f"{inner}.{a.name}" in SHIPPED]
+        yield from submodules or [inner]
+
+
+def test_a_package_may_lie_in_a_package(bare, tmp_path, monkeypatch):
+    """As long as each has an ``__init__``; a name that is no module comes from where it is."""
+    monkeypatch.setattr(remote, "_PACKAGE", "nested")
+    monkeypatch.syspath_prepend(tmp_path)
+    for path, text in {
+        "nested/__init__.py": "",
+        "nested/one/__init__.py": "WHERE = __name__\n",
+        "nested/one/two/__init__.py": "DEPTH = 2\n",
+        "nested/one/two/three.py": (
+            "from nested.one import WHERE\n\n\ndef where():\n    return WHERE\n"
+        ),
+        "nested/top.py": (
+            "from nested.one.two import DEPTH, three\n\n\n"
+            "def ask():\n    return [three.where(), DEPTH, three.__name__]\n"
+        ),
+    }.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / path).write_text(text)
+    names = ["nested", "nested.one", "nested.one.two", "nested.one.two.three", "nested.top"]
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    top = importlib.import_module("nested.top")
+    call = pack_call(top.ask, (), None)
+    for name in names:  # or the next test would find them
+        monkeypatch.delitem(sys.modules, name)
+    remote._shipped.cache_clear()
+    package = json.loads(call)["package"]
+    assert list(json.loads(call)["modules"]) == ["one", "one.two", "one.two.three", "top"]
+    answer = json.loads(bare.answer(call))
+    assert answer["value"] == [f"{package}.one", 2, f"{package}.one.two.three"]
 
 
 def test_the_exceptions_of_shipped_modules_have_their_own_names(bare, payload):
     answer = bare.call(remote_functions.fail_to_certify, payload)
     (result,) = answer["results"]
-    assert result["error"]["type"] == "pytest_pyhf_faas.certify.CertificationError"
-    assert result["error"]["message"] == "not proven"
-    assert "pytest_pyhf_faas.certify.CertificationError: not proven" in result["error"]["traceback"]
+    name = "pytest_pyhf_faas.histfactory.errors.CertificationError"
+    assert result["error"]["type"] == name
+    assert result["error"]["message"] == "not at a minimum"
+    assert f"{name}: not at a minimum" in result["error"]["traceback"]
     assert not remote._SHIPPED_AS.search(json.dumps(answer))
 
 
@@ -359,7 +456,6 @@ def test_a_time_limit_ends_what_runs_and_spares_its_worker(bare, how):
 
 
 def test_a_batch_that_its_time_limit_ends_gives_no_errors_of_patches(bare, payload):
-    bare.call(remote_functions.fail_to_certify, payload)  # which imports pyhf, once and for all
     call = pack_call(remote_functions.fit_for_ever, (payload,), 1.0)
     assert json.loads(bare.answer(call))["timeout"] == 1.0
 

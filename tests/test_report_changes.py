@@ -57,6 +57,7 @@ def hypotheses(draw):
         verdict=draw(st.sampled_from(VERDICTS)),
         CLs=draw(cls_values),
         reference=draw(references),
+        minimum_set=draw(st.sampled_from(["lowest", "nominal", "both", "none", None])),
         environment=draw(st.sampled_from([None, 0, 1, 7])),
         seconds=draw(st.sampled_from([{}, {"fit": 1.0}, {"fit": 5.0}, {"fit": 0.0}])),
     )
@@ -244,6 +245,55 @@ def test_a_verdict_that_changed(before, after, kind, status):
     assert changes.status == status
     assert before in text(changes)
     assert ("no verdict got worse" in text(changes)) is (kind != "worse")
+
+
+def test_a_hypothesis_that_went_to_the_other_minima_is_listed_as_moved():
+    before, after = make.ambiguous("p", at="lowest"), make.ambiguous("p", at="nominal")
+    changes = compared(one(before, make.hypothesis("q")), one(after, make.hypothesis("q")))
+    (moved,) = changes.moved
+    assert (moved.patch, moved.minima) == ("p", ("lowest", "nominal"))
+    assert moved.value == "CLs_obs"
+    assert changes.status == 1
+    # The reference has both, before and after.
+    assert changes.references == ()
+    told = text(changes)
+    assert told.startswith(
+        "1 of 2 hypotheses moved (at most 3.6e-01 relative, 1 to other minima), "
+    )
+    assert "CLs moved by more than 1e-06 relative and 1e-08 absolute, or to other minima" in told
+    header, line = (each for each in told.splitlines() if "rel. diff" in each or "  p " in each)
+    assert header.endswith("  minima")
+    assert line.endswith("lowest -> nominal")
+    assert json.loads(json.dumps(changes.to_json()))["moved"][0]["minima"] == ["lowest", "nominal"]
+
+
+def test_other_minima_are_told_even_within_the_tolerance():
+    before, after = make.ambiguous("p", at="lowest"), make.ambiguous("p", at="nominal")
+    after["CLs"] = before["CLs"]
+    (moved,) = compared(one(before), one(after)).moved
+    assert (moved.relative, moved.minima) == (0.0, ("lowest", "nominal"))
+    assert len(compared(one(before), one(after), rtol=10, atol=1).moved) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("both", "lowest"), ("nominal", "none"), (None, "nominal"), ("lowest", "lowest")],
+)
+def test_what_was_at_no_single_set_did_not_go_to_another(before, after):
+    first, second = make.hypothesis(minimum_set=before), make.hypothesis(minimum_set=after)
+    assert compared(one(first), one(second)).moved == ()
+    del first["minimum_set"], first["ambiguous"]  # a report of version 1
+    assert compared(one(first), one(second)).moved == ()
+
+
+def test_a_reference_whose_other_minima_changed_is_told():
+    before, after = make.ambiguous("p"), make.ambiguous("p")
+    after["ambiguous"]["lowest"][0] *= 1.5
+    (change,) = compared(one(before), one(after)).references
+    assert change.relative == pytest.approx(0.5)
+    other = make.hypothesis("p", reference={"CLs": None, "error": "A"})
+    changed = make.hypothesis("p", reference={"CLs": None, "error": "B"})
+    assert len(compared(one(other), one(changed)).references) == 1
 
 
 def test_verdicts_that_stay_bad_are_no_change():

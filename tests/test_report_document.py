@@ -68,6 +68,19 @@ def saved(path, value):
     return path
 
 
+def of_version_1():
+    """A report as an earlier version wrote it."""
+    document = make.document(schema_version=1)
+    for analysis in document["analyses"]:
+        for hypothesis in analysis["hypotheses"]:
+            del hypothesis["minimum_set"], hypothesis["ambiguous"]
+    return document
+
+
+def test_a_report_of_version_1_is_read(tmp_path):
+    assert read(write(of_version_1(), tmp_path)) == of_version_1()
+
+
 def test_its_schema_is_valid_and_accepts_what_the_tests_build():
     schema = own_schema(SCHEMA)
     jsonschema.Draft7Validator.check_schema(schema)
@@ -77,6 +90,8 @@ def test_its_schema_is_valid_and_accepts_what_the_tests_build():
         make.document(
             [make.analysis([make.wrong(), make.broken()], wall_time=None, timeline=None)]
         ),
+        make.document([make.analysis([make.ambiguous(), make.hypothesis(verdict="mixed")])]),
+        of_version_1(),
     ]
     for document in documents:
         jsonschema.Draft7Validator(schema).validate(document)
@@ -135,7 +150,7 @@ def test_bytes_that_are_no_text(tmp_path):
 
 def test_a_later_version(tmp_path):
     path = saved(tmp_path / FILE, {"schema_version": VERSION + 1, "new": True})
-    assert "is of version 2, and this package reads up to 1: upgrade" in refused(path)
+    assert "is of version 3, and this package reads up to 2: upgrade" in refused(path)
 
 
 @pytest.mark.parametrize("value", [[], '"report"', None, 1, [make.document()]])
@@ -148,12 +163,14 @@ def test_what_is_not_an_object(tmp_path, value):
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        (("schema_version",), 0, "schema_version: 1 was expected"),
+        (("schema_version",), 0, "schema_version: 0 is not one of [1, 2]"),
         (("run", "seconds"), "long", "run/seconds: 'long' is not of type 'number'"),
         (("run", "id"), "../evil", "run/id: '../evil' does not match"),
         (("analyses", 0, "hypotheses", 3, "attempts"), -1, "analyses/0/hypotheses/3/attempts: -1"),
         (("analyses", 0, "hypotheses", 3, "CLs"), [0.1] * 5, "analyses/0/hypotheses/3/CLs: "),
         (("analyses", 0, "hypotheses", 3, "verdict"), "fine", "hypotheses/3/verdict: 'fine'"),
+        (("analyses", 0, "hypotheses", 3, "minimum_set"), "some", "minimum_set: 'some'"),
+        (("analyses", 0, "hypotheses", 3, "ambiguous"), {}, "hypotheses/3/ambiguous: "),
         (("analyses", 0, "wall_time", "trials"), [], "analyses/0/wall_time/trials: "),
         (("unknown",), 1, "the whole: Additional properties are not allowed ('unknown'"),
         (("notes",), {"x": "y" * 10_000}, "y'} is not of type 'array'"),

@@ -88,6 +88,7 @@ def poisoned(value, *, at=""):
     """Return a document in which every text that the schema leaves free is hostile."""
     fixed = {
         "id", "began_at", "ended_at", "outcome", "verdict", "status", "unit", "tests",
+        "minimum_set", "was_at",
     }  # fmt: skip
     if isinstance(value, dict):
         free = at in ("versions", "threads", "values")
@@ -97,7 +98,8 @@ def poisoned(value, *, at=""):
         }
     if isinstance(value, list):
         return [poisoned(each, at=at) for each in value]
-    if isinstance(value, str) and not (at in ("CLs", "mu_hat") and value in ("nan", "inf", "-inf")):
+    numbers = ("CLs", "lowest", "nominal", "mu_hat")
+    if isinstance(value, str) and not (at in numbers and value in ("nan", "inf", "-inf")):
         return HOSTILE
     return value
 
@@ -110,6 +112,7 @@ def everything():
         documents.broken("broken_1", message="killed\nby signal 9"),
         documents.hypothesis("no_reference_1", reference=None, verdict="no reference", within=None),
         documents.hypothesis("known_1", verdict="known issue", outcome="xfailed"),
+        documents.ambiguous("two_1", ambiguous={"was_at": "lowest"}),
     ]
     return documents.document(
         [documents.analysis(found), documents.analysis([], wall_time=None, timeline=None)],
@@ -143,6 +146,8 @@ def test_everything_is_on_the_page_failures_first():
         "Analyses", "42.0 ± 2.8", "Failures", "its clock is ahead", "wrong_1", "✗ outside",
         "verdict: the formulae changed", "pytest --faas-pallet wino --faas-patch wrong_1",
         "careful", "broken_1", "by signal 9", "no_reference_1", "assert 1 == 2",
+        "Ambiguous hypotheses", "two_1", "nominal (was lowest)", "0.0684", "0.0435",
+        "excluded at the nominal alone", "fixed poi fit to data", "mu_W 0 (nominal: 1.02)",
         "Plots", "The run", "wino on local:2, numpy+scipy",
         "Where the time went", "start-up", "unattributed", "100.0%", "Scaling", "Serial fraction",
         "Endpoints, before the fits", "round trip", "12 ms", "Environments", "1.17.1 ≠ 1.17.0",
@@ -257,6 +262,17 @@ BIG = {
         documents.broken(name(i), message=f"{i} " + "<'\"&>σ " * (140_000 if i < 3 else 200))
         for i in range(10_000)
     ],
+    "ambiguous": lambda: [
+        documents.ambiguous(
+            name(i),
+            (i, i % 97),
+            ambiguous={
+                "parameters": [{"name": "<" * 300, "lowest": 0.0, "nominal": 1.0}] * 3,
+                "at_bound": ["'" * 300] * 50,
+            },
+        )
+        for i in range(10_000)
+    ],
     "long names": lambda: [
         documents.wrong("<" * 290 + str(i), ("'" * 300, i)) for i in range(10_000)
     ],
@@ -285,6 +301,13 @@ def test_what_has_no_room_is_said_to_be_in_the_json():
     long_names = [documents.hypothesis("n" * 1000 + str(i)) for i in range(2_000)]
     _source, found = rendered(big(long_names))
     assert re.search(r"The first \d+ of 2000; report.json has all of them", found.text)
+
+
+def test_only_the_first_ambiguous_hypotheses_have_room():
+    made = big([documents.ambiguous(name(i)) for i in range(3_000)])
+    _source, found = rendered(made)
+    assert re.search(r"The first \d+ of 3000; report.json has all of them", found.text)
+    assert "3000 hypotheses are ambiguous" in found.text
 
 
 def test_a_long_error_keeps_its_beginning_and_end_and_says_what_is_cut():
@@ -324,7 +347,11 @@ def test_the_summary_tells_what_is_needed():
     shown = parsed(text)
     plain = html.unescape(re.sub(r"<[^>]*>", "", shown)).replace("\u200b", "")
     for expected in (
-        "❌ wrong: 1 of 5 hypotheses of wino in 2 analyses is wrong",
+        "❌ wrong: 1 of 6 hypotheses of wino in 2 analyses is wrong",
+        (
+            "Two sets of minima: 1 hypothesis is ambiguous (the exclusion depends on the minimum "
+            "for 1): two_1"
+        ),
         "42.0 ± 2.8",
         "a note of the run",
         "local:2: clock",

@@ -6,12 +6,14 @@ import json
 import signal
 from collections import Counter
 
-import jinja2  # noqa: F401 - see fastjsonschema in conftest.py
+import contourpy  # noqa: F401 - see fastjsonschema in conftest.py
+import jinja2  # noqa: F401
 import matplotlib.figure  # noqa: F401
 import pytest
 from conftest import operations, workspace
-from fakes import PYTHON, VERSIONS, canned
+from fakes import PYTHON, VERSIONS, canned, certificate, nominal_minima
 
+from pytest_pyhf_faas import __main__ as commands
 from pytest_pyhf_faas.report import document as documents
 from pytest_pyhf_faas.report import page, publish
 from pytest_pyhf_faas.report.recording import plane_of
@@ -97,6 +99,129 @@ def test_each_hypothesis_is_told_whatever_became_of_it(project, distribution):
     assert not document["run"]["interrupted"]
     assert document["run"]["failures"] == []
     assert sum(task[3] for task in analysis["timeline"]["tasks"]) == len(names) - 2  # no answer
+
+
+FIXED = "fixed_poi_fit_to_data"
+
+
+def ambiguous(project, patch, at="nominal", **changes):
+    """Let a hypothesis have two sets of minima, and say what a fit at one of them answers."""
+    answer = canned(patch)
+    raised = {**answer["twice_nll"], FIXED: answer["twice_nll"][FIXED] + 0.79}
+    nominal = {"CLs_obs": 0.0435, "CLs_exp": answer["CLs_exp"], "mu_hat": answer["mu_hat"]}
+    parameters = [{"name": "mu_W", "nominal": 1.02, "lowest": 0.0}]
+    difference = {"fit": FIXED, "gap": 0.79, "parameters": parameters, "at_bound": ["mu_W"]}
+    project.write_reference({**project.reference(), "schema_version": 2})
+    project.change_reference(
+        patch, nominal={**nominal, "twice_nll": raised, "differences": [difference]}, **changes
+    )
+    if at == "lowest":
+        return {}
+    return {"CLs_obs": 0.0435, "twice_nll": raised, "twice_nll_nearby": {}}
+
+
+def test_an_ambiguous_hypothesis_passes_and_is_told(project, distribution):
+    names = project.pallet(4)
+    project.own_test()
+    flips, lowest, mixed, other = names
+    answers = {
+        flips: ambiguous(project, flips, checked={"numpy+scipy": {"set": "lowest", "fit_s": 1.0}}),
+        lowest: ambiguous(project, lowest, at="lowest", CLs_obs=canned(lowest)["CLs_obs"]),
+        mixed: {**ambiguous(project, mixed), "CLs_obs": 0.3},
+    }
+    # Of the third the background fit is where the free fit is not.
+    moved = {**answers[mixed]["twice_nll"], "background_fit_to_data": 12.5}
+    project.change_reference(mixed, minima={"background_fit_to_data": [0.5]})
+    answers[mixed]["twice_nll"] = moved
+    project.plan(answers=answers)
+    result = project.run(
+        *distribution, "--faas-report=rep", "--junitxml=junit.xml", "-rs", suite=False
+    )
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            f"tiny / {mixed}: CLs differs from the reference",
+            "  verdict: mixed: the fits are at minima of no consistent set*",
+            "  at the nominal minimum, 0.79 above the lowest: fixed poi fit to data",
+            "  at another known minimum, 0.5 above the lowest: background fit to data",
+            "  ambiguous: CLs_obs is * at the lowest and 0.0435 at the nominal minima; excluded*",
+        ]
+    )
+    result.stdout.fnmatch_lines(
+        [
+            (
+                "ambiguous: 3 hypotheses of tiny with two sets of minima; numpy+scipy: 1 at the "
+                "lowest, 1 at the nominal, 1 at neither"
+            ),
+            "  an exclusion depends on it for *",
+            f"  at other minima than when last checked: {flips} (was lowest)",
+        ]
+    )
+    document = report(project)
+    found = by_patch(document["analyses"][0])
+    assert {name: found[name]["minimum_set"] for name in names} == {
+        flips: "nominal",
+        lowest: "lowest",
+        mixed: "none",
+        other: "both",
+    }
+    assert found[mixed]["verdict"] == "mixed"
+    assert found[other]["ambiguous"] is None
+    told = found[flips]["ambiguous"]
+    assert told["nominal"][0] == 0.0435
+    assert told["lowest"][0] == pytest.approx(canned(flips)["CLs_obs"])
+    assert (told["fit"], told["gap"], told["flips"]) == (FIXED, 0.79, True)
+    assert told["parameters"] == [{"name": "mu_W", "lowest": 0.0, "nominal": 1.02}]
+    assert (told["at_bound"], told["was_at"]) == (["mu_W"], "lowest")
+    # What was compared is the set that it is at.
+    assert found[flips]["CLs"][0] == found[flips]["reference"]["CLs"][0] == 0.0435
+    properties = {
+        each.get("name"): each.get("value")
+        for each in project.junit()[f"test_cls[tiny-{flips}]"].iter("property")
+    }
+    assert properties["minimum_set"] == "nominal"
+    assert properties["ambiguous"].startswith("ambiguous: CLs_obs is ")
+    page = (project.path / "rep" / "report.html").read_text()
+    assert "Ambiguous hypotheses" in page
+    assert "nominal (was lowest)" in page
+
+
+def test_certified_values_are_those_of_the_minima_that_are_asked_for(project):
+    (name,) = project.pallet(1)
+    project.own_test()
+    nominal = nominal_minima(name, CLs_obs=0.0435, **{FIXED: 0.79})
+    ambiguous(project, name)
+    project.plan(answers={name: certificate(**nominal)})
+    for minimum, value in (("any", canned(name)["CLs_obs"]), ("nominal", 0.0435)):
+        words = ("--faas-method=certified", f"--faas-minimum={minimum}")
+        result = project.run(*words, "--faas-report=rep", "--junitxml=junit.xml", suite=False)
+        result.assert_outcomes(passed=1)
+        hypothesis = by_patch(report(project)["analyses"][0])[name]
+        assert hypothesis["CLs"][0] == pytest.approx(value)
+        assert hypothesis["reference"]["CLs"][0] == pytest.approx(value)
+        assert hypothesis["minimum_set"] == ("both" if minimum == "any" else "nominal")
+        (observed,) = [
+            float(each.get("value"))
+            for each in project.junit()[f"test_cls[tiny-{name}]"].iter("property")
+            if each.get("name") == "CLs_obs"
+        ]
+        assert observed == pytest.approx(value)
+
+
+def test_two_runs_at_different_minima_are_told_apart(project, capsys):
+    (name,) = project.pallet(1)
+    project.own_test()
+    answer = ambiguous(project, name)
+    for directory, answers in (("a", {}), ("b", {name: answer})):
+        project.plan(answers=answers)
+        result = project.run(f"--faas-report={directory}", suite=False)
+        result.assert_outcomes(passed=1)
+    assert commands.main(["report", "a", "b"]) == 1
+    told = capsys.readouterr().out
+    assert "1 of 1 hypothesis moved" in told
+    assert "1 to other minima" in told
+    assert "lowest -> nominal" in told
+    assert "reference changed" not in told
 
 
 def test_what_was_not_come_to_is_named(project):

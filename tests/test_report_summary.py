@@ -22,6 +22,8 @@ def hypotheses(**counts):
                 made.append(documents.broken(patch, verdict=name, status=name))
             elif name == "not run":
                 made.append(unfitted(patch))
+            elif name == "ambiguous":
+                made.append(documents.ambiguous(patch))
             else:
                 made.append(documents.hypothesis(patch, verdict=name))
     return made
@@ -105,7 +107,20 @@ SAME_TEST = {"test": "test_endpoint_clock", "outcome": "failed", "text": "its cl
         (
             document(right=3, mended=1),
             "incomplete",
-            "1 of 4 hypotheses of wino is a mended known issue; the other 3 are right.",
+            "1 of 4 hypotheses of wino is a fixed known issue; the other 3 are right.",
+        ),
+        (
+            document(right=2, mixed=2, wrong=1),
+            "wrong",
+            ("1 of 5 hypotheses of wino is wrong, 2 are at mixed minima; the other 2 are right."),
+        ),
+        (
+            document(right=2, ambiguous=3),
+            "right",
+            (
+                "All 5 hypotheses of wino are right; 3 hypotheses are ambiguous (the exclusion "
+                "depends on the minimum for 3)."
+            ),
         ),
         (
             document(not_compared=3),
@@ -171,12 +186,36 @@ def test_failures_are_in_the_order_in_which_they_matter():
         "error",
         "mended",
         "unconverged",
+        "mixed",
         "wrong",
     ]
     analysis = documents.analysis(hypotheses(**dict.fromkeys(names, 1), not_run=1, known_issue=1))
     assert [each["verdict"] for each in summary.failures(analysis)] == [
-        "wrong", "unconverged", "mended", "error", "broken", "timeout", "no reference",
+        "wrong", "mixed", "unconverged", "mended", "error", "broken", "timeout", "no reference",
     ]  # fmt: skip
+
+
+def test_ambiguous_hypotheses_are_listed_those_that_flip_first():
+    same = documents.ambiguous("same", at="lowest", ambiguous={"flips": False, "at_bound": []})
+    moved = documents.ambiguous("moved", ambiguous={"was_at": "lowest"})
+    made = documents.document(
+        [documents.analysis([documents.hypothesis("one"), same, moved, documents.broken("b")])]
+    )
+    flips, other = summary.ambiguous_rows(made)
+    assert (flips.patch, flips.at, flips.flips) == (
+        "moved",
+        "nominal (was lowest)",
+        "excluded at the nominal alone",
+    )
+    assert (flips.lowest, flips.nominal, flips.gap) == (0.0684, 0.0435, 0.79)
+    assert flips.title == "wino on local:2, numpy+scipy"
+    assert flips.parameters == "mu_W 0 (nominal: 1.02)"
+    assert (flips.fit, flips.at_bound) == ("fixed poi fit to data", "mu_W")
+    assert (other.patch, other.at, other.flips, other.at_bound) == ("same", "lowest", "", "")
+    assert summary.ambiguous(made) == (
+        "2 hypotheses are ambiguous (the exclusion depends on the minimum for 1)"
+    )
+    assert summary.ambiguous(document(right=3)) == ""
 
 
 def test_what_is_missing_is_listed_for_each_analysis():

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pytest_pyhf_faas
-from pytest_pyhf_faas.reference import SCHEMA, bundled_directory
+from pytest_pyhf_faas.reference import bundled_directory
+from pytest_pyhf_faas.reference_file import SCHEMA, read
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, accepted_by_pyhf_schema
 
 BUNDLED = Path(pytest_pyhf_faas.__file__).parent / "data" / "synthetic"
@@ -100,14 +101,41 @@ def test_accepts_no_harmed_patchset_that_pyhf_refuses(path, replacement, how):
     )
 
 
+STORED = Path(__file__).parent / "stored" / "references"
+
+
 def test_own_schema_accepts_the_references_that_come_along():
     paths = sorted(bundled_directory().glob("*.json"))
     assert paths
-    for path in paths:
-        assert accepted_by_own_schema(json.loads(path.read_text()), SCHEMA)
+    for path in (*paths, *STORED.glob("*.json")):
+        assert accepted_by_own_schema(read(path), SCHEMA)
 
 
-def test_own_schema_refuses_a_patch_with_values_and_an_error():
-    data = json.loads((bundled_directory() / "synthetic.json").read_text())
-    next(iter(data["patches"].values()))["error"] = "pyhf.exceptions.InvalidModel"
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"error": "pyhf.exceptions.InvalidModel"},
+        {"nominal": {"CLs_obs": 0.1}},
+        {"nominal": []},
+        {"minima": {"free_fit_to_data": []}},
+        {"search": {"free_fit_to_data": [1, 2, 3]}},
+        {"checked": {"numpy+scipy": {"fit_s": 1.0, "set": "any"}}},
+        {"local_minima": []},
+    ],
+    ids=str,
+)
+def test_own_schema_refuses_what_no_patch_has(change):
+    data = read(bundled_directory() / "synthetic.json")
+    next(iter(data["patches"].values())).update(change)
     assert not accepted_by_own_schema(data, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [{"points": []}, {"parameters": ["a"], "points": [["x"]]}, {"parameters": [1], "points": []}],
+    ids=str,
+)
+def test_own_schema_refuses_what_is_no_pool(pool):
+    data = read(bundled_directory() / "synthetic.json")
+    assert accepted_by_own_schema({**data, "pool": {"parameters": ["a"], "points": [[1]]}}, SCHEMA)
+    assert not accepted_by_own_schema({**data, "pool": pool}, SCHEMA)

@@ -6,15 +6,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyhf
 import pytest
 
 import pytest_pyhf_faas
+from pytest_pyhf_faas.histfactory.likelihood import Likelihood
+from pytest_pyhf_faas.histfactory.search import THOROUGH, Search
+from pytest_pyhf_faas.histfactory.workspace import Workspace
 
 PALLET = Path(pytest_pyhf_faas.__file__).parent / "data" / "synthetic"
 SCRIPT = Path(__file__).parent.parent / "scripts" / "make_synthetic_pallet.py"
 INTERPOLATION = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}
 NO_SIGNAL = "synthetic_900_890"
+#: Hypotheses with a second minimum, and the fits that have it. Of one the exclusion flips.
+BOTH = {"fixed_poi_fit_to_data", "fixed_poi_fit_to_asimov"}
+TWO_MINIMA = {
+    "synthetic_250_0": BOTH,
+    "synthetic_250_50": BOTH,
+    "synthetic_300_50": {"fixed_poi_fit_to_asimov"},
+}
+FLIPS = "synthetic_250_50"
 MODIFIER_TYPES = {
     "histosys",
     "lumi",
@@ -108,14 +120,14 @@ def test_small():
 
 def test_hypotheses(patchset):
     metadata = [patch["metadata"] for patch in patchset["patches"]]
-    assert len(metadata) == 40
-    assert len({tuple(patch["values"]) for patch in metadata}) == 40
+    assert len(metadata) == 43
+    assert len({tuple(patch["values"]) for patch in metadata}) == 43
     for patch in metadata:
         m1, m2 = patch["values"]
         assert patch["name"] == f"synthetic_{m1}_{m2}"
         assert 0 <= m2 < m1
         if patch["name"] != NO_SIGNAL:
-            assert m1 % 100 == m2 % 100 == 0
+            assert m1 % 50 == m2 % 50 == 0
 
 
 def test_operations(background, patchset):
@@ -132,7 +144,7 @@ def test_operations(background, patchset):
             assert len(channels) == len(background["channels"]) - 1
     assert without_signal == [NO_SIGNAL]
     assert NO_SIGNAL in with_removal
-    assert 1 < len(with_removal) < 40
+    assert 1 < len(with_removal) < 43
 
 
 def test_modifier_types(background, patchset):
@@ -224,3 +236,72 @@ def test_fit(background, patchset):
         for pars in (fitted.asimov_pars, fitted.free_fit_to_asimov)
     )
     assert found == pytest.approx(truth, abs=1e-4)
+
+
+def searched(background, patchset, name):
+    workspace = Workspace.from_json(patched(background, patchset, name))
+    return Search(Likelihood(workspace), effort=THOROUGH)
+
+
+def test_three_hypotheses_have_a_second_minimum(background, patchset):
+    """They are ambiguous, and of one the exclusion flips; all others have one minimum."""
+    names = [patch["metadata"]["name"] for patch in patchset["patches"]]
+    ambiguous, flips = {}, []
+    for name in names:
+        if name == NO_SIGNAL:
+            continue
+        search = searched(background, patchset, name)
+        nominal, lowest = search.nominal, search.lowest
+        gaps = {fit: nominal.twice_nll[fit] - lowest.twice_nll[fit] for fit in search.fits}
+        assert min(gaps.values()) > -1e-9
+        if name not in TWO_MINIMA:
+            assert all(len(fit.found) == 1 for fit in search.fits.values())
+            assert nominal.cls == lowest.cls
+        else:
+            ambiguous[name] = {fit for fit, gap in gaps.items() if gap > 1e-6}
+        if (nominal.cls[0] < 0.05) != (lowest.cls[0] < 0.05):
+            flips.append(name)
+    assert ambiguous == TWO_MINIMA
+    assert flips == [FLIPS]
+
+
+@pytest.mark.parametrize("name", TWO_MINIMA)
+def test_second_minimum_is_clear(background, patchset, name):
+    search = searched(background, patchset, name)
+    nominal, lowest = search.nominal, search.lowest
+    own = search.likelihood.names.index("signal_ISR")
+    for fit in TWO_MINIMA[name]:
+        low, high = (which.minima[fit].parameters[own] for which in (lowest, nominal))
+        assert high < -0.8
+        assert low > 1.3
+        assert 0.1 < nominal.twice_nll[fit] - lowest.twice_nll[fit] < 3
+        # Half of the draws at random find it.
+        there = search.fits[fit].where(lowest.minima[fit]).hits["random"]
+        assert there >= 0.4 * search.fits[fit].starts["random"]
+    # Signals at the lowest minima fit better.
+    assert lowest.cls[0] > 1.02 * nominal.cls[0]
+
+
+@pytest.mark.usefixtures("numpy_scipy")
+@pytest.mark.parametrize("name", TWO_MINIMA)
+def test_minimizers_end_in_the_nominal_minima(background, patchset, name):
+    workspace = patched(background, patchset, name)
+    model = build(workspace)
+    data = workspace.data(model)
+    observed, expected, calculator = pyhf.infer.hypotest(
+        1.0, data, model, return_expected_set=True, return_calculator=True
+    )
+    nominal = searched(background, patchset, name).nominal
+    assert [float(observed), *map(float, expected)] == pytest.approx(nominal.cls, rel=1e-3)
+    fitted = calculator.fitted_pars
+    asimov = model.expected_data(fitted.asimov_pars)
+    twice_nll = {
+        "free_fit_to_data": (fitted.free_fit_to_data, data),
+        "fixed_poi_fit_to_data": (fitted.fixed_poi_fit_to_data, data),
+        "background_fit_to_data": (fitted.asimov_pars, data),
+        "free_fit_to_asimov": (fitted.free_fit_to_asimov, asimov),
+        "fixed_poi_fit_to_asimov": (fitted.fixed_poi_fit_to_asimov, asimov),
+    }
+    assert {
+        fit: float(np.ravel(-2 * model.logpdf(*there))[0]) for fit, there in twice_nll.items()
+    } == pytest.approx(nominal.twice_nll, abs=1e-3)

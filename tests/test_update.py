@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from importlib.util import find_spec
 
 import pytest
-from fakes import PYTHON, VERSIONS, canned
+from fakes import PYTHON, VERSIONS, canned, certificate, nominal_minima
 
+from pytest_pyhf_faas.reference_file import read
 from pytest_pyhf_faas.results import FITS
 
 RIGHT, WRONG, NEW = PATCHES = ("sig_100_0", "sig_100_50", "sig_200_0")
@@ -25,6 +25,11 @@ def mixed(project):
     return project
 
 
+def of_schema_2(project):
+    """Return the content of a reference file as it is written today."""
+    return read(project.reference_file())
+
+
 @pytest.mark.parametrize(
     ("distribution", "mode", "outcomes", "written"),
     [
@@ -35,7 +40,7 @@ def mixed(project):
     ],
 )
 def test_each_mode_writes_its_own(mixed, distribution, mode, outcomes, written):
-    before = mixed.reference()
+    before = of_schema_2(mixed)
     result = mixed.run("--faas-update", mode, "-rs", *distribution, suite=False)
     result.assert_outcomes(**outcomes)
     after = mixed.reference()
@@ -65,14 +70,14 @@ def test_a_first_reference_is_complete(project):
     project.pallet(2, references=False)
     project.run("--faas-update", "new").assert_outcomes(passed=1, skipped=2)
     data = project.reference()
-    assert data["schema_version"] == 1
+    assert data["schema_version"] == 2
     assert data["pallet"] == "tiny"
     assert data["description"] == "a patchset for tests"
     assert data["synthetic"] is False
     assert data["hypotest"]["test_poi"] == 1.0
     (made,) = data["provenance"]
     assert made["method"] == "certified"
-    assert (made["backend"], made["optimizer"]) == ("jax", "certified")
+    assert (made["backend"], made["optimizer"]) == (None, "certified")
     assert made["versions"] == {"python": PYTHON, **VERSIONS}
     entry = data["patches"][RIGHT]
     assert entry["values"] == [100, 0]
@@ -81,8 +86,9 @@ def test_a_first_reference_is_complete(project):
     assert entry["twice_nll_off_minimum"] == pytest.approx(canned(RIGHT)["twice_nll_off_minimum"])
     assert entry["mu_hat"] == pytest.approx(canned(RIGHT)["mu_hat"])
     assert (entry["distance"], entry["rounding"]) == (1e-12, 1e-9)
-    assert entry["starts"] == {fit: [4, 3, 1] for fit in FITS}
-    assert entry["local_minima"] == []
+    assert entry["search"] == {fit: [4, 3, 2, 1] for fit in FITS if fit != "free_fit_to_asimov"}
+    assert entry["unseen"] == 0.5
+    assert {"nominal", "minima"} & entry.keys() == set()
     assert entry["fit_s"] > 0
 
 
@@ -95,7 +101,7 @@ def test_a_second_update_changes_nothing(mixed, mode):
 
 
 def test_only_selected_items_are_written(mixed):
-    before = mixed.reference()["patches"]
+    before = of_schema_2(mixed)["patches"]
     mixed.run("--faas-update", "all", "-k", NEW, suite=False).assert_outcomes(
         skipped=1, deselected=2
     )
@@ -169,7 +175,8 @@ def test_cls(hypotest_result, reference_result, assert_cls):
     )
     mixed.run("--faas-update", "all", suite=False).assert_outcomes(skipped=3)
     assert {how["method"] for how in mixed.how_fitted()} == {"certified"}
-    assert {how["thorough"] for how in mixed.how_fitted()} == {True}
+    assert {how["effort"] for how in mixed.how_fitted()} == {"brief", "thorough"}
+    assert {how["checked"] for how in mixed.how_fitted()} == {False, True}
     assert {made["method"] for made in mixed.reference()["provenance"]} == {"certified"}
     mixed.run(suite=False).assert_outcomes(passed=3)
     assert {how["method"] for how in mixed.how_fitted()} == {"hypotest"}
@@ -178,7 +185,7 @@ def test_cls(hypotest_result, reference_result, assert_cls):
 def test_only_a_reference_is_searched_for_thoroughly(mixed):
     mixed.run("--faas-method", "certified")
     assert {how["method"] for how in mixed.how_fitted()} == {"certified"}
-    assert {how["thorough"] for how in mixed.how_fitted()} == {False}
+    assert {how["checked"] for how in mixed.how_fitted()} == {False}
 
 
 def test_an_update_by_the_optimizer_under_test_is_a_usage_error(mixed):
@@ -213,24 +220,128 @@ def test_what_cannot_be_certified_gets_no_reference(mixed):
     assert NEW not in mixed.reference()["patches"]
 
 
-def test_higher_minima_are_written(mixed):
-    other = {
-        "gap": 1 / 3,
-        "parameter": "alpha",
-        "at": 2 / 3,
-        "lowest_at": -1.0,
-        "CLs_obs": "nan",
-        "CLs_exp": [0.1, 0.2, 0.3, 0.4, 0.5],
-    }
-    minimum = {"distance": 1.23456e-10, "starts": 3, "reached": 2, "dropped": 0, "others": []}
-    certificate = dict.fromkeys(FITS, minimum)
-    certificate[FITS[1]] = {**minimum, "others": [other]}
-    mixed.plan(answers={NEW: {"certificate": certificate}})
-    mixed.run("--faas-update", "new", suite=False)
+def test_both_sets_of_minima_are_written(mixed):
+    fixed = FITS[1]
+    values = canned(NEW)
+    nominal = nominal_minima(NEW, CLs_obs="nan", **{fixed: 0.79})
+    minima = {fixed: [0.79, 1 / 3]}
+    made = certificate(distance=1.23456e-10, minima=minima, **nominal)
+    mixed.plan(answers={NEW: made})
+    result = mixed.run("--faas-update", "new", suite=False)
     entry = mixed.reference()["patches"][NEW]
     assert entry["distance"] == 1.2e-10
-    short = {"gap": 0.333333, "at": 0.666667}
-    assert entry["local_minima"] == [{"fit": FITS[1], **other, **short}]
+    assert entry["minima"] == {fixed: [0.79, 0.333333]}
+    assert entry["CLs_obs"] == pytest.approx(values["CLs_obs"])
+    assert entry["nominal"]["CLs_obs"] == "nan"
+    assert entry["nominal"]["twice_nll"][fixed] == pytest.approx(11.79)
+    assert entry["nominal"]["differences"] == nominal["differences"]
+    result.stdout.fnmatch_lines(
+        ["ambiguous: 1 hypothesis of tiny with two sets of minima; certified: 1 not compared"]
+    )
+    mixed.run("-k", NEW, suite=False).assert_outcomes(passed=1, deselected=2)
+
+
+# No reference is made worse
+
+
+def raised(gap, fit=FITS[1], **changes):
+    """A certified answer that ends so much higher."""
+    fits = {**canned(RIGHT)["twice_nll"]}
+    return {"twice_nll": {**fits, fit: fits[fit] + gap}, **changes}
+
+
+@pytest.mark.parametrize("mode", ["changed", "all"])
+@pytest.mark.parametrize("distribution", [[], ["-n2"]], ids=["alone", "n2"])
+def test_a_higher_minimum_is_refused_and_fails(mixed, mode, distribution):
+    before = of_schema_2(mixed)["patches"][RIGHT]
+    mixed.plan(answers={RIGHT: raised(3.0, CLs_obs=0.5)})
+    result = mixed.run("--faas-update", mode, *distribution, suite=False)
+    result.assert_outcomes(failed=1, skipped=2)
+    mixed.assert_told(
+        result,
+        f"tiny / {RIGHT}: the reference has a lower minimum (gap 3 in the fixed poi fit to data): "
+        "nothing written (tiny.json)",
+        "verdict: the certified search failed: the fixed poi fit to data stopped 3 above the "
+        "certified minimum 11",
+        "reference_results/tiny.json: 2 references written (1 new, 1 changed); 1 refused: the "
+        "file has a lower minimum",
+        code=1,
+    )
+    assert of_schema_2(mixed)["patches"][RIGHT] == before
+
+
+def test_a_lower_minimum_is_written(mixed):
+    mixed.plan(answers={RIGHT: raised(-3.0, CLs_obs=0.5)})
+    result = mixed.run("--faas-update", "changed", "-k", RIGHT, suite=False)
+    result.assert_outcomes(skipped=1, deselected=2)
+    assert mixed.reference()["patches"][RIGHT]["twice_nll"][FITS[1]] == 8.0
+
+
+def test_a_shorter_search_is_not_written_and_nothing_is_wrong(mixed):
+    mixed.run("--faas-update", "all", suite=False)
+    longer = {fit: [90, 60, 80, 50] for fit in FITS[1:3]}
+    mixed.change_reference(RIGHT, search=longer)
+    before = mixed.reference_file().read_bytes()
+    result = mixed.run("--faas-update", "all", "-k", RIGHT, "-rs", suite=False)
+    result.assert_outcomes(skipped=1, deselected=2)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            (
+                "reference_results/tiny.json: 0 references written; 1 kept: the file has the same "
+                "from a longer search"
+            ),
+            (
+                "SKIPPED*not compared: the reference has the same minima from a longer search (160 "
+                "random starts, not 8): nothing written (tiny.json)"
+            ),
+        ]
+    )
+    assert json.loads(before)["patches"] == mixed.reference()["patches"]
+
+
+def test_other_nominal_minima_alone_are_a_change(mixed):
+    mixed.run("--faas-update", "all", suite=False)
+    mixed.run("--faas-update", "changed", suite=False).assert_outcomes(passed=3)
+    made = certificate(**nominal_minima(RIGHT, CLs_obs=0.0123, **{FITS[1]: 0.79}))
+    mixed.plan(answers={RIGHT: made})
+    result = mixed.run("--faas-update", "changed", suite=False)
+    result.assert_outcomes(passed=2, skipped=1)
+    assert mixed.reference()["patches"][RIGHT]["nominal"]["CLs_obs"] == 0.0123
+    mixed.run("--faas-update", "changed", suite=False).assert_outcomes(passed=3)
+    mixed.plan()
+    mixed.run("--faas-method", "certified", suite=False).assert_outcomes(passed=2, failed=1)
+    mixed.run("--faas-update", "changed", suite=False).assert_outcomes(passed=2, skipped=1)
+    assert "nominal" not in mixed.reference()["patches"][RIGHT]
+
+
+@pytest.mark.parametrize("distribution", [[], ["-n2"]], ids=["alone", "n2"])
+def test_the_run_says_what_it_has_written(mixed, distribution):
+    mixed.plan(errors={NEW: [INVALID_MODEL, "No POI"]})
+    result = mixed.run("--faas-update", "all", *distribution, suite=False)
+    told = (
+        "reference_results/tiny.json: 3 references written (1 new, 1 changed, 1 confirmed), 1 of "
+    )
+    mixed.assert_told(result, f"{told}them InvalidModel", code=0)
+    assert mixed.text(result).count("references written") == 1
+
+
+def test_what_was_written_is_in_the_report(mixed):
+    mixed.run("--faas-update", "all", "--faas-report=rep", suite=False)
+    report = json.loads((mixed.path / "rep" / "report.json").read_text())
+    assert [note for note in report["notes"] if "3 references written" in note]
+
+
+def test_starts_are_written_with_the_references(mixed):
+    points = [{"alpha_jes": 1.5, "mu_W": 0.25}, {"alpha_jes": -0.75}]
+    mixed.plan(answers={NEW: certificate(new=points[:1]), RIGHT: certificate(new=points[1:])})
+    mixed.run("--faas-update", "all", suite=False).assert_outcomes(skipped=3)
+    pool = mixed.reference()["pool"]
+    named = [
+        {name: value for name, value in zip(pool["parameters"], point, strict=True) if value}
+        for point in pool["points"]
+    ]
+    assert sorted(named, key=len) == [points[1], points[0]]
 
 
 def test_entries_of_another_background_go(mixed):
@@ -330,7 +441,6 @@ def test_cls(hypotest_result, reference_result, assert_cls):
     assert list(project.reference()["patches"]) == ["sig_100_0", "sig_100_50"]
 
 
-@pytest.mark.skipif(find_spec("jax") is None, reason="certified fits need JAX")
 def test_real_update(project):
     project.pallet(2, references=False)
     project.real_engines()

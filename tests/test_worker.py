@@ -414,7 +414,7 @@ def test_a_patch_that_does_not_apply_spares_the_others():
     assert bad["error"]["message"].startswith("the patch does not apply to the background: ")
     assert "fit" not in bad["seconds"]
     assert bad["seconds"]["unpack"] > 0
-    assert "_apply" in bad["error"]["traceback"]
+    assert "in apply\n" in bad["error"]["traceback"]
 
 
 def test_a_malformed_patched_workspace_gets_the_message_of_the_schema():
@@ -514,6 +514,43 @@ def test_a_huge_message_is_cut_and_an_unreadable_one_is_said_to_be(monkeypatch):
     assert "cannot be read" in unreadable["error"]["message"]
 
 
+# Other ways to test
+
+
+def test_whatever_tests_the_patches_of_a_batch_is_answered_alike():
+    """With values or an exception of one, and with what all share."""
+    seen = []
+
+    def test(shared, patch, seconds):
+        seen.append((shared, patch["key"]))
+        seconds["fit"] = 1.5
+        if patch["key"] == "key1":
+            raise ArithmeticError("odd")
+        warnings.warn("slow", UserWarning, stacklevel=1)
+        return {"CLs_obs": 0.25}
+
+    answer = worker.answer_batch(batch(signal(), signal(), signal()), lambda: "shared", test)
+    assert answer.keys() == fit(signal()).keys()
+    assert seen == [("shared", "key0"), ("shared", "key1"), ("shared", "key2")]
+    first, second, third = answer["results"]
+    assert {**first, "key": "key2"} == third
+    assert (first["status"], first["CLs_obs"]) == ("ok", 0.25)
+    assert first["warnings"] == ["UserWarning: slow"]
+    assert (second["status"], second["error"]["type"]) == ("error", "ArithmeticError")
+    assert first["seconds"] == second["seconds"] == {"fit": 1.5}
+
+
+def test_what_the_patches_share_may_fail_for_all_of_them():
+    def begin():
+        raise LookupError("nothing there")
+
+    answer = worker.answer_batch(batch(signal(), signal()), begin, lambda *_: pytest.fail("called"))
+    assert [result["key"] for result in answer["results"]] == ["key0", "key1"]
+    for result in answer["results"]:
+        assert result["error"]["message"] == "nothing there"
+    assert answer["unpack_s"] == 0.0
+
+
 # What a worker remembers
 
 
@@ -523,6 +560,13 @@ def test_each_answer_tells_the_environment_with_its_backend_and_optimizer():
     assert (first["backend"], first["optimizer"]) == ("numpy", "scipy")
     assert fit(signal())["environment"] is first
     assert fit(signal(), optimizer="minuit")["environment"]["optimizer"] == "minuit"
+    assert fit(signal())["environment"] is first
+    certified = batch(signal(), method="certified")
+    answer = worker.answer_batch(certified, lambda: None, lambda *_: {})
+    assert (answer["environment"]["backend"], answer["environment"]["optimizer"]) == (
+        None,
+        "certified",
+    )
     assert fit(signal())["environment"] is first
 
 

@@ -14,12 +14,17 @@ from pytest_pyhf_faas.context import get_context
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_pyhf_faas.compare import Comparison
     from pytest_pyhf_faas.context import Context
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.preflight import Preflight
     from pytest_pyhf_faas.reference import Missing, PatchReference
     from pytest_pyhf_faas.results import HypotestResult, Trial, WallTime
+
+
+#: What the summary of a session says of its ambiguous hypotheses; see `terminal.ambiguous_lines`.
+AMBIGUOUS = pytest.StashKey[list[dict[str, Any]]]()
 
 
 class AssertCLs(Protocol):
@@ -100,18 +105,19 @@ def hypotest_result(
     The setup of the item fails if the fit broke: its worker died, it took too long, or pyhf raised
     an exception that the reference does not call the right answer.
     """
-    from pytest_pyhf_faas.compare import error_matches, is_known_error
+    from pytest_pyhf_faas.compare import at_minima, error_matches, is_known_error
     from pytest_pyhf_faas.report.recording import note_fit, note_verdict
     from pytest_pyhf_faas.report.terminal import broken_text
     from pytest_pyhf_faas.update import may_become_reference
 
     context = get_context(request.config)
-    config, _criteria = _hypotest(request)
+    config, criteria = _hypotest(request)
     (result,) = context.schedule.results(request.node)
+    shown = at_minima(result, result.nominal) if criteria.minimum == "nominal" else result
     note_fit(
-        request.node, context, pallet, signal_patch, config, faas_endpoint, reference_result, result
+        request.node, context, pallet, signal_patch, config, faas_endpoint, reference_result, shown
     )
-    request.node.user_properties += _properties(result)
+    request.node.user_properties += _properties(shown)
     right_error = error_matches(result, reference_result) or (
         context.settings.update is not None and may_become_reference(result)
     )
@@ -217,20 +223,26 @@ def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
             rtol=rtol,
             atol=atol,
             unconverged=criteria.unconverged,
+            minimum=criteria.minimum,
         )
         note_comparison(
             request.node,
             comparison,
             None if not reference else reference.tolerance(config.combination, rtol, atol),
         )
-        request.node.user_properties.append(("verdict", comparison.verdict.value))
+        properties = request.node.user_properties
+        properties.append(("verdict", comparison.verdict.value))
         if comparison.rows:
             largest = max((row.relative for row in comparison.rows), key=abs)
-            request.node.user_properties.append(("largest_relative_difference", largest))
+            properties.append(("largest_relative_difference", largest))
+        if comparison.at is not None:
+            properties.append(("minimum_set", comparison.at))
+        if comparison.ambiguous is not None:
+            properties.append(("ambiguous", "; ".join(comparison.ambiguous.lines)))
+            _note_ambiguous(request.config, comparison, result, config.combination)
         parameters = request.node.callspec.params
-        update_reference(
-            context, parameters["pallet"], parameters["signal_patch"], config, result, comparison
-        )
+        pallet, patch = parameters["pallet"], parameters["signal_patch"]
+        update_reference(context, pallet, patch, config, result, reference, comparison)
         if comparison.verdict is Verdict.KNOWN_ISSUE:
             context.count_known_issue(parameters["pallet"].name, config)
             pytest.xfail(comparison.title)
@@ -240,6 +252,26 @@ def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
             )
 
     return check
+
+
+def _note_ambiguous(
+    config: pytest.Config, comparison: Comparison, result: HypotestResult, combination: str
+) -> None:
+    """Take note of an ambiguous hypothesis, for the summary of the session."""
+    ambiguous = comparison.ambiguous
+    assert ambiguous is not None
+    config.stash.setdefault(AMBIGUOUS, []).append(
+        {
+            "pallet": result.pallet,
+            "patch": result.patch,
+            "combination": combination,
+            "at": comparison.at,
+            "was_at": comparison.was_at,
+            "flips": ambiguous.flips,
+            "lowest": ambiguous.lowest[0],
+            "nominal": ambiguous.nominal[0],
+        }
+    )
 
 
 def _refuse_broken(context: Context, pallet: Pallet, results: Sequence[HypotestResult]) -> None:

@@ -1,8 +1,8 @@
-"""Who is right: fit pallets with every backend and optimizer, and hold each against the references.
+"""Who is right: fit pallets with every backend and optimizer, and compare with the references.
 
 ``python -m pytest_pyhf_faas matrix PALLET...`` prints the table; with ``--write`` the reference
-files take note of how far each combination was from the truth, of the tolerance that follows, and
-of what it gets wrong.
+files take note of the minima that each combination is at, how far it is from them, the tolerance
+that follows, and what it gets wrong: what is at no consistent set of minima.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import platformdirs
 
 from pytest_pyhf_faas import catalogue
 from pytest_pyhf_faas.campaign import Campaign
-from pytest_pyhf_faas.compare import Verdict, compare, is_in_local_minimum
+from pytest_pyhf_faas.compare import Verdict, compare
 from pytest_pyhf_faas.engines import create_engine, resolve_endpoint
 from pytest_pyhf_faas.errors import ConfigurationError, FaasError
 from pytest_pyhf_faas.reference import (
@@ -30,11 +30,13 @@ from pytest_pyhf_faas.reference import (
     ReferenceStore,
     bundled_directory,
 )
-from pytest_pyhf_faas.tasks import CERTIFIED, HypotestConfig, make_tasks
+from pytest_pyhf_faas.tasks import CERTIFIED, HypotestConfig, Pool, make_task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_pyhf_faas.compare import At
+    from pytest_pyhf_faas.pallet import Pallet
     from pytest_pyhf_faas.reference import PatchReference
     from pytest_pyhf_faas.results import HypotestResult
     from pytest_pyhf_faas.tasks import Task
@@ -44,8 +46,18 @@ ISSUES = "https://github.com/scikit-hep/pyhf/issues"
 #: CLs that is off by less than this does not tell two minima apart.
 _ONE_MINIMUM = 1e-3
 _SMALLEST_RTOL = 1e-6
+_LEGEND = (
+    "(right: at the lowest minima, the nominal ones, or both, where they are the same; "
+    "CLs off by: median / largest; fit: median)"
+)
 #: A converged fit that is farther off than this is wrong all the same.
 _LARGEST_RTOL = 0.1
+
+
+#: What may be said of a hypothesis that is not right and was fitted.
+_WRONG_KINDS = ("mixed", "unconverged", "wrong")
+#: How a right one is counted, by the set of minima that it is at.
+_SETS: tuple[At, ...] = ("lowest", "nominal", "both")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +67,19 @@ class Finding:
     Attributes
     ----------
     kind : str
-        "right", "stopped above a minimum", "local minimum", "wrong", or the type of an exception.
+        "right", "mixed", "unconverged", "wrong", or the type of an exception.
+    at : str
+        The set of minima that it is at: "lowest", "nominal", "both" (the two are one) or "none".
     cls : float
-        Largest relative difference of CLs; infinite where there are no values.
+        Largest relative difference of CLs from that set, or else from the nearest; infinite where
+        there are no values.
     twice_nll : float
-        Largest difference of the twice NLL of the fits.
+        Largest difference of the twice NLL of the fits, from the same.
     """
 
     patch: str
     kind: str
+    at: At
     cls: float
     twice_nll: float
     fit_s: float
@@ -71,69 +87,70 @@ class Finding:
 
 
 def judge(
-    result: HypotestResult, reference: PatchReference | Missing, combination: str
+    result: HypotestResult, reference: PatchReference | Missing, setup: str
 ) -> Finding | None:
-    """Return how a result compares with its certified reference; ``None`` without one."""
+    """Return how a result compares with its certified reference; ``None`` without one.
+
+    Nothing but the two decides: known issues and tolerances are what is looked for.
+
+    Parameters
+    ----------
+    result, reference : HypotestResult, PatchReference or Missing
+        As of `compare`.
+    setup : str
+        Backend and optimizer, as `HypotestConfig.combination`.
+    """
     if isinstance(reference, Missing):
         return None
     fit_s = result.seconds.get("fit", 0.0)
-    # Known issues and tolerances are what is looked for.
     comparison = compare(
-        result, reference, combination=combination, rtol=_LARGEST_RTOL, ignore_known_issues=True
+        result, reference, combination=setup, rtol=_LARGEST_RTOL, ignore_known_issues=True
     )
+    right = comparison.verdict is Verdict.RIGHT
     if reference.error is not None or result.error is not None:
-        kind = "right" if comparison.verdict is Verdict.RIGHT else _error_type(result)
-        distance = 0.0 if kind == "right" else math.inf
-        return Finding(result.patch, kind, distance, distance, fit_s, result)
-    differences = [row.relative for row in comparison.rows if not row.indifferent]
+        kind, distance = ("right", 0.0) if right else (_error_type(result), math.inf)
+        at: At = "both" if right else "none"
+        return Finding(result.patch, kind, at, distance, distance, fit_s, result)
+    relative = [abs(row.relative) for row in comparison.rows if not row.indifferent]
+    largest = max(relative, default=0.0)
+    kind = comparison.verdict.value
+    if right and largest > _ONE_MINIMUM and comparison.elsewhere:
+        kind = "mixed"  # another minimum that is hardly higher
+    at = (comparison.at or "none") if kind == "right" else "none"
+    minima = reference.nominal if at == "nominal" else reference.lowest
     gaps = [
         result.twice_nll[fit] - minimum
-        for fit, minimum in reference.twice_nll.items()
+        for fit, minimum in minima.twice_nll.items()
         if fit in result.twice_nll
     ]
-    largest = max((abs(value) for value in differences), default=0.0)
-    kind = "right"
-    if comparison.verdict is Verdict.UNCONVERGED:
-        local = "local minimum" in comparison.explanation
-        kind = "local minimum" if local else "stopped above a minimum"
-    elif comparison.verdict is Verdict.WRONG:
-        kind = "wrong"
-    elif largest > _ONE_MINIMUM and is_in_local_minimum(result, reference):
-        kind = "local minimum"  # one that is hardly higher
-    return Finding(
-        result.patch,
-        kind,
-        largest,
-        max(gaps, key=abs, default=0.0),
-        fit_s,
-        result,
-    )
+    return Finding(result.patch, kind, at, largest, max(gaps, key=abs, default=0.0), fit_s, result)
 
 
 def table(pallet: str, findings: Mapping[str, Sequence[Finding]]) -> list[str]:
     """Return the lines of the table of one pallet."""
     rows: list[tuple[str, ...]] = [
-        ("", "right", "stopped", "local min.", "wrong", "error", "CLs off by", "fit [s]")
+        ("", *_SETS, *_WRONG_KINDS, "error", "CLs off by", "fit [s]"),
     ]
     for combination, found in findings.items():
-        kinds = [finding.kind for finding in found]
-        counted = [kinds.count(k) for k in ("right", "stopped above a minimum", "local minimum")]
-        wrong = kinds.count("wrong")
+        right = [sum(f.kind == "right" and f.at == at for f in found) for at in _SETS]
+        wrong = [sum(f.kind == kind for f in found) for kind in _WRONG_KINDS]
         distances = [finding.cls for finding in found if math.isfinite(finding.cls)]
         times = [finding.fit_s for finding in found if finding.fit_s]
         rows.append(
             (
                 combination,
-                *(str(count) for count in counted),
-                str(wrong),
-                str(len(found) - sum(counted) - wrong),
+                *(str(count) for count in (*right, *wrong)),
+                str(len(found) - sum(right) - sum(wrong)),
                 f"{median(distances):.0e} / {max(distances):.0e}" if distances else "-",
                 f"{median(times):.2f}" if times else "-",
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     count = max((len(found) for found in findings.values()), default=0)
-    lines = [f"{pallet}: {count} hypotheses (CLs off by: median / largest; fit: median)"]
+    lines = [
+        f"{pallet}: {count} hypotheses",
+        _LEGEND,
+    ]
     for row in rows:
         cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
         lines.append("  " + "  ".join([row[0].ljust(widths[0]), *cells[1:]]).rstrip())
@@ -172,7 +189,7 @@ def _tolerance(combination: str, findings: Sequence[Finding]) -> float:
 
 
 def _checked(finding: Finding) -> dict[str, Any]:
-    entry: dict[str, Any] = {"fit_s": float(f"{finding.fit_s:.3g}")}
+    entry: dict[str, Any] = {"set": finding.at, "fit_s": float(f"{finding.fit_s:.3g}")}
     if finding.result.error is not None:
         return {**entry, "error": finding.result.error.type}
     return {**entry, "cls": _short(finding.cls), "twice_nll": _short(finding.twice_nll)}
@@ -223,7 +240,7 @@ def _run(options: argparse.Namespace) -> int:
         for pallet in pallets:
             findings: dict[str, list[Finding]] = {}
             for config in configs:
-                tasks = make_tasks(pallet, config)
+                tasks = _tasks(store, pallet, config)
                 campaign.submit(tasks)
                 findings[config.combination] = found = []
                 for task in tasks:
@@ -285,6 +302,13 @@ def _config(combination: str) -> HypotestConfig:
     return HypotestConfig(backend=backend, optimizer=optimizer)
 
 
+def _tasks(store: ReferenceStore, pallet: Pallet, config: HypotestConfig) -> list[Task]:
+    """Return the tasks of a pallet; certified ones begin where its references were searched."""
+    points = store.pool(pallet, config) if config.method == CERTIFIED else None
+    pool = Pool(points or ())
+    return [make_task(pallet, patch, config, pool) for patch in pallet.patches]
+
+
 def _expected_s(store: ReferenceStore, task: Task) -> float | None:
     reference = store.find(task)
     return None if isinstance(reference, Missing) else reference.expected_s(task.config.combination)
@@ -296,13 +320,13 @@ def _error_type(result: HypotestResult) -> str:
 
 def _reason(kind: str, combination: str) -> dict[str, str]:
     """Return reason and link of a known issue."""
-    optimizer = combination.partition("+")[2]
-    if kind == "local minimum":
+    optimizer = combination.rpartition("+")[2]
+    if kind == "mixed":
         return {
-            "reason": "the optimizer ends in a local minimum",
+            "reason": "the fits end at minima of no consistent set",
             "link": f"{ISSUES}/1032",
         }
-    if kind == "stopped above a minimum":
+    if kind == "unconverged":
         return {
             "reason": f"{optimizer} stops above the minimum and says that it succeeded",
             "link": f"{ISSUES}/1320",

@@ -9,18 +9,22 @@ from __future__ import annotations
 import contextlib
 import itertools
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import pytest
 
+    from pytest_pyhf_faas.compare import Minimum
     from pytest_pyhf_faas.tasks import HypotestConfig
 
 UpdateMode = Literal["new", "changed", "all"]
 UPDATE_MODES = ("new", "changed", "all")
+#: At which minima a result is right.
+MINIMA = ("any", "lowest", "nominal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +115,8 @@ OPTIONS = (
         "method",
         ("--faas-method",),
         "NAME",
-        "how hypotheses are tested: hypotest (pyhf.infer.hypotest), or certified (the same with "
-        "proven minima, which backend and optimizer have no part in; the workers need JAX)",
+        "how hypotheses are tested: hypotest (pyhf.infer.hypotest), or certified (at minima that "
+        "are certified, which backend and optimizer have no part in)",
         default="hypotest; certified with --faas-update",
         ini="faas_method",
         marker="hypotest(method=...)",
@@ -214,6 +218,17 @@ OPTIONS = (
         marker="hypotest(unconverged=...)",
     ),
     Option(
+        "minimum",
+        ("--faas-minimum",),
+        None,
+        "at which minima a result is right, where a hypothesis has two: the lowest that were "
+        "found, the nominal ones (where a descent from pyhf's initial values ends), or any of them",
+        default="any",
+        ini="faas_minimum",
+        marker="hypotest(minimum=...)",
+        choices=MINIMA,
+    ),
+    Option(
         "update",
         ("--faas-update",),
         None,
@@ -296,6 +311,7 @@ class Settings:
     rtol: float | None
     atol: float | None
     unconverged: float
+    minimum: Minimum
     update: UpdateMode | None
     report: Path | None
     plane: tuple[str, str] | None
@@ -372,9 +388,9 @@ def read_settings(config: pytest.Config) -> Settings:
     ConfigurationError
         If one of them makes no sense.
     """
-    from pytest_pyhf_faas.compare import UNCONVERGED
     from pytest_pyhf_faas.engines import read_endpoint_config, resolve_endpoint
     from pytest_pyhf_faas.errors import ConfigurationError
+    from pytest_pyhf_faas.places import UNCONVERGED
     from pytest_pyhf_faas.tasks import CERTIFIED, HypotestConfig
 
     given = {option.name: _given(config, option) for option in OPTIONS}
@@ -398,7 +414,7 @@ def read_settings(config: pytest.Config) -> Settings:
             backend=given["backend"] or "numpy",
             optimizer=given["optimizer"] or "scipy",
             method=CERTIFIED if given["update"] else given["method"] or "hypotest",
-            thorough=bool(given["update"]),
+            checked=bool(given["update"]),
         ),
         trials=_number("trials", given["trials"] or "1", int, minimum=1),
         timeout_s=timeout_s or None,
@@ -415,6 +431,7 @@ def read_settings(config: pytest.Config) -> Settings:
         rtol=_tolerance("rtol", given["rtol"]),
         atol=_tolerance("atol", given["atol"]),
         unconverged=_number("unconverged", given["unconverged"] or str(UNCONVERGED), float, 0),
+        minimum=_minimum(given["minimum"] or "any"),
         update=given["update"],
         report=(config.invocation_params.dir / given["report"]) if given["report"] else None,
         plane=_plane(given["plane"]),
@@ -476,6 +493,16 @@ def _tolerance(name: str, text: str | None) -> float | None:
     return None if text is None else float(_number(name, text, float, minimum=0))
 
 
+def _minimum(text: str) -> Minimum:
+    from pytest_pyhf_faas.errors import ConfigurationError
+
+    if text not in MINIMA:
+        raise ConfigurationError(
+            f"--faas-minimum is {text!r}, which is not known: use one of {', '.join(MINIMA)}"
+        )
+    return cast("Minimum", text)
+
+
 def _named_endpoints(lines: Sequence[str]) -> dict[str, str]:
     from pytest_pyhf_faas.errors import ConfigurationError
 
@@ -497,6 +524,7 @@ class Criteria:
     rtol: float | None
     atol: float | None
     unconverged: float
+    minimum: Minimum
 
 
 def hypotest_config(
@@ -526,7 +554,8 @@ def hypotest_config(
     for name in criteria:
         value = keywords.pop(name, None)
         if value is not None:
-            criteria[name] = _tolerance(name, str(value))
+            read = _minimum if name == "minimum" else partial(_tolerance, name)
+            criteria[name] = read(str(value))
     if settings.update:
         keywords["method"] = CERTIFIED
     return replace(settings.hypotest, **keywords), Criteria(**criteria)

@@ -6,6 +6,7 @@ nothing for it.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from pytest_pyhf_faas import xdist
 from pytest_pyhf_faas.context import existing_context, get_context, journal_directory
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.fixtures import (
+    AMBIGUOUS,
     assert_cls,
     faas_endpoint,
     faas_engine,
@@ -236,6 +238,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     measured = _measured_lines(context)
     if not (fits or adopted or collected or notes or measured):
         return
+    from pytest_pyhf_faas.report.terminal import ambiguous_lines, written_lines
+
     terminalreporter.section("pyhf-faas")
     for line in measured:
         terminalreporter.write_line(line)
@@ -249,8 +253,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"known issues: {what} gets {count} {hypotheses} wrong, as before (-rx says why)",
             yellow=True,
         )
-    for note in notes:
-        terminalreporter.write_line(note, yellow=True)
+    ambiguous = [each for summary in summaries for each in summary["ambiguous"]]
+    for line in (*ambiguous_lines(ambiguous), *notes):
+        terminalreporter.write_line(line, yellow=True)
+    for line in written_lines(summary["written"] for summary in summaries):
+        terminalreporter.write_line(line)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -356,4 +363,8 @@ def _summary(context: Context) -> dict[str, Any]:
         "collected": schedule.collected,
         "notes": list(schedule.notes),
         "known_issues": dict(context.known_issues),
+        "ambiguous": list(context.config.stash.get(AMBIGUOUS, ())),
+        "written": {
+            str(path): asdict(written) for path, written in context.references.written.items()
+        },
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,37 +74,91 @@ def explore(
     fit : callable
         Returns the results of tasks, in their order.
     """
-    thorough = replace(config, effort="thorough", checked=False)
+    known = range(len(pool.points))
+    search = _Rounds(pallet, patches, fit)
+    search.test(replace(config, effort="thorough", checked=False), pool)
     brief = replace(config, effort="brief", checked=False)
-    evidence: dict[str, Mapping[str, Any]] = {}
-    lowest: dict[str, dict[str, float]] = {}
-    starts: dict[str, list[Mapping[str, float]]] = {}
-    rounds = 0
-    wanted: list[Mapping[str, float]] = []
-    while rounds < _MAX_ROUNDS:
-        points = (*pool.points, *_distinct(wanted))[:MAX_POINTS]
-        if points != pool.points:
-            pool = Pool(points)
-        elif rounds:
+    while search.rounds < _MAX_ROUNDS:
+        points = (*pool.points, *_distinct(search.wanted))[:MAX_POINTS]
+        if points == pool.points:
             break
-        tasks = [make_task(pallet, p, brief if rounds else thorough, pool) for p in patches]
-        wanted = []
-        for patch, result in zip(patches, fit(tasks), strict=True):
+        pool = Pool(points)
+        search.test(brief, pool)
+    helpful = _cover(search.needs, known)  # those not searched now may need what was known
+    if search.rounds > 1 and len(helpful) < len(pool.points):
+        smaller = Pool(tuple(pool.points[index] for index in helpful))
+        search.test(brief, smaller, [patch for patch in patches if patch.digest in search.needy])
+        if not (search.wanted or search.missed):
+            pool = smaller
+    return Exploration(pool, search.evidence, search.rounds)
+
+
+class _Rounds:
+    """What the rounds have found by now."""
+
+    def __init__(
+        self,
+        pallet: Pallet,
+        patches: Sequence[SignalPatch],
+        fit: Callable[[list[Task]], Sequence[HypotestResult]],
+    ) -> None:
+        self._pallet = pallet
+        self._all = patches
+        self._fit = fit
+        self._lowest: dict[str, dict[str, float]] = {}
+        self._starts: dict[str, list[Mapping[str, float]]] = {}
+        self.rounds = 0
+        self.evidence: dict[str, Mapping[str, Any]] = {}
+        #: Starts that the pool of the last round has not.
+        self.wanted: list[Mapping[str, float]] = []
+        #: Whether some fit of that round ended above a minimum of an earlier one.
+        self.missed = False
+        #: Which points of that pool lead to a lowest minimum that is not the nominal one.
+        self.needs: list[Sequence[int]] = []
+        #: The digests of patches that have such a minimum.
+        self.needy: set[str] = set()
+
+    def test(
+        self, config: HypotestConfig, pool: Pool, patches: Sequence[SignalPatch] | None = None
+    ) -> None:
+        """Test all patches, or some of them, with a pool."""
+        patches = self._all if patches is None else patches
+        tasks = [make_task(self._pallet, patch, config, pool) for patch in patches]
+        wanted: list[Mapping[str, float]] = []
+        self.needs, self.needy = [], set()
+        self.missed = False
+        for patch, result in zip(patches, self._fit(tasks), strict=True):
             if result.status != "ok":
                 continue
-            new = list(result.certificate["new"])
-            if rounds == 0:
-                evidence[patch.digest] = result.certificate["search"]
-            elif _missed(result.twice_nll, lowest.get(patch.digest, {})):
-                new += starts[patch.digest]
-            starts.setdefault(patch.digest, []).extend(new)
+            certificate = result.certificate
+            new = list(certificate["new"])
+            if self.rounds == 0:
+                self.evidence[patch.digest] = certificate["search"]
+            elif _missed(result.twice_nll, self._lowest.get(patch.digest, {})):
+                self.missed = True
+                new += self._starts[patch.digest]
+            self._starts.setdefault(patch.digest, []).extend(new)
             wanted += new
-            before = lowest.setdefault(patch.digest, dict(result.twice_nll))
+            self.needs += [indices for indices in certificate["helpful"].values() if indices]
+            if certificate["helpful"]:
+                self.needy.add(patch.digest)
+            before = self._lowest.setdefault(patch.digest, dict(result.twice_nll))
             for name, value in result.twice_nll.items():
                 before[name] = min(before[name], value)
-        wanted = [start for start in wanted if start not in pool.points]
-        rounds += 1
-    return Exploration(pool, evidence, rounds)
+        self.wanted = [start for start in wanted if start not in pool.points]
+        self.rounds += 1
+
+
+def _cover(needs: Sequence[Sequence[int]], known: Iterable[int]) -> list[int]:
+    """Return the known indices and a few others, so that each need has one of them."""
+    chosen = set(known)
+    left = [need for need in needs if chosen.isdisjoint(need)]
+    while left:
+        counts = Counter(index for need in left for index in set(need))
+        best = min(counts, key=lambda index: (-counts[index], index))
+        chosen.add(best)
+        left = [need for need in left if best not in need]
+    return sorted(chosen)
 
 
 def _missed(found: Mapping[str, float], lowest: Mapping[str, float]) -> bool:

@@ -105,8 +105,51 @@ class FitError:
 
 
 @dataclass(frozen=True, slots=True)
+class MinimumSet:
+    """One minimum for each of the five fits, and what follows from them.
+
+    A hypothesis has two such sets: the *lowest* minima that were found, and the *nominal* ones,
+    where a descent from pyhf's initial values ends. Mostly they are the same.
+
+    Attributes
+    ----------
+    CLs_obs : float or None
+        Observed CLs.
+    CLs_exp : tuple of float, shape (5,)
+        Expected CLs at -2, -1, 0, 1, 2 standard deviations.
+    mu_hat : float or None
+        POI of the free fit to data.
+    twice_nll : mapping
+        Twice the negative log-likelihood of the five fits, by the names in `FITS`.
+    """
+
+    CLs_obs: float | None = None
+    CLs_exp: tuple[float, ...] = ()
+    mu_hat: float | None = None
+    twice_nll: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def cls_values(self) -> tuple[float, ...]:
+        """CLs_obs and the five CLs_exp, in the order of `CLS_LABELS`."""
+        return () if self.CLs_obs is None else (self.CLs_obs, *self.CLs_exp)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> MinimumSet:
+        """Read a set of minima; floats may be the words nan, inf, -inf."""
+        return cls(
+            CLs_obs=_number(data.get("CLs_obs")),
+            CLs_exp=tuple(float(value) for value in data.get("CLs_exp", ())),
+            mu_hat=_number(data.get("mu_hat")),
+            twice_nll=_numbers(data.get("twice_nll", {})),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class HypotestResult:
     """One signal hypothesis tested: CLs values, the five fits behind them, and their cost.
+
+    The values of a certified result are those of the lowest minima; its `certificate` has those of
+    the nominal ones, where they are others.
 
     Attributes
     ----------
@@ -128,8 +171,8 @@ class HypotestResult:
         The same for the observed data at a point that depends on the model alone, so that a model
         that has changed is told from a fit that has.
     certificate : mapping
-        For each of the five fits how sure its minimum is, where they are certified (see
-        `certify.certify_batch`).
+        How the minima were found and which others there are, where they are certified (see
+        `certified.certify_batch`).
     rounding : float or None
         How far twice the NLL may be rounded, where fits are certified.
     seconds : mapping
@@ -165,6 +208,27 @@ class HypotestResult:
     def cls_values(self) -> tuple[float, ...]:
         """CLs_obs and the five CLs_exp, in the order of `CLS_LABELS`."""
         return () if self.CLs_obs is None else (self.CLs_obs, *self.CLs_exp)
+
+    @property
+    def lowest(self) -> MinimumSet:
+        """The minima that were found; of a certified result the lowest."""
+        return MinimumSet(self.CLs_obs, self.CLs_exp, self.mu_hat, self.twice_nll)
+
+    @property
+    def nominal(self) -> MinimumSet:
+        """The nominal minima of a certified result, where they are others than the lowest."""
+        found = self.certificate.get("nominal")
+        return self.lowest if found is None else MinimumSet.from_json(found)
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether a certified result has two sets of minima."""
+        return self.certificate.get("nominal") is not None
+
+    @property
+    def differences(self) -> tuple[Mapping[str, Any], ...]:
+        """What the two sets of minima of a certified result differ in."""
+        return tuple(self.certificate.get("differences", ()))
 
     @property
     def is_answer(self) -> bool:

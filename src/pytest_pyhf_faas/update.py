@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_pyhf_faas.compare import Verdict
+from pytest_pyhf_faas.compare import Verdict, moved
 from pytest_pyhf_faas.errors import FaasError
 
 if TYPE_CHECKING:
     from pytest_pyhf_faas.compare import Comparison
     from pytest_pyhf_faas.context import Context
     from pytest_pyhf_faas.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.reference import Missing, PatchReference, Update
     from pytest_pyhf_faas.results import HypotestResult
     from pytest_pyhf_faas.tasks import HypotestConfig
 
 #: Exceptions that say something about the model. Others say something about the optimizer, the
-#: installation or the machine, and are never right.
+#: installation or the machine, and are never right. A patch that pyhf accepts and we refuse has no
+#: right answer either.
 _RIGHT_ERRORS = frozenset({"pyhf.exceptions.InvalidModel"})
 
 
@@ -34,6 +37,7 @@ def update_reference(
     patch: SignalPatch,
     config: HypotestConfig,
     result: HypotestResult,
+    reference: PatchReference | Missing,
     comparison: Comparison,
 ) -> None:
     """Make a result the reference, and skip the item, where `--faas-update` asks for that.
@@ -41,20 +45,47 @@ def update_reference(
     Raises
     ------
     pytest.skip.Exception
-        If the reference is to be written: nothing was compared, so that the item is not green.
+        If the reference is to be written, or the one that there is is as good or better: nothing
+        was compared, so that the item is not green.
+    pytest.fail.Exception
+        If the reference has a lower minimum, or cannot be written.
     """
-    from pytest_pyhf_faas.tasks import make_task
-
     mode = context.settings.update
     wanted = {
         None: False,
         "new": comparison.verdict is Verdict.MISSING,
-        "changed": comparison.verdict is not Verdict.RIGHT,
+        "changed": comparison.verdict is not Verdict.RIGHT or moved(result, reference),
         "all": True,
     }[mode]
-    if wanted and may_become_reference(result):
-        try:
-            path = context.references.update(make_task(pallet, patch, config), result)
-        except FaasError as error:
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(f"not compared: reference written ({path.name})")
+    if not (wanted and may_become_reference(result)):
+        return
+    try:
+        update = _update(context, pallet, patch, config, result)
+    except FaasError as error:
+        pytest.fail(str(error), pytrace=False)
+    if update.worse:
+        title = f"{pallet.name} / {patch.name}: {update.refused} ({update.path.name})"
+        lines = [title, *(f"  {line}" for line in comparison.explanation.splitlines())]
+        pytest.fail("\n".join(lines), pytrace=False)
+    said = update.refused or "reference written"
+    pytest.skip(f"not compared: {said} ({update.path.name})")
+
+
+def _update(
+    context: Context,
+    pallet: Pallet,
+    patch: SignalPatch,
+    config: HypotestConfig,
+    result: HypotestResult,
+) -> Update:
+    from pytest_pyhf_faas.tasks import make_task
+
+    task = make_task(pallet, patch, config)
+    found = context.schedule.exploration(task)
+    if found is None:
+        return context.references.update(task, result)
+    evidence = found.evidence.get(patch.digest)
+    if evidence is not None and result.certificate:
+        # The search for the starts was longer than the one that they made possible.
+        result = replace(result, certificate={**result.certificate, "search": evidence})
+    return context.references.update(task, result, found.pool.points)

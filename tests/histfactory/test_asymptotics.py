@@ -16,11 +16,6 @@ from pytest_pyhf_faas.histfactory import asymptotics
 relaxed = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def pyhf_with_numpy():
-    pyhf.set_backend("numpy", "scipy")
-
-
 def fits(q, q_asimov, offset=0.0):
     """Twice the NLL of the fits, with these differences."""
     return {

@@ -380,6 +380,21 @@ def test_new_is_what_is_lower_than_all_that_the_pool_leads_to():
         assert all(found[f"both{number}"] < 0 for number in range(8))
 
 
+def test_points_of_the_pool_that_lead_to_the_lowest_minima_are_helpful():
+    likelihood = read(many_sided())
+    thorough = Search(likelihood, effort=THOROUGH)
+    assert set(thorough.helpful) == {FIXED, BACKGROUND, FREE}
+    assert not any(thorough.helpful.values())
+    best = point(likelihood, thorough.lowest.minima[FIXED].parameters)
+    other = {**best, "both3": 0.5}
+    pool = [{}, best, other, {**best, "scale": 0.3, "mu": 2.0}]
+    # The free fit begins at the minima of the others.
+    helpful = {FIXED: [1, 3], BACKGROUND: [1, 3], FREE: []}
+    assert Search(likelihood, pool=pool).helpful == helpful
+    # Where the nominal minima are the lowest nobody needs any.
+    assert Search(read(usual()), effort=THOROUGH, pool=[{"scale": 1.0}, {}]).helpful == {}
+
+
 @relaxed(8)
 @given(crooked(), seeds)
 def test_with_its_own_minima_as_a_pool_nothing_is_new_and_nothing_is_lost(specification, seed):

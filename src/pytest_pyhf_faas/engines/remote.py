@@ -168,7 +168,7 @@ def _shipped(module: str) -> tuple[str, Mapping[str, str]]:
 
 def _collect(name: str, sources: dict[str, str]) -> None:
     """Add a module's source after its package's and those of what it imports of ours."""
-    if name in sources or name == _PACKAGE:
+    if name in sources or name in ("", _PACKAGE):
         return
     _collect(name.rpartition(".")[0], sources)
     source = inspect.getsource(importlib.import_module(name))

@@ -34,7 +34,7 @@ _HALVINGS = 8
 #: the basin of the lowest minimum often, near enough for the rates to stay positive mostly.
 _DRAWN = 2.0
 #: So many minima of a fit are starts for the others.
-SHARED = 6
+SHARED = 4
 #: Rounds until no minimum of one fit is a better start for another.
 _MAX_ROUNDS = 6
 

@@ -20,7 +20,7 @@ import numpy as np
 from pytest_pyhf_faas.histfactory import newton
 from pytest_pyhf_faas.histfactory.asymptotics import asimov_poi, cls_values, tested_poi
 from pytest_pyhf_faas.histfactory.errors import CertificationError, InvalidModel
-from pytest_pyhf_faas.histfactory.minima import CERTIFIED, SAME, Fit, Found
+from pytest_pyhf_faas.histfactory.minima import CERTIFIED, SAME, SHARED, Fit, Found, settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,11 +39,6 @@ FIXED, FREE, BACKGROUND = (
 )
 FIXED_ASIMOV, FREE_ASIMOV = "fixed_poi_fit_to_asimov", "free_fit_to_asimov"
 
-#: How far starts are drawn, in standard deviations of the constraint terms. Wide enough to leave
-#: the basin of the lowest minimum often, near enough for the rates to stay positive mostly.
-_DRAWN = 2.0
-#: So many minima of a fit are starts for the others.
-_SHARED = 6
 #: A nuisance parameter whose up and down variations bend the rates by so many standard deviations
 #: of the data may have a second minimum.
 _BENT = 0.1
@@ -54,8 +49,6 @@ _CENTRAL = 0.3
 _SURPRISE = 0.6
 #: Where it foretells more than this no start is made.
 _TOO_FAR = 30.0
-#: Rounds until no minimum of one fit is a better start for another.
-_MAX_ROUNDS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +73,7 @@ class Effort:
 #: What a reference is worth.
 THOROUGH = Effort(draws=24, background_draws=8, sides=True)
 #: What a certified result is, for whose pallet others have searched.
-BRIEF = Effort(draws=4, background_draws=2, sides=False)
+BRIEF = Effort(draws=2, background_draws=1, sides=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,6 +124,9 @@ class Search:
         The fits to the observed data, and the one to the Asimov data of the lowest minima.
     new : list of array
         Lowest minima that neither pyhf's initial values nor the pool lead to.
+    helpful : mapping of str to list of int
+        For each fit to data whose lowest minimum is not the nominal one, which points of the pool
+        lead there.
 
     Raises
     ------
@@ -163,8 +159,9 @@ class Search:
         nominal = {name: self._nominal(fit, name) for name, fit in self.fits.items()}
         self._improve_free(nominal)
         self.new: list[Vector] = []
+        self.helpful: dict[str, list[int]] = {}
         if effort is not None:
-            self._search([_point(likelihood, start) for start in pool], effort)
+            self._search([_point(likelihood, start) for start in pool], effort, nominal)
         lowest = {name: fit.where(fit.lowest) for name, fit in self.fits.items()}
         asimov = self._asimov_fit(lowest[BACKGROUND].minimum)
         if nominal[BACKGROUND] is lowest[BACKGROUND]:
@@ -173,9 +170,9 @@ class Search:
             nominal_asimov = self._asimov_fit(nominal[BACKGROUND].minimum)
         nominal[FIXED_ASIMOV] = self._nominal(nominal_asimov, FIXED_ASIMOV)
         if effort is not None:
-            starts = [lowest[BACKGROUND].minimum, *fixed.certified[:_SHARED]]
+            starts = [lowest[BACKGROUND].minimum, *fixed.certified[:SHARED]]
             asimov.descend_from_all(starts)
-            self._draw(asimov, effort.background_draws)
+            asimov.draw(self._random, effort.background_draws)
             lowest[FIXED_ASIMOV] = asimov.where(asimov.lowest)
         else:
             lowest = nominal
@@ -208,48 +205,30 @@ class Search:
                 if minimum is not None and minimum.value < nominal[FREE].minimum.value:
                     nominal[FREE] = free.where(minimum)
 
-    def _search(self, pool: Sequence[Vector], effort: Effort) -> None:
+    def _search(self, pool: Sequence[Vector], effort: Effort, nominal: Mapping[str, Found]) -> None:
         fits = self.fits
-        for start in pool:
-            for name in (FIXED, BACKGROUND):
-                fits[name].descend(start, "pool")
-        self._settle()
+        ends = {
+            name: [fits[name].descend(start, "pool") for start in pool]
+            for name in (FIXED, BACKGROUND)
+        }
+        settle(list(self.fits.values()))
         expected = {name: fit.lowest.value for name, fit in fits.items()}
-        self._draw(fits[FIXED], effort.draws)
-        self._draw(fits[BACKGROUND], effort.background_draws)
+        fits[FIXED].draw(self._random, effort.draws)
+        fits[BACKGROUND].draw(self._random, effort.background_draws)
         if effort.sides:
             self._try_sides()
-        self._settle()
+        settle(list(self.fits.values()))
         for name, fit in fits.items():
             if fit.lowest.value < expected[name] - SAME:
                 self.new.append(fit.lowest.parameters)
-
-    def _settle(self) -> None:
-        """Begin each fit at the minima of the others, until none has a lower one for another."""
-        fits = list(self.fits.values())
-        for _round in range(_MAX_ROUNDS):
-            before = [fit.lowest.value for fit in fits]
-            for fit in fits:
-                for other in fits:
-                    if other is not fit:
-                        fit.descend_from_all(other.certified[:_SHARED])
-            if all(fit.lowest.value > b - SAME for fit, b in zip(fits, before, strict=True)):
-                return
-
-    def _draw(self, fit: Fit, count: int) -> None:
-        """Begin a fit at points that are drawn at random around its initial values.
-
-        Parameters of interpolations are drawn from normal distributions of twice the width of
-        their constraints, those without a constraint from log-normal ones; the gammas follow.
-        """
-        likelihood = fit.likelihood
-        scaled = ~likelihood.constrained
-        scaled[likelihood.poi] = False
-        for _number in range(count):
-            drawn = self._random.normal(size=len(likelihood))
-            start = np.where(scaled, fit.initial * np.exp(drawn), fit.initial)
-            start[: likelihood.interpolated] += _DRAWN * drawn[: likelihood.interpolated]
-            fit.descend(start, "random")
+        for name, fit in fits.items():
+            lowest = fit.lowest.value
+            if nominal[name].minimum.value > lowest + SAME:
+                self.helpful[name] = [
+                    index
+                    for index, end in enumerate(ends.get(name, ()))
+                    if end is not None and end.value < lowest + SAME
+                ]
 
     def _asimov_fit(self, background: Minimum) -> Fit:
         data = self.likelihood.asimov(background.parameters)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas.compare import close
+from pytest_pyhf_faas.reference import close
 from pytest_pyhf_faas.results import CLS_LABELS, json_number
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A hypothesis with CLs values that moved.
+    """A hypothesis with CLs values that moved, or with fits that are at other minima than before.
 
     Attributes
     ----------
@@ -66,6 +66,9 @@ class Moved:
         By how much; infinite where it is no number, was 0, or is not there.
     verdict : str
         What the later run says of it.
+    minima : tuple of str or None
+        At which set of minima it was and is, where it went from the lowest to the nominal ones or
+        back.
     """
 
     analysis: str
@@ -75,6 +78,7 @@ class Moved:
     value: str
     relative: float
     verdict: str
+    minima: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class VerdictChange:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceChange:
-    """A hypothesis that was held against another reference than before.
+    """A hypothesis that was compared with another reference than before.
 
     Attributes
     ----------
@@ -207,10 +211,10 @@ class Changes:
     def status(self) -> int:
         """The exit status: 1 if the later run does not stand up to the earlier one, else 0.
 
-        That is so where a CLs value moved, a verdict changed without getting better, an analysis is
-        slower than allowed, or the runs have hypotheses, but none in common. What differs between
-        their environments, references that changed, verdicts that got better, and hypotheses that
-        one run alone has, are no reason by themselves.
+        That is so where a CLs value moved or fits are at other minima, a verdict changed without
+        getting better, an analysis is slower than allowed, or the runs have hypotheses, but none in
+        common. What differs between their environments, references that changed, verdicts that got
+        better, and hypotheses that one run alone has, are no reason by themselves.
         """
         failed = (
             self.moved
@@ -454,7 +458,7 @@ def _word(value: Any) -> str:
 
 
 def _values(cls: Sequence[float | str] | None) -> tuple[float, ...] | None:
-    return None if cls is None else tuple(float(value) for value in cls)
+    return None if cls is None else _numbers(cls)
 
 
 def _relative(before: float, after: float) -> float:
@@ -473,15 +477,24 @@ def _moved(
     if before is None or after is None:
         vanished = before != after and first["verdict"] == second["verdict"]
         return Moved(*where, CLS_LABELS[0], math.inf, second["verdict"]) if vanished else None
+    minima = _other_minima(first, second)
     changes = [
         (_relative(one, other), label)
         for label, one, other in zip(CLS_LABELS, before, after, strict=True)
-        if not close(other, one, rtol, atol)
+        if minima or not close(other, one, rtol, atol)
     ]
     if not changes:
         return None
     relative, label = max(changes, key=lambda change: abs(change[0]))
-    return Moved(*where, label, relative, second["verdict"])
+    return Moved(*where, label, relative, second["verdict"], minima)
+
+
+def _other_minima(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the sets of minima that a hypothesis was and is at, if it went to the other."""
+    before, after = (each.get("minimum_set") for each in (first, second))
+    if before is None or after is None or {before, after} != {"lowest", "nominal"}:
+        return None
+    return before, after
 
 
 def _verdict_changes(pairs: Iterable[tuple[str, Any, Any]]) -> Iterable[VerdictChange]:
@@ -503,13 +516,32 @@ def _rank(verdict: str) -> int:
 def _reference_changes(pairs: Iterable[tuple[str, Any, Any]]) -> Iterable[ReferenceChange]:
     for name, first, second in pairs:
         before, after = first["reference"], second["reference"]
-        if before == after:
+        old, new = _reference_sets(first), _reference_sets(second)
+        errors = [each and each["error"] for each in (before, after)]
+        if old == new and errors[0] == errors[1] and (before is None) == (after is None):
             continue
-        old, new = (_values(each["CLs"]) if each else None for each in (before, after))
         relative = math.inf
-        if old is not None and new is not None:
-            relative = max(map(_relative, old, new), key=abs)
+        if None not in old and None not in new:
+            changes = (
+                _relative(*values)
+                for both in zip(old, new, strict=True)
+                for values in zip(*map(_numbers, both), strict=True)
+            )
+            relative = max(changes, key=abs)
         yield ReferenceChange(name, second["patch"], before, after, relative)
+
+
+def _reference_sets(hypothesis: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the CLs values of a reference at both sets of minima, whichever was compared."""
+    ambiguous = hypothesis.get("ambiguous")
+    if ambiguous:
+        return ambiguous["lowest"], ambiguous["nominal"]
+    reference = hypothesis["reference"] or {}
+    return (reference.get("CLs"),) * 2
+
+
+def _numbers(cls: Sequence[float | str]) -> tuple[float, ...]:
+    return tuple(float(value) for value in cls)
 
 
 def _wall_times(analysis: Mapping[str, Any]) -> WallTimes:

@@ -79,6 +79,8 @@ def _largest(changes: Changes) -> str:
     words = [f"at most {max(finite):.1e} relative"] if finite else []
     if len(finite) < len(sizes):
         words.append(f"{len(sizes) - len(finite)} without a ratio")
+    others = sum(each.minima is not None for each in changes.moved)
+    words += [f"{others} to other minima"] if others else []
     return f"{len(sizes)} of {hypotheses} moved ({', '.join(words)})"
 
 
@@ -131,17 +133,23 @@ def _run_lines(changes: Changes) -> list[str]:
 
 def _moved_lines(changes: Changes) -> list[str]:
     rows = []
+    minima = any(each.minima for each in changes.moved)
     for each in changes.moved:
         place = CLS_LABELS.index(each.value)
         values = ["-" if cls is None else f"{cls[place]:.8g}" for cls in (each.before, each.after)]
-        rows.append(
-            (each.analysis, each.patch, each.value, *values, f"{each.relative:+.1e}", each.verdict)
-        )
+        row = [
+            *(each.analysis, each.patch, each.value, *values, f"{each.relative:+.1e}"),
+            each.verdict,
+        ]
+        if minima:
+            row.append(" -> ".join(each.minima or ()))
+        rows.append(row)
     title = (
-        f"CLs moved by more than {changes.rtol:g} relative and {changes.atol:g} absolute "
-        "(the value that moved most of each hypothesis)"
+        f"CLs moved by more than {changes.rtol:g} relative and {changes.atol:g} absolute"
+        f"{', or to other minima' if minima else ''} (the value that moved most of each hypothesis)"
     )
-    header = ("pallet", "patch", "value", "before", "after", "rel. diff", "verdict")
+    header = ["pallet", "patch", "value", "before", "after", "rel. diff", "verdict"]
+    header += ["minima"] if minima else []
     return _section(title, rows, _MOVED_SHOWN, header, left=3)
 
 

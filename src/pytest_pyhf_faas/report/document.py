@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA = "report.schema.json"
-VERSION = 1
+VERSION = 2
 FILE = "report.json"
 
 _REMEDY = "Run again with --faas-report"

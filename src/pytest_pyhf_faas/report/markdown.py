@@ -46,6 +46,7 @@ def summarize(document: Document) -> str:
     parts = [
         f"## {_SIGNS[found]} {found}: {_escaped(summary.verdict(document), 1000)}",
         _table(*summary.table(document)),
+        _ambiguous(document),
         _list("Not done", summary.missing(document)),
         _list("Notes", document["notes"]),
         *_failures(document),
@@ -53,6 +54,14 @@ def summarize(document: Document) -> str:
         f"Command:\n\n{_fenced(document['run']['command'], _COMMAND_CHARACTERS)}",
     ]
     return _within(filter(None, parts))
+
+
+def _ambiguous(document: Document) -> str:
+    """Return a line about hypotheses that have two sets of minima."""
+    said = summary.ambiguous(document)
+    flipping = [row.patch for row in summary.ambiguous_rows(document) if row.flips]
+    names = f": {summary.listed(flipping)}" if flipping else ""
+    return _escaped(f"Two sets of minima: {said}{names}", 1000) if said else ""
 
 
 def _failures(document: Document) -> list[str]:

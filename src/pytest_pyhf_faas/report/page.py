@@ -6,7 +6,7 @@ import base64
 import html
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import jinja2
 
@@ -46,6 +46,7 @@ _SIGNS = {
 _CLASS_OF = {
     "right": "right",
     "wrong": "wrong",
+    "mixed": "wrong",
     "unconverged": "wrong",
     "error": "broken",
     "broken": "broken",
@@ -69,6 +70,9 @@ _CAPTIONS = {
     "scaling": "The wall time falls along the ideal line as long as workers have fits to do; "
     "Amdahl's law says what the serial part leaves of it.",
 }
+
+
+_Item = TypeVar("_Item")
 
 
 class _Text(NamedTuple):
@@ -149,6 +153,8 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
             other_failures=long_texts.others,
             other_failure_count=len(others),
             endpoint_failures=long_texts.endpoints,
+            ambiguous=_within(summary.ambiguous_rows(document), LIST_BYTES, _ambiguous_bytes),
+            ambiguous_count=len(summary.ambiguous_rows(document)),
             plots=_grouped(plots, document),
             parts=[_PART_TITLES.get(part, part) for part in PARTS],
             time_rows=_time_rows(document),
@@ -235,9 +241,7 @@ def _cut_all(texts: Sequence[str], budget: int) -> list[_Text]:
     return [_cut(text, share) for text, share in zip(texts, shares, strict=True)]
 
 
-def _within(
-    items: Iterable[Mapping[str, Any]], budget: int, size: Callable[[Mapping[str, Any]], int]
-) -> list[Mapping[str, Any]]:
+def _within(items: Iterable[_Item], budget: int, size: Callable[[_Item], int]) -> list[_Item]:
     """Return the first of some items, as many as a budget in bytes allows."""
     shown = []
     for item in items:
@@ -250,6 +254,11 @@ def _within(
 
 def _list_bytes(hypothesis: Mapping[str, Any]) -> int:
     return 30 + _size(hypothesis["patch"])
+
+
+def _ambiguous_bytes(row: summary.AmbiguousRow) -> int:
+    texts = (row.title, row.patch, row.fit, row.parameters, row.at_bound)
+    return 300 + sum(map(_size, texts))
 
 
 def _row_bytes(hypothesis: Mapping[str, Any]) -> int:

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,10 +90,20 @@ def note_comparison(
     if _NOTE not in item.stash:
         return
     note_verdict(item, comparison.verdict.value, comparison.title)
+    hypothesis = item.stash[_NOTE]["hypothesis"]
+    hypothesis |= {"minimum_set": comparison.at, "ambiguous": _ambiguous(comparison)}
     if comparison.rows and tolerance is not None:
         within = [row.within for row in comparison.rows]
         rtol, atol = tolerance
-        item.stash[_NOTE]["hypothesis"] |= {"within": within, "rtol": rtol, "atol": atol}
+        # The values of the set of minima that was compared.
+        values = {
+            "CLs": [json_number(row.obtained) for row in comparison.rows],
+            "reference": {
+                "CLs": [json_number(row.reference) for row in comparison.rows],
+                "error": None,
+            },
+        }
+        hypothesis |= {**values, "within": within, "rtol": rtol, "atol": atol}
 
 
 def note_verdict(item: pytest.Item, verdict: str, title: str) -> None:
@@ -152,6 +162,9 @@ def session_facts(context: Context) -> dict[str, Any]:
     """Return what one process knows beside its items; plain values, for xdist sends them on."""
     return {
         "interrupted": context.schedule.interrupted,
+        "written": {
+            str(path): asdict(written) for path, written in context.references.written.items()
+        },
         "endpoints": [
             {
                 "endpoint": endpoint,
@@ -258,6 +271,7 @@ class Recording:
         if not self._items:
             return outcome
         from pytest_pyhf_faas.report.publish import append_job_summary, publish
+        from pytest_pyhf_faas.report.terminal import written_lines
 
         hooks: Any = self._config.pluginmanager.getplugin("pyhf-faas-xdist")
         facts = [*getattr(hooks, "summaries", ())]
@@ -266,6 +280,7 @@ class Recording:
         if context is not None:
             facts.append(session_facts(context))
             notes += context.schedule.notes
+        notes += written_lines(fact["written"] for fact in facts)
         try:
             document = self._document(int(session.exitstatus), context, facts, notes)
             self._problems += publish(document, self._directory)
@@ -499,6 +514,26 @@ def _reference_values(reference: PatchReference | Missing) -> dict[str, Any] | N
     return {"CLs": values or None, "error": reference.error}
 
 
+def _ambiguous(comparison: Comparison) -> dict[str, Any] | None:
+    """Return what the two sets of minima of a hypothesis differ in, if it has two."""
+    found = comparison.ambiguous
+    if found is None:
+        return None
+    return {
+        "lowest": [json_number(value) for value in found.lowest],
+        "nominal": [json_number(value) for value in found.nominal],
+        "flips": found.flips,
+        "gap": found.gap,
+        "fit": found.fit,
+        "parameters": [
+            {name: each[name] for name in ("name", "lowest", "nominal")}
+            for each in found.parameters
+        ],
+        "at_bound": list(found.at_bound),
+        "was_at": comparison.was_at,
+    }
+
+
 def _not_run(patch: SignalPatch, nodeid: str) -> dict[str, Any]:
     return {
         "patch": patch.name,
@@ -511,6 +546,8 @@ def _not_run(patch: SignalPatch, nodeid: str) -> dict[str, Any]:
         "status": None,
         "CLs": None,
         "reference": None,
+        "minimum_set": None,
+        "ambiguous": None,
         "within": None,
         "rtol": None,
         "atol": None,
@@ -525,8 +562,6 @@ def _not_run(patch: SignalPatch, nodeid: str) -> dict[str, Any]:
 
 
 def _error(result: HypotestResult) -> dict[str, str]:
-    from dataclasses import asdict
-
     assert result.error is not None
     return asdict(result.error)
 

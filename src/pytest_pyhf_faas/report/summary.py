@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.compare import Row
+from pytest_pyhf_faas.reference import EXCLUDED
 from pytest_pyhf_faas.report.published import patches_of, published_of
 from pytest_pyhf_faas.results import (
     CLS_LABELS,
@@ -34,24 +35,26 @@ _NAMES = 3
 #: counted, what is said of one, and of several.
 _PHRASES = (
     ("wrong", "hypothesis", "is wrong", "are wrong"),
+    ("mixed", "hypothesis", "is at mixed minima", "are at mixed minima"),
     ("unconverged", "hypothesis", "is unconverged", "are unconverged"),
     ("error", "fit", "ended with an exception", "ended with an exception"),
     ("broken", "fit", "broke", "broke"),
     ("timeout", "fit", "took too long", "took too long"),
     ("not fitted", "hypothesis", "was not fitted", "were not fitted"),
     ("no reference", "hypothesis", "has no reference", "have no reference"),
-    ("mended", "hypothesis", "is a mended known issue", "are mended known issues"),
+    ("mended", "hypothesis", "is a fixed known issue", "are fixed known issues"),
     ("known issue", "hypothesis", "is a known issue", "are known issues"),
     ("not compared", "hypothesis", "was not compared", "were not compared"),
 )
 _NOT_FITTED = frozenset({"cancelled", "not run"})
-_WRONG = frozenset({"wrong", "unconverged"})
+_WRONG = frozenset({"wrong", "mixed", "unconverged"})
 _BROKEN = frozenset({"error", "broken", "timeout"})
 _OPEN = frozenset({"not fitted", "no reference", "mended", "not compared"})
 _FAILED = frozenset({"failed", "error"})
 #: The verdicts that are failures, worst first.
 _FAILURES = (
     "wrong",
+    "mixed",
     "unconverged",
     "mended",
     "error",
@@ -108,8 +111,9 @@ def failures(analysis: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Those that are wrong first, then unconverged, mended, ended with an exception, broken, too
-        slow, without a reference; at the end those whose test failed for a reason of its own.
+        Those that are wrong first, then at mixed minima, unconverged, fixed, ended with an
+        exception, broken, too slow, without a reference; at the end those whose test failed for a
+        reason of its own.
     """
     failing = [
         each
@@ -156,6 +160,88 @@ def missing(document: Document) -> list[str]:
                     f"not {what}"
                 )
     return lines
+
+
+@dataclass(frozen=True, slots=True)
+class AmbiguousRow:
+    """A hypothesis with two sets of minima, and what these differ in.
+
+    Attributes
+    ----------
+    title : str
+        Of its analysis.
+    at : str
+        At which of the two this run is, in words.
+    lowest, nominal : float
+        CLs_obs at the two.
+    flips : str
+        At which of them alone it is excluded; empty where both or neither exclude it.
+    gap : float
+        The largest of the fits, nominal minus lowest, in twice the NLL.
+    fit : str
+        Which has it.
+    parameters : str
+        Those that differ most, with both values.
+    at_bound : str
+        Those that are at a bound in one of the two.
+    """
+
+    title: str
+    patch: str
+    at: str
+    lowest: float
+    nominal: float
+    flips: str
+    gap: float
+    fit: str
+    parameters: str
+    at_bound: str
+
+
+def ambiguous_rows(document: Document) -> list[AmbiguousRow]:
+    """Return the hypotheses that have two sets of minima, those whose exclusion flips first."""
+    rows = []
+    for analysis in document["analyses"]:
+        for hypothesis in analysis["hypotheses"]:
+            found = hypothesis.get("ambiguous")
+            if found is not None:
+                rows.append(_ambiguous_row(title_of(analysis), hypothesis, found))
+    return sorted(rows, key=lambda row: not row.flips)
+
+
+def _ambiguous_row(
+    title: str, hypothesis: Mapping[str, Any], found: Mapping[str, Any]
+) -> AmbiguousRow:
+    lowest, nominal = float(found["lowest"][0]), float(found["nominal"][0])
+    excluded = "lowest" if lowest < EXCLUDED else "nominal"
+    at = hypothesis["minimum_set"] or NOTHING
+    return AmbiguousRow(
+        title=title,
+        patch=hypothesis["patch"],
+        at=f"{at} (was {found['was_at']})" if found["was_at"] else at,
+        lowest=lowest,
+        nominal=nominal,
+        flips=f"excluded at the {excluded} alone" if found["flips"] else "",
+        gap=found["gap"],
+        fit=found["fit"].replace("_", " "),
+        parameters=", ".join(
+            f"{short(each['name'])} {each['lowest']:.3g} (nominal: {each['nominal']:.3g})"
+            for each in found["parameters"]
+        ),
+        at_bound=", ".join(map(short, found["at_bound"])),
+    )
+
+
+def ambiguous(document: Document) -> str:
+    """Return how many hypotheses have two sets of minima, and how many exclusions flip."""
+    rows = ambiguous_rows(document)
+    if not rows:
+        return ""
+    said = f"{counted(len(rows), 'hypothesis')} {'is' if len(rows) == 1 else 'are'} ambiguous"
+    flips = sum(bool(row.flips) for row in rows)
+    if flips:
+        said += f" (the exclusion depends on the minimum for {flips})"
+    return said
 
 
 def title_of(analysis: Mapping[str, Any]) -> str:
@@ -268,7 +354,7 @@ def wall_time_of(analysis: Mapping[str, Any]) -> WallTime | None:
 
 @dataclass(slots=True)
 class EnvironmentRow:
-    """An environment, and in what it differs from the references that were held against it.
+    """An environment, and in what it differs from the references that it was compared with.
 
     Attributes
     ----------
@@ -404,7 +490,7 @@ def _of_hypotheses(document: Document, counts: Counter[str]) -> str:
 
 
 def _counted_extras(document: Document) -> list[str]:
-    """Return the parts of the answer that tell of all but the hypotheses."""
+    """Return the parts of the answer that come after the verdicts of the hypotheses."""
     extras = []
     nonetheless = sum(map(failed_though_not_wrong, _hypotheses(document)))
     if nonetheless:
@@ -421,10 +507,10 @@ def _counted_extras(document: Document) -> list[str]:
     unrun -= sum(each["outcome"] == "not run" for each in _hypotheses(document))
     if unrun > 0:
         extras.append(f"{counted(unrun, 'other test')} {'was' if unrun == 1 else 'were'} not run")
-    told = extras or run["interrupted"] or all_failures(document)
-    if run["exit_status"] and not told:
+    explained = extras or run["interrupted"] or all_failures(document)
+    if run["exit_status"] and not explained:
         extras.append(f"pytest ended with status {run['exit_status']}")
-    return extras
+    return [*filter(None, [ambiguous(document)]), *extras]
 
 
 def _failing_checks(document: Document) -> int:

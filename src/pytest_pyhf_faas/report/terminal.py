@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.compare import Verdict, environment_line, table
+from pytest_pyhf_faas.reference_file import Written
 from pytest_pyhf_faas.report.summary import MEASURED_HEADER, measured_cells
 from pytest_pyhf_faas.results import ENGINE, PARTS
 from pytest_pyhf_faas.wording import counted, duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pytest
 
@@ -24,6 +26,16 @@ if TYPE_CHECKING:
 
 _INDENT = "  "
 _TRACEBACK_LINES = 6
+#: So many hypotheses are named in a line.
+_NAMED = 5
+#: Where a hypothesis with two sets of minima is.
+_PLACES = {
+    "lowest": "at the lowest",
+    "nominal": "at the nominal",
+    "both": "at both",
+    "none": "at neither",
+    None: "not compared",
+}
 _WIDTH = 100
 #: What is told of an endpoint, each group from the beginning of a line.
 _ENDPOINT_GROUPS = (
@@ -32,29 +44,29 @@ _ENDPOINT_GROUPS = (
     ("answers", "round_trip", "payload", "clock", "reference_fit"),
 )
 
-#: What to do about exceptions that a worker answers with; `Engine.worker_setup` says where.
+#: What to do about exceptions that a worker answers with, by the last part of their type;
+#: `Engine.worker_setup` says where.
 _REMEDIES = {
-    "pyhf.exceptions.ImportBackendError": (
+    "ImportBackendError": (
         "install the backend or optimizer in {setup}: pip install 'pyhf[jax]' (or torch, "
         "tensorflow, minuit)"
     ),
-    "pyhf.exceptions.FailedMinimization": (
-        "the optimizer gave up: try the other one (--faas-optimizer)"
-    ),
-    "pyhf.exceptions.InvalidModel": (
+    "FailedMinimization": ("the optimizer gave up: try the other one (--faas-optimizer)"),
+    "InvalidModel": (
         "the patched workspace makes no model; if that is right for this patch, accept it with "
         "--faas-update=new"
     ),
-    "pyhf.exceptions.InvalidSpecification": (
+    "InvalidSpecification": (
         "the patched workspace violates the schema: the patch was made for another background"
     ),
-    "pytest_pyhf_faas.certify.CertificationError": (
+    "CertificationError": (
         "this patch gets no reference: its likelihood is not smooth there, or has no minimum"
     ),
     "MemoryError": "use fewer workers, or ones with more memory",
     "ModuleNotFoundError": "install pyhf, and what the backend needs, in {setup}",
     "ImportError": "install what is missing in {setup}",
 }
+_NOT_RIGHT = (Verdict.WRONG, Verdict.MIXED, Verdict.UNCONVERGED)
 _STATUS_TITLES = {
     "broken": "the fit broke: no worker finished it",
     "timeout": "the fit broke: it took too long",
@@ -79,12 +91,12 @@ def failure_text(
     if comparison.explanation:
         lines += comparison.explanation.splitlines()
     environment = environment_line(result, reference)
-    if environment and comparison.verdict in (Verdict.WRONG, Verdict.UNCONVERGED):
+    if environment and comparison.verdict in _NOT_RIGHT:
         lines.append(environment)
     lines.append(f"rerun:  {rerun}")
-    if comparison.verdict is Verdict.MISSING:
+    if comparison.verdict is Verdict.MISSING and not reference:
         lines.append("make it: --faas-update=new")
-    elif comparison.verdict is Verdict.WRONG:
+    elif comparison.verdict is Verdict.WRONG and comparison.at in (None, "none"):
         where = getattr(reference, "path", None)
         lines.append(f"accept: --faas-update=changed  ({_short(where)})")
     return "\n".join([comparison.title, *(f"{_INDENT}{line}" for line in lines)])
@@ -99,9 +111,10 @@ def broken_text(result: HypotestResult, rerun: str, worker_setup: str) -> str:
     if error is not None:
         if result.status == "error":
             lines.append(f"{error.type}: {error.first_line}")
-            if error.type not in _REMEDIES and error.traceback:
+            kind = error.type.rpartition(".")[2]
+            if kind not in _REMEDIES and error.traceback:
                 lines += error.traceback.strip().splitlines()[-_TRACEBACK_LINES:-1]
-            remedy = _REMEDIES.get(error.type)
+            remedy = _REMEDIES.get(kind)
         else:
             lines += error.message.splitlines()
             if error.type == ENGINE:
@@ -146,6 +159,7 @@ def rerun_command(context: Context, item: pytest.Item, result: HypotestResult) -
         ("--faas-backend", settings.hypotest.backend, "numpy"),
         ("--faas-optimizer", settings.hypotest.optimizer, "scipy"),
         ("--faas-method", settings.hypotest.method, "hypotest"),
+        ("--faas-minimum", settings.minimum, "any"),
     ):
         words += [flag, value] if value != default else []
     if settings.reference_dir is not None:
@@ -173,6 +187,67 @@ def wall_time_table(wall_times: Sequence[WallTime]) -> list[str]:
         cells[0], cells[1] = row[0].ljust(widths[0]), row[1].ljust(widths[1])
         lines.append("  ".join(cells).rstrip())
     lines += [f"{w.analysis}: {_where_the_time_went(w)}" for w in wall_times]
+    return lines
+
+
+def ambiguous_lines(hypotheses: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the summary of a session says of hypotheses that have two sets of minima.
+
+    Parameters
+    ----------
+    hypotheses : sequence of mapping
+        Each with ``pallet``, ``patch``, ``combination``; ``at`` and ``was_at``, the set of minima
+        that it is at and was at before; ``lowest`` and ``nominal``, CLs_obs at the two; and whether
+        it ``flips``.
+    """
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for each in hypotheses:
+        groups.setdefault((each["pallet"], each["combination"]), []).append(each)
+    lines = []
+    for (pallet, combination), those in sorted(groups.items()):
+        places = Counter(each["at"] for each in those)
+        found = ", ".join(f"{places[at]} {said}" for at, said in _PLACES.items() if places[at])
+        lines.append(
+            f"ambiguous: {counted(len(those), 'hypothesis')} of {pallet} with two sets of minima; "
+            f"{combination}: {found}"
+        )
+        flipping = [
+            f"{each['patch']} (CLs_obs {each['lowest']:.3g} lowest, {each['nominal']:.3g} nominal)"
+            for each in those
+            if each["flips"]
+        ]
+        if flipping:
+            lines.append(f"{_INDENT}an exclusion depends on it for {_some(flipping)}")
+        moved = [f"{each['patch']} (was {each['was_at']})" for each in those if each["was_at"]]
+        if moved:
+            lines.append(f"{_INDENT}at other minima than when last checked: {_some(moved)}")
+    return lines
+
+
+def written_lines(written: Iterable[Mapping[str, Mapping[str, int]]]) -> list[str]:
+    """Return what was written into reference files, a line for each.
+
+    Parameters
+    ----------
+    written : iterable of mapping
+        Of each process, by file, the fields of `Written`.
+    """
+    files: dict[str, Written] = {}
+    for process in written:
+        for path, counts in process.items():
+            files.setdefault(path, Written()).add(Written(**counts))
+    lines = []
+    for path, found in files.items():
+        kinds = {"new": found.new, "changed": found.changed, "confirmed": found.confirmed}
+        parts = [f"{count} {kind}" for kind, count in kinds.items() if count]
+        line = f"{_short(path)}: {counted(found.total, 'reference')} written"
+        line += f" ({', '.join(parts)})" if parts else ""
+        line += f", {found.invalid} of them InvalidModel" if found.invalid else ""
+        if found.worse:
+            line += f"; {found.worse} refused: the file has a lower minimum"
+        if found.weaker:
+            line += f"; {found.weaker} kept: the file has the same from a longer search"
+        lines.append(line)
     return lines
 
 
@@ -227,6 +302,12 @@ def _where_the_time_went(wall_time: WallTime) -> str:
     return "time of the workers: " + ", ".join(
         f"{part} {round(share, 3) + 0.0:.1%}" for part, share in shares
     )
+
+
+def _some(texts: Sequence[str]) -> str:
+    """Return the first of some texts, and how many there are if that is not all."""
+    more = f", ... ({len(texts)})" if len(texts) > _NAMED else ""
+    return ", ".join(texts[:_NAMED]) + more
 
 
 def _short(path: object) -> str:

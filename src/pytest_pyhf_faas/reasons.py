@@ -1,0 +1,238 @@
+"""Why a result is not that of its reference, in one line each."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.places import (
+    asimov_poi_differs,
+    has_asimov_data,
+    is_at_other_poi,
+    sets_of,
+    words,
+)
+from pytest_pyhf_faas.reference import close
+from pytest_pyhf_faas.reference_file import SAME_MODEL
+from pytest_pyhf_faas.results import FITS
+from pytest_pyhf_faas.tasks import CERTIFIED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_pyhf_faas.places import Place
+    from pytest_pyhf_faas.reference import PatchReference
+    from pytest_pyhf_faas.results import HypotestResult, MinimumSet
+
+#: How far CLs may be from what follows from the five fits: relative, absolute.
+_SAME_FORMULAE = (1e-5, 1e-8)
+#: Where twice the NLL is rounded less than this, CLs can be calculated from it again.
+_PRECISE = 1e-6
+
+MIXED = (
+    "verdict: mixed: the fits are at minima of no consistent set, so that the ratio of their "
+    "likelihoods has no meaning"
+)
+
+
+def who(result: HypotestResult) -> str:
+    """Return what has minimized."""
+    optimizer = result.environment.optimizer if result.environment else None
+    if optimizer == CERTIFIED:
+        return "the certified search"
+    return f"the optimizer {optimizer}" if optimizer else "the optimizer"
+
+
+def contradiction(
+    result: HypotestResult, threshold: float, places: Mapping[str, Place]
+) -> str | None:
+    """Say which fit ended above what the fits of one run prove about each other, if one did.
+
+    That needs no reference. With one, a fit at a minimum that it knows is not blamed for a lower
+    one nearby.
+
+    Parameters
+    ----------
+    result : HypotestResult
+        With or without fits.
+    threshold : float
+        How far above a minimum a fit may end, in twice the NLL.
+    places : mapping
+        Where each fit ended, as far as that is known.
+    """
+    fits = result.twice_nll
+    if result.status != "ok" or not fits:
+        return None
+    for fit in FITS:
+        if math.isnan(fits[fit]):
+            return (
+                f"verdict: {who(result)} failed: the twice-NLL of the {words(fit)} is not a number"
+            )
+
+    def above(fit: str, minimum: float | None, what: str) -> str | None:
+        gap = fits[fit] - minimum if minimum is not None else 0.0
+        if not gap > threshold:  # what is not a number is no minimum
+            return None
+        return f"verdict: {who(result)} failed: the {words(fit)} stopped {gap:.3g} above {what}"
+
+    proofs = [
+        above("free_fit_to_asimov", result.twice_nll_asimov_truth, "a known minimum"),
+        above("free_fit_to_data", fits["fixed_poi_fit_to_data"], "the fit with the POI fixed"),
+        above("free_fit_to_data", fits["background_fit_to_data"], "the fit with the POI at 0"),
+        above("free_fit_to_asimov", fits["fixed_poi_fit_to_asimov"], "the fit with the POI fixed"),
+        *(
+            above(fit, lowest, "where moving one parameter leads")
+            for fit, lowest in result.twice_nll_nearby.items()
+            if not _explains(places.get(fit), fits[fit], lowest, threshold)
+        ),
+    ]
+    return next((proof for proof in proofs if proof is not None), None)
+
+
+def _explains(place: Place | None, value: float, nearby: float, threshold: float) -> bool:
+    """Whether a fit is at a known minimum that is not the lowest, which explains a lower value."""
+    if place is None or place.kind not in ("known", "other") or place.gap <= threshold:
+        return False
+    return nearby >= value - place.gap - threshold
+
+
+def stopped_above(result: HypotestResult, places: Mapping[str, Place]) -> str:
+    """Say of the first fit that is above all known minima how far it is above the lowest."""
+    fit, place = next((f, p) for f, p in places.items() if p.kind == "above")
+    return (
+        f"verdict: {who(result)} failed: the {words(fit)} stopped {place.gap:.3g} above the "
+        f"certified minimum {result.twice_nll[fit] - place.gap:.6g}"
+    )
+
+
+def missed(result: HypotestResult, places: Mapping[str, Place]) -> str:
+    """Say how far a search has ended above the lowest minimum that is known, at another one."""
+    fit = max(places, key=lambda name: places[name].gap)
+    return (
+        f"verdict: {who(result)} failed: the {words(fit)} ended {places[fit].gap:.3g} above the "
+        "lowest minimum, at another one"
+    )
+
+
+def ends_below(fit: str, gap: float) -> str:
+    """Say that a fit is below the lowest minimum, by a negative gap."""
+    return (
+        f"verdict: the {words(fit)} ends {-gap:.3g} below the reference's in twice-NLL: "
+        "the reference is not the minimum"
+    )
+
+
+def model_change(result: HypotestResult, reference: PatchReference) -> str | None:
+    """Say by how much the model differs from that of the reference, if it does."""
+    ours, theirs = result.twice_nll_off_minimum, reference.twice_nll_off_minimum
+    if ours is None or theirs is None:
+        return None
+    relative, absolute = SAME_MODEL
+    if abs(ours - theirs) <= absolute + relative * abs(theirs) + reference.rounding:
+        return None
+    return (
+        f"verdict: the model changed: away from any minimum its twice-NLL is {ours:.8g} "
+        f"(reference: {theirs:.8g})"
+    )
+
+
+def why(
+    result: HypotestResult, reference: PatchReference, known: MinimumSet, threshold: float
+) -> str:
+    """Say why CLs differs from that of a set of minima that all fits are at.
+
+    Parameters
+    ----------
+    result, reference : HypotestResult, PatchReference
+        Both with values.
+    known : MinimumSet
+        One of the two of the reference.
+    threshold : float
+        How far from a minimum a fit may end, in twice the NLL.
+    """
+    change = model_change(result, reference)
+    if change is not None:
+        return change
+    gaps = {
+        fit: result.twice_nll[fit] - known.twice_nll[fit]
+        for fit in FITS
+        if fit in known.twice_nll and fit in result.twice_nll
+    }
+    if not gaps:
+        return "verdict: the reference has no twice-NLL to compare the fits with"
+    other_data = {
+        fit
+        for fit in gaps
+        if is_at_other_poi(result, reference, fit)
+        or ("asimov" in fit and not has_asimov_data(result, known))
+    }
+    for fit, gap in gaps.items():
+        if gap < -(threshold + reference.rounding) and fit not in other_data:
+            return ends_below(fit, gap)
+    if asimov_poi_differs(result, reference):
+        return (
+            f"verdict: the Asimov data changed: they were built at POI {result.asimov_poi:g}, "
+            f"not {reference.asimov_poi:g}"
+        )
+    if other_data:
+        return (
+            "verdict: the Asimov data changed: the fits to the observed data agree with the "
+            "reference's, those to the Asimov data do not"
+        )
+    return _formulae_or_fits(result, reference, max(map(abs, gaps.values())))
+
+
+def _formulae_or_fits(result: HypotestResult, reference: PatchReference, largest: float) -> str:
+    """Tell formulae that changed from fits that are a little off, which move CLs as well."""
+    for name, minima in sets_of(reference).items():
+        if reference.rounding < _PRECISE and _follows(minima, reference) is False:
+            where = " at the nominal minima" if name == "nominal" else ""
+            return (
+                f"verdict: the reference contradicts itself: its CLs{where} is not what follows "
+                "from its own five fits, so it was changed by hand, or made with other formulae"
+            )
+    if _follows(result.lowest, reference):
+        return (
+            f"verdict: {who(result)} failed: its fits end up to {largest:.1e} from the "
+            "reference's in twice-NLL, and CLs is what follows from them"
+        )
+    return (
+        "verdict: the formulae changed: the model and the five fits agree with the reference's "
+        f"(within {largest:.1e} in twice-NLL), what is computed from them does not"
+    )
+
+
+def _follows(found: MinimumSet, reference: PatchReference) -> bool | None:
+    """Whether CLs is what follows from the five fits; ``None`` where that cannot be told."""
+    recomputed = _recomputed(found, reference)
+    if recomputed is None:
+        return None
+    pairs = zip(found.cls_values, recomputed, strict=True)
+    return all(close(given, expected, *_SAME_FORMULAE) for given, expected in pairs)
+
+
+def _recomputed(found: MinimumSet, reference: PatchReference) -> tuple[float, ...] | None:
+    """Return the six CLs values that follow from five fits.
+
+    Equations (14), (16), (62) and (66) of arXiv:1007.1727, and the band by its equation (89); there
+    are none for the discovery test, which is no CLs.
+    """
+    fits = found.twice_nll
+    if reference.test_stat == "q0" or found.mu_hat is None or not fits.keys() >= set(FITS):
+        return None
+
+    def below(value: float) -> float:
+        return math.erfc(-value / math.sqrt(2)) / 2
+
+    observed = max(fits["fixed_poi_fit_to_data"] - fits["free_fit_to_data"], 0.0)
+    if found.mu_hat > reference.test_poi:
+        observed = 0.0
+    asimov = max(fits["fixed_poi_fit_to_asimov"] - fits["free_fit_to_asimov"], 0.0)
+    sigma = math.sqrt(asimov)
+    value = math.sqrt(observed) - sigma
+    if reference.test_stat == "qtilde" and value > 0 and sigma > 0:
+        value = (observed - asimov) / (2 * sigma)
+    return tuple(
+        below(-point - sigma) / below(-point) if below(-point) > 0 else math.nan
+        for point in (value, 2.0, 1.0, 0.0, -1.0, -2.0)
+    )
