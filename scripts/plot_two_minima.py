@@ -40,10 +40,11 @@ def main() -> None:
     way = np.linspace(-0.25, 1.25, 301)
     points = nominal.parameters + way[:, None] * (lowest.parameters - nominal.parameters)
     inside = ((points >= likelihood.lower) & (points <= likelihood.upper)).all(axis=1)
-    values = [likelihood.value(point, likelihood.observed) for point in points[inside]]
+    values = np.array([likelihood.value(point, likelihood.observed) for point in points[inside]])
+    way, above = way[inside][np.isfinite(values)], values[np.isfinite(values)] - lowest.value
 
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    axes.plot(way[inside], np.array(values) - lowest.value, color="0.25")
+    axes.plot(way, above, color="0.25")
     gap = nominal.value - lowest.value
     for x, y, color, text, cls in (
         (0.0, gap, NOMINAL, "nominal", search.nominal.cls[0]),
@@ -53,15 +54,16 @@ def main() -> None:
         axes.annotate(
             f"{text}\nCLs = {cls:.4f}",
             (x, y),
-            xytext=(0, 14),
+            xytext=(0, -10),
             textcoords="offset points",
             ha="center",
+            va="top",
             color=color,
         )
     axes.set_xlabel("straight line from the nominal minimum (0) to the lowest (1)")
     axes.set_ylabel("twice the NLL above the lowest")
     axes.set_title(f"{PALLET} / {PATCH}, fit to data at signal strength 1", fontsize=10)
-    axes.set_ylim(bottom=-0.08 * max(values - lowest.value))
+    axes.set_ylim(-0.8 * gap, 3 * gap)
     figure.savefig(TARGET, dpi=150)
 
 

@@ -409,7 +409,7 @@ def test_evidence_is_that_of_the_search(effort, asked):
 
 
 def test_what_the_pool_lacks_is_new_and_with_it_nothing_is():
-    """A pool has what the interpolated and the free parameters are, to two digits."""
+    """A pool has interpolated and free parameters to two digits, and gammas that went far."""
     controls = {
         f"control{number}": [
             sample(
@@ -420,15 +420,21 @@ def test_what_the_pool_lacks_is_new_and_with_it_nothing_is():
     }
     inside = [normsys("scale", 0.9, 1.1), gammas("staterror", "stat", [2.0, 1.0])]
     free = {"name": "k", "type": "normfactor", "data": None}
-    channels = {"bins": [sample("background", [50.0, 28.0], *inside, free)], **controls}
+    far = gammas("staterror", "far", [10.0])
+    channels = {
+        "bins": [sample("background", [50.0, 28.0], *inside, free)],
+        "odd": [sample("background", [1000.0], far)],
+        **controls,
+    }
     observed = {name: [34, 15] for name in controls}
-    specification = workspace(channels, {"bins": [51, 31], **observed})
+    specification = workspace(channels, {"bins": [51, 31], "odd": [1500], **observed})
     brief = certify_one(specification, signal())
     thorough = certify_one(specification, signal(), effort="thorough")
     new = thorough["certificate"]["new"]
     assert new
     for point in new:
-        assert set(point) == {"scale", "k", *(f"both{number}" for number in range(8))}
+        assert set(point) == {"scale", "k", "far[0]", *(f"both{number}" for number in range(8))}
+        assert point["far[0]"] > 1.03
         assert all(value == round(value, 2) for value in point.values())
     pooled = certify_one(specification, signal(), pool=new)
     assert pooled["certificate"]["new"] == []
@@ -739,7 +745,7 @@ print(json.dumps(certify_batch(json.load(sys.stdin))))
 def test_where_there_is_neither_pyhf_nor_jax_a_batch_has_the_same_values(bundled):
     payload = batch_payload(tasks_of(bundled, [*NAMES[:2], NO_SIGNAL]))
     done = subprocess.run(
-        [sys.executable, "-I", "-c", BARE],
+        [sys.executable, "-c", BARE],
         input=json.dumps(payload),
         capture_output=True,
         text=True,
@@ -755,7 +761,7 @@ def test_where_there_is_neither_pyhf_nor_jax_a_batch_has_the_same_values(bundled
 def test_where_there_is_no_pyhf_a_check_says_so(bundled):
     payload = batch_payload(tasks_of(bundled, NAMES[:1], checked=True))
     done = subprocess.run(
-        [sys.executable, "-I", "-c", BARE],
+        [sys.executable, "-c", BARE],
         input=json.dumps(payload),
         capture_output=True,
         text=True,

@@ -233,9 +233,21 @@ def test_distinct_starts_cover_all(starts):
         assert any(apart(start, other) <= 0.3 for other in kept)
 
 
-def test_a_minimum_that_is_missed_again_brings_back_its_own_start():
+class OfAsimov(Landscape):
+    """The same for the fit to the Asimov data, which are always the same; the others have one."""
+
+    def fit(self, task):
+        result = super().fit(task)
+        found = result.twice_nll["fixed_poi_fit_to_asimov"]
+        return replace(
+            result, twice_nll={**dict.fromkeys(FITS, 1.0), "fixed_poi_fit_to_asimov": found}
+        )
+
+
+@pytest.mark.parametrize("kind", [Landscape, OfAsimov])
+def test_a_minimum_that_is_missed_again_brings_back_its_own_start(kind):
     """The starts of A and B are next to each other, so that one is left out; B needs its own."""
-    landscape = Landscape(
+    landscape = kind(
         {
             "A": {0.0: 9.0, 3.0: 5.0},
             "B": {0.0: 9.0, 3.1: 8.0, 3.25: 5.0},
@@ -245,9 +257,8 @@ def test_a_minimum_that_is_missed_again_brings_back_its_own_start():
     found = explore(TINY, [A, B], CERTIFIED, Pool(), landscape)
     assert [len(tasks[0].pool.points) for tasks in landscape.calls] == [0, 1, 2, 1]
     assert points(found) == [3.25]
-    assert landscape([make_task(TINY, B, CERTIFIED, found.pool)])[0].twice_nll == dict.fromkeys(
-        FITS, 5.0
-    )
+    (result,) = landscape([make_task(TINY, B, CERTIFIED, found.pool)])
+    assert result.twice_nll["fixed_poi_fit_to_asimov"] == 5.0
 
 
 def test_fits_to_asimov_data_miss_nothing():

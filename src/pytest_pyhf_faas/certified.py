@@ -48,6 +48,8 @@ _VALUE_RTOL = 1e-12
 _RATE_RTOL = 1e-10
 #: Parameters that are named where two minima differ.
 _NAMED, _NAMED_AT_BOUND = 3, 10
+#: A gamma that is farther from its initial value than so many standard deviations is kept.
+_FOLLOWS = 3.0
 #: Digits of the points of a pool: a start need not be exact.
 _POOL_DIGITS = 2
 
@@ -290,8 +292,9 @@ def _evidence(fit: Fit) -> dict[str, Any]:
 
 
 def _pool_point(likelihood: Likelihood, parameters: Vector) -> dict[str, float]:
-    """Return what a pool keeps of a point: all but the POI and the gammas, which follow."""
-    kept = ~likelihood.constrained
+    """Return what a pool keeps of a point: all but the POI, and gammas that follow the rest."""
+    far = np.abs(parameters - likelihood.initial) > _FOLLOWS * likelihood.width
+    kept = ~likelihood.constrained | far
     kept[: likelihood.interpolated] = True
     kept[likelihood.poi] = False
     return {

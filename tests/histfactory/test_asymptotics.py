@@ -131,10 +131,12 @@ def test_a_test_without_sensitivity_excludes_nothing(test_stat, q):
     assert asymptotics.cls_values(test_stat, 1.0, fits(q, 0.0), 0.3, 0.0) == (1.0,) * 6
 
 
-def test_p_values_too_small_for_a_double_have_a_ratio():
+@pytest.mark.parametrize("q_asimov", [1e-4, 1e-12, 1e-30, 1e-300, 5e-324])
+def test_p_values_too_small_for_a_double_have_a_ratio(q_asimov):
     """Far in the tail of a normal distribution it is exp(-q / 2), nearly."""
-    cls_obs, *_ = asymptotics.cls_values("qtilde", 1.0, fits(6.0, 1e-4), 0.3, 0.0)
-    assert cls_obs == pytest.approx(np.exp(-3), rel=1e-4)
+    for q in (6.0, 9.0):
+        cls_obs, *_ = asymptotics.cls_values("qtilde", 1.0, fits(q, q_asimov), 0.3, 0.0)
+        assert cls_obs == pytest.approx(np.exp(-q / 2), rel=1e-4)
 
 
 def test_more_signal_than_is_tested_or_than_none_is_no_reason_against_it():

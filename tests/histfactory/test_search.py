@@ -339,6 +339,22 @@ def test_evidence_adds_up(specification, effort, seed):
                 assert first is second or not near or gap >= SAME
 
 
+def test_starts_where_nothing_is_defined_are_moved_to_where_something_is():
+    """A shape that a draw of -1 makes negative, as every third does."""
+    steep = histosys("steep", [-5.0, -3.0], [100.0, 58.0])
+    search = Search(read(one_channel([0.0, 7.0], [50.0, 28.0], [57, 30], steep)), effort=THOROUGH)
+    for fit in search.fits.values():
+        assert sum((found.hits for found in fit.found), Counter()) == +fit.starts
+    fit, likelihood = search.fits[FIXED], search.likelihood
+    start = np.full(len(likelihood), -3.0)
+    assert likelihood.value(np.where(fit.free, start, fit.initial), fit.data) == np.inf
+    moved = fit.within(start)
+    assert np.isfinite(likelihood.value(moved, fit.data))
+    assert moved[likelihood.poi] == 1.0
+    index = likelihood.names.index("steep")
+    assert -3.0 < moved[index] < likelihood.initial[index]
+
+
 # --- the pool -----------------------------------------------------------------------------------
 
 

@@ -10,10 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import log_ndtr, ndtr
+from scipy.special import erfcx, ndtr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    Vector = NDArray[np.float64]
 
 #: Where the expected values are, in standard deviations of the background-only hypothesis.
 BAND = (-2, -1, 0, 1, 2)
@@ -70,8 +74,15 @@ def cls_values(
     if test_stat == "qtilde" and value > 0 and sigma > 0:
         value = (q - q_asimov) / (2 * sigma)
     at = np.array([value, *(-point for point in BAND)], dtype=float)
-    if test_stat == "q0":
-        result = ndtr(-(at + sigma))
-    else:  # both may be smaller than the smallest double
-        result = np.exp(log_ndtr(-(at + sigma)) - log_ndtr(-at))
+    result = ndtr(-(at + sigma)) if test_stat == "q0" else _ratio(at, float(sigma))
     return tuple(float(one) for one in result)
+
+
+def _ratio(at: Vector, sigma: float) -> Vector:
+    """Return ``ndtr(-(at + sigma)) / ndtr(-at)``, also where both are too small for a double."""
+    x = np.maximum(at, 0.0)
+    scaled = (
+        erfcx((x + sigma) / np.sqrt(2)) / erfcx(x / np.sqrt(2)) * np.exp(-(x + sigma / 2) * sigma)
+    )
+    ratio: Vector = np.where(at > 0, scaled, ndtr(-(at + sigma)) / ndtr(-np.minimum(at, 0.0)))
+    return ratio

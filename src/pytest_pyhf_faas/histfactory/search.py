@@ -125,8 +125,8 @@ class Search:
     new : list of array
         Lowest minima that neither pyhf's initial values nor the pool lead to.
     helpful : mapping of str to list of int
-        For each fit to data whose lowest minimum is not the nominal one, which points of the pool
-        lead there.
+        For each fit whose lowest minimum is not the one next to pyhf's initial values, which
+        points of the pool lead there.
 
     Raises
     ------
@@ -160,8 +160,9 @@ class Search:
         self._improve_free(nominal)
         self.new: list[Vector] = []
         self.helpful: dict[str, list[int]] = {}
+        starts = [_point(likelihood, start) for start in pool]
         if effort is not None:
-            self._search([_point(likelihood, start) for start in pool], effort, nominal)
+            self._search(starts, effort, nominal)
         lowest = {name: fit.where(fit.lowest) for name, fit in self.fits.items()}
         asimov = self._asimov_fit(lowest[BACKGROUND].minimum)
         if nominal[BACKGROUND] is lowest[BACKGROUND]:
@@ -169,14 +170,12 @@ class Search:
         else:
             nominal_asimov = self._asimov_fit(nominal[BACKGROUND].minimum)
         nominal[FIXED_ASIMOV] = self._nominal(nominal_asimov, FIXED_ASIMOV)
-        if effort is not None:
-            starts = [lowest[BACKGROUND].minimum, *fixed.certified[:SHARED]]
-            asimov.descend_from_all(starts)
-            asimov.draw(self._random, effort.background_draws)
-            lowest[FIXED_ASIMOV] = asimov.where(asimov.lowest)
-        else:
-            lowest = nominal
         self.fits[FIXED_ASIMOV] = asimov
+        if effort is None:
+            lowest = nominal
+        else:
+            self._search_asimov(lowest[BACKGROUND].minimum, starts, effort)
+            lowest[FIXED_ASIMOV] = asimov.where(asimov.lowest)
         self.nominal = self._set(nominal, nominal_asimov)
         self.lowest = self.nominal if lowest is nominal else self._set(lowest, asimov)
 
@@ -221,14 +220,30 @@ class Search:
         for name, fit in fits.items():
             if fit.lowest.value < expected[name] - SAME:
                 self.new.append(fit.lowest.parameters)
-        for name, fit in fits.items():
-            lowest = fit.lowest.value
-            if nominal[name].minimum.value > lowest + SAME:
-                self.helpful[name] = [
-                    index
-                    for index, end in enumerate(ends.get(name, ()))
-                    if end is not None and end.value < lowest + SAME
-                ]
+        for name in fits:
+            self._note_helpful(name, nominal[name].minimum, ends.get(name, ()))
+
+    def _search_asimov(self, background: Minimum, pool: Sequence[Vector], effort: Effort) -> None:
+        """Search for the minima of the fit with a fixed POI to the Asimov data."""
+        fit = self.fits[FIXED_ASIMOV]
+        fit.descend(fit.initial, "nominal")
+        nominal = fit.found[0].minimum
+        fit.descend_from_all([background, *self.fits[FIXED].certified[:SHARED]])
+        ends = [fit.descend(start, "pool") for start in pool]
+        expected = fit.lowest.value
+        fit.draw(self._random, effort.background_draws)
+        if fit.lowest.value < expected - SAME:
+            self.new.append(fit.lowest.parameters)
+        self._note_helpful(FIXED_ASIMOV, nominal, ends)
+
+    def _note_helpful(self, name: str, nominal: Minimum, ends: Sequence[Minimum | None]) -> None:
+        lowest = self.fits[name].lowest.value
+        if nominal.value > lowest + SAME:
+            self.helpful[name] = [
+                index
+                for index, end in enumerate(ends)
+                if end is not None and end.value < lowest + SAME
+            ]
 
     def _asimov_fit(self, background: Minimum) -> Fit:
         data = self.likelihood.asimov(background.parameters)
