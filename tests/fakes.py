@@ -136,6 +136,7 @@ def certificate(*, thorough=True, **changes):
             "minima": {},
             "search": {fit: dict(how) for fit in FITS if fit != "free_fit_to_asimov"},
             "new": [],
+            "helpful": {},
             **changes,
         },
         "rounding": 1e-9,

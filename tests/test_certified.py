@@ -380,6 +380,19 @@ def test_where_the_asimov_data_differ_their_fits_do_not_compare():
     assert set(certificate["minima"]) == {"background_fit_to_data"}
 
 
+def test_where_the_asimov_data_are_the_same_their_fits_compare():
+    specification = workspace(
+        {"bins": [sample("background", [40.0], histosys("both", [63.0], [36.0]))]}, {"bins": [33]}
+    )
+    result = certify_one(specification, signal([11.0]), effort="thorough")
+    (entry,) = result["certificate"]["differences"]
+    assert entry["fit"] == "fixed_poi_fit_to_asimov"
+    assert entry["gap"] == pytest.approx(0.0561, abs=1e-4)
+    nominal = result["certificate"]["nominal"]
+    assert {**nominal["twice_nll"], entry["fit"]: 0} == {**result["twice_nll"], entry["fit"]: 0}
+    assert nominal["CLs_exp"] != result["CLs_exp"]
+
+
 def test_without_a_second_minimum_there_is_no_other_set():
     result = certify_one(background(normsys("scale", 0.8, 1.1)), signal(), effort="thorough")
     certificate = result["certificate"]

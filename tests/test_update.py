@@ -334,7 +334,12 @@ def test_what_was_written_is_in_the_report(mixed):
 
 def test_starts_are_written_with_the_references(mixed):
     points = [{"alpha_jes": 1.5, "mu_W": 0.25}, {"alpha_jes": -0.75}]
-    mixed.plan(answers={NEW: certificate(new=points[:1]), RIGHT: certificate(new=points[1:])})
+    fit = "fixed_poi_fit_to_data"
+    answers = {
+        name: certificate(new=[point], helpful={fit: [number]})
+        for number, (name, point) in enumerate(zip((NEW, RIGHT), points, strict=True))
+    }
+    mixed.plan(answers=answers)
     mixed.run("--faas-update", "all", suite=False).assert_outcomes(skipped=3)
     pool = mixed.reference()["pool"]
     named = [

@@ -132,6 +132,7 @@ def test_real_fits(project):
     words = ["-n2", "--funcx-endpoint", "local:2"]
     result = project.run(*words, "--faas-update", "new", suite=False)
     assert result.parseoutcomes() == {"skipped": 3}
-    result.stdout.fnmatch_lines(["3 fits sent to workers"])
+    # Each searched thoroughly first, and then with the starts of all.
+    result.stdout.fnmatch_lines(["6 fits sent to workers"])
     assert len(project.reference()["patches"]) == 3
     assert locks(project) == []

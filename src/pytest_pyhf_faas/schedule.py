@@ -117,6 +117,7 @@ class Schedule:
         self.notes: list[str] = []
         self.adopted = self.collected = 0
         self._wound_down = False
+        self._leads_on = True
         self._interrupts = Interrupts(lambda: any(c.busy for c in self.campaigns))
         self._scaled: Campaign | None = None
         self._references = references
@@ -273,7 +274,11 @@ class Schedule:
         sent = []
         for task in tasks:
             if task.config.method == CERTIFIED:
-                found = self._pools.find(task, self._patches_beside(task), fit)
+                try:
+                    found = self._pools.find(task, self._patches_beside(task), fit)
+                except BaseException:
+                    self._leads_on = False  # the others must not wait for what never comes
+                    raise
                 sent.append(make_task(task.pallet, task.patch, task.config, found.pool))
             else:
                 sent.append(task)
@@ -407,7 +412,8 @@ class Schedule:
         if self._sharing is not None:
             # Who waits for a journal that cannot be written would wait for ever.
             written = self._journal is None or self._journal.problem is None
-            self._sharing.leave(wait_for_others=written and not interrupted)
+            others_wait = written and self._leads_on and not interrupted
+            self._sharing.leave(wait_for_others=others_wait)
         for campaign in self._campaigns.values():
             progress = campaign.progress()
             if progress.done < progress.total:

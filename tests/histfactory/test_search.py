@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -106,6 +107,16 @@ def many_sided(count=8):
     background = sample("background", [50.0, 28.0], normsys("scale", 0.9, 1.1))
     channels["signal"] = [sample("signal", [0.0, 7.0], MU), background]
     return workspace(channels, {**observed, "signal": [51, 31]})
+
+
+def asimov_sided(count=4):
+    """The data draw each background to one side, what is expected without a signal to none."""
+    channels, observed = {}, {}
+    for number in range(count):
+        both = histosys(f"both{number}", [63.0], [36.0])
+        samples = [sample("signal", [11.0], MU), sample("background", [40.0], both)]
+        channels[f"c{number}"], observed[f"c{number}"] = samples, [33]
+    return workspace(channels, observed)
 
 
 TWO_MINIMA = {"two sided": two_sided, "flipping": flipping}
@@ -308,6 +319,14 @@ def test_the_nominal_free_fit_may_begin_where_those_with_a_fixed_poi_end():
     assert search.fits[FREE].lowest is search.nominal.minima[FREE]
 
 
+def test_the_fit_to_asimov_data_begins_where_the_others_ended():
+    """At the background fit, and at the two minima of that with the same POI."""
+    search = Search(read(flipping()), effort=THOROUGH)
+    assert len(search.fits[FIXED].certified) == 2
+    starts = search.fits[FIXED_ASIMOV].starts
+    assert starts == {"nominal": 1, "other": 3, "random": THOROUGH.background_draws}
+
+
 @relaxed(15)
 @given(crooked(), efforts, seeds)
 def test_evidence_adds_up(specification, effort, seed):
@@ -331,12 +350,15 @@ def test_evidence_adds_up(specification, effort, seed):
         assert fit.starts["pool"] == 0
         if effort != "thorough" or name != FIXED:
             assert fit.starts["side"] == 0
-        # No two are one.
-        for first in fit.found:
-            for second in fit.found:
-                near = first.minimum.is_near(second.minimum.parameters, fit.free)
-                gap = abs(first.minimum.value - second.minimum.value)
-                assert first is second or not near or gap >= SAME
+
+
+@pytest.mark.parametrize("model", [two_sided, flipping, many_sided, asimov_sided])
+def test_no_two_minima_are_one(model):
+    search = Search(read(model()), effort=THOROUGH)
+    assert max(len(fit.found) for fit in search.fits.values()) > 1
+    for fit in search.fits.values():
+        for one, other in itertools.permutations(fit.found, 2):
+            assert not one.minimum.is_near(other.minimum.parameters, fit.free)
 
 
 def test_starts_where_nothing_is_defined_are_moved_to_where_something_is():
@@ -409,6 +431,24 @@ def test_points_of_the_pool_that_lead_to_the_lowest_minima_are_helpful():
     assert Search(likelihood, pool=pool).helpful == helpful
     # Where the nominal minima are the lowest nobody needs any.
     assert Search(read(usual()), effort=THOROUGH, pool=[{"scale": 1.0}, {}]).helpful == {}
+
+
+def test_minima_of_the_fit_to_asimov_data_are_searched_for_and_shared_as_well():
+    likelihood = read(asimov_sided())
+    thorough, brief = (Search(likelihood, effort=effort) for effort in (THOROUGH, BRIEF))
+    for name in (FIXED, FREE, BACKGROUND):
+        assert thorough.lowest.minima[name] is thorough.nominal.minima[name]
+    lowest, nominal = thorough.lowest.twice_nll, thorough.nominal.twice_nll
+    assert nominal[FIXED_ASIMOV] > brief.lowest.twice_nll[FIXED_ASIMOV] > lowest[FIXED_ASIMOV] + 0.1
+    assert nominal[FREE_ASIMOV] == lowest[FREE_ASIMOV]  # the data are the same
+    assert thorough.helpful == {FIXED_ASIMOV: []}
+    (new,) = thorough.new
+    pool = [{}, point(likelihood, new.round(2))]
+    for effort in (BRIEF, THOROUGH):
+        search = Search(likelihood, effort=effort, pool=pool)
+        assert search.new == []
+        assert search.helpful == {FIXED_ASIMOV: [1]}
+        assert search.lowest.twice_nll[FIXED_ASIMOV] == pytest.approx(lowest[FIXED_ASIMOV])
 
 
 @relaxed(8)
