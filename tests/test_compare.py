@@ -442,7 +442,7 @@ def test_no_reference_here_contradicts_itself_and_a_changed_one_does():
             assert not (contradicts and referred is right), (pallet, name)
             told[pallet] += contradicts
     assert told.pop("3L_eRJR") == 0
-    assert min(told.values()) > 20
+    assert min(told.values()) >= 1
     assert sum(told.values()) > 700
 
 
