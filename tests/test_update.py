@@ -204,7 +204,7 @@ def test_an_update_by_the_optimizer_under_test_is_a_usage_error(mixed):
 
 
 def test_what_cannot_be_certified_gets_no_reference(mixed):
-    kind = "pytest_pyhf_faas.certify.CertificationError"
+    kind = "pytest_pyhf_faas.histfactory.errors.CertificationError"
     why = "the free fit to data ended at an estimated distance of 1.0e-02 to its minimum"
     mixed.plan(errors={NEW: [kind, why]})
     result = mixed.run("--faas-update", "all", suite=False)

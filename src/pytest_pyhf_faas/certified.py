@@ -27,6 +27,7 @@ from pytest_pyhf_faas.histfactory.search import (
     FIXED,
     FIXED_ASIMOV,
     FREE,
+    FREE_ASIMOV,
     THOROUGH,
     Search,
 )
@@ -208,7 +209,7 @@ def _result(search: Search, at_asimov: float) -> dict[str, Any]:
         **_values(lowest, likelihood.poi),
         "asimov_poi": at_asimov,
         "twice_nll_nearby": {},
-        "twice_nll_asimov_truth": lowest.twice_nll["free_fit_to_asimov"],
+        "twice_nll_asimov_truth": lowest.twice_nll[FREE_ASIMOV],
         "twice_nll_off_minimum": _json(likelihood.off_minimum()),
         "rounding": likelihood.rounding,
         "certificate": {
@@ -364,10 +365,7 @@ def _pyhf_model(specification: Any, config: Mapping[str, Any]) -> tuple[Any, Any
         {"channels": specification["channels"], "parameters": measurement["parameters"]},
         poi_name=measurement["poi"],
         validate=False,
-        modifier_settings={
-            "normsys": {"interpcode": config["normsys_interpcode"]},
-            "histosys": {"interpcode": config["histosys_interpcode"]},
-        },
+        modifier_settings=worker.modifier_settings(config),
     )
     observed = {entry["name"]: entry["data"] for entry in specification["observations"]}
     data = [events for channel in model.config.channels for events in observed[channel]]

@@ -214,25 +214,12 @@ def _follows(found: MinimumSet, reference: PatchReference) -> bool | None:
 def _recomputed(found: MinimumSet, reference: PatchReference) -> tuple[float, ...] | None:
     """Return the six CLs values that follow from five fits.
 
-    Equations (14), (16), (62) and (66) of arXiv:1007.1727, and the band by its equation (89); there
-    are none for the discovery test, which is no CLs.
+    There are none for the discovery test, which is no CLs.
     """
+    from pytest_pyhf_faas.histfactory.asymptotics import cls_values
+
     fits = found.twice_nll
     if reference.test_stat == "q0" or found.mu_hat is None or not fits.keys() >= set(FITS):
         return None
-
-    def below(value: float) -> float:
-        return math.erfc(-value / math.sqrt(2)) / 2
-
-    observed = max(fits["fixed_poi_fit_to_data"] - fits["free_fit_to_data"], 0.0)
-    if found.mu_hat > reference.test_poi:
-        observed = 0.0
-    asimov = max(fits["fixed_poi_fit_to_asimov"] - fits["free_fit_to_asimov"], 0.0)
-    sigma = math.sqrt(asimov)
-    value = math.sqrt(observed) - sigma
-    if reference.test_stat == "qtilde" and value > 0 and sigma > 0:
-        value = (observed - asimov) / (2 * sigma)
-    return tuple(
-        below(-point - sigma) / below(-point) if below(-point) > 0 else math.nan
-        for point in (value, 2.0, 1.0, 0.0, -1.0, -2.0)
-    )
+    test = reference.test_stat, reference.test_poi
+    return cls_values(*test, fits, found.mu_hat, reference.asimov_poi)

@@ -237,10 +237,7 @@ def pyhf_model(specification: Any, config: Mapping[str, Any]) -> tuple[Any, Any]
         model = workspace.model(
             measurement_name=config["measurement"],
             validate=False,
-            modifier_settings={
-                "normsys": {"interpcode": config["normsys_interpcode"]},
-                "histosys": {"interpcode": config["histosys_interpcode"]},
-            },
+            modifier_settings=modifier_settings(config),
         )
         return model, workspace.data(model)
     except pyhf.exceptions.InvalidModel:
@@ -249,6 +246,14 @@ def pyhf_model(specification: Any, config: Mapping[str, Any]) -> tuple[Any, Any]
         # Without validation a malformed patch fails anywhere; the schema says it in plain words.
         pyhf.Workspace(specification, validate=True)
         raise
+
+
+def modifier_settings(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the interpolation codes of a configuration as `pyhf.Model` takes them."""
+    return {
+        "normsys": {"interpcode": config["normsys_interpcode"]},
+        "histosys": {"interpcode": config["histosys_interpcode"]},
+    }
 
 
 def hypotest(model: Any, observations: Any, config: dict[str, Any]) -> dict[str, Any]:
