@@ -28,6 +28,7 @@ from histfactory.generated import (
     twice_nll,
     workspace,
 )
+from pytest_pyhf_faas.histfactory import newton
 from pytest_pyhf_faas.histfactory.errors import InvalidModel
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
 from pytest_pyhf_faas.histfactory.workspace import Workspace
@@ -121,9 +122,11 @@ def test_twice_the_nll_is_that_of_pyhf(case, seed):
             continue
         ours, size = value + likelihood.saturated(observed), max(1.0, value)
         assert ours == pytest.approx(theirs, rel=1e-12, abs=likelihood.rounding + 1e-12 * size)
-        assert value >= 0 or (likelihood.expected(point)[observed.main == 0] < 0).any()
+        expected = likelihood.expected(point)
+        assert value >= 0 or (expected[observed.main == 0] < 0).any()
         assert np.isfinite(gradient).all()
-        assert np.isfinite(hessian).all()
+        overflows = expected[observed.main > 0].min(initial=1.0) < 1e-150
+        assert overflows or np.isfinite(hessian).all()
         assert likelihood.why_undefined(point, observed) is None
 
 
@@ -326,6 +329,25 @@ def test_a_factor_that_the_interpolation_makes_negative_has_derivatives():
     assert likelihood.names == ("steep", "mu")
     assert likelihood.rates(point)[1] < 0
     assert_derivatives(likelihood, point, likelihood.observed)
+
+
+def test_where_a_hessian_overflows_nothing_is_certified():
+    """The square of a rate is 0 there, so that the Newton step is 0 too."""
+    samples = [sample("s", [0.0], MU, histosys("a", [0.0], [0.25]))]
+    likelihood = by_hand({"SR": samples}, {"SR": [1]})
+    point = np.array([1e-200, 1.0])
+    value, gradient, hessian = likelihood.evaluate(point, likelihood.observed)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+    assert np.isinf(hessian).any()
+    bounds = np.column_stack((likelihood.lower, likelihood.upper))
+    found = newton.minimize(
+        lambda there: likelihood.evaluate(there, likelihood.observed),
+        point,
+        bounds,
+        ~likelihood.fixed,
+    )
+    assert found.distance == np.inf
 
 
 # --- nothing else matters -----------------------------------------------------------------------

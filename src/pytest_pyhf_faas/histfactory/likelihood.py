@@ -359,7 +359,8 @@ class Likelihood:
         -------
         Evaluation
             Its value is infinite, and its derivatives not numbers, where a bin with events has no
-            positive rate.
+            positive rate. Where a rate with events is below about 1e-154, the value is finite and
+            the Hessian overflows.
         """
         with np.errstate(all="ignore"):
             return self._evaluate(parameters, data)

@@ -120,7 +120,7 @@ def minimize(
         newton = None if damping else _newton_step(gradient, hessian, movable)
         distance = _distance(gradient, newton, movable)
         here = Minimum(point, value, distance, hessian, held, steps)
-        if distance < GOAL or not np.isfinite(value):
+        if distance < GOAL or not (np.isfinite(value) and np.isfinite(hessian.diagonal()).all()):
             return here
         if distance < _NEAR:  # as near to a minimum that may be known
             for minimum in known:
@@ -270,11 +270,14 @@ def _bounded_step(
 
 
 def _solve(matrix: Matrix, vector: Vector) -> Vector | None:
-    """Solve by Cholesky's decomposition; ``None`` if the matrix is not positive definite."""
+    """Solve by Cholesky's decomposition; ``None`` if the matrix is not positive definite.
+
+    A matrix that overflows is not: it would be solved by a step of 0, as at a minimum.
+    """
     if not len(vector):
         return vector
     factor, failed = lapack.dpotrf(matrix, lower=1)
-    if failed:
+    if failed or not np.isfinite(factor.diagonal()).all():
         return None
     solution: Vector = lapack.dpotrs(factor, vector, lower=1)[0]
     return solution
