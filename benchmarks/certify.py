@@ -42,14 +42,14 @@ os.environ["MKL_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"
 import pyhf
 
 from pytest_pyhf_faas import catalogue, tasks
-from pytest_pyhf_faas.certified import apply_patch
 from pytest_pyhf_faas.histfactory.errors import HistFactoryError
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
 from pytest_pyhf_faas.histfactory.search import BRIEF, Search
 from pytest_pyhf_faas.histfactory.workspace import Workspace
 from pytest_pyhf_faas.pallet import unpack
 from pytest_pyhf_faas.reference import DIRECTORY, ReferenceStore
-from pytest_pyhf_faas.worker import probe_environment
+from pytest_pyhf_faas.worker.certified import apply_patch
+from pytest_pyhf_faas.worker.fitting import probe_environment
 
 CONFIG = tasks.HypotestConfig(method="certified")
 CODES = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}

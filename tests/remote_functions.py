@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from pytest_pyhf_faas import worker
+from pytest_pyhf_faas.worker import fitting
 
 
 def echo(value):
@@ -91,15 +91,15 @@ def announce_and_nap(path):
 
 def fit_for_ever(batch):
     """Fit a batch whose first fit never ends."""
-    return worker.answer_batch(batch, lambda: None, lambda *_: loop())
+    return fitting.answer_batch(batch, lambda: None, lambda *_: loop())
 
 
 def fail_to_certify(batch):
     """Fit a batch of which nothing can be certified."""
-    from pytest_pyhf_faas import certified  # noqa: F401 - with it come all modules that it needs
     from pytest_pyhf_faas.histfactory.errors import CertificationError
+    from pytest_pyhf_faas.worker import certified  # noqa: F401 - with it come all modules that it needs
 
     def test(*_):
         raise CertificationError("not at a minimum")
 
-    return worker.answer_batch(batch, lambda: None, test)
+    return fitting.answer_batch(batch, lambda: None, test)

@@ -26,13 +26,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_worker import packed
 
-from pytest_pyhf_faas import catalogue, certified, pallet, worker
-from pytest_pyhf_faas.certified import apply_patch, certify_batch
+from pytest_pyhf_faas import catalogue, pallet
 from pytest_pyhf_faas.histfactory import newton
 from pytest_pyhf_faas.histfactory.search import BRIEF, THOROUGH
 from pytest_pyhf_faas.histfactory.workspace import Workspace
 from pytest_pyhf_faas.results import FITS, HypotestResult
 from pytest_pyhf_faas.tasks import HypotestConfig, batch_payload, make_tasks
+from pytest_pyhf_faas.worker import certified, fitting
+from pytest_pyhf_faas.worker.certified import apply_patch, certify_batch
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -48,8 +49,8 @@ relaxed = settings(max_examples=200, deadline=None, suppress_health_check=list(H
 def fresh_worker(monkeypatch):
     """A worker that has done nothing yet; pyhf is left as it was found."""
     for module, name in (
-        (worker, "_backgrounds"),
-        (worker, "_environments"),
+        (fitting, "_backgrounds"),
+        (fitting, "_environments"),
         (certified, "_workspaces"),
     ):
         monkeypatch.setattr(module, name, {})
@@ -133,7 +134,7 @@ def test_a_batch_is_answered_as_by_the_worker(bundled, checked):
     payload["patches"].append({"key": "broken", "data": packed(broken)})
     answer = certify_batch(payload)
     json.dumps(answer, allow_nan=False)
-    plain = worker.fit_batch({**payload, "config": HypotestConfig().to_json()})
+    plain = fitting.fit_batch({**payload, "config": HypotestConfig().to_json()})
     assert answer.keys() == plain.keys()
     for ours, theirs in zip(answer["results"], plain["results"], strict=True):
         assert (ours["key"], ours["status"]) == (theirs["key"], theirs["status"])
@@ -188,7 +189,7 @@ def test_interpolation_codes_are_those_that_were_asked_for(normsys_interpcode, h
     off_minimum = {}
     for method in ("certified", "hypotest"):
         config = HypotestConfig(method=method, checked=method == "certified", **codes).to_json()
-        run = certify_batch if method == "certified" else worker.fit_batch
+        run = certify_batch if method == "certified" else fitting.fit_batch
         (result,) = run({**payload, "config": config})["results"]
         off_minimum[method] = result["twice_nll_off_minimum"]
     assert off_minimum["certified"] == pytest.approx(off_minimum["hypotest"], rel=1e-12)
@@ -237,7 +238,7 @@ def test_what_only_we_refuse_is_told_by_our_own_error(checked):
 def test_a_malformed_patch_gets_the_message_of_the_schema_where_it_is_checked():
     patch = signal(["three", "seven"])
     (ours,) = certify(background(), patch, checked=True)
-    (theirs,) = worker.fit_batch(batch(background(), patch, method="hypotest"))["results"]
+    (theirs,) = fitting.fit_batch(batch(background(), patch, method="hypotest"))["results"]
     assert ours["error"]["type"] == "pyhf.exceptions.InvalidSpecification"
     assert ours["error"]["message"] == theirs["error"]["message"]
     assert certify(background(), patch)[0]["status"] == "error"
@@ -298,9 +299,9 @@ def test_a_background_is_read_once_and_only_so_many_are_kept(monkeypatch):
     certify(specification, signal(), signal())
     certify(specification, signal([1.0, 2.0]))
     assert [known is None for known in read] == [True, False, False, False]
-    for number in range(worker.MAX_BACKGROUNDS):
+    for number in range(fitting.MAX_BACKGROUNDS):
         certify(background(observed=(67, number)))
-    assert len(certified._workspaces) == worker.MAX_BACKGROUNDS
+    assert len(certified._workspaces) == fitting.MAX_BACKGROUNDS
     assert json.dumps(specification) not in certified._workspaces
 
 
@@ -326,7 +327,7 @@ def test_the_values_are_those_of_the_lowest_minima_and_the_certificate_has_the_n
     }
     nominal = certificate["nominal"]
     assert set(nominal) == {"CLs_obs", "CLs_exp", "mu_hat", "twice_nll"}
-    (plain,) = worker.fit_batch(batch(background(BOTH), signal(), method="hypotest"))["results"]
+    (plain,) = fitting.fit_batch(batch(background(BOTH), signal(), method="hypotest"))["results"]
     assert nominal["CLs_obs"] == pytest.approx(plain["CLs_obs"], rel=1e-4)
     assert nominal["CLs_exp"] == pytest.approx(plain["CLs_exp"], rel=1e-4)
     assert nominal["twice_nll"] == pytest.approx(plain["twice_nll"], abs=1e-4)
@@ -540,7 +541,7 @@ def test_a_patch_is_applied_as_by_jsonpatch_and_the_background_stays(case):
     ours = outcome(apply_patch, copy.deepcopy(operations), document)
     assert document == before
     assert json.dumps(document) == json.dumps(before)  # 1, 1.0 and True are equal
-    theirs = outcome(worker.apply, copy.deepcopy(operations), copy.deepcopy(document))
+    theirs = outcome(fitting.apply, copy.deepcopy(operations), copy.deepcopy(document))
     assert ours == theirs
     if not isinstance(ours, dict) or any(operation["path"] == "" for operation in operations):
         return
@@ -611,7 +612,7 @@ def test_what_is_no_patch_is_refused_as_by_the_worker(operations):
     ) as caught:
         apply_patch(operations, document)
     assert document == {"a": [1]}
-    assert outcome(worker.apply, operations, {"a": [1]}) == (ValueError, str(caught.value))
+    assert outcome(fitting.apply, operations, {"a": [1]}) == (ValueError, str(caught.value))
 
 
 # --- pyhf, the other program --------------------------------------------------------------------
@@ -654,7 +655,7 @@ def found_out(monkeypatch, path, value):
     assert certify(FULL, signal([3.0, 7.0]))[0]["status"] == "ok"
     (result,) = certify(FULL, signal([3.0, 7.0]), checked=True)
     assert result["status"] == "error"
-    assert result["error"]["type"] == "pytest_pyhf_faas.certified.DisagreementError"
+    assert result["error"]["type"] == "pytest_pyhf_faas.worker.certified.DisagreementError"
     return result["error"]["message"]
 
 
@@ -749,7 +750,7 @@ class NotInstalled:
 
 
 sys.meta_path.insert(0, NotInstalled())
-from pytest_pyhf_faas.certified import certify_batch
+from pytest_pyhf_faas.worker.certified import certify_batch
 
 print(json.dumps(certify_batch(json.load(sys.stdin))))
 """

@@ -19,7 +19,7 @@ import yaml
 from parsl.launchers import SingleNodeLauncher, SrunLauncher
 from parsl.providers import cluster_provider
 
-from pytest_pyhf_faas.worker import THREAD_VARIABLES
+from pytest_pyhf_faas.worker.fitting import THREAD_VARIABLES
 
 if not os.environ.get("CI"):  # there it is installed, so that these tests must run
     pytest.importorskip("globus_compute_endpoint")

@@ -18,7 +18,7 @@ from pytest_pyhf_faas.campaign import Campaign
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.engines.local import LocalEngine
 from pytest_pyhf_faas.errors import EngineError, TaskTimeoutError, WorkerLostError
-from pytest_pyhf_faas.worker import THREAD_VARIABLES
+from pytest_pyhf_faas.worker.fitting import THREAD_VARIABLES
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc"),

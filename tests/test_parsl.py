@@ -30,7 +30,7 @@ from test_local_engine import processes
 from pytest_pyhf_faas import engines
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.engines.parsl import ParslEngine
-from pytest_pyhf_faas.worker import probe_environment
+from pytest_pyhf_faas.worker.fitting import probe_environment
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc"),

@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_pyhf_faas import catalogue, pallet, pools
-from pytest_pyhf_faas.certified import certify_batch
 from pytest_pyhf_faas.pools import MAX_POINTS, Pools, explore
 from pytest_pyhf_faas.results import FITS, FitError, HypotestResult
 from pytest_pyhf_faas.tasks import (
@@ -26,6 +25,7 @@ from pytest_pyhf_faas.tasks import (
     make_tasks,
     worker_function,
 )
+from pytest_pyhf_faas.worker.certified import certify_batch
 
 CERTIFIED = HypotestConfig(method="certified")
 relaxed = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))

@@ -13,7 +13,6 @@ import pytest
 from test_parsl import configuration
 
 from pytest_pyhf_faas import preflight as preflight_module
-from pytest_pyhf_faas import preflight_worker
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.engines.base import Engine
 from pytest_pyhf_faas.engines.remote import pack_call, unpack_answer
@@ -31,6 +30,7 @@ from pytest_pyhf_faas.preflight import Preflight
 from pytest_pyhf_faas.progress import ProgressLine
 from pytest_pyhf_faas.report.terminal import endpoint_lines
 from pytest_pyhf_faas.tasks import HypotestConfig
+from pytest_pyhf_faas.worker import inspection
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -221,9 +221,9 @@ def _modules():
     return sorted(name for name in sys.modules if "." not in name)
 
 
-@pytest.mark.parametrize("function", [preflight_worker.inspect, preflight_worker.hold])
+@pytest.mark.parametrize("function", [inspection.inspect, inspection.hold])
 def test_its_functions_travel_as_source(function):
-    argument = HypotestConfig().to_json() if function is preflight_worker.inspect else 0.0
+    argument = HypotestConfig().to_json() if function is inspection.inspect else 0.0
     answer = unpack_answer(run_call(pack_call(function, (argument,), None)))
     assert answer["host"]
 
@@ -426,22 +426,22 @@ def test_what_a_worker_is_in_words(changes, words):
 
 def test_a_worker_that_misses_something_says_so(monkeypatch):
     config = HypotestConfig(backend="tensorflow").to_json()
-    found = preflight_worker.inspect(config)
+    found = inspection.inspect(config)
     if "tensorflow" not in found["versions"]:
         assert found["problem"]["what"] == "backend"
         assert "Tensorflow" in found["problem"]["message"] or "tensorflow" in str(found["problem"])
     monkeypatch.setitem(__import__("sys").modules, "pyhf", None)
-    found = preflight_worker.inspect(HypotestConfig().to_json())
+    found = inspection.inspect(HypotestConfig().to_json())
     assert found["problem"]["what"] == "pyhf"
     assert "ModuleNotFoundError" in found["problem"]["message"]
 
 
 def test_jax_that_does_not_work_is_an_answer(monkeypatch):
-    monkeypatch.setattr(preflight_worker, "_DEVICES", "raise RuntimeError('no device')")
-    assert preflight_worker._jax_devices() == {"problem": "RuntimeError: no device"}
-    monkeypatch.setattr(preflight_worker, "_DEVICES", "import time; time.sleep(60)")
-    monkeypatch.setattr(preflight_worker, "_JAX_S", 0.1)
-    assert "found no device within" in preflight_worker._jax_devices()["problem"]
+    monkeypatch.setattr(inspection, "_DEVICES", "raise RuntimeError('no device')")
+    assert inspection._jax_devices() == {"problem": "RuntimeError: no device"}
+    monkeypatch.setattr(inspection, "_DEVICES", "import time; time.sleep(60)")
+    monkeypatch.setattr(inspection, "_JAX_S", 0.1)
+    assert "found no device within" in inspection._jax_devices()["problem"]
 
 
 @pytest.mark.parametrize(

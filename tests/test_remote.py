@@ -22,13 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_engine import wait_until
 
-from pytest_pyhf_faas import certified, worker
+from pytest_pyhf_faas import histfactory
 from pytest_pyhf_faas.catalogue import resolve
 from pytest_pyhf_faas.engines import remote
 from pytest_pyhf_faas.engines.remote import expression_arguments, pack_call, unpack_answer
 from pytest_pyhf_faas.errors import RemoteCallError, TaskTimeoutError
 from pytest_pyhf_faas.tasks import HypotestConfig, batch_payload, make_tasks
-from pytest_pyhf_faas.worker import THREAD_VARIABLES
+from pytest_pyhf_faas.worker import certified, fitting
+from pytest_pyhf_faas.worker.fitting import THREAD_VARIABLES
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -73,15 +74,16 @@ sys.stdin.readline()
 """
 #: All that a worker has of us when it has been asked to certify.
 SHIPPED = {
-    "certified",
     "histfactory",
     *(
         f"histfactory.{path.stem}"
-        for path in Path(certified.__file__).with_name("histfactory").glob("[!_]*.py")
+        for path in Path(histfactory.__file__).parent.glob("[!_]*.py")
         if path.stem != "pyhf_optimizer"  # that is for scripts
     ),
     "remote_functions",
     "worker",
+    "worker.certified",
+    "worker.fitting",
 }
 HARD_LIMIT = "hard_limit_after_s = 10.0"
 GONE_S = 10.0
@@ -233,12 +235,12 @@ def test_nothing_of_this_package_is_imported_on_a_worker(bare):
 
 
 def test_a_patch_of_the_bundled_pallet_is_fitted(bare, payload):
-    answer = bare.call(worker.fit_batch, payload, timeout_s=100.0)
+    answer = bare.call(fitting.fit_batch, payload, timeout_s=100.0)
     (result,) = answer["results"]
     assert result["status"] == "ok", result
     assert answer["worker"].endswith(f":{bare.process.pid}")
     assert answer["environment"]["versions"]["pyhf"]
-    (here,) = worker.fit_batch(payload)["results"]
+    (here,) = fitting.fit_batch(payload)["results"]
     assert result["CLs_obs"] == pytest.approx(here["CLs_obs"], rel=1e-6)
     assert result["CLs_exp"] == pytest.approx(here["CLs_exp"], rel=1e-6)
     assert result["key"] == here["key"]
@@ -267,7 +269,7 @@ def test_what_certifies_goes_along_with_all_that_it_imports(start, certified_pay
 
 def test_modules_travel_under_dotted_names_after_what_they_need():
     call = json.loads(pack_call(certified.certify_batch, ({},), None))
-    assert call["function"] == "certified.certify_batch"
+    assert call["function"] == "worker.certified.certify_batch"
     names = list(call["modules"])
     assert set(names) == SHIPPED - {"remote_functions"}
     assert all(value.isascii() for value in call["modules"].values())

@@ -18,11 +18,11 @@ import pytest
 import scipy.optimize
 from pyhf.optimize.opt_scipy import scipy_optimizer
 
-from pytest_pyhf_faas import worker
 from pytest_pyhf_faas.compare import UNCONVERGED, Verdict, compare
 from pytest_pyhf_faas.reference import Missing
 from pytest_pyhf_faas.results import FITS, HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.tasks import HypotestConfig
+from pytest_pyhf_faas.worker import fitting
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -90,7 +90,7 @@ def batch(*patches, digest="of the background", spec=None, **config):
 
 def fit(*patches, **options):
     """Fit, and check what holds for each answer."""
-    answer = worker.fit_batch(batch(*patches, **options))
+    answer = fitting.fit_batch(batch(*patches, **options))
     json.dumps(answer, allow_nan=False)
     assert [result["key"] for result in answer["results"]] == [
         f"key{number}" for number in range(len(patches))
@@ -128,9 +128,9 @@ def plain(patch, **config):
 @pytest.fixture(autouse=True)
 def fresh_worker(monkeypatch):
     """A worker that has done nothing yet, and pyhf as it was."""
-    monkeypatch.setattr(worker, "_backgrounds", {})
-    monkeypatch.setattr(worker, "_environments", {})
-    monkeypatch.setattr(worker, "_idle_since", None)
+    monkeypatch.setattr(fitting, "_backgrounds", {})
+    monkeypatch.setattr(fitting, "_environments", {})
+    monkeypatch.setattr(fitting, "_idle_since", None)
     pyhf.set_backend("numpy", "scipy")
     yield
     pyhf.set_backend("numpy", "scipy")
@@ -255,7 +255,7 @@ def test_warnings_are_kept_once_and_those_for_developers_are_not(monkeypatch):
     assert result["status"] == "ok"
     assert result["warnings"][0] == "RuntimeWarning: Values in x were"
     assert result["warnings"][1] == "UserWarning: number 0"
-    assert len(result["warnings"]) == worker.MAX_WARNINGS
+    assert len(result["warnings"]) == fitting.MAX_WARNINGS
 
 
 # What the fits of one run say about each other
@@ -451,7 +451,7 @@ def test_a_patch_that_cannot_be_unpacked_is_an_error(data):
 def test_a_background_that_cannot_be_unpacked_is_an_error_for_each_patch(data):
     broken = batch(signal(), signal())
     broken["background"]["data"] = data
-    answer = worker.fit_batch(broken)
+    answer = fitting.fit_batch(broken)
     json.dumps(answer, allow_nan=False)
     assert [result["key"] for result in answer["results"]] == ["key0", "key1"]
     assert {result["status"] for result in answer["results"]} == {"error"}
@@ -461,7 +461,7 @@ def test_a_background_that_cannot_be_unpacked_is_an_error_for_each_patch(data):
 def test_a_background_that_is_no_json_is_an_error():
     broken = batch(signal())
     broken["background"]["data"] = base64.b64encode(zlib.compress(b"{")).decode()
-    (result,) = worker.fit_batch(broken)["results"]
+    (result,) = fitting.fit_batch(broken)["results"]
     assert result["error"]["type"] == "json.decoder.JSONDecodeError"
 
 
@@ -509,8 +509,8 @@ def test_a_huge_message_is_cut_and_an_unreadable_one_is_said_to_be(monkeypatch):
 
     monkeypatch.setattr(pyhf.infer, "hypotest", fail)
     huge, unreadable = fit(signal(), signal())["results"]
-    assert len(huge["error"]["message"]) == worker.MAX_ERROR_CHARACTERS
-    assert len(huge["error"]["traceback"]) <= worker.MAX_ERROR_CHARACTERS
+    assert len(huge["error"]["message"]) == fitting.MAX_ERROR_CHARACTERS
+    assert len(huge["error"]["traceback"]) <= fitting.MAX_ERROR_CHARACTERS
     assert "cannot be read" in unreadable["error"]["message"]
 
 
@@ -529,7 +529,7 @@ def test_whatever_tests_the_patches_of_a_batch_is_answered_alike():
         warnings.warn("slow", UserWarning, stacklevel=1)
         return {"CLs_obs": 0.25}
 
-    answer = worker.answer_batch(batch(signal(), signal(), signal()), lambda: "shared", test)
+    answer = fitting.answer_batch(batch(signal(), signal(), signal()), lambda: "shared", test)
     assert answer.keys() == fit(signal()).keys()
     assert seen == [("shared", "key0"), ("shared", "key1"), ("shared", "key2")]
     first, second, third = answer["results"]
@@ -544,7 +544,9 @@ def test_what_the_patches_share_may_fail_for_all_of_them():
     def begin():
         raise LookupError("nothing there")
 
-    answer = worker.answer_batch(batch(signal(), signal()), begin, lambda *_: pytest.fail("called"))
+    answer = fitting.answer_batch(
+        batch(signal(), signal()), begin, lambda *_: pytest.fail("called")
+    )
     assert [result["key"] for result in answer["results"]] == ["key0", "key1"]
     for result in answer["results"]:
         assert result["error"]["message"] == "nothing there"
@@ -562,7 +564,7 @@ def test_each_answer_tells_the_environment_with_its_backend_and_optimizer():
     assert fit(signal(), optimizer="minuit")["environment"]["optimizer"] == "minuit"
     assert fit(signal())["environment"] is first
     certified = batch(signal(), method="certified")
-    answer = worker.answer_batch(certified, lambda: None, lambda *_: {})
+    answer = fitting.answer_batch(certified, lambda: None, lambda *_: {})
     assert (answer["environment"]["backend"], answer["environment"]["optimizer"]) == (
         None,
         "certified",
@@ -576,9 +578,9 @@ def test_the_environment_is_what_the_client_reads():
     assert read.host == socket.gethostname()
     assert read.versions["pyhf"] == pyhf.__version__
     assert read.cpu
-    assert set(read.threads) == set(worker.THREAD_VARIABLES)
+    assert set(read.threads) == set(fitting.THREAD_VARIABLES)
     assert read.computing["scipy"] == read.versions["scipy"]
-    probed = worker.probe_environment()
+    probed = fitting.probe_environment()
     assert probed["pid"] == os.getpid()
     assert (probed["backend"], probed["optimizer"]) == (None, None)
 
@@ -591,7 +593,7 @@ def test_a_background_is_unpacked_once():
     first = fit_one(signal(), digest="one")
     again = batch(signal(), digest="one")
     again["background"]["data"] = "garbage"
-    (second,) = worker.fit_batch(again)["results"]
+    (second,) = fitting.fit_batch(again)["results"]
     assert second["CLs_obs"] == first["CLs_obs"]
 
 
@@ -608,11 +610,11 @@ def test_backgrounds_are_told_apart_by_their_digests():
 
 
 def test_a_worker_keeps_a_bounded_number_of_backgrounds():
-    for number in range(worker.MAX_BACKGROUNDS + 3):
+    for number in range(fitting.MAX_BACKGROUNDS + 3):
         fit([], digest=f"number {number}")
-    assert len(worker._backgrounds) == worker.MAX_BACKGROUNDS
-    assert f"number {worker.MAX_BACKGROUNDS + 2}" in worker._backgrounds
-    assert "number 0" not in worker._backgrounds
+    assert len(fitting._backgrounds) == fitting.MAX_BACKGROUNDS
+    assert f"number {fitting.MAX_BACKGROUNDS + 2}" in fitting._backgrounds
+    assert "number 0" not in fitting._backgrounds
     assert fit_one(signal(), digest="number 0")["status"] == "ok"
 
 
@@ -643,7 +645,7 @@ def test_the_gap_is_what_passes_between_two_batches():
 def test_importing_the_worker_imports_neither_pyhf_nor_this_package():
     code = (
         "import importlib.util, sys\n"
-        f"spec = importlib.util.spec_from_file_location('w', {worker.__file__!r})\n"
+        f"spec = importlib.util.spec_from_file_location('w', {fitting.__file__!r})\n"
         "module = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(module)\n"
         "print({'pyhf', 'numpy', 'pytest_pyhf_faas'} & set(sys.modules))\n"

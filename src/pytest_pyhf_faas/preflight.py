@@ -18,7 +18,7 @@ from functools import wraps
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas import catalogue, preflight_worker
+from pytest_pyhf_faas import catalogue
 from pytest_pyhf_faas.clocks import Clocks
 from pytest_pyhf_faas.compare import Verdict, compare, environment_line, table
 from pytest_pyhf_faas.errors import (
@@ -34,6 +34,7 @@ from pytest_pyhf_faas.reference import Missing, PatchReference, ReferenceStore, 
 from pytest_pyhf_faas.results import HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.tasks import CERTIFIED, Pool, batch_payload, make_tasks, worker_function
 from pytest_pyhf_faas.wording import counted
+from pytest_pyhf_faas.worker import inspection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -214,7 +215,7 @@ class Preflight:
         try:
             engine.start()
             began_at = min(asked_at, engine.missing_since or asked_at)
-            call = self._send(preflight_worker.hold, 0.0)
+            call = self._send(inspection.hold, 0.0)
             self._wait_for_a_worker(call)
             self._take_time(call)
         except NotReadyError:
@@ -229,7 +230,7 @@ class Preflight:
     @_measurement(needs="answers")
     def environment(self) -> Finding:
         """Look at what a worker would fit with."""
-        call = self._send(preflight_worker.inspect, self.config.to_json(), limit_s=_INSPECTION_S)
+        call = self._send(inspection.inspect, self.config.to_json(), limit_s=_INSPECTION_S)
         found = self._value(call, _INSPECTION_S, "what it would fit with")
         self._check_environment(found)
         environment = WorkerEnvironment.from_json(found)
@@ -269,7 +270,7 @@ class Preflight:
     def workers(self) -> Finding:
         """Count the workers that take tasks at the same time."""
         engine = self.engine
-        call = self._send(preflight_worker.hold, 0.0)
+        call = self._send(inspection.hold, 0.0)
         self._take_time(call)
         hold_s = min(max(HOLD_S, 2 * call.seconds), _LONGEST_HOLD_S)
         found = self._at_work(hold_s, 2 * engine.workers if engine.fixed_workers else _FEWEST_TASKS)
@@ -310,13 +311,13 @@ class Preflight:
         while len(trips) < ROUND_TRIPS and (
             len(trips) < _FEWEST_ROUND_TRIPS or time.monotonic() - began < _ROUND_TRIPS_S
         ):
-            call = self._send(preflight_worker.hold, 0.0)
+            call = self._send(inspection.hold, 0.0)
             self._take_time(call)
             trips.append(call.seconds)
         trips.sort()
         middle, slow = median(trips), trips[math.ceil(0.95 * len(trips)) - 1]
         began = time.monotonic()
-        self._take_times(self._send(preflight_worker.hold, 0.0) for _ in range(AT_ONCE))
+        self._take_times(self._send(inspection.hold, 0.0) for _ in range(AT_ONCE))
         rate = AT_ONCE / (time.monotonic() - began)
         return Finding(
             f"round trip {_seconds(middle)} (p95 {_seconds(slow)}), {rate:.{_digits(rate)}f} "
@@ -336,7 +337,7 @@ class Preflight:
         some = random.Random(0).randbytes(PAYLOAD_CHARACTERS * 3 // 4)  # noqa: S311
         text = base64.b64encode(some).decode()
         digest = hashlib.sha256(text.encode()).hexdigest()
-        call = self._send(preflight_worker.echo, text)
+        call = self._send(inspection.echo, text)
         answer = self._value(call, _TASK_S, "a megabyte")
         for arrived, how in (
             (answer["sha256"], "what was sent to a worker did not arrive there as it was"),
@@ -362,10 +363,10 @@ class Preflight:
         """Compare the clocks of all hosts that have answered with this machine's."""
         if "round_trip" not in self.findings:  # clocks are known by all answers
             for _ in range(_CLOCK_PROBES):
-                self._take_time(self._send(preflight_worker.hold, 0.0))
+                self._take_time(self._send(inspection.hold, 0.0))
         if "workers" not in self.findings:  # and so are hosts
             count = min(4 * max(self.engine.workers, self.engine.workers_there), AT_ONCE)
-            self._take_times([self._send(preflight_worker.hold, 0.0) for _ in range(count)])
+            self._take_times([self._send(inspection.hold, 0.0) for _ in range(count)])
         host, worst = max(self._clocks.items(), key=lambda item: abs(item[1].offset_s))
         many = len(self._clocks) > 1
         text = f"{worst.offset_s:+.3f} s ± {_uncertainty(worst.uncertainty_s)}"
@@ -509,7 +510,7 @@ class Preflight:
             self._on_wait(None)
 
     def _take_time(self, call: _Call) -> dict[str, Any]:
-        """Learn of a host's clock from an answer to `preflight_worker.hold`, as NTP does."""
+        """Learn of a host's clock from an answer to `inspection.hold`, as NTP does."""
         answer: dict[str, Any] = self._value(call, _TASK_S, "a small task")
         arrived_at = call.sent_at + call.seconds
         before, after = answer["began"] - call.sent_at, answer["ended"] - arrived_at
@@ -534,7 +535,7 @@ class Preflight:
         """Return the workers that were at work in one moment, the one with the most of them."""
         while True:
             count = min(count, _MOST_TASKS)
-            calls = [self._send(preflight_worker.hold, hold_s) for _ in range(count)]
+            calls = [self._send(inspection.hold, hold_s) for _ in range(count)]
             found = self._most_at_once(self._take_times(calls))
             # Where each worker had two tasks, no other can have gone without.
             if 2 * len(found) <= count or count == _MOST_TASKS:

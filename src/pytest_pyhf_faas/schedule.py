@@ -27,7 +27,7 @@ from pytest_pyhf_faas.pools import Pools
 from pytest_pyhf_faas.reference import Missing
 from pytest_pyhf_faas.results import WallTime
 from pytest_pyhf_faas.tasks import CERTIFIED, Pool, make_task, make_tasks
-from pytest_pyhf_faas.worker import probe_environment
+from pytest_pyhf_faas.worker.fitting import probe_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

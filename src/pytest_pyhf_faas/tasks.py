@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas import worker
 from pytest_pyhf_faas.errors import ConfigurationError
+from pytest_pyhf_faas.worker import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -182,7 +182,7 @@ def make_tasks(
 
 
 def batch_payload(tasks: Sequence[Task]) -> dict[str, Any]:
-    """Return what `worker.fit_batch` takes, for tasks of one pallet, configuration and pool.
+    """Return what `fitting.fit_batch` takes, for tasks of one pallet, configuration and pool.
 
     The background goes along with every batch: a worker may be new at any time. Compressed it is a
     tenth of its size, and a worker that knows its digest does not unpack it.
@@ -205,7 +205,7 @@ def batch_payload(tasks: Sequence[Task]) -> dict[str, Any]:
 def worker_function(config: HypotestConfig) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return the function that takes a payload of this configuration on a worker."""
     if config.method == CERTIFIED:
-        from pytest_pyhf_faas import certified
+        from pytest_pyhf_faas.worker import certified
 
         return certified.certify_batch
-    return worker.fit_batch
+    return fitting.fit_batch

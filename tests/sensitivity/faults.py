@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyhf
 
-from pytest_pyhf_faas import worker
+from pytest_pyhf_faas.worker import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +81,7 @@ def faulty_fit_batch(name: str, batch: dict[str, Any]) -> dict[str, Any]:
         FAULTS[name].plant()
         _planted.append(name)
     assert _planted == [name]
-    return worker.fit_batch(batch)
+    return fitting.fit_batch(batch)
 
 
 # --- how they are planted -----------------------------------------------------------------------

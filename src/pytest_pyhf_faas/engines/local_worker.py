@@ -12,12 +12,12 @@ import threading
 from contextlib import suppress
 from multiprocessing.connection import wait
 
-from pytest_pyhf_faas import worker
+from pytest_pyhf_faas.worker import fitting
 
 _WATCH_S = 1.0
 
 # Before NumPy is imported: its linear algebra reads them once.
-for _variable in worker.THREAD_VARIABLES:
+for _variable in fitting.THREAD_VARIABLES:
     os.environ[_variable] = "1"
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"

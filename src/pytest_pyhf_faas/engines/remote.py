@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.engines import remote_worker
 from pytest_pyhf_faas.errors import RemoteCallError, TaskTimeoutError
-from pytest_pyhf_faas.worker import THREAD_VARIABLES
+from pytest_pyhf_faas.worker.fitting import THREAD_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

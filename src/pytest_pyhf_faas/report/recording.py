@@ -588,7 +588,7 @@ def _finite_number(value: Any) -> Any:
 
 
 def _client() -> dict[str, Any]:
-    from pytest_pyhf_faas.worker import probe_environment
+    from pytest_pyhf_faas.worker.fitting import probe_environment
 
     return WorkerEnvironment.from_json(probe_environment()).to_json()
 

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from pytest_pyhf_faas import worker
+from pytest_pyhf_faas.worker import fitting
 
 #: How long JAX may take to find its devices; on a node with many GPUs that is no matter of seconds.
 _JAX_S = 60.0
@@ -35,7 +35,7 @@ def hold(seconds: float) -> dict[str, Any]:
     dict
         ``host``, ``worker`` (host and process), and when this ``began`` and ``ended`` on the clock
         of the host, in seconds since the epoch; and ``began_s`` and ``ended_s`` on the clock that
-        `worker.fit_batch` uses.
+        `fitting.fit_batch` uses.
     """
     began, began_s = time.time(), time.perf_counter()
     if seconds > 0:
@@ -67,7 +67,7 @@ def inspect(config: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        What `worker.probe_environment` tells, and ``executable`` (its Python), ``cores`` that it
+        What `fitting.probe_environment` tells, and ``executable`` (its Python), ``cores`` that it
         may use, ``pyhf`` (the version that is imported), ``float`` (the type that the backend
         computes with), ``blas_threads`` (of the libraries that threadpoolctl finds; empty without
         it), ``jax`` (``platform``, ``count`` and ``kinds`` of its devices, or ``problem``; ``None``
@@ -75,7 +75,7 @@ def inspect(config: dict[str, Any]) -> dict[str, Any]:
         or "backend" for the backend and optimizer) and the ``message`` that says why.
     """
     found: dict[str, Any] = {
-        **worker.probe_environment(config),
+        **fitting.probe_environment(config),
         "executable": sys.executable,
         "cores": _cores(),
         "pyhf": None,

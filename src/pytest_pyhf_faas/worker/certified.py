@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_pyhf_faas import worker
 from pytest_pyhf_faas.histfactory.asymptotics import asimov_poi
 from pytest_pyhf_faas.histfactory.errors import HistFactoryError
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
@@ -32,6 +31,7 @@ from pytest_pyhf_faas.histfactory.search import (
     Search,
 )
 from pytest_pyhf_faas.histfactory.workspace import Workspace
+from pytest_pyhf_faas.worker import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,12 +63,12 @@ class DisagreementError(HistFactoryError):
 
 
 def certify_batch(batch: dict[str, Any]) -> dict[str, Any]:
-    """Do what `worker.fit_batch` does, at certified minima.
+    """Do what `fitting.fit_batch` does, at certified minima.
 
     Parameters
     ----------
     batch : dict
-        As for `worker.fit_batch`, and ``pool``: starts, each values of parameters by their names.
+        As for `fitting.fit_batch`, and ``pool``: starts, each values of parameters by their names.
         In its ``config``, ``effort`` is "brief" or "thorough", and ``checked`` says whether each
         likelihood is compared with that of pyhf.
 
@@ -85,7 +85,7 @@ def certify_batch(batch: dict[str, Any]) -> dict[str, Any]:
 
     def begin() -> tuple[Any, Workspace]:
         if batch["config"]["checked"]:
-            worker.set_backend(batch["config"])  # whatever was fitted before
+            fitting.set_backend(batch["config"])  # whatever was fitted before
         return _background(batch["background"])
 
     def test(
@@ -93,7 +93,7 @@ def certify_batch(batch: dict[str, Any]) -> dict[str, Any]:
     ) -> dict[str, Any]:
         return _certify(background, patch, batch["config"], batch.get("pool") or (), seconds)
 
-    return worker.answer_batch(batch, begin, test)
+    return fitting.answer_batch(batch, begin, test)
 
 
 def _certify(
@@ -106,7 +106,7 @@ def _certify(
     """Test the hypothesis of one patch."""
     specification, read = background
     clock = time.perf_counter()
-    text = worker.unpack(patch["data"])
+    text = fitting.unpack(patch["data"])
     operations = json.loads(text)
     seconds["unpack"] = time.perf_counter() - clock
 
@@ -121,7 +121,8 @@ def _certify(
         )
     except Exception:
         if config["checked"]:
-            worker.pyhf_model(patched, config)  # its own exception, where it refuses the patch, too
+            # Its own exception, where it refuses the patch, too.
+            fitting.pyhf_model(patched, config)
         raise
     seconds["build"] = time.perf_counter() - clock
 
@@ -145,9 +146,9 @@ def _background(packed: Mapping[str, str]) -> tuple[Any, Workspace]:
     """Return the JSON of a background and what was read of it, once for each worker process."""
     digest = packed["digest"]
     if digest not in _workspaces:
-        while len(_workspaces) >= worker.MAX_BACKGROUNDS:
+        while len(_workspaces) >= fitting.MAX_BACKGROUNDS:
             del _workspaces[next(iter(_workspaces))]
-        specification = json.loads(worker.unpack(packed["data"]))
+        specification = json.loads(fitting.unpack(packed["data"]))
         _workspaces[digest] = specification, Workspace.from_json(specification)
     return _workspaces[digest]
 
@@ -163,7 +164,7 @@ def apply_patch(operations: list[dict[str, Any]], specification: Any) -> Any:
         The background; it stays as it was.
     """
     if not _is_plain(operations):
-        return worker.apply(operations, copy.deepcopy(specification))
+        return fitting.apply(operations, copy.deepcopy(specification))
     patched = specification.copy()
     owned = {id(patched): patched}  # copies, kept so that no other object gets their identity
     for operation in operations:
@@ -182,7 +183,7 @@ def apply_patch(operations: list[dict[str, Any]], specification: Any) -> Any:
                     below = here[name] = below.copy()
                     owned[id(below)] = below
                 here = below
-        patched = worker.apply([operation], patched)
+        patched = fitting.apply([operation], patched)
         owned[id(patched)] = patched
     return patched
 
@@ -352,7 +353,7 @@ def check_against_pyhf(
 
 
 def _pyhf_model(specification: Any, config: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Do what `worker.pyhf_model` does in half of its time, for the workspace is not copied."""
+    """Do what `fitting.pyhf_model` does in half of its time, for the workspace is not copied."""
     import pyhf
 
     name = config["measurement"]
@@ -365,7 +366,7 @@ def _pyhf_model(specification: Any, config: Mapping[str, Any]) -> tuple[Any, Any
         {"channels": specification["channels"], "parameters": measurement["parameters"]},
         poi_name=measurement["poi"],
         validate=False,
-        modifier_settings=worker.modifier_settings(config),
+        modifier_settings=fitting.modifier_settings(config),
     )
     observed = {entry["name"]: entry["data"] for entry in specification["observations"]}
     data = [events for channel in model.config.channels for events in observed[channel]]
