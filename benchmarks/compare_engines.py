@@ -12,9 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pytest_pyhf_faas import catalogue
 from pytest_pyhf_faas.campaign import Campaign
 from pytest_pyhf_faas.engines import create_engine
+from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.reference import DIRECTORY, ReferenceStore
 from pytest_pyhf_faas.tasks import HypotestConfig, make_tasks
 

@@ -186,8 +186,8 @@ def run_cls(folder, pallet, names, workers):
 
 def prepare(folder, pallet, count):
     """Write the files that the other ways read; return the names of the patches."""
-    from pytest_pyhf_faas import catalogue
-    from pytest_pyhf_faas import pallet as pallets
+    from pytest_pyhf_faas.pallets import catalogue
+    from pytest_pyhf_faas.pallets import pallet as pallets
 
     (found,) = catalogue.resolve(pallet, search_path=catalogue.search_path_from_environment())
     # A patch that makes no model would end the other ways.
@@ -208,8 +208,9 @@ def bytes_sent(pallet):
     """Bytes that all fits of a pallet send to workers: ours, and the published way's."""
     import pyhf
 
-    from pytest_pyhf_faas import catalogue, tasks
-    from pytest_pyhf_faas import pallet as pallets
+    from pytest_pyhf_faas import tasks
+    from pytest_pyhf_faas.pallets import catalogue
+    from pytest_pyhf_faas.pallets import pallet as pallets
 
     (found,) = catalogue.resolve(pallet, search_path=catalogue.search_path_from_environment())
     all_tasks = tasks.make_tasks(found, tasks.HypotestConfig())

@@ -23,9 +23,9 @@ import noop_fits
 from scripted_engine import toy_tasks
 
 from pytest_pyhf_faas import campaign as campaigns
-from pytest_pyhf_faas import catalogue
 from pytest_pyhf_faas.campaign import Campaign
 from pytest_pyhf_faas.engines import create_engine
+from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.reference import DIRECTORY, ReferenceStore
 from pytest_pyhf_faas.tasks import HypotestConfig, batch_payload, make_tasks
 

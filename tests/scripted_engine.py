@@ -17,7 +17,7 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
-from pytest_pyhf_faas.pallet import Pallet, SignalPatch, digest, pack
+from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch, digest, pack
 from pytest_pyhf_faas.results import FITS, HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.tasks import HypotestConfig, make_tasks
 

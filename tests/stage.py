@@ -19,7 +19,7 @@ from test_local_engine import marked, processes
 
 from pytest_pyhf_faas import campaign as campaigns
 from pytest_pyhf_faas.campaign import Campaign
-from pytest_pyhf_faas.pallet import pack
+from pytest_pyhf_faas.pallets.pallet import pack
 from pytest_pyhf_faas.tasks import HypotestConfig, make_tasks
 
 #: In the environment of whatever these tests start.

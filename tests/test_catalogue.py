@@ -16,8 +16,9 @@ from pathlib import Path
 import pyhf
 import pytest
 
-from pytest_pyhf_faas import catalogue
-from pytest_pyhf_faas.catalogue import (
+from pytest_pyhf_faas.errors import PalletError
+from pytest_pyhf_faas.pallets import catalogue
+from pytest_pyhf_faas.pallets.catalogue import (
     BUNDLED,
     CATALOGUE,
     PublishedPallet,
@@ -25,7 +26,6 @@ from pytest_pyhf_faas.catalogue import (
     resolve,
     search_path_from_environment,
 )
-from pytest_pyhf_faas.errors import PalletError
 
 REAL = search_path_from_environment()
 needs_real = pytest.mark.skipif(not REAL, reason="PYHF_PALLET_PATH is not set")
@@ -177,7 +177,7 @@ def test_import_is_cheap():
         "import sys\n"
         "import pytest_pyhf_faas\n"
         "before = set(sys.modules)\n"
-        "import pytest_pyhf_faas.catalogue\n"
+        "import pytest_pyhf_faas.pallets.catalogue\n"
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "print(sorted(new - set(sys.stdlib_module_names) - {'pytest_pyhf_faas'}))"
     )

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyhf_faas import download
-from pytest_pyhf_faas.download import fetch
 from pytest_pyhf_faas.errors import PalletError
+from pytest_pyhf_faas.pallets import download
+from pytest_pyhf_faas.pallets.download import fetch
 
 CONTENT = os.urandom(1_500_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -372,7 +372,7 @@ def test_file_in_a_read_only_cache_is_used(server, cache):
 def test_two_processes_download_one_file_once(server, cache):
     server.delay_s = 0.5  # the second comes while the first is at it
     code = (
-        "import sys, pathlib; from pytest_pyhf_faas.download import fetch\n"
+        "import sys, pathlib; from pytest_pyhf_faas.pallets.download import fetch\n"
         "print(fetch(sys.argv[1], name='pallet', cache=pathlib.Path(sys.argv[2])))"
     )
     command = [sys.executable, "-c", code, server.url, str(cache)]
@@ -419,7 +419,7 @@ def test_progress_bar_on_a_terminal_only(server, cache, monkeypatch):
 
 def test_import_is_cheap():
     code = (
-        "import sys, pytest_pyhf_faas.download\n"
+        "import sys, pytest_pyhf_faas.pallets.download\n"
         "print(sorted({'pooch', 'requests', 'tqdm', 'filelock', 'pytest'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_pyhf_faas import sources as module
 from pytest_pyhf_faas.errors import PalletError
-from pytest_pyhf_faas.pallet import Pallet, SignalPatch, digest, pack, read_pallets, unpack
+from pytest_pyhf_faas.pallets import sources as module
+from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch, digest, pack, read_pallets, unpack
 
 REAL = os.environ.get("PYHF_PALLET_PATH")
 needs_real = pytest.mark.skipif(not REAL, reason="PYHF_PALLET_PATH is not set")
@@ -165,7 +165,7 @@ def test_digest_is_that_of_pyhf(obj):
 
 def test_import_is_cheap():
     code = (
-        "import sys, pytest_pyhf_faas.pallet\n"
+        "import sys, pytest_pyhf_faas.pallets.pallet\n"
         "print(sorted({'pyhf', 'numpy', 'jsonschema', 'pytest', 'requests'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -828,7 +828,7 @@ def test_thousands_of_patches_scale_linearly(tmp_path):
 def test_real_1lbb_is_read_in_little_memory():
     code = (
         "import resource, sys, pyhf\n"
-        "from pytest_pyhf_faas.pallet import read_pallets\n"
+        "from pytest_pyhf_faas.pallets.pallet import read_pallets\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
         "before = peak()\n"
         "(pallet,) = read_pallets(sys.argv[1])\n"

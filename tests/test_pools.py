@@ -14,7 +14,8 @@ from histfactory.generated import MU, histosys, normsys, sample, workspace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_pyhf_faas import catalogue, pallet, pools
+from pytest_pyhf_faas import pools
+from pytest_pyhf_faas.pallets import catalogue, pallet
 from pytest_pyhf_faas.pools import MAX_POINTS, Pools, explore
 from pytest_pyhf_faas.results import FITS, FitError, HypotestResult
 from pytest_pyhf_faas.tasks import (

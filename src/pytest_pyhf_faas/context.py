@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_pyhf_faas.options import Settings
-    from pytest_pyhf_faas.pallet import Pallet
+    from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.preflight import Preflight
     from pytest_pyhf_faas.reference import ReferenceStore
     from pytest_pyhf_faas.schedule import Schedule
@@ -101,7 +101,7 @@ class Context:
 
     def _load(self, spec: str) -> list[Pallet]:
         if spec not in self._loaded:
-            from pytest_pyhf_faas import catalogue
+            from pytest_pyhf_faas.pallets import catalogue
 
             with uncaptured(self.config):
                 self._loaded[spec] = catalogue.resolve(

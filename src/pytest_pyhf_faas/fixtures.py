@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.compare import Comparison
     from pytest_pyhf_faas.context import Context
     from pytest_pyhf_faas.engines.base import Engine
-    from pytest_pyhf_faas.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.preflight import Preflight
     from pytest_pyhf_faas.reference import Missing, PatchReference
     from pytest_pyhf_faas.results import HypotestResult, Trial, WallTime

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from pytest_pyhf_faas import catalogue
 from pytest_pyhf_faas.campaign import Campaign
 from pytest_pyhf_faas.compare import Verdict, compare
 from pytest_pyhf_faas.engines import create_engine, resolve_endpoint
 from pytest_pyhf_faas.errors import ConfigurationError, FaasError
+from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.reference import (
     DEFAULT_RTOL,
     DIRECTORY,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_pyhf_faas.compare import At
-    from pytest_pyhf_faas.pallet import Pallet
+    from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.reference import PatchReference
     from pytest_pyhf_faas.results import HypotestResult
     from pytest_pyhf_faas.tasks import Task

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_pyhf_faas.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.results import HypotestResult
     from pytest_pyhf_faas.tasks import HypotestConfig, Task
 

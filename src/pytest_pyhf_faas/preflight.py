@@ -18,7 +18,6 @@ from functools import wraps
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas import catalogue
 from pytest_pyhf_faas.clocks import Clocks
 from pytest_pyhf_faas.compare import Verdict, compare, environment_line, table
 from pytest_pyhf_faas.errors import (
@@ -30,6 +29,7 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
+from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.reference import Missing, PatchReference, ReferenceStore, bundled_directory
 from pytest_pyhf_faas.results import HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.tasks import CERTIFIED, Pool, batch_payload, make_tasks, worker_function

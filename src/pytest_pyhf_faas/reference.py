@@ -22,7 +22,7 @@ from pytest_pyhf_faas.tasks import CERTIFIED
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_pyhf_faas.pallet import Pallet
+    from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.results import HypotestResult
     from pytest_pyhf_faas.tasks import HypotestConfig, Task
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from pytest_pyhf_faas.pallet import Pallet
+    from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.results import HypotestResult
     from pytest_pyhf_faas.tasks import HypotestConfig, Task
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.options import Settings
-    from pytest_pyhf_faas.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.pools import Exploration
     from pytest_pyhf_faas.progress import ProgressLine
     from pytest_pyhf_faas.reference import ReferenceStore

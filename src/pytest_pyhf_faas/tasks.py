@@ -15,7 +15,7 @@ from pytest_pyhf_faas.worker import fitting
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pytest_pyhf_faas.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
 
 BACKENDS = ("numpy", "jax", "pytorch", "tensorflow")
 OPTIMIZERS = ("scipy", "minuit")

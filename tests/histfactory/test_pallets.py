@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from histfactory.generated import by_pyhf, older_numpy, twice_nll
-from pytest_pyhf_faas.catalogue import search_path_from_environment
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
 from pytest_pyhf_faas.histfactory.workspace import Workspace
+from pytest_pyhf_faas.pallets.catalogue import search_path_from_environment
 
 FILES = ("BkgOnly.json", "patchset.json")
 REAL = sorted(

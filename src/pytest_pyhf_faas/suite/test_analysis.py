@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_pyhf_faas.fixtures import AssertCLs
-    from pytest_pyhf_faas.pallet import Pallet
+    from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.reference import Missing, PatchReference
     from pytest_pyhf_faas.results import HypotestResult, WallTime
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_pyhf_faas.pallet import Pallet
+    from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.results import Trial
 
 

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from pytest_pyhf_faas.errors import PalletError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pytest_pyhf_faas.pallet import Pallet
+    from pytest_pyhf_faas.pallets.pallet import Pallet
 
 BUNDLED = "synthetic"
 """The name of the small pallet that comes with this package; it is not a physics analysis."""
@@ -248,13 +249,13 @@ def bundled() -> Pallet:
 
 
 def _bundled() -> Path:
-    return Path(__file__).parent / "data" / BUNDLED
+    return Path(str(resources.files("pytest_pyhf_faas") / "data" / BUNDLED))
 
 
 def _in_search_path(search_path: Sequence[Path]) -> dict[str, Path]:
     """Return what looks like a pallet in the search path, by name; the first of a name counts."""
-    from pytest_pyhf_faas.pallet import holds_pallet
-    from pytest_pyhf_faas.sources import ARCHIVE_SUFFIXES, stem
+    from pytest_pyhf_faas.pallets.pallet import holds_pallet
+    from pytest_pyhf_faas.pallets.sources import ARCHIVE_SUFFIXES, stem
 
     found: dict[str, Path] = {}
     for directory in search_path:
@@ -306,7 +307,7 @@ def _published_at(doi: re.Match[str]) -> list[PublishedPallet]:
 
 
 def _read(path: Path, *, name: str | None = None, part: str | None = None) -> list[Pallet]:
-    from pytest_pyhf_faas.pallet import read_pallets
+    from pytest_pyhf_faas.pallets.pallet import read_pallets
 
     return read_pallets(path, name=name, part=part)
 
@@ -329,7 +330,7 @@ def _get(entry: PublishedPallet, in_search_path: dict[str, Path], progressbar: b
 def _download(
     url: str, progressbar: bool, name: str | None = None, part: str | None = None
 ) -> list[Pallet]:
-    from pytest_pyhf_faas.download import fetch
+    from pytest_pyhf_faas.pallets.download import fetch
 
     file = fetch(url, name=url.rpartition("doi.org/")[2].replace("/", "_"), progressbar=progressbar)
     try:
@@ -340,7 +341,7 @@ def _download(
 
 def _verified(pallet: Pallet, entry: PublishedPallet) -> Pallet:
     """Return the pallet as the published one, if its background is."""
-    from pytest_pyhf_faas.pallet import digest_mismatch
+    from pytest_pyhf_faas.pallets.pallet import digest_mismatch
 
     if entry.background_sha256 not in {None, pallet.digest}:
         where = f"{pallet.source}: {entry.name} ({entry.doi})"

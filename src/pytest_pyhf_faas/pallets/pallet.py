@@ -22,13 +22,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_pyhf_faas.errors import PalletError
+from pytest_pyhf_faas.pallets.sources import opened, shorten, stem
 from pytest_pyhf_faas.schemas import accepted_by_pyhf_schema
-from pytest_pyhf_faas.sources import opened, shorten, stem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pytest_pyhf_faas.sources import Reader
+    from pytest_pyhf_faas.pallets.sources import Reader
 
 # What a file is, told by its name without ".json". Everything else is ignored.
 _PATCHSET_OR_BACKGROUND = re.compile(
