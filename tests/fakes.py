@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyhf_faas import journal, schedule
+from pytest_pyhf_faas import journal
 from pytest_pyhf_faas.engines.base import Engine
 from pytest_pyhf_faas.errors import (
     EngineError,
@@ -29,6 +29,7 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
+from pytest_pyhf_faas.plugin import schedule
 from pytest_pyhf_faas.results import FITS
 
 HOST = "fakehost"

@@ -50,6 +50,7 @@ from pytest_pyhf_faas.compare import (
     table,
 )
 from pytest_pyhf_faas.places import UNCONVERGED
+from pytest_pyhf_faas.plugin.terminal import ambiguous_lines, failure_text
 from pytest_pyhf_faas.reference import (
     DEFAULT_ATOL,
     DEFAULT_RTOL,
@@ -58,7 +59,6 @@ from pytest_pyhf_faas.reference import (
     Missing,
     bundled_directory,
 )
-from pytest_pyhf_faas.report.terminal import ambiguous_lines, failure_text
 from pytest_pyhf_faas.results import (
     CLS_LABELS,
     FITS,

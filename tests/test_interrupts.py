@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pytest_pyhf_faas.interrupts import Interrupts
+from pytest_pyhf_faas.plugin.interrupts import Interrupts
 
 
 class Somebody:

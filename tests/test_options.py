@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fakes import canned
 
-from pytest_pyhf_faas.options import HYPOTEST_KEYWORDS, OPTIONS
+from pytest_pyhf_faas.plugin.options import HYPOTEST_KEYWORDS, OPTIONS
 
 DOCUMENTATION = Path(__file__).parents[1] / "docs" / "options.md"
 
@@ -128,8 +128,8 @@ def settings(project, *args):
     project.own_test(
         """\
 def test_settings(request, hypotest_result):
-    from pytest_pyhf_faas.context import get_context
-    from pytest_pyhf_faas.options import hypotest_config
+    from pytest_pyhf_faas.plugin.context import get_context
+    from pytest_pyhf_faas.plugin.options import hypotest_config
 
     settings = get_context(request.config).settings
     marker = request.node.get_closest_marker("hypotest")

@@ -26,9 +26,9 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
+from pytest_pyhf_faas.plugin.progress import ProgressLine
+from pytest_pyhf_faas.plugin.terminal import endpoint_lines
 from pytest_pyhf_faas.preflight import Preflight
-from pytest_pyhf_faas.progress import ProgressLine
-from pytest_pyhf_faas.report.terminal import endpoint_lines
 from pytest_pyhf_faas.tasks import HypotestConfig
 from pytest_pyhf_faas.worker import inspection
 

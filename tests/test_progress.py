@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from pytest_pyhf_faas import progress as module
 from pytest_pyhf_faas.campaign import Progress
-from pytest_pyhf_faas.progress import ProgressLine, describe
+from pytest_pyhf_faas.plugin import progress as module
+from pytest_pyhf_faas.plugin.progress import ProgressLine, describe
 
 
 def progress(done=0, total=20, running=2, failed=0, elapsed_s=10.0, left_s=None):

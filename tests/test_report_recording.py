@@ -14,9 +14,9 @@ from conftest import operations, workspace
 from fakes import PYTHON, VERSIONS, canned, certificate, nominal_minima
 
 from pytest_pyhf_faas import __main__ as commands
+from pytest_pyhf_faas.plugin.recording import plane_of
 from pytest_pyhf_faas.report import document as documents
 from pytest_pyhf_faas.report import page, publish
-from pytest_pyhf_faas.report.recording import plane_of
 
 INVALID_MODEL = "pyhf.exceptions.InvalidModel"
 FAILED_MINIMIZATION = "pyhf.exceptions.FailedMinimization"

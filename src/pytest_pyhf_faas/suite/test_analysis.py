@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_pyhf_faas.fixtures import AssertCLs
     from pytest_pyhf_faas.pallets.pallet import Pallet
+    from pytest_pyhf_faas.plugin.fixtures import AssertCLs
     from pytest_pyhf_faas.reference import Missing, PatchReference
     from pytest_pyhf_faas.results import HypotestResult, WallTime
 

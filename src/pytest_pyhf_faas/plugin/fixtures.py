@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from pytest_pyhf_faas.context import get_context
+from pytest_pyhf_faas.plugin.context import get_context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_pyhf_faas.compare import Comparison
-    from pytest_pyhf_faas.context import Context
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.preflight import Preflight
     from pytest_pyhf_faas.reference import Missing, PatchReference
     from pytest_pyhf_faas.results import HypotestResult, Trial, WallTime
@@ -106,9 +106,9 @@ def hypotest_result(
     an exception that the reference does not call the right answer.
     """
     from pytest_pyhf_faas.compare import at_minima, error_matches, is_known_error
-    from pytest_pyhf_faas.report.recording import note_fit, note_verdict
-    from pytest_pyhf_faas.report.terminal import broken_text
-    from pytest_pyhf_faas.update import may_become_reference
+    from pytest_pyhf_faas.plugin.recording import note_fit, note_verdict
+    from pytest_pyhf_faas.plugin.terminal import broken_text
+    from pytest_pyhf_faas.plugin.update import may_become_reference
 
     context = get_context(request.config)
     config, criteria = _hypotest(request)
@@ -144,7 +144,7 @@ def wall_time(
     Its last trial feeds the items that compare the fits. While it is measured nothing else runs on
     the endpoint.
     """
-    from pytest_pyhf_faas.report.recording import note_wall_time
+    from pytest_pyhf_faas.plugin.recording import note_wall_time
 
     del faas_endpoint
     context = get_context(request.config)
@@ -172,7 +172,7 @@ def scaling_point(
     request: pytest.FixtureRequest, faas_endpoint: str, pallet: Pallet, benchmark: Any
 ) -> Sequence[Trial]:
     """The trials of an analysis with one of the numbers of workers or blocks of --faas-scaling."""
-    from pytest_pyhf_faas.report.recording import note_scaling
+    from pytest_pyhf_faas.plugin.recording import note_scaling
     from pytest_pyhf_faas.tasks import make_tasks
 
     context = get_context(request.config)
@@ -200,9 +200,9 @@ def scaling_point(
 def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
     """Compare a result with its reference, as `--faas-rtol`, `--faas-atol` and the marker say."""
     from pytest_pyhf_faas.compare import Verdict, compare
-    from pytest_pyhf_faas.report.recording import note_comparison
-    from pytest_pyhf_faas.report.terminal import failure_text
-    from pytest_pyhf_faas.update import update_reference
+    from pytest_pyhf_faas.plugin.recording import note_comparison
+    from pytest_pyhf_faas.plugin.terminal import failure_text
+    from pytest_pyhf_faas.plugin.update import update_reference
 
     context = get_context(request.config)
     config, criteria = _hypotest(request)
@@ -276,7 +276,7 @@ def _note_ambiguous(
 
 def _refuse_broken(context: Context, pallet: Pallet, results: Sequence[HypotestResult]) -> None:
     """Skip or fail a measurement whose fits were not all answered."""
-    from pytest_pyhf_faas.report.terminal import broken_analysis_text
+    from pytest_pyhf_faas.plugin.terminal import broken_analysis_text
 
     broken = [result for result in results if not result.is_answer]
     if broken and context.schedule.interrupted:
@@ -296,14 +296,14 @@ def _parameter(request: pytest.FixtureRequest, name: str) -> Any:
 
 
 def _hypotest(request: pytest.FixtureRequest) -> Any:
-    from pytest_pyhf_faas.options import hypotest_config
+    from pytest_pyhf_faas.plugin.options import hypotest_config
 
     settings = get_context(request.config).settings
     return hypotest_config(settings, request.node.get_closest_marker("hypotest"))
 
 
 def _rerun(request: pytest.FixtureRequest, result: HypotestResult) -> str:
-    from pytest_pyhf_faas.report.terminal import rerun_command
+    from pytest_pyhf_faas.plugin.terminal import rerun_command
 
     return rerun_command(get_context(request.config), request.node, result)
 

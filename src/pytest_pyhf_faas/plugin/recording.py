@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_pyhf_faas.context import existing_context
 from pytest_pyhf_faas.errors import ReportError
+from pytest_pyhf_faas.plugin.context import existing_context
 from pytest_pyhf_faas.report.document import VERSION, Document
 from pytest_pyhf_faas.report.publish import PAGE
 from pytest_pyhf_faas.results import WorkerEnvironment, json_number
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_pyhf_faas.compare import Comparison
-    from pytest_pyhf_faas.context import Context
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.reference import Missing, PatchReference
     from pytest_pyhf_faas.results import HypotestResult, Trial, WallTime
     from pytest_pyhf_faas.tasks import HypotestConfig
@@ -270,8 +270,8 @@ class Recording:
         outcome = yield
         if not self._items:
             return outcome
+        from pytest_pyhf_faas.plugin.terminal import written_lines
         from pytest_pyhf_faas.report.publish import append_job_summary, publish
-        from pytest_pyhf_faas.report.terminal import written_lines
 
         hooks: Any = self._config.pluginmanager.getplugin("pyhf-faas-xdist")
         facts = [*getattr(hooks, "summaries", ())]
@@ -409,7 +409,7 @@ class _Book:
         names = getattr(planned, "fixturenames", ())
         if "hypotest_result" not in names or not {"pallet", "signal_patch"} <= parameters.keys():
             return False
-        from pytest_pyhf_faas.options import hypotest_config
+        from pytest_pyhf_faas.plugin.options import hypotest_config
 
         settings = context.settings
         config, _criteria = hypotest_config(settings, planned.get_closest_marker("hypotest"))

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_pyhf_faas.options import read_settings
+from pytest_pyhf_faas.plugin.options import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_pyhf_faas.options import Settings
     from pytest_pyhf_faas.pallets.pallet import Pallet
+    from pytest_pyhf_faas.plugin.options import Settings
+    from pytest_pyhf_faas.plugin.schedule import Schedule
     from pytest_pyhf_faas.preflight import Preflight
     from pytest_pyhf_faas.reference import ReferenceStore
-    from pytest_pyhf_faas.schedule import Schedule
     from pytest_pyhf_faas.tasks import HypotestConfig
 
 _CONTEXT = pytest.StashKey["Context"]()
@@ -70,8 +70,8 @@ class Context:
             If the endpoint's configuration cannot be used.
         """
         if endpoint not in self.preflights:
+            from pytest_pyhf_faas.plugin.progress import ProgressLine
             from pytest_pyhf_faas.preflight import Preflight
-            from pytest_pyhf_faas.progress import ProgressLine
 
             engine = self.schedule.engine(endpoint)
             progress = ProgressLine(
@@ -144,10 +144,10 @@ def journal_directory(config: pytest.Config) -> Path:
 
 
 def _make_context(config: pytest.Config) -> Context:
-    from pytest_pyhf_faas.progress import ProgressLine
+    from pytest_pyhf_faas.plugin.progress import ProgressLine
+    from pytest_pyhf_faas.plugin.schedule import Schedule
+    from pytest_pyhf_faas.plugin.sharing import sharing_of
     from pytest_pyhf_faas.reference import DIRECTORY, ReferenceStore, bundled_directory
-    from pytest_pyhf_faas.schedule import Schedule
-    from pytest_pyhf_faas.xdist import sharing_of
 
     settings = read_settings(config)
     own = config.rootpath / DIRECTORY

@@ -21,8 +21,8 @@ from pytest_pyhf_faas.clocks import Clocks
 from pytest_pyhf_faas.compare import error_matches, is_known_error
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.errors import FaasError
-from pytest_pyhf_faas.interrupts import Interrupts
-from pytest_pyhf_faas.options import hypotest_config
+from pytest_pyhf_faas.plugin.interrupts import Interrupts
+from pytest_pyhf_faas.plugin.options import hypotest_config
 from pytest_pyhf_faas.pools import Pools
 from pytest_pyhf_faas.reference import Missing
 from pytest_pyhf_faas.results import WallTime
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_pyhf_faas.engines.base import Engine
-    from pytest_pyhf_faas.options import Settings
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.plugin.options import Settings
+    from pytest_pyhf_faas.plugin.progress import ProgressLine
+    from pytest_pyhf_faas.plugin.sharing import Sharing
     from pytest_pyhf_faas.pools import Exploration
-    from pytest_pyhf_faas.progress import ProgressLine
     from pytest_pyhf_faas.reference import ReferenceStore
     from pytest_pyhf_faas.results import HypotestResult, Timeline, Trial
     from pytest_pyhf_faas.tasks import HypotestConfig, Task
-    from pytest_pyhf_faas.xdist import Sharing
 
 _PROBE_S = 300.0
 #: Exceptions that speak of the worker, not of the fit: it may have what was missing by now.

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_pyhf_faas import xdist
-from pytest_pyhf_faas.context import existing_context, get_context, journal_directory
 from pytest_pyhf_faas.errors import FaasError
-from pytest_pyhf_faas.fixtures import (
+from pytest_pyhf_faas.plugin import sharing
+from pytest_pyhf_faas.plugin.context import existing_context, get_context, journal_directory
+from pytest_pyhf_faas.plugin.fixtures import (
     AMBIGUOUS,
     assert_cls,
     faas_endpoint,
@@ -27,7 +27,7 @@ from pytest_pyhf_faas.fixtures import (
     signal_patch,
     wall_time,
 )
-from pytest_pyhf_faas.options import (
+from pytest_pyhf_faas.plugin.options import (
     add_options,
     any_given,
     check_paths,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pytest_pyhf_faas.context import Context
+    from pytest_pyhf_faas.plugin.context import Context
 
 __all__ = [
     "assert_cls",
@@ -84,7 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         directory = journal_directory(config)
         journal.prune(directory)
-        hooks = xdist.XdistHooks(journal.new_path(directory))
+        hooks = sharing.XdistHooks(journal.new_path(directory))
         config.pluginmanager.register(hooks, "pyhf-faas-xdist")
 
 
@@ -115,7 +115,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 rows.append((found,))
                 names.append(found.name)
     except FaasError as error:
-        if xdist.is_worker(metafunc.config):
+        if sharing.is_worker(metafunc.config):
             pytest.fail(str(error), pytrace=False)  # a usage error of a worker looks like a crash
         context.problems.append(str(error))
     arguments = ("pallet", "signal_patch") if patches else ("pallet",)
@@ -158,7 +158,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if context is not None:
         try:
             context.schedule.plan(session.items)
-            if not xdist.is_worker(session.config):
+            if not sharing.is_worker(session.config):
                 _check_endpoints(context, session.items)
         except FaasError as error:
             raise pytest.UsageError(str(error)) from error
@@ -169,7 +169,7 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     context = existing_context(config)
     if context is None:
         return []
-    from pytest_pyhf_faas.report.terminal import plan_lines
+    from pytest_pyhf_faas.plugin.terminal import plan_lines
 
     try:
         return plan_lines(context)
@@ -189,7 +189,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     no_wall_time = context.schedule.no_wall_time
     if no_wall_time and {"wall_time", "scaling_point"} & set(fixtures):
         pytest.skip(no_wall_time)
-    if "faas_preflight" in fixtures and xdist.is_worker(item.config):
+    if "faas_preflight" in fixtures and sharing.is_worker(item.config):
         pytest.skip("an endpoint is not measured under pytest-xdist, whose workers share it")
 
 
@@ -207,8 +207,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Any:
             failed = True
         interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         context.schedule.close(interrupted=interrupted)
-        if xdist.is_worker(config):
-            xdist.hand_in(config, {**_summary(context), "failed": failed})
+        if sharing.is_worker(config):
+            sharing.hand_in(config, {**_summary(context), "failed": failed})
     outcome = yield  # xdist ends its workers here
     hooks: Any = config.pluginmanager.getplugin("pyhf-faas-xdist")
     if context is not None and context.schedule.interrupted:
@@ -219,6 +219,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Any:
     return outcome
 
 
+# Above the table of pytest-benchmark, whichever of the two was installed first.
+@pytest.hookimpl(tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the wall times, and what else a person should know."""
     config = terminalreporter.config
@@ -238,7 +240,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     measured = _measured_lines(context)
     if not (fits or adopted or collected or notes or measured):
         return
-    from pytest_pyhf_faas.report.terminal import ambiguous_lines, written_lines
+    from pytest_pyhf_faas.plugin.terminal import ambiguous_lines, written_lines
 
     terminalreporter.section("pyhf-faas")
     for line in measured:
@@ -269,11 +271,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def _record(config: pytest.Config, directory: Path, plane: tuple[str, str] | None) -> None:
     """Take down what the report of this run is made of."""
-    from pytest_pyhf_faas.report import recording
+    from pytest_pyhf_faas.plugin import recording
     from pytest_pyhf_faas.report.publish import check_directory, check_packages
 
     config.pluginmanager.register(recording.NoteCarrier(), recording.CARRIER)
-    if not xdist.is_worker(config):
+    if not sharing.is_worker(config):
         check_packages()
         check_directory(directory)
         seen = recording.Recording(config, directory, plane)
@@ -285,7 +287,7 @@ def _ours(metafunc: pytest.Metafunc, *names: str) -> bool:
     definitions = metafunc._arg2fixturedefs  # noqa: SLF001 - pytest's own parametrization reads it
     return any(
         name in metafunc.fixturenames
-        and definitions[name][-1].func.__module__ == "pytest_pyhf_faas.fixtures"
+        and definitions[name][-1].func.__module__ == f"{__package__}.fixtures"
         for name in names
         if name in definitions
     )
@@ -338,7 +340,7 @@ def _measured_lines(context: Context | None) -> list[str]:
     """Return what was measured of endpoints, and of the wall times of analyses."""
     if context is None or not (context.preflights or context.schedule.wall_times):
         return []
-    from pytest_pyhf_faas.report.terminal import endpoint_lines, wall_time_table
+    from pytest_pyhf_faas.plugin.terminal import endpoint_lines, wall_time_table
 
     lines = [line for each in context.preflights.values() for line in endpoint_lines(each)]
     wall_times = context.schedule.wall_times
@@ -353,7 +355,7 @@ def _summary(context: Context) -> dict[str, Any]:
     schedule = context.schedule
     facts = {}
     if context.settings.report is not None:
-        from pytest_pyhf_faas.report.recording import session_facts
+        from pytest_pyhf_faas.plugin.recording import session_facts
 
         facts = session_facts(context)
     return {

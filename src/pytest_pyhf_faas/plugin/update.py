@@ -12,8 +12,8 @@ from pytest_pyhf_faas.errors import FaasError
 
 if TYPE_CHECKING:
     from pytest_pyhf_faas.compare import Comparison
-    from pytest_pyhf_faas.context import Context
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.reference import Missing, PatchReference, Update
     from pytest_pyhf_faas.results import HypotestResult
     from pytest_pyhf_faas.tasks import HypotestConfig

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_pyhf_faas.compare import Comparison
-    from pytest_pyhf_faas.context import Context
+    from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.preflight import Preflight
     from pytest_pyhf_faas.reference import Missing, PatchReference
     from pytest_pyhf_faas.results import HypotestResult, WallTime

@@ -1,0 +1,1 @@
+"""The pytest layer: options, hooks, fixtures, and what of a run is taken down."""
