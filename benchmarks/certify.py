@@ -41,14 +41,14 @@ os.environ["MKL_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"
 
 import pyhf
 
-from pytest_pyhf_faas import tasks
+from pytest_pyhf_faas.campaign import tasks
 from pytest_pyhf_faas.histfactory.errors import HistFactoryError
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
 from pytest_pyhf_faas.histfactory.search import BRIEF, Search
 from pytest_pyhf_faas.histfactory.workspace import Workspace
 from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.pallets.pallet import unpack
-from pytest_pyhf_faas.reference import DIRECTORY, ReferenceStore
+from pytest_pyhf_faas.references.reference import DIRECTORY, ReferenceStore
 from pytest_pyhf_faas.worker.certified import apply_patch
 from pytest_pyhf_faas.worker.fitting import probe_environment
 

@@ -36,7 +36,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from pytest_pyhf_faas.results import PARTS
+from pytest_pyhf_faas.campaign.results import PARTS
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 WAYS = ("ours", "loop", "published", "xdist", "cls")
@@ -208,7 +208,7 @@ def bytes_sent(pallet):
     """Bytes that all fits of a pallet send to workers: ours, and the published way's."""
     import pyhf
 
-    from pytest_pyhf_faas import tasks
+    from pytest_pyhf_faas.campaign import tasks
     from pytest_pyhf_faas.pallets import catalogue
     from pytest_pyhf_faas.pallets import pallet as pallets
 

@@ -10,11 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pytest_pyhf_faas.campaign import Campaign
+from pytest_pyhf_faas.campaign.campaign import Campaign
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.pallets import catalogue
-from pytest_pyhf_faas.reference import DIRECTORY, ReferenceStore
-from pytest_pyhf_faas.tasks import HypotestConfig, make_tasks
+from pytest_pyhf_faas.references.reference import DIRECTORY, ReferenceStore
 
 
 def main() -> None:

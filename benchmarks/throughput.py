@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import noop_fits
 from scripted_engine import toy_tasks
 
-from pytest_pyhf_faas import campaign as campaigns
-from pytest_pyhf_faas.campaign import Campaign
+from pytest_pyhf_faas.campaign import campaign as campaigns
+from pytest_pyhf_faas.campaign.campaign import Campaign
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig, batch_payload, make_tasks
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.pallets import catalogue
-from pytest_pyhf_faas.reference import DIRECTORY, ReferenceStore
-from pytest_pyhf_faas.tasks import HypotestConfig, batch_payload, make_tasks
+from pytest_pyhf_faas.references.reference import DIRECTORY, ReferenceStore
 
 
 def real_tasks(count: int) -> list:

@@ -10,13 +10,13 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
 from pytest_pyhf_faas.histfactory.search import FIXED, THOROUGH, Search
 from pytest_pyhf_faas.histfactory.workspace import Workspace
 from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.pallets.pallet import unpack
-from pytest_pyhf_faas.reference import ReferenceStore, bundled_directory
-from pytest_pyhf_faas.tasks import HypotestConfig
+from pytest_pyhf_faas.references.reference import ReferenceStore, bundled_directory
 from pytest_pyhf_faas.worker.certified import apply_patch
 
 mpl.use("Agg")

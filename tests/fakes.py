@@ -21,7 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyhf_faas import journal
+from pytest_pyhf_faas.campaign import journal
+from pytest_pyhf_faas.campaign.results import FITS
 from pytest_pyhf_faas.engines.base import Engine
 from pytest_pyhf_faas.errors import (
     EngineError,
@@ -30,7 +31,6 @@ from pytest_pyhf_faas.errors import (
     WorkerLostError,
 )
 from pytest_pyhf_faas.plugin import schedule
-from pytest_pyhf_faas.results import FITS
 
 HOST = "fakehost"
 VERSIONS = {"pyhf": "0.7.6", "numpy": "2.0.0", "scipy": "1.16.0", "jsonpatch": "1.33"}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from scripted_engine import ENVIRONMENT, toy_result, toy_tasks
 
-from pytest_pyhf_faas.reference import PatchReference
-from pytest_pyhf_faas.results import FITS, FitError, MinimumSet, WorkerEnvironment
+from pytest_pyhf_faas.campaign.results import FITS, FitError, MinimumSet, WorkerEnvironment
+from pytest_pyhf_faas.references.reference import PatchReference
 
 (TASK,) = toy_tasks(1)
 VALUES = (0.05, 0.01, 0.02, 0.04, 0.08, 0.16)

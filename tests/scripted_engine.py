@@ -8,6 +8,8 @@ import time
 from collections import deque
 from concurrent.futures import Future
 
+from pytest_pyhf_faas.campaign.results import FITS, HypotestResult, WorkerEnvironment
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
 from pytest_pyhf_faas.engines.base import Engine
 from pytest_pyhf_faas.errors import (
     BlockLostError,
@@ -18,8 +20,6 @@ from pytest_pyhf_faas.errors import (
     WorkerLostError,
 )
 from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch, digest, pack
-from pytest_pyhf_faas.results import FITS, HypotestResult, WorkerEnvironment
-from pytest_pyhf_faas.tasks import HypotestConfig, make_tasks
 
 #: No test waits longer for anything; who waits so long has failed.
 PATIENCE_S = 10.0

@@ -17,10 +17,10 @@ import faulty_fits
 from scripted_engine import toy_pallet, wait_until
 from test_local_engine import marked, processes
 
-from pytest_pyhf_faas import campaign as campaigns
-from pytest_pyhf_faas.campaign import Campaign
+from pytest_pyhf_faas.campaign import campaign as campaigns
+from pytest_pyhf_faas.campaign.campaign import Campaign
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
 from pytest_pyhf_faas.pallets.pallet import pack
-from pytest_pyhf_faas.tasks import HypotestConfig, make_tasks
 
 #: In the environment of whatever these tests start.
 MARK = f"FAAS_FAULTS={uuid.uuid4().hex}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_pyhf_faas.campaign import Campaign
+from pytest_pyhf_faas.campaign.campaign import Campaign
 
 #: So often a campaign looks after its engine before the test goes on.
 _LOOKS = 8

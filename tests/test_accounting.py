@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_pyhf_faas.accounting import TaskCost, account, timeline
-from pytest_pyhf_faas.clocks import Clocks
-from pytest_pyhf_faas.results import PARTS
+from pytest_pyhf_faas.campaign.accounting import TaskCost, account, timeline
+from pytest_pyhf_faas.campaign.clocks import Clocks
+from pytest_pyhf_faas.campaign.results import PARTS
 
 ON_THE_WAY_S = 0.01
 

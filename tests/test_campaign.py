@@ -19,10 +19,10 @@ from scripted_engine import (
     wait_until,
 )
 
-from pytest_pyhf_faas import campaign as campaigns
-from pytest_pyhf_faas.campaign import IN_FLIGHT, MAX_RESTARTS, TAIL_BATCHES, Campaign
+from pytest_pyhf_faas.campaign import campaign as campaigns
+from pytest_pyhf_faas.campaign.campaign import IN_FLIGHT, MAX_RESTARTS, TAIL_BATCHES, Campaign
+from pytest_pyhf_faas.campaign.results import PARTS
 from pytest_pyhf_faas.errors import EngineError
-from pytest_pyhf_faas.results import PARTS
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -9,8 +9,8 @@ import pytest
 from scripted_engine import PATIENCE_S, AutomaticEngine, ScriptedEngine, toy_tasks, wait_until
 from stepped import Clock, noted_campaign
 
-from pytest_pyhf_faas import campaign as campaigns
-from pytest_pyhf_faas.campaign import (
+from pytest_pyhf_faas.campaign import campaign as campaigns
+from pytest_pyhf_faas.campaign.campaign import (
     IN_FLIGHT,
     MAX_LOSSES,
     MAX_RESTARTS,

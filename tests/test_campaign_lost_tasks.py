@@ -9,8 +9,8 @@ import pytest
 from scripted_engine import ScriptedEngine, Submission, toy_tasks
 from stepped import Clock, noted_campaign
 
-from pytest_pyhf_faas import campaign as campaigns
-from pytest_pyhf_faas.campaign import (
+from pytest_pyhf_faas.campaign import campaign as campaigns
+from pytest_pyhf_faas.campaign.campaign import (
     IN_FLIGHT,
     MAX_RESTARTS,
     PING_S,
@@ -18,6 +18,7 @@ from pytest_pyhf_faas.campaign import (
     STRAGGLER_FACTOR,
     STRAGGLER_S,
 )
+from pytest_pyhf_faas.campaign.tasks import batch_payload
 from pytest_pyhf_faas.errors import (
     BlockLostError,
     EngineError,
@@ -25,7 +26,6 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
-from pytest_pyhf_faas.tasks import batch_payload
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -21,10 +21,10 @@ from hypothesis.stateful import (
 from scripted_engine import ENVIRONMENT, ScriptedEngine, Submission, toy_answer, toy_tasks
 from stepped import Clock, SteppedCampaign
 
-from pytest_pyhf_faas import campaign as campaigns
-from pytest_pyhf_faas.campaign import IN_FLIGHT, MAX_LOSSES, MAX_RESTARTS
+from pytest_pyhf_faas.campaign import campaign as campaigns
+from pytest_pyhf_faas.campaign.campaign import IN_FLIGHT, MAX_LOSSES, MAX_RESTARTS
+from pytest_pyhf_faas.campaign.journal import Journal, JournalReader
 from pytest_pyhf_faas.errors import BlockLostError, EngineError, RemoteCallError, WorkerLostError
-from pytest_pyhf_faas.journal import Journal, JournalReader
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -26,12 +26,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_worker import packed
 
+from pytest_pyhf_faas.campaign.results import FITS, HypotestResult
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig, batch_payload, make_tasks
 from pytest_pyhf_faas.histfactory import newton
 from pytest_pyhf_faas.histfactory.search import BRIEF, THOROUGH
 from pytest_pyhf_faas.histfactory.workspace import Workspace
 from pytest_pyhf_faas.pallets import catalogue, pallet
-from pytest_pyhf_faas.results import FITS, HypotestResult
-from pytest_pyhf_faas.tasks import HypotestConfig, batch_payload, make_tasks
 from pytest_pyhf_faas.worker import certified, fitting
 from pytest_pyhf_faas.worker.certified import apply_patch, certify_batch
 

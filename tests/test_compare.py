@@ -40,7 +40,13 @@ from made_minima import (
 )
 from scripted_engine import ENVIRONMENT, toy_result
 
-from pytest_pyhf_faas.compare import (
+from pytest_pyhf_faas.campaign.results import (
+    CLS_LABELS,
+    FITS,
+    FitError,
+)
+from pytest_pyhf_faas.plugin.terminal import ambiguous_lines, failure_text
+from pytest_pyhf_faas.references.compare import (
     Verdict,
     compare,
     environment_line,
@@ -49,20 +55,14 @@ from pytest_pyhf_faas.compare import (
     moved,
     table,
 )
-from pytest_pyhf_faas.places import UNCONVERGED
-from pytest_pyhf_faas.plugin.terminal import ambiguous_lines, failure_text
-from pytest_pyhf_faas.reference import (
+from pytest_pyhf_faas.references.places import UNCONVERGED
+from pytest_pyhf_faas.references.reference import (
     DEFAULT_ATOL,
     DEFAULT_RTOL,
     NO_EXCLUSION,
     KnownIssue,
     Missing,
     bundled_directory,
-)
-from pytest_pyhf_faas.results import (
-    CLS_LABELS,
-    FITS,
-    FitError,
 )
 
 values = st.floats(-10, 10)

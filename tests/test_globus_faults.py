@@ -10,7 +10,7 @@ from scripted_engine import wait_until
 from services.processes import ServiceError
 from stage import START_S, Stage, fits, ok
 
-from pytest_pyhf_faas import campaign as campaigns
+from pytest_pyhf_faas.campaign import campaign as campaigns
 
 engines = pytest.importorskip("pytest_pyhf_faas.engines.globus_compute")
 pytestmark = [pytest.mark.timeout(600)]

@@ -13,10 +13,22 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scripted_engine import ENVIRONMENT, PATIENCE_S, toy_result, toy_tasks
 
-from pytest_pyhf_faas.campaign import Event
-from pytest_pyhf_faas.journal import KEPT, Journal, JournalReader, earlier, new_path, prune
+from pytest_pyhf_faas.campaign.campaign import Event
+from pytest_pyhf_faas.campaign.journal import (
+    KEPT,
+    Journal,
+    JournalReader,
+    earlier,
+    new_path,
+    prune,
+)
+from pytest_pyhf_faas.campaign.results import (
+    FITS,
+    FitError,
+    HypotestResult,
+    WorkerEnvironment,
+)
 from pytest_pyhf_faas.plugin.schedule import Schedule
-from pytest_pyhf_faas.results import FITS, FitError, HypotestResult, WorkerEnvironment
 
 pytestmark = pytest.mark.timeout(300)
 

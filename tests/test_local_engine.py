@@ -14,7 +14,7 @@ import pytest
 import worker_functions
 from scripted_engine import PATIENCE_S, toy_tasks, wait_until
 
-from pytest_pyhf_faas.campaign import Campaign
+from pytest_pyhf_faas.campaign.campaign import Campaign
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.engines.local import LocalEngine
 from pytest_pyhf_faas.errors import EngineError, TaskTimeoutError, WorkerLostError

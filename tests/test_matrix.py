@@ -29,8 +29,8 @@ from made_minima import (
     two,
 )
 
-from pytest_pyhf_faas.matrix import judge, notes, table
-from pytest_pyhf_faas.reference import DEFAULT_RTOL, KnownIssue, Missing
+from pytest_pyhf_faas.references.matrix import judge, notes, table
+from pytest_pyhf_faas.references.reference import DEFAULT_RTOL, KnownIssue, Missing
 
 pytestmark = pytest.mark.timeout(600)
 

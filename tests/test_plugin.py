@@ -11,7 +11,7 @@ import pytest
 from conftest import SUITE
 from fakes import canned
 
-from pytest_pyhf_faas.results import PARTS
+from pytest_pyhf_faas.campaign.results import PARTS
 
 PATCH = "sig_100_0"
 FAILED_MINIMIZATION = "pyhf.exceptions.FailedMinimization"

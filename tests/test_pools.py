@@ -14,11 +14,10 @@ from histfactory.generated import MU, histosys, normsys, sample, workspace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_pyhf_faas import pools
-from pytest_pyhf_faas.pallets import catalogue, pallet
-from pytest_pyhf_faas.pools import MAX_POINTS, Pools, explore
-from pytest_pyhf_faas.results import FITS, FitError, HypotestResult
-from pytest_pyhf_faas.tasks import (
+from pytest_pyhf_faas.campaign import pools
+from pytest_pyhf_faas.campaign.pools import MAX_POINTS, Pools, explore
+from pytest_pyhf_faas.campaign.results import FITS, FitError, HypotestResult
+from pytest_pyhf_faas.campaign.tasks import (
     HypotestConfig,
     Pool,
     batch_payload,
@@ -26,6 +25,7 @@ from pytest_pyhf_faas.tasks import (
     make_tasks,
     worker_function,
 )
+from pytest_pyhf_faas.pallets import catalogue, pallet
 from pytest_pyhf_faas.worker.certified import certify_batch
 
 CERTIFIED = HypotestConfig(method="certified")
@@ -539,8 +539,8 @@ def test_processes_leave_each_other_what_they_found(tmp_path):
         "import json, sys\n"
         "from pathlib import Path\n"
         "from types import SimpleNamespace\n"
-        "from pytest_pyhf_faas.pools import Pools\n"
-        "from pytest_pyhf_faas.tasks import HypotestConfig\n"
+        "from pytest_pyhf_faas.campaign.pools import Pools\n"
+        "from pytest_pyhf_faas.campaign.tasks import HypotestConfig\n"
         "there = Pools(None, for_references=True, shared=Path(sys.argv[1]))\n"
         "task = SimpleNamespace(pallet=SimpleNamespace(digest=sys.argv[2]),\n"
         "                       config=HypotestConfig(method='certified'))\n"

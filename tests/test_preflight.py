@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from test_parsl import configuration
 
-from pytest_pyhf_faas import preflight as preflight_module
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.engines.base import Engine
 from pytest_pyhf_faas.engines.remote import pack_call, unpack_answer
@@ -28,8 +28,8 @@ from pytest_pyhf_faas.errors import (
 )
 from pytest_pyhf_faas.plugin.progress import ProgressLine
 from pytest_pyhf_faas.plugin.terminal import endpoint_lines
-from pytest_pyhf_faas.preflight import Preflight
-from pytest_pyhf_faas.tasks import HypotestConfig
+from pytest_pyhf_faas.preflight import preflight as preflight_module
+from pytest_pyhf_faas.preflight.preflight import Preflight
 from pytest_pyhf_faas.worker import inspection
 
 pytestmark = pytest.mark.timeout(180)

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scripted_engine import ENVIRONMENT, toy_pallet, toy_result, toy_tasks
 
+from pytest_pyhf_faas.campaign.results import FITS, FitError, WorkerEnvironment
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
 from pytest_pyhf_faas.errors import ReferenceFileError
-from pytest_pyhf_faas.reference import Missing, ReferenceStore, bundled_directory
-from pytest_pyhf_faas.reference_file import SCHEMA_VERSION, read, same_error
-from pytest_pyhf_faas.results import FITS, FitError, WorkerEnvironment
-from pytest_pyhf_faas.tasks import HypotestConfig, make_tasks
+from pytest_pyhf_faas.references.file import SCHEMA_VERSION, read, same_error
+from pytest_pyhf_faas.references.reference import Missing, ReferenceStore, bundled_directory
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -195,7 +195,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from scripted_engine import toy_result, toy_tasks
-from pytest_pyhf_faas.reference import ReferenceStore
+from pytest_pyhf_faas.references.reference import ReferenceStore
 
 directory, part = Path(sys.argv[1]), int(sys.argv[2])
 tasks = toy_tasks(20)[part::2]

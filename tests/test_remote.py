@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 from scripted_engine import wait_until
 
 from pytest_pyhf_faas import histfactory
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig, batch_payload, make_tasks
 from pytest_pyhf_faas.engines import remote
 from pytest_pyhf_faas.engines.remote import expression_arguments, pack_call, unpack_answer
 from pytest_pyhf_faas.errors import RemoteCallError, TaskTimeoutError
 from pytest_pyhf_faas.pallets.catalogue import resolve
-from pytest_pyhf_faas.tasks import HypotestConfig, batch_payload, make_tasks
 from pytest_pyhf_faas.worker import certified, fitting
 from pytest_pyhf_faas.worker.fitting import THREAD_VARIABLES
 

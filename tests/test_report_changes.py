@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_pyhf_faas import __main__ as commands
+from pytest_pyhf_faas.campaign.results import CLS_LABELS
 from pytest_pyhf_faas.report import document as documents
 from pytest_pyhf_faas.report.changes import compare_runs
 from pytest_pyhf_faas.report.changes_text import text
 from pytest_pyhf_faas.report.command import main
-from pytest_pyhf_faas.results import CLS_LABELS
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
 
 VERDICTS = own_schema(documents.SCHEMA)["definitions"]["hypothesis"]["properties"]["verdict"][

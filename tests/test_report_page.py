@@ -12,8 +12,8 @@ import pytest
 import report_documents as documents
 from markdown_it import MarkdownIt
 
+from pytest_pyhf_faas.campaign.results import PARTS
 from pytest_pyhf_faas.report import markdown, page, summary
-from pytest_pyhf_faas.results import PARTS
 from pytest_pyhf_faas.schemas import accepted_by_own_schema
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"/>'

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pytest_pyhf_faas
-from pytest_pyhf_faas.reference import bundled_directory
-from pytest_pyhf_faas.reference_file import SCHEMA, read
+from pytest_pyhf_faas.references.file import SCHEMA, read
+from pytest_pyhf_faas.references.reference import bundled_directory
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, accepted_by_pyhf_schema
 
 BUNDLED = Path(pytest_pyhf_faas.__file__).parent / "data" / "synthetic"

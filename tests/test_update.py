@@ -8,8 +8,8 @@ import json
 import pytest
 from fakes import PYTHON, VERSIONS, canned, certificate, nominal_minima
 
-from pytest_pyhf_faas.reference_file import read
-from pytest_pyhf_faas.results import FITS
+from pytest_pyhf_faas.campaign.results import FITS
+from pytest_pyhf_faas.references.file import read
 
 RIGHT, WRONG, NEW = PATCHES = ("sig_100_0", "sig_100_50", "sig_200_0")
 INVALID_MODEL = "pyhf.exceptions.InvalidModel"

@@ -18,10 +18,10 @@ import pytest
 import scipy.optimize
 from pyhf.optimize.opt_scipy import scipy_optimizer
 
-from pytest_pyhf_faas.compare import UNCONVERGED, Verdict, compare
-from pytest_pyhf_faas.reference import Missing
-from pytest_pyhf_faas.results import FITS, HypotestResult, WorkerEnvironment
-from pytest_pyhf_faas.tasks import HypotestConfig
+from pytest_pyhf_faas.campaign.results import FITS, HypotestResult, WorkerEnvironment
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig
+from pytest_pyhf_faas.references.compare import UNCONVERGED, Verdict, compare
+from pytest_pyhf_faas.references.reference import Missing
 from pytest_pyhf_faas.worker import fitting
 
 pytestmark = [

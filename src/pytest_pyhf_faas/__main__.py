@@ -16,7 +16,7 @@ commands:
 def main(arguments: list[str]) -> int:
     """Run a command and return its exit status."""
     if arguments[:1] == ["matrix"]:
-        from pytest_pyhf_faas import matrix
+        from pytest_pyhf_faas.references import matrix
 
         return matrix.main(arguments[1:])
     if arguments[:1] == ["report"]:

@@ -70,7 +70,7 @@ def fault(
 
 def install(name: str) -> None:
     """Let the workers of this pytest run have a fault."""
-    from pytest_pyhf_faas import campaign
+    from pytest_pyhf_faas.campaign import campaign
 
     campaign.worker_function = lambda config: partial(faulty_fit_batch, name)
 

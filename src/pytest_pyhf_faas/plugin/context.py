@@ -14,12 +14,12 @@ from pytest_pyhf_faas.plugin.options import read_settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig
     from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.plugin.options import Settings
     from pytest_pyhf_faas.plugin.schedule import Schedule
-    from pytest_pyhf_faas.preflight import Preflight
-    from pytest_pyhf_faas.reference import ReferenceStore
-    from pytest_pyhf_faas.tasks import HypotestConfig
+    from pytest_pyhf_faas.preflight.preflight import Preflight
+    from pytest_pyhf_faas.references.reference import ReferenceStore
 
 _CONTEXT = pytest.StashKey["Context"]()
 
@@ -71,7 +71,7 @@ class Context:
         """
         if endpoint not in self.preflights:
             from pytest_pyhf_faas.plugin.progress import ProgressLine
-            from pytest_pyhf_faas.preflight import Preflight
+            from pytest_pyhf_faas.preflight.preflight import Preflight
 
             engine = self.schedule.engine(endpoint)
             progress = ProgressLine(
@@ -147,7 +147,7 @@ def _make_context(config: pytest.Config) -> Context:
     from pytest_pyhf_faas.plugin.progress import ProgressLine
     from pytest_pyhf_faas.plugin.schedule import Schedule
     from pytest_pyhf_faas.plugin.sharing import sharing_of
-    from pytest_pyhf_faas.reference import DIRECTORY, ReferenceStore, bundled_directory
+    from pytest_pyhf_faas.references.reference import DIRECTORY, ReferenceStore, bundled_directory
 
     settings = read_settings(config)
     own = config.rootpath / DIRECTORY

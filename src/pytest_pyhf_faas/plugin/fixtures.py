@@ -14,13 +14,13 @@ from pytest_pyhf_faas.plugin.context import get_context
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_pyhf_faas.compare import Comparison
+    from pytest_pyhf_faas.campaign.results import HypotestResult, Trial, WallTime
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.plugin.context import Context
-    from pytest_pyhf_faas.preflight import Preflight
-    from pytest_pyhf_faas.reference import Missing, PatchReference
-    from pytest_pyhf_faas.results import HypotestResult, Trial, WallTime
+    from pytest_pyhf_faas.preflight.preflight import Preflight
+    from pytest_pyhf_faas.references.compare import Comparison
+    from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
 
 #: What the summary of a session says of its ambiguous hypotheses; see `terminal.ambiguous_lines`.
@@ -86,7 +86,7 @@ def reference_result(
     request: pytest.FixtureRequest, pallet: Pallet, signal_patch: SignalPatch
 ) -> PatchReference | Missing:
     """The reference of a signal patch; false, with the reason, where there is none."""
-    from pytest_pyhf_faas.tasks import make_task
+    from pytest_pyhf_faas.campaign.tasks import make_task
 
     config, _criteria = _hypotest(request)
     return get_context(request.config).references.find(make_task(pallet, signal_patch, config))
@@ -105,10 +105,10 @@ def hypotest_result(
     The setup of the item fails if the fit broke: its worker died, it took too long, or pyhf raised
     an exception that the reference does not call the right answer.
     """
-    from pytest_pyhf_faas.compare import at_minima, error_matches, is_known_error
     from pytest_pyhf_faas.plugin.recording import note_fit, note_verdict
     from pytest_pyhf_faas.plugin.terminal import broken_text
     from pytest_pyhf_faas.plugin.update import may_become_reference
+    from pytest_pyhf_faas.references.compare import at_minima, error_matches, is_known_error
 
     context = get_context(request.config)
     config, criteria = _hypotest(request)
@@ -172,8 +172,8 @@ def scaling_point(
     request: pytest.FixtureRequest, faas_endpoint: str, pallet: Pallet, benchmark: Any
 ) -> Sequence[Trial]:
     """The trials of an analysis with one of the numbers of workers or blocks of --faas-scaling."""
+    from pytest_pyhf_faas.campaign.tasks import make_tasks
     from pytest_pyhf_faas.plugin.recording import note_scaling
-    from pytest_pyhf_faas.tasks import make_tasks
 
     context = get_context(request.config)
     config, _criteria = _hypotest(request)
@@ -199,10 +199,10 @@ def scaling_point(
 @pytest.fixture
 def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
     """Compare a result with its reference, as `--faas-rtol`, `--faas-atol` and the marker say."""
-    from pytest_pyhf_faas.compare import Verdict, compare
     from pytest_pyhf_faas.plugin.recording import note_comparison
     from pytest_pyhf_faas.plugin.terminal import failure_text
     from pytest_pyhf_faas.plugin.update import update_reference
+    from pytest_pyhf_faas.references.compare import Verdict, compare
 
     context = get_context(request.config)
     config, criteria = _hypotest(request)

@@ -80,7 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
         except FaasError as error:
             raise pytest.UsageError(str(error)) from error
     if config.getoption("tx", None):  # the controller of pytest-xdist
-        from pytest_pyhf_faas import journal
+        from pytest_pyhf_faas.campaign import journal
 
         directory = journal_directory(config)
         journal.prune(directory)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pytest_pyhf_faas.compare import Minimum
-    from pytest_pyhf_faas.tasks import HypotestConfig
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig
+    from pytest_pyhf_faas.references.compare import Minimum
 
 UpdateMode = Literal["new", "changed", "all"]
 UPDATE_MODES = ("new", "changed", "all")
@@ -388,10 +388,10 @@ def read_settings(config: pytest.Config) -> Settings:
     ConfigurationError
         If one of them makes no sense.
     """
+    from pytest_pyhf_faas.campaign.tasks import CERTIFIED, HypotestConfig
     from pytest_pyhf_faas.engines import read_endpoint_config, resolve_endpoint
     from pytest_pyhf_faas.errors import ConfigurationError
-    from pytest_pyhf_faas.places import UNCONVERGED
-    from pytest_pyhf_faas.tasks import CERTIFIED, HypotestConfig
+    from pytest_pyhf_faas.references.places import UNCONVERGED
 
     given = {option.name: _given(config, option) for option in OPTIONS}
     if given["update"] and given["method"] not in (None, CERTIFIED):
@@ -539,8 +539,8 @@ def hypotest_config(
     """
     from dataclasses import replace
 
+    from pytest_pyhf_faas.campaign.tasks import CERTIFIED
     from pytest_pyhf_faas.errors import ConfigurationError
-    from pytest_pyhf_faas.tasks import CERTIFIED
 
     keywords = {} if marker is None else dict(marker.kwargs)
     criteria = {name: getattr(settings, name) for name in Criteria.__slots__}

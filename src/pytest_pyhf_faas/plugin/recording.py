@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_pyhf_faas.campaign.results import WorkerEnvironment, json_number
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.plugin.context import existing_context
 from pytest_pyhf_faas.report.document import VERSION, Document
 from pytest_pyhf_faas.report.publish import PAGE
-from pytest_pyhf_faas.results import WorkerEnvironment, json_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_pyhf_faas.compare import Comparison
+    from pytest_pyhf_faas.campaign.results import HypotestResult, Trial, WallTime
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.plugin.context import Context
-    from pytest_pyhf_faas.reference import Missing, PatchReference
-    from pytest_pyhf_faas.results import HypotestResult, Trial, WallTime
-    from pytest_pyhf_faas.tasks import HypotestConfig
+    from pytest_pyhf_faas.references.compare import Comparison
+    from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
 PLUGIN = "pyhf-faas-report"
 CARRIER = "pyhf-faas-notes"

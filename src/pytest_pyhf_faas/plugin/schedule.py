@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas import journal as journals
-from pytest_pyhf_faas.campaign import TICK_S, Campaign
-from pytest_pyhf_faas.clocks import Clocks
-from pytest_pyhf_faas.compare import error_matches, is_known_error
+from pytest_pyhf_faas.campaign import journal as journals
+from pytest_pyhf_faas.campaign.campaign import TICK_S, Campaign
+from pytest_pyhf_faas.campaign.clocks import Clocks
+from pytest_pyhf_faas.campaign.pools import Pools
+from pytest_pyhf_faas.campaign.results import WallTime
+from pytest_pyhf_faas.campaign.tasks import CERTIFIED, Pool, make_task, make_tasks
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin.interrupts import Interrupts
 from pytest_pyhf_faas.plugin.options import hypotest_config
-from pytest_pyhf_faas.pools import Pools
-from pytest_pyhf_faas.reference import Missing
-from pytest_pyhf_faas.results import WallTime
-from pytest_pyhf_faas.tasks import CERTIFIED, Pool, make_task, make_tasks
+from pytest_pyhf_faas.references.compare import error_matches, is_known_error
+from pytest_pyhf_faas.references.reference import Missing
 from pytest_pyhf_faas.worker.fitting import probe_environment
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_pyhf_faas.campaign.pools import Exploration
+    from pytest_pyhf_faas.campaign.results import HypotestResult, Timeline, Trial
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.plugin.options import Settings
     from pytest_pyhf_faas.plugin.progress import ProgressLine
     from pytest_pyhf_faas.plugin.sharing import Sharing
-    from pytest_pyhf_faas.pools import Exploration
-    from pytest_pyhf_faas.reference import ReferenceStore
-    from pytest_pyhf_faas.results import HypotestResult, Timeline, Trial
-    from pytest_pyhf_faas.tasks import HypotestConfig, Task
+    from pytest_pyhf_faas.references.reference import ReferenceStore
 
 _PROBE_S = 300.0
 #: Exceptions that speak of the worker, not of the fit: it may have what was missing by now.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
-    from pytest_pyhf_faas.results import HypotestResult
+    from pytest_pyhf_faas.campaign.results import HypotestResult
 
 _INPUT = "pyhf_faas_journal"
 _OUTPUT = "pyhf_faas_summary"
@@ -38,7 +38,7 @@ class Sharing:
     """
 
     def __init__(self, journal: Path) -> None:
-        from pytest_pyhf_faas.journal import JournalReader
+        from pytest_pyhf_faas.campaign.journal import JournalReader
 
         self.journal = journal
         journal.parent.mkdir(parents=True, exist_ok=True)

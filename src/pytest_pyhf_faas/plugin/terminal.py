@@ -7,10 +7,10 @@ import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.compare import Verdict, environment_line, table
-from pytest_pyhf_faas.reference_file import Written
+from pytest_pyhf_faas.campaign.results import ENGINE, PARTS
+from pytest_pyhf_faas.references.compare import Verdict, environment_line, table
+from pytest_pyhf_faas.references.file import Written
 from pytest_pyhf_faas.report.summary import MEASURED_HEADER, measured_cells
-from pytest_pyhf_faas.results import ENGINE, PARTS
 from pytest_pyhf_faas.wording import counted, duration
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pytest_pyhf_faas.compare import Comparison
+    from pytest_pyhf_faas.campaign.results import HypotestResult, WallTime
     from pytest_pyhf_faas.plugin.context import Context
-    from pytest_pyhf_faas.preflight import Preflight
-    from pytest_pyhf_faas.reference import Missing, PatchReference
-    from pytest_pyhf_faas.results import HypotestResult, WallTime
+    from pytest_pyhf_faas.preflight.preflight import Preflight
+    from pytest_pyhf_faas.references.compare import Comparison
+    from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
 _INDENT = "  "
 _TRACEBACK_LINES = 6

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_pyhf_faas.compare import Verdict, moved
 from pytest_pyhf_faas.errors import FaasError
+from pytest_pyhf_faas.references.compare import Verdict, moved
 
 if TYPE_CHECKING:
-    from pytest_pyhf_faas.compare import Comparison
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.plugin.context import Context
-    from pytest_pyhf_faas.reference import Missing, PatchReference, Update
-    from pytest_pyhf_faas.results import HypotestResult
-    from pytest_pyhf_faas.tasks import HypotestConfig
+    from pytest_pyhf_faas.references.compare import Comparison
+    from pytest_pyhf_faas.references.reference import Missing, PatchReference, Update
 
 #: Exceptions that say something about the model. Others say something about the optimizer, the
 #: installation or the machine, and are never right. A patch that pyhf accepts and we refuse has no
@@ -78,7 +78,7 @@ def _update(
     config: HypotestConfig,
     result: HypotestResult,
 ) -> Update:
-    from pytest_pyhf_faas.tasks import make_task
+    from pytest_pyhf_faas.campaign.tasks import make_task
 
     task = make_task(pallet, patch, config)
     found = context.schedule.exploration(task)

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas.reference import close
-from pytest_pyhf_faas.results import CLS_LABELS, json_number
+from pytest_pyhf_faas.campaign.results import CLS_LABELS, json_number
+from pytest_pyhf_faas.references.reference import close
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.campaign.results import CLS_LABELS
 from pytest_pyhf_faas.report.changes import SLOW_FIT
-from pytest_pyhf_faas.results import CLS_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

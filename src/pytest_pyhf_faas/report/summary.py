@@ -7,16 +7,16 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas.compare import Row
-from pytest_pyhf_faas.reference import EXCLUDED
-from pytest_pyhf_faas.report.published import patches_of, published_of
-from pytest_pyhf_faas.results import (
+from pytest_pyhf_faas.campaign.results import (
     CLS_LABELS,
     Trial,
     WallTime,
     WorkerEnvironment,
     environment_differences,
 )
+from pytest_pyhf_faas.references.compare import Row
+from pytest_pyhf_faas.references.reference import EXCLUDED
+from pytest_pyhf_faas.report.published import patches_of, published_of
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator, SymmetricalLogLocator
 
+from pytest_pyhf_faas.campaign.results import CLS_LABELS
 from pytest_pyhf_faas.report.plots.cls_values import LOWEST_CLS, OBSERVED, six_columns
 from pytest_pyhf_faas.report.plots.plot import Plot, plot_of
 from pytest_pyhf_faas.report.plots.style import (
@@ -31,7 +32,6 @@ from pytest_pyhf_faas.report.plots.style import (
     single_axes,
 )
 from pytest_pyhf_faas.report.plots.texts import IN_TITLE, one_line, shortened, stem_of
-from pytest_pyhf_faas.results import CLS_LABELS
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pytest_pyhf_faas.results import CLS_LABELS
+from pytest_pyhf_faas.campaign.results import CLS_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

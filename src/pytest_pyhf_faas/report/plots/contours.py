@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.tri import LinearTriInterpolator, Triangulation
 
+from pytest_pyhf_faas.campaign.results import CLS_LABELS
 from pytest_pyhf_faas.report.plots.cls_values import (
     EXPECTED,
     LOWEST_CLS,
@@ -16,7 +17,6 @@ from pytest_pyhf_faas.report.plots.cls_values import (
     PLUS,
     six_columns,
 )
-from pytest_pyhf_faas.results import CLS_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,8 +18,15 @@ from functools import wraps
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.clocks import Clocks
-from pytest_pyhf_faas.compare import Verdict, compare, environment_line, table
+from pytest_pyhf_faas.campaign.clocks import Clocks
+from pytest_pyhf_faas.campaign.results import HypotestResult, WorkerEnvironment
+from pytest_pyhf_faas.campaign.tasks import (
+    CERTIFIED,
+    Pool,
+    batch_payload,
+    make_tasks,
+    worker_function,
+)
 from pytest_pyhf_faas.errors import (
     BlockLostError,
     FaasError,
@@ -30,17 +37,21 @@ from pytest_pyhf_faas.errors import (
     WorkerLostError,
 )
 from pytest_pyhf_faas.pallets import catalogue
-from pytest_pyhf_faas.reference import Missing, PatchReference, ReferenceStore, bundled_directory
-from pytest_pyhf_faas.results import HypotestResult, WorkerEnvironment
-from pytest_pyhf_faas.tasks import CERTIFIED, Pool, batch_payload, make_tasks, worker_function
+from pytest_pyhf_faas.references.compare import Verdict, compare, environment_line, table
+from pytest_pyhf_faas.references.reference import (
+    Missing,
+    PatchReference,
+    ReferenceStore,
+    bundled_directory,
+)
 from pytest_pyhf_faas.wording import counted
 from pytest_pyhf_faas.worker import inspection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.engines.base import Engine
-    from pytest_pyhf_faas.tasks import HypotestConfig, Task
 
 #: The oldest pyhf whose `hypotest` can return its calculator.
 OLDEST_PYHF = (0, 7)

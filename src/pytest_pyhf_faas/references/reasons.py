@@ -5,24 +5,24 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pytest_pyhf_faas.places import (
+from pytest_pyhf_faas.campaign.results import FITS
+from pytest_pyhf_faas.campaign.tasks import CERTIFIED
+from pytest_pyhf_faas.references.file import SAME_MODEL
+from pytest_pyhf_faas.references.places import (
     asimov_poi_differs,
     has_asimov_data,
     is_at_other_poi,
     sets_of,
     words,
 )
-from pytest_pyhf_faas.reference import close
-from pytest_pyhf_faas.reference_file import SAME_MODEL
-from pytest_pyhf_faas.results import FITS
-from pytest_pyhf_faas.tasks import CERTIFIED
+from pytest_pyhf_faas.references.reference import close
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_pyhf_faas.places import Place
-    from pytest_pyhf_faas.reference import PatchReference
-    from pytest_pyhf_faas.results import HypotestResult, MinimumSet
+    from pytest_pyhf_faas.campaign.results import HypotestResult, MinimumSet
+    from pytest_pyhf_faas.references.places import Place
+    from pytest_pyhf_faas.references.reference import PatchReference
 
 #: How far CLs may be from what follows from the five fits: relative, absolute.
 _SAME_FORMULAE = (1e-5, 1e-8)

@@ -11,20 +11,21 @@ import math
 import os
 import tempfile
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas import reference_file as files
+from pytest_pyhf_faas.campaign.results import MinimumSet
+from pytest_pyhf_faas.campaign.tasks import CERTIFIED
 from pytest_pyhf_faas.errors import ReferenceFileError
-from pytest_pyhf_faas.results import MinimumSet
-from pytest_pyhf_faas.tasks import CERTIFIED
+from pytest_pyhf_faas.references import file as files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.pallets.pallet import Pallet
-    from pytest_pyhf_faas.results import HypotestResult
-    from pytest_pyhf_faas.tasks import HypotestConfig, Task
 
 DIRECTORY = "reference_results"
 #: Relative tolerance on CLs of each optimizer, and of certified results, where a reference file
@@ -448,7 +449,7 @@ class ReferenceStore:
 
 def bundled_directory() -> Path:
     """Return the directory of the references that come with the package."""
-    package = Path(__file__).parent
+    package = Path(str(resources.files("pytest_pyhf_faas")))
     installed = package / DIRECTORY
     return installed if installed.is_dir() else package.parents[1] / DIRECTORY
 

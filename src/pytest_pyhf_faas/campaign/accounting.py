@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pytest_pyhf_faas.results import Timeline, TimelineTask, Trial
+from pytest_pyhf_faas.campaign.results import Timeline, TimelineTask, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from pytest_pyhf_faas.clocks import Clocks
+    from pytest_pyhf_faas.campaign.clocks import Clocks
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_pyhf_faas.campaign.results import FITS, MinimumSet, json_number
 from pytest_pyhf_faas.errors import ReferenceFileError
-from pytest_pyhf_faas.results import FITS, MinimumSet, json_number
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.pallets.pallet import Pallet
-    from pytest_pyhf_faas.results import HypotestResult
-    from pytest_pyhf_faas.tasks import HypotestConfig, Task
 
 SCHEMA_VERSION = 2
 SCHEMA = "reference.schema.json"

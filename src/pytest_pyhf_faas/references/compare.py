@@ -11,19 +11,19 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas import reasons
-from pytest_pyhf_faas.places import UNCONVERGED, listed, places_of, sets_of, words
-from pytest_pyhf_faas.reference import DEFAULT_ATOL, EXCLUDED, Missing, close, flips
-from pytest_pyhf_faas.reference_file import same_error, same_minima
-from pytest_pyhf_faas.results import CLS_LABELS, environment_differences
-from pytest_pyhf_faas.tasks import CERTIFIED
+from pytest_pyhf_faas.campaign.results import CLS_LABELS, environment_differences
+from pytest_pyhf_faas.campaign.tasks import CERTIFIED
+from pytest_pyhf_faas.references import reasons
+from pytest_pyhf_faas.references.file import same_error, same_minima
+from pytest_pyhf_faas.references.places import UNCONVERGED, listed, places_of, sets_of, words
+from pytest_pyhf_faas.references.reference import DEFAULT_ATOL, EXCLUDED, Missing, close, flips
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_pyhf_faas.places import Place
-    from pytest_pyhf_faas.reference import KnownIssue, PatchReference
-    from pytest_pyhf_faas.results import HypotestResult, MinimumSet
+    from pytest_pyhf_faas.campaign.results import HypotestResult, MinimumSet
+    from pytest_pyhf_faas.references.places import Place
+    from pytest_pyhf_faas.references.reference import KnownIssue, PatchReference
 
 #: The same of a certified result, which is stationary to 1e-8.
 _UNCONVERGED_CERTIFIED = 1e-4

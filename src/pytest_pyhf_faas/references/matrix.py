@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from pytest_pyhf_faas.campaign import Campaign
-from pytest_pyhf_faas.compare import Verdict, compare
+from pytest_pyhf_faas.campaign.campaign import Campaign
+from pytest_pyhf_faas.campaign.tasks import CERTIFIED, HypotestConfig, Pool, make_task
 from pytest_pyhf_faas.engines import create_engine, resolve_endpoint
 from pytest_pyhf_faas.errors import ConfigurationError, FaasError
 from pytest_pyhf_faas.pallets import catalogue
-from pytest_pyhf_faas.reference import (
+from pytest_pyhf_faas.references.compare import Verdict, compare
+from pytest_pyhf_faas.references.reference import (
     DEFAULT_RTOL,
     DIRECTORY,
     TOLERANCE_MARGIN,
@@ -30,16 +31,15 @@ from pytest_pyhf_faas.reference import (
     ReferenceStore,
     bundled_directory,
 )
-from pytest_pyhf_faas.tasks import CERTIFIED, HypotestConfig, Pool, make_task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_pyhf_faas.compare import At
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.tasks import Task
     from pytest_pyhf_faas.pallets.pallet import Pallet
-    from pytest_pyhf_faas.reference import PatchReference
-    from pytest_pyhf_faas.results import HypotestResult
-    from pytest_pyhf_faas.tasks import Task
+    from pytest_pyhf_faas.references.compare import At
+    from pytest_pyhf_faas.references.reference import PatchReference
 
 COMBINATIONS = ("numpy+scipy", "numpy+minuit", "jax+scipy", "jax+minuit", CERTIFIED)
 ISSUES = "https://github.com/scikit-hep/pyhf/issues"

@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from pytest_pyhf_faas.results import FITS
+from pytest_pyhf_faas.campaign.results import FITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_pyhf_faas.reference import PatchReference
-    from pytest_pyhf_faas.results import HypotestResult, MinimumSet
+    from pytest_pyhf_faas.campaign.results import HypotestResult, MinimumSet
+    from pytest_pyhf_faas.references.reference import PatchReference
 
 #: A fit that ends so far above a known minimum, in twice the negative log-likelihood, has failed.
 UNCONVERGED = 0.01

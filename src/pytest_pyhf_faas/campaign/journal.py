@@ -17,14 +17,14 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.results import HypotestResult, WorkerEnvironment
+from pytest_pyhf_faas.campaign.results import HypotestResult, WorkerEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import TextIOWrapper
     from pathlib import Path
 
-    from pytest_pyhf_faas.campaign import Event
+    from pytest_pyhf_faas.campaign.campaign import Event
 
 SUFFIX = ".jsonl"
 #: Runs whose journals are kept; older ones go when a new run begins.

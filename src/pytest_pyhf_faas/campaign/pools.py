@@ -14,15 +14,15 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.tasks import Pool, make_task
+from pytest_pyhf_faas.campaign.tasks import Pool, make_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
-    from pytest_pyhf_faas.results import HypotestResult
-    from pytest_pyhf_faas.tasks import HypotestConfig, Task
 
 #: A pool has no more points than this.
 MAX_POINTS = 40

@@ -26,8 +26,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas.accounting import TaskCost, account, timeline
-from pytest_pyhf_faas.clocks import Clocks
+from pytest_pyhf_faas.campaign.accounting import TaskCost, account, timeline
+from pytest_pyhf_faas.campaign.clocks import Clocks
+from pytest_pyhf_faas.campaign.results import (
+    ENGINE,
+    FitError,
+    HypotestResult,
+    Status,
+    WorkerEnvironment,
+)
+from pytest_pyhf_faas.campaign.tasks import batch_payload, worker_function
 from pytest_pyhf_faas.engines.base import IN_FLIGHT
 from pytest_pyhf_faas.errors import (
     BlockLostError,
@@ -37,21 +45,13 @@ from pytest_pyhf_faas.errors import (
     RemoteCallError,
     TaskTimeoutError,
 )
-from pytest_pyhf_faas.results import (
-    ENGINE,
-    FitError,
-    HypotestResult,
-    Status,
-    WorkerEnvironment,
-)
-from pytest_pyhf_faas.tasks import batch_payload, worker_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from pytest_pyhf_faas.campaign.results import Timeline, Trial
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.engines.base import Engine
-    from pytest_pyhf_faas.results import Timeline, Trial
-    from pytest_pyhf_faas.tasks import HypotestConfig, Task
 
 #: How often an engine's health is looked at, and a caller that waits may show progress.
 TICK_S = 0.2
