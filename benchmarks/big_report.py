@@ -2,8 +2,8 @@
 
     python benchmarks/big_report.py [COUNT] [--directory DIR]
 
-The fits are made up (`tests/report_documents.py`): half of the hypotheses right, some wrong, some
-broken with the same long error. The seconds of the browser are those of headless Chromium with the
+The fits are made up (`tests/helpers/report_documents.py`): half of the hypotheses right, some
+wrong, some broken with the same long error. The seconds of the browser are those of headless Chromium with the
 page, less those with an empty one.
 """
 
@@ -20,9 +20,9 @@ import time
 from itertools import islice, product
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import report_documents as documents
+from tests.helpers import report_documents as documents
 
 from pytest_pyhf_faas.report.publish import publish
 

@@ -17,10 +17,10 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import noop_fits
-from scripted_engine import toy_tasks
+from tests.helpers import noop_fits
+from tests.helpers.scripted_engine import toy_tasks
 
 from pytest_pyhf_faas.campaign import campaign as campaigns
 from pytest_pyhf_faas.campaign.campaign import Campaign

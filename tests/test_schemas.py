@@ -13,6 +13,7 @@ import pytest_pyhf_faas
 from pytest_pyhf_faas.references.file import SCHEMA, read
 from pytest_pyhf_faas.references.reference import bundled_directory
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, accepted_by_pyhf_schema
+from tests.helpers import paths
 
 BUNDLED = Path(pytest_pyhf_faas.__file__).parent / "data" / "synthetic"
 WORKSPACE = json.loads((BUNDLED / "BkgOnly.json").read_text())
@@ -101,7 +102,7 @@ def test_accepts_no_harmed_patchset_that_pyhf_refuses(path, replacement, how):
     )
 
 
-STORED = Path(__file__).parent / "stored" / "references"
+STORED = paths.STORED / "references"
 
 
 def test_own_schema_accepts_the_references_that_come_along():

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from histfactory.generated import MU, by_pyhf, gammas, histosys, normsys, sample, workspace
 from pytest_pyhf_faas.histfactory import asymptotics
+from tests.histfactory.generated import MU, by_pyhf, gammas, histosys, normsys, sample, workspace
 
 relaxed = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 

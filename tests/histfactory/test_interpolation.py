@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from histfactory.generated import code2_goes_through_minus_1
 from pytest_pyhf_faas.histfactory.interpolation import HISTOSYS, NORMSYS
+from tests.histfactory.generated import code2_goes_through_minus_1
 
 relaxed = settings(max_examples=100, deadline=None)
 every_factor = pytest.mark.parametrize("code", NORMSYS)

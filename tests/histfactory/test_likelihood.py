@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
-from histfactory.generated import (
+from pytest_pyhf_faas.histfactory import newton
+from pytest_pyhf_faas.histfactory.errors import InvalidModel
+from pytest_pyhf_faas.histfactory.likelihood import Likelihood
+from pytest_pyhf_faas.histfactory.workspace import Workspace
+from tests.histfactory.generated import (
     LUMI,
     MU,
     anywhere,
@@ -28,10 +32,6 @@ from histfactory.generated import (
     twice_nll,
     workspace,
 )
-from pytest_pyhf_faas.histfactory import newton
-from pytest_pyhf_faas.histfactory.errors import InvalidModel
-from pytest_pyhf_faas.histfactory.likelihood import Likelihood
-from pytest_pyhf_faas.histfactory.workspace import Workspace
 
 pytestmark = [pytest.mark.timeout(300), older_numpy]
 

@@ -8,10 +8,10 @@ import jsonpatch
 import numpy as np
 import pytest
 
-from histfactory.generated import by_pyhf, older_numpy, twice_nll
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
 from pytest_pyhf_faas.histfactory.workspace import Workspace
 from pytest_pyhf_faas.pallets.catalogue import search_path_from_environment
+from tests.histfactory.generated import by_pyhf, older_numpy, twice_nll
 
 FILES = ("BkgOnly.json", "patchset.json")
 REAL = sorted(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from histfactory.generated import (
+from pytest_pyhf_faas.histfactory.errors import InvalidModel
+from pytest_pyhf_faas.histfactory.likelihood import Likelihood
+from pytest_pyhf_faas.histfactory.workspace import Workspace
+from tests.histfactory.generated import (
     LUMI,
     MU,
     by_pyhf,
@@ -19,9 +22,6 @@ from histfactory.generated import (
     twice_nll,
     workspace,
 )
-from pytest_pyhf_faas.histfactory.errors import InvalidModel
-from pytest_pyhf_faas.histfactory.likelihood import Likelihood
-from pytest_pyhf_faas.histfactory.workspace import Workspace
 
 pytestmark = older_numpy
 

@@ -19,18 +19,6 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import pytest_pyhf_faas
-from histfactory.generated import (
-    LUMI,
-    MU,
-    by_pyhf,
-    copied,
-    factor,
-    gammas,
-    histosys,
-    normsys,
-    sample,
-    workspace,
-)
 from pytest_pyhf_faas.histfactory import pyhf_optimizer
 from pytest_pyhf_faas.histfactory.errors import CertificationError, InvalidModel
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
@@ -48,6 +36,18 @@ from pytest_pyhf_faas.histfactory.search import (
     Search,
 )
 from pytest_pyhf_faas.histfactory.workspace import Workspace
+from tests.histfactory.generated import (
+    LUMI,
+    MU,
+    by_pyhf,
+    copied,
+    factor,
+    gammas,
+    histosys,
+    normsys,
+    sample,
+    workspace,
+)
 
 pytestmark = pytest.mark.timeout(300)
 

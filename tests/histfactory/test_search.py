@@ -11,16 +11,6 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from histfactory.generated import (
-    MU,
-    by_pyhf,
-    factor,
-    gammas,
-    histosys,
-    normsys,
-    sample,
-    workspace,
-)
 from pytest_pyhf_faas.histfactory import newton
 from pytest_pyhf_faas.histfactory.errors import CertificationError, InvalidModel
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
@@ -36,6 +26,16 @@ from pytest_pyhf_faas.histfactory.search import (
     Search,
 )
 from pytest_pyhf_faas.histfactory.workspace import Workspace
+from tests.histfactory.generated import (
+    MU,
+    by_pyhf,
+    factor,
+    gammas,
+    histosys,
+    normsys,
+    sample,
+    workspace,
+)
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -9,7 +9,10 @@ import numpy as np
 import pyhf
 import pytest
 
-from histfactory.generated import (
+from pytest_pyhf_faas.histfactory.errors import HistFactoryError, InvalidModel
+from pytest_pyhf_faas.histfactory.likelihood import Likelihood
+from pytest_pyhf_faas.histfactory.workspace import Workspace
+from tests.histfactory.generated import (
     MU,
     by_pyhf,
     copied,
@@ -23,9 +26,6 @@ from histfactory.generated import (
     twice_nll,
     workspace,
 )
-from pytest_pyhf_faas.histfactory.errors import HistFactoryError, InvalidModel
-from pytest_pyhf_faas.histfactory.likelihood import Likelihood
-from pytest_pyhf_faas.histfactory.workspace import Workspace
 
 pytestmark = older_numpy
 

@@ -7,17 +7,18 @@ whose pyhf has one fault (see `faults`).
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
-from faults import FAULTS
+
+from tests.helpers.paths import REPOSITORY
+from tests.sensitivity.faults import FAULTS
 
 INSTALL = """\
 import sys
 
 sys.path.insert(0, {folder!r})
 
-import faults
+from tests.sensitivity import faults
 
 faults.install({name!r})
 """
@@ -40,7 +41,7 @@ def run(project, *patches):
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_is_caught_and_told(project, name):
     fault = FAULTS[name]
-    folder = str(Path(__file__).parent)
+    folder = str(REPOSITORY)
     project.pytester.makeconftest(INSTALL.format(folder=folder, name=name))
     result = run(project, fault.patch)
     result.assert_outcomes(failed=1)

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import pytest
 
-from services.clients import make_executor, note_and_wait, since, square
-from services.globus_compute import LoopbackGlobusCompute, close_clients
-from services.processes import MarkedProcesses, connects, wait_for
+from tests.services.clients import make_executor, note_and_wait, since, square
+from tests.services.globus_compute import LoopbackGlobusCompute, close_clients
+from tests.services.processes import MarkedProcesses, connects, wait_for
 
 pytestmark = [
     pytest.mark.timeout(240),

@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from services.globus_web import WebService
-from services.processes import (
+from tests.services.globus_web import WebService
+from tests.services.processes import (
     MarkedProcesses,
     Service,
     ServiceError,
@@ -42,7 +42,7 @@ from services.processes import (
     wait_while_alive,
     write_private,
 )
-from services.rabbitmq import LocalRabbitMQ
+from tests.services.rabbitmq import LocalRabbitMQ
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from services.globus_compute import LoopbackGlobusCompute
-from services.processes import ServiceError
+from tests.services.globus_compute import LoopbackGlobusCompute
+from tests.services.processes import ServiceError
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,396 @@
+"""Whatever is wrong, one message says what and what to do, without a traceback."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+
+import pytest
+
+from tests.helpers.fakes import canned
+
+XDIST = pytest.mark.parametrize("xdist", [[], ["-n2"]], ids=["alone", "n2"])
+
+
+# --- options ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--funcx-endpoint", "local:0"], ["'local:0'", "from 1 to"]),
+        (["--funcx-endpoint", "local:x"], ["'local:x'", "from 1 to"]),
+        (["--funcx-endpoint", "local:-1"], ["'local:-1'"]),
+        (["--funcx-endpoint", "local:"], ["'local:'"]),
+        (["--funcx-endpoint", "local:99999"], ["'local:99999'"]),
+        (["--funcx-endpoint", "foo"], ["'foo' is not known", "use local, local:N"]),
+        (["--faas-endpoint", ""], ["endpoint ''"]),
+        (
+            ["--faas-endpoint-config", '{"user_endpoint_config": 1}'],
+            ["--faas-endpoint-config must be an object"],
+        ),
+        (["--faas-endpoint-config", "x.json"], ["neither JSON nor a file", "x.json"]),
+        (["--funcx-endpoint", "parsl:x.py"], ["parsl:x.py"]),
+        (["--faas-trials", "0"], ["--faas-trials is '0'", "a whole number, 1 or more"]),
+        (["--faas-trials", "1.5"], ["--faas-trials is '1.5'"]),
+        (["--faas-timeout", "soon"], ["--faas-timeout is 'soon'", "a number, 0 or more"]),
+        (["--faas-timeout", "-1"], ["--faas-timeout is '-1'"]),
+        (["--faas-timeout", "nan"], ["--faas-timeout is 'nan'"]),
+        (["--faas-timeout", "inf"], ["--faas-timeout is 'inf'"]),
+        (["--faas-retries", "-1"], ["--faas-retries is '-1'"]),
+        (["--faas-rtol", "small"], ["--faas-rtol is 'small'"]),
+        (["--faas-atol", "-1e-3"], ["--faas-atol"]),
+        (["--faas-backend", "nympy"], ["backend is 'nympy'", "numpy, jax, pytorch, tensorflow"]),
+        (["--faas-optimizer", "adam"], ["optimizer is 'adam'", "scipy, minuit"]),
+        (["--faas-method", "guess"], ["method is 'guess'", "hypotest, certified"]),
+        (["--faas-unconverged", "much"], ["--faas-unconverged is 'much'"]),
+        (["--faas-unconverged", "-1"], ["--faas-unconverged is '-1'"]),
+        (["--faas-update", "everything"], ["--faas-update", "everything"]),
+        (["-o", "faas_endpoints=farm"], ["faas_endpoints has the line 'farm'", "`name = spec`"]),
+        (["-o", "faas_trials=many"], ["'many'"]),
+    ],
+    ids=lambda value: "=".join(value) if isinstance(value, list) else "",
+)
+def test_nonsense_option(project, arguments, words):
+    project.pallet(1)
+    result = project.run(*arguments)
+    project.assert_told(result, *words, code=4)
+    assert project.starts() == []
+
+
+def test_nonsense_option_under_xdist(project):
+    project.pallet(1)
+    result = project.run("-n2", "--faas-trials", "0")
+    project.assert_told(result, "--faas-trials is '0'", code=4)
+
+
+# --- pallets ------------------------------------------------------------------------------------
+
+
+def damaged(project, name, change):
+    """Change the text of a file of the pallet."""
+    project.pallet(2)
+    file = project.path / "tiny" / name
+    file.write_text(change(file.read_text()))
+
+
+def renamed(project, **names):
+    project.pallet(2)
+    for old, new in names.items():
+        (project.path / "tiny" / f"{old}.json").rename(project.path / "tiny" / f"{new}.json")
+
+
+def test_unknown_pallet_names_the_nearest(project):
+    project.own_test()
+    result = project.run(suite=False, pallet="synthetc")
+    project.assert_told(result, "no pallet 'synthetc'", "did you mean: synthetic", code=4)
+
+
+@pytest.mark.parametrize("name", ["", " ", "no/such/directory", "x" * 5000, "a\nb"])
+def test_senseless_name_of_a_pallet(project, name):
+    project.own_test()
+    result = project.run(f"--faas-pallet={name}", suite=False, pallet=None)
+    project.assert_told(result, code=4)
+    assert len(project.text(result)) < 20_000
+
+
+@XDIST
+def test_unknown_pallet_is_told_once(project, xdist):
+    project.own_test(
+        """\
+def test_one(hypotest_result):
+    pass
+
+def test_two(pallet):
+    pass
+"""
+    )
+    result = project.run(*xdist, suite=False, pallet="no_such_pallet")
+    shown = project.text(result)
+    assert result.ret != 0
+    assert "no pallet 'no_such_pallet'" in shown
+    project.assert_no_internals(result)
+    if not xdist:
+        assert result.ret == 4
+        assert shown.count("no pallet 'no_such_pallet'") == 1
+
+
+def test_digest_mismatch(project):
+    damaged(project, "BkgOnly.json", lambda text: text.replace("50.0", "51.0"))
+    result = project.run()
+    project.assert_told(
+        result,
+        "sha256 digest of the background-only workspace is not the published one",
+        "fetch both from the same archive",
+        code=4,
+    )
+
+
+@pytest.mark.parametrize("name", ["BkgOnly.json", "patchset.json"])
+def test_truncated_file(project, name):
+    damaged(project, name, lambda text: text[:-10])
+    result = project.run()
+    project.assert_told(result, name, "the file looks truncated: fetch it again", code=4)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '"text"', '{"channels": 3}'])
+def test_no_workspace(project, content):
+    damaged(project, "BkgOnly.json", lambda _text: content)
+    result = project.run()
+    project.assert_told(result, "BkgOnly.json: not a HistFactory workspace", code=4)
+
+
+def test_binary_file(project):
+    project.pallet(1)
+    (project.path / "tiny" / "BkgOnly.json").write_bytes(b"\x80\x81\x82")
+    project.assert_told(project.run(), "BkgOnly.json: not valid UTF-8", code=4)
+
+
+def test_empty_directory(project):
+    (project.path / "empty").mkdir()
+    project.assert_told(project.run(pallet="empty"), "holds no pallet", "BkgOnly.json", code=4)
+
+
+def test_file_that_is_no_archive(project):
+    (project.path / "pallet.tar.gz").write_text("<html>404</html>")
+    result = project.run(pallet="pallet.tar.gz")
+    project.assert_told(result, "it looks like a web page: download the archive itself", code=4)
+
+
+@pytest.mark.parametrize("gone", ["BkgOnly", "patchset"])
+def test_half_a_pallet(project, gone):
+    renamed(project, **{gone: "notes"})
+    project.assert_told(project.run(), f"add {gone}.json", "tiny", code=4)
+
+
+def test_two_backgrounds_in_one_directory(project):
+    project.pallet(1)
+    text = (project.path / "tiny" / "BkgOnly.json").read_text()
+    (project.path / "tiny" / "background.json").write_text(text)
+    project.assert_told(project.run(), "several files for one pallet", "keep one of them", code=4)
+
+
+def test_two_pallets_in_one_directory_are_both_done(project):
+    renamed(project, BkgOnly="RegionA_BkgOnly", patchset="RegionA_patchset")
+    project.pallet(1, references=False)
+    renamed(project, BkgOnly="RegionB_BkgOnly", patchset="RegionB_patchset")
+    result = project.run("--collect-only", "-q")
+    ids = {line.partition("::")[2] for line in result.outlines if "test_walltime" in line}
+    assert ids == {"test_walltime[tiny_RegionA]", "test_walltime[tiny_RegionB]"}
+
+
+@pytest.mark.parametrize("want", ["no_such_patch", "1,2", "100", "100,0,0", ",", ""])
+def test_patch_that_is_not_there(project, want):
+    project.pallet(2)
+    result = project.run(f"--faas-patch={want}")
+    if want:
+        project.assert_told(
+            result,
+            f"no patch of the pallet tiny matches {want!r}",
+            "sig_100_0 (100,0), sig_100_50 (100,50)",
+            code=4,
+        )
+    else:
+        project.assert_no_internals(result)
+
+
+def test_misspelt_patch_names_the_nearest(project):
+    project.pallet(2)
+    project.assert_told(
+        project.run("--faas-patch=sig_100_5"), "did you mean: sig_100_50, sig_100_0", code=4
+    )
+
+
+# --- markers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("marker", "words"),
+    [
+        ("hypotest(test_pio=2.0)", ["hypotest does not take the keyword 'test_pio'", "test_poi"]),
+        ("hypotest(2.0)", ["hypotest does not take positional arguments"]),
+        ("hypotest(test_poi='two')", ["test_poi is 'two': it must be a number"]),
+        ("hypotest(test_stat='t')", ["test_stat is 't'", "q, qtilde, q0"]),
+        ("hypotest(backend='nympy')", ["backend is 'nympy'"]),
+        ("hypotest(rtol='small')", ["'small'", "a number, 0 or more"]),
+        ("hypotest(unconverged=-1)", ["'-1'", "a number, 0 or more"]),
+        ("hypotest(method='guess')", ["method is 'guess'", "hypotest, certified"]),
+        (
+            "pallet('tiny', patches='x')",
+            ["pallet does not take the keyword 'patches'", "patch=..."],
+        ),
+        ("pallet(3)", ["the marker pallet takes strings and paths"]),
+        ("pallet('tiny', patch=3)", ["the marker pallet takes strings and paths"]),
+        ("pallet('no_such_pallet')", ["there is no pallet 'no_such_pallet'"]),
+        ("pallet('tiny', patch='nothing')", ["no patch of the pallet tiny matches 'nothing'"]),
+    ],
+)
+def test_wrong_marker(project, marker, words):
+    project.pallet(1)
+    project.own_test(
+        f"""\
+import pytest
+
+@pytest.mark.{marker}
+def test_cls(hypotest_result):
+    pass
+"""
+    )
+    result = project.run(suite=False)
+    project.assert_told(result, *words, code=4)
+    assert project.text(result).count(words[0]) == 1
+    assert project.fits() == []
+
+
+def test_wrong_marker_under_xdist(project):
+    project.pallet(1)
+    project.own_test(
+        "import pytest\n\n@pytest.mark.hypotest(test_pio=2.0)\ndef test_cls(hypotest_result):\n"
+        "    pass\n"
+    )
+    result = project.run("-n2", suite=False)
+    assert result.ret != 0
+    assert "hypotest does not take the keyword 'test_pio'" in project.text(result)
+    assert "1 passed" not in project.text(result)
+    project.assert_no_internals(result)
+
+
+# --- references ---------------------------------------------------------------------------------
+
+DAMAGE = {
+    "truncated": (lambda data: json.dumps(data)[:-20], "it is no valid JSON"),
+    "empty": (lambda _data: "", "it is no valid JSON"),
+    "a list": (lambda _data: "[]", "at the top level"),
+    "of another kind": (lambda _data: '{"patches": {}}', "required"),
+    "newer": (lambda data: json.dumps({**data, "schema_version": 99}), "schema version 99"),
+    "without provenance": (
+        lambda data: json.dumps({**data, "provenance": data["provenance"] * 0}),
+        "provenance",
+    ),
+    "with a lost provenance": (
+        lambda data: json.dumps(data).replace('"provenance": 0', '"provenance": 7'),
+        "provenance that the file does not list",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_reference_file(project, damage):
+    project.pallet(1)
+    change, reason = DAMAGE[damage]
+    project.reference_file().write_text(change(project.reference()))
+    result = project.run()
+    remedy = "Upgrade pytest-pyhf-faas" if damage == "newer" else "Restore it"
+    told = f"the reference file {project.reference_file()} cannot be used"
+    project.assert_told(result, told, reason, remedy, code=4)
+    assert project.fits() == []
+
+
+def test_reference_file_of_bytes(project):
+    project.pallet(1)
+    project.reference_file().write_bytes(b"\x80\x81")
+    project.assert_told(project.run(), "it is not UTF-8 text", "Restore it", code=4)
+
+
+def test_damaged_reference_file_under_xdist(project):
+    project.pallet(2)
+    project.own_test()
+    project.reference_file().write_text("{")
+    result = project.run("-n2", suite=False)
+    assert result.ret != 0
+    assert "it is no valid JSON" in project.text(result)
+    assert result.parseoutcomes().get("passed", 0) == 0
+    project.assert_no_internals(result)
+
+
+def test_damaged_reference_file_can_be_made_anew(project):
+    """What the message promises."""
+    project.pallet(1)
+    project.own_test()
+    project.reference_file().write_text("{")
+    result = project.run(suite=False)
+    remedy = "remove it and make it anew with --faas-update=new"
+    project.assert_told(result, remedy, code=4)
+    project.reference_file().unlink()
+    project.run("--faas-update=new", suite=False).assert_outcomes(skipped=1)
+    project.run(suite=False).assert_outcomes(passed=1)
+
+
+def test_reference_directory_that_is_not_there(project):
+    project.pallet(1)
+    result = project.run("--faas-reference-dir", "nowhere")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines([f"*there is no tiny.json in {project.path}/nowhere"])
+    assert not (project.path / "nowhere").exists()
+
+
+# --- disks --------------------------------------------------------------------------------------
+
+
+def test_full_disk_is_told_and_stops_nothing(project):
+    project.pallet(3)
+    project.plan(journal_full=True)
+    result = project.run()
+    result.assert_outcomes(passed=4)
+    project.assert_told(
+        result,
+        "cannot be written (No space left on device): this run's results are complete",
+        "Free some space, or turn to another directory with -o cache_dir=DIR",
+        code=0,
+    )
+
+
+@XDIST
+def test_where_pytest_has_no_cache_the_journal_lies_in_the_users(project, xdist):
+    """As in a checkout that is mounted read-only."""
+    project.pallet(1)
+    project.own_test()
+    (project.path / "file").write_text("not a directory")
+    result = project.run("-o", "cache_dir=file/cache", *xdist, suite=False, subprocess=True)
+    assert result.ret == 0
+    assert result.parseoutcomes()["passed"] == 1
+    project.assert_no_internals(result)
+    assert list(project.path.glob(".cache/pytest-pyhf-faas/journal/*.jsonl"))
+
+
+# --- for real -----------------------------------------------------------------------------------
+
+
+def test_patch_that_does_not_apply_is_an_error_of_its_item(project):
+    project.pallet(2, references=False)
+    project.real_engines()
+    file = project.path / "tiny" / "patchset.json"
+    file.write_text(file.read_text().replace("/channels/0/samples/1", "/channels/7/samples/1", 1))
+    project.own_test("def test_cls(hypotest_result):\n    pass")
+    result = project.run("--funcx-endpoint", "local:1", suite=False)
+    result.assert_outcomes(passed=1, errors=1)
+    project.assert_told(
+        result,
+        "tiny / sig_100_0: the fit broke",
+        "ValueError: the patch does not apply to the background",
+        "rerun:",
+        code=1,
+    )
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="PyTorch is installed")
+def test_backend_that_is_not_installed_is_an_error_with_a_remedy(project):
+    project.pallet(1)
+    project.real_engines()
+    project.own_test()
+    words = ("--funcx-endpoint", "local:1", "--faas-backend", "pytorch")
+    result = project.run(*words, suite=False)
+    result.assert_outcomes(errors=1)
+    project.assert_told(
+        result,
+        "pyhf.exceptions.ImportBackendError",
+        "what to do: install the backend or optimizer in the environment that pytest runs in",
+        code=1,
+    )
+    assert str(canned("sig_100_0")["CLs_obs"]) not in project.text(result)
+
+
+def test_path_outside_that_stands_apart_from_its_option(project, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("elsewhere")
+    result = project.run("--faas-pallet", str(outside), pallet=None)
+    project.assert_told(result, f"write --faas-pallet={outside}", code=4)

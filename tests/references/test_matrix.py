@@ -1,0 +1,238 @@
+"""`python -m pytest_pyhf_faas matrix`: who is right, who is wrong, and what is noted of it."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from pytest_pyhf_faas.references.matrix import judge, notes, table
+from pytest_pyhf_faas.references.reference import DEFAULT_RTOL, KnownIssue, Missing
+from tests.helpers.made_minima import (
+    AT_LOWEST,
+    AT_NOMINAL,
+    BACKGROUND,
+    BOTH,
+    FIXED,
+    LOWEST_VALUES,
+    MINIMA,
+    NOMINAL,
+    NOMINAL_VALUES,
+    VALUES,
+    at,
+    certified,
+    error_of,
+    fitted,
+    right_error,
+    run,
+    two,
+)
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def matrix(project):
+    """Runs the command in a project, and returns its status and what it says."""
+
+    def run(*words):
+        command = [sys.executable, "-m", "pytest_pyhf_faas", "matrix", "tiny", *words]
+        done = subprocess.run(
+            [*command, "--endpoint", "local:1"],
+            cwd=project.path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def make_references(project, count=2):
+    """Write certified references of real fits."""
+    patches = project.pallet(count, references=False)
+    project.real_engines()
+    result = project.run("--funcx-endpoint", "local:1", "--faas-update", "new")
+    result.assert_outcomes(passed=1, skipped=count)
+    return patches
+
+
+def test_the_right_and_the_wrong_are_told_and_noted(project, matrix):
+    patches = make_references(project)
+    status, shown, _ = matrix("--combination", "numpy+scipy", "--combination", "certified")
+    assert status == 0
+    header, _legend, columns, scipy, searched = shown.splitlines()
+    assert header.startswith("tiny: 2 hypotheses")
+    kinds = ["lowest", "nominal", "both", "mixed", "unconverged", "wrong", "error"]
+    assert columns.split()[:7] == kinds
+    assert scipy.split()[:8] == ["numpy+scipy", *"0020000"]
+    assert searched.split()[:8] == ["certified", *"0020000"]
+    assert "checked" not in project.reference()["patches"][patches[0]]
+
+    status, _, _ = matrix("--combination", "numpy+scipy", "--write")
+    assert status == 0
+    reference = project.reference()
+    assert 0 < reference["tolerances"]["numpy+scipy"]["rtol"] < 1e-2
+    for patch in patches:
+        checked = reference["patches"][patch]["checked"]["numpy+scipy"]
+        assert checked["set"] == "both"
+        assert 0 <= checked["cls"] < 1e-3
+        assert checked["fit_s"] > 0
+
+    right = reference["patches"][patches[1]]["CLs_obs"]
+    project.change_reference(patches[1], CLs_obs=right / 2)
+    status, shown, _ = matrix("--combination", "numpy+scipy", "--write")
+    assert status == 1
+    assert shown.splitlines()[-1].split()[:8] == ["numpy+scipy", *"0010010"]
+    (issue,) = project.reference()["known_issues"]
+    assert list(issue["patches"]) == [patches[1]]
+    assert issue["patches"][patches[1]]["CLs_obs"] == pytest.approx(right, rel=1e-3)
+    checked = project.reference()["patches"][patches[1]]["checked"]["numpy+scipy"]
+    assert checked["set"] == "none"
+
+
+def test_where_nothing_is_right_the_tolerance_is_the_default(project, matrix):
+    (patch,) = make_references(project, 1)
+    project.change_reference(patch, CLs_obs=0.9)
+    status, _, _ = matrix("--combination", "numpy+scipy", "--write")
+    assert status == 1
+    tolerances = project.reference()["tolerances"]
+    assert tolerances == {"numpy+scipy": {"rtol": DEFAULT_RTOL["scipy"]}}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--combination", "scipy"], "write BACKEND+OPTIMIZER"),
+        (["--combination", "numpy+scipy"], "--faas-update=new"),
+        (["--patch", "nothing"], "no patch of the pallet tiny matches"),
+    ],
+    ids=["combination", "references", "patch"],
+)
+def test_what_cannot_be_done_says_what_to_do(project, matrix, words, told):
+    project.pallet(1, references=False)
+    project.reference_file().parent.mkdir(exist_ok=True)
+    status, shown, error = matrix(*words)
+    assert status == 2
+    assert shown == ""
+    assert error.startswith("error: ")
+    assert told in error
+    assert not list(project.reference_file().parent.iterdir())
+
+
+# Stored results are judged by nothing but their references
+
+
+MIXED = run(at(0, 0.03), {FIXED: NOMINAL[FIXED]})
+
+
+@pytest.mark.parametrize(
+    ("result", "reference", "kind", "where"),
+    [
+        (AT_LOWEST, two(), "right", "lowest"),
+        (AT_NOMINAL, two(), "right", "nominal"),
+        (fitted(VALUES), certified(), "right", "both"),
+        (fitted(VALUES), certified(nominal_is_known=False), "right", "lowest"),
+        (MIXED, two(), "mixed", "none"),
+        (run(at(0, 0.03), {FIXED: 110.4}), two(), "unconverged", "none"),
+        (fitted(at(0, 0.9)), certified(), "wrong", "none"),
+        (error_of("a.FailedMinimization"), two(), "a.FailedMinimization", "none"),
+        (error_of("b.InvalidModel"), right_error(), "right", "both"),
+        (fitted(VALUES), right_error(), "no exception", "none"),
+    ],
+)
+def test_a_stored_result_is_judged(result, reference, kind, where):
+    finding = judge(result, reference, "numpy+scipy")
+    assert (finding.kind, finding.at) == (kind, where)
+    # What the file says of known issues and tolerances is no part of it.
+    issue = KnownIssue("why", "https://somewhere/1", cls_values=result.cls_values or VALUES)
+    told = {"known_issues": {"numpy+scipy": issue}, "tolerances": {"numpy+scipy": {"rtol": 0.0}}}
+    assert judge(result, replace(reference, **told), "numpy+scipy") == finding
+
+
+def test_without_a_reference_there_is_nothing_to_judge():
+    assert judge(AT_LOWEST, Missing("none"), "numpy+scipy") is None
+
+
+def test_differences_are_from_the_set_that_a_result_is_at():
+    fits = {**NOMINAL, FIXED: NOMINAL[FIXED] + 0.002}
+    values = [value * 1.001 for value in NOMINAL_VALUES]
+    finding = judge(run(values, fits), two(), "numpy+scipy")
+    assert finding.at == "nominal"
+    assert finding.cls == pytest.approx(1e-3)
+    assert finding.twice_nll == pytest.approx(0.002)
+
+
+def test_a_certified_result_is_at_both():
+    assert judge(BOTH, two(), "certified").at == "both"
+    assert judge(BOTH, two(nominal=at(0, 0.03)), "certified").kind == "wrong"
+
+
+def test_another_minimum_that_is_hardly_higher_is_no_tolerance():
+    """CLs is off by 5 %: a fit ended in a minimum of no set, within the threshold of one."""
+    reference = certified(minima={BACKGROUND: (0.005,)})
+    there = {BACKGROUND: MINIMA[BACKGROUND] + 0.005}
+    off = [value * 1.05 for value in VALUES]
+    assert (
+        judge(fitted(off, twice_nll=there, truth=130.5), reference, "numpy+scipy").kind == "mixed"
+    )
+    assert judge(fitted(VALUES, twice_nll=there), reference, "numpy+scipy").kind == "right"
+    assert judge(fitted(off), certified(), "numpy+scipy").kind == "right"
+
+
+def findings(*results):
+    references = {id(AT_LOWEST): two(), id(AT_NOMINAL): two(), id(MIXED): two()}
+    return [
+        judge(
+            replace(result, patch=f"p{number}"),
+            references.get(id(result), certified()),
+            "numpy+scipy",
+        )
+        for number, result in enumerate(results)
+    ]
+
+
+def test_the_table_counts_each_kind():
+    unconverged, failed = fitted(twice_nll={FIXED: 111.0}), error_of("a.FailedMinimization")
+    found = findings(
+        *(AT_LOWEST, AT_NOMINAL, AT_NOMINAL, fitted(VALUES), MIXED, unconverged, fitted(), failed)
+    )
+    shown = table("toy", {"numpy+scipy": found, "numpy+minuit": found[:1]})
+    assert shown[0] == "toy: 8 hypotheses"
+    assert shown[2].split()[:7] == [
+        *("lowest", "nominal", "both", "mixed", "unconverged", "wrong", "error"),
+    ]
+    assert shown[3].split()[:8] == ["numpy+scipy", *"12111111"[:7]]
+    assert shown[4].split()[:8] == ["numpy+minuit", *"1000000"]
+    assert len({len(line) for line in shown[2:4]}) == 1
+
+
+def test_what_is_noted_are_sets_and_what_is_at_none():
+    failed = error_of("a.FailedMinimization")
+    found = findings(AT_LOWEST, AT_NOMINAL, fitted(VALUES), MIXED, fitted(), failed)
+    noted = notes("numpy+scipy", found)
+    assert [each["set"] for each in noted["checked"].values()] == [
+        *("lowest", "nominal", "both", "none", "none", "none"),
+    ]
+    assert noted["checked"]["p5"]["error"] == "a.FailedMinimization"
+    issues = {issue["reason"]: issue["patches"] for issue in noted["known_issues"]}
+    assert {reason: list(patches) for reason, patches in issues.items()} == {
+        "the fits end at minima of no consistent set": ["p3"],
+        "CLs is off although the fits have converged": ["p4"],
+        "scipy raises FailedMinimization": ["p5"],
+    }
+    assert issues["the fits end at minima of no consistent set"]["p3"]["CLs_obs"] == 0.03
+    assert noted["rtol"] == 1e-6
+    assert math.isclose(notes("numpy+scipy", found[3:])["rtol"], DEFAULT_RTOL["scipy"])
+
+
+def test_the_values_of_both_sets_are_apart():
+    """Else the tests above would say nothing."""
+    assert all(abs(a - b) > 1e-4 for a, b in zip(LOWEST_VALUES, NOMINAL_VALUES, strict=True))

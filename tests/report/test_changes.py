@@ -1,0 +1,624 @@
+"""Two runs are compared from their reports alone."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_pyhf_faas import __main__ as commands
+from pytest_pyhf_faas.campaign.results import CLS_LABELS
+from pytest_pyhf_faas.report import document as documents
+from pytest_pyhf_faas.report.changes import compare_runs
+from pytest_pyhf_faas.report.changes_text import text
+from pytest_pyhf_faas.report.command import main
+from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
+from tests.helpers import report_documents as make
+
+VERDICTS = own_schema(documents.SCHEMA)["definitions"]["hypothesis"]["properties"]["verdict"][
+    "enum"
+]
+HOSTILE = ("<script>alert(1)</script>", "\x1b[31mred\nline", "x" * 300, "\udcff", "ü|`$_^%")
+
+texts = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=8))
+numbers = st.one_of(st.floats(0, 1), st.sampled_from(["nan", "inf", "-inf", 0, 1]))
+cls_values = st.none() | st.lists(numbers, min_size=6, max_size=6)
+trials = st.builds(
+    lambda wall_s, **counts: make.trial(**counts) | {"wall_s": wall_s},
+    fits=st.integers(1, 2),
+    workers=st.integers(1, 3),
+    wall_s=st.just(0.0) | st.floats(1e-3, 1e4),
+)
+environments = st.builds(
+    make.environment,
+    python=texts,
+    backend=st.sampled_from(["numpy", "jax", None]),
+    versions=st.dictionaries(st.sampled_from(["pyhf", "jax"]), texts),
+)
+references = st.none() | st.builds(
+    lambda cls, error: {"CLs": cls, "error": error}, cls_values, st.none() | texts
+)
+
+
+@st.composite
+def hypotheses(draw):
+    return make.hypothesis(
+        draw(st.sampled_from(["a", "b", "c", *HOSTILE])),
+        (1, "low"),
+        test=draw(st.sampled_from(["test_cls", "test_own"])),
+        verdict=draw(st.sampled_from(VERDICTS)),
+        CLs=draw(cls_values),
+        reference=draw(references),
+        minimum_set=draw(st.sampled_from(["lowest", "nominal", "both", "none", None])),
+        environment=draw(st.sampled_from([None, 0, 1, 7])),
+        seconds=draw(st.sampled_from([{}, {"fit": 1.0}, {"fit": 5.0}, {"fit": 0.0}])),
+    )
+
+
+@st.composite
+def analyses(draw):
+    measured = st.none() | st.builds(
+        lambda trials: {"test": "test_walltime", "trials": trials},
+        st.lists(trials, min_size=1, max_size=3),
+    )
+    return make.analysis(
+        draw(st.lists(hypotheses(), max_size=4)),
+        pallet=draw(st.sampled_from(["wino", HOSTILE[0]])),
+        endpoint=draw(st.sampled_from(["local:2", "remote"])),
+        combination=draw(st.sampled_from(["numpy+scipy", "jax+scipy"])),
+        config=draw(st.sampled_from([{}, {"test_poi": 1.0}, {"test_poi": 2.0, "backend": "jax"}])),
+        digest=draw(st.sampled_from(["0" * 64, "1" * 64])),
+        reference=None,
+        wall_time=draw(measured),
+        timeline=None,
+    )
+
+
+runs = st.builds(
+    make.document,
+    st.lists(analyses(), max_size=3),
+    environments=st.lists(environments, max_size=2),
+)
+
+
+def compared(before, after, *, rtol=1e-6, atol=1e-8, slower=None):
+    return compare_runs(before, after, rtol=rtol, atol=atol, slower=slower)
+
+
+def one(*found, **changes):
+    """A run of one analysis with these hypotheses."""
+    return make.document([make.analysis(list(found), **changes)])
+
+
+def timed(*walls, fits=25, **changes):
+    trials = [make.trial(fits=fits, wall_s=wall, **changes) for wall in walls]
+    return one(make.hypothesis(), wall_time={"test": "test_walltime", "trials": trials})
+
+
+@settings(max_examples=60, deadline=None)
+@given(run=runs, slower=st.none() | st.floats(1, 3))
+def test_nothing_changes_from_a_run_to_itself(run, slower):
+    assert accepted_by_own_schema(run, documents.SCHEMA)
+    changes = compared(run, copy.deepcopy(run), rtol=0, atol=0, slower=slower)
+    assert changes.status == 0
+    assert changes.compared == sum(len(each["hypotheses"]) for each in run["analyses"])
+    for found in (
+        changes.differences,
+        changes.moved,
+        changes.verdicts,
+        changes.references,
+        changes.only_before,
+        changes.only_after,
+    ):
+        assert found == ()
+
+
+@settings(max_examples=100, deadline=None)
+@given(before=runs, after=runs)
+def test_the_way_back_turns_everything_round(before, after):
+    there, back = compared(before, after), compared(after, before)
+    turned = {"worse": "improved", "improved": "worse", "other": "other"}
+    assert there.compared == back.compared
+    assert sorted((each.patch, each.before, each.after, each.kind) for each in there.verdicts) == (
+        sorted((each.patch, each.after, each.before, turned[each.kind]) for each in back.verdicts)
+    )
+    for first, second in (
+        (there.only_before, back.only_after),
+        (there.only_after, back.only_before),
+    ):
+        assert sorted(map(repr, first)) == sorted(map(repr, second))
+    assert len(there.references) == len(back.references)
+    assert sorted(repr((each.before, each.after)) for each in there.wall_times) == (
+        sorted(repr((each.after, each.before)) for each in back.wall_times)
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(before=runs, after=runs)
+def test_any_two_runs_can_be_told_of(before, after):
+    changes = compared(before, after, slower=1.2)
+    told = text(changes)
+    assert all(line.isprintable() for line in told.splitlines())
+    assert max(map(len, told.splitlines()[1:])) < 400
+    assert json.loads(json.dumps(changes.to_json(), allow_nan=False))["status"] == changes.status
+
+
+@settings(max_examples=60, deadline=None)
+@given(run=runs, rtol=st.floats(0, 1))
+def test_without_tolerance_moves_whatever_moves_with_one(run, rtol):
+    other = copy.deepcopy(run)
+    for analysis in other["analyses"]:
+        for each in analysis["hypotheses"]:
+            each["CLs"] = each["CLs"] and [
+                v if isinstance(v, str) else 1.1 * v for v in each["CLs"]
+            ]
+    strict = {each.patch for each in compared(run, other, rtol=0, atol=0).moved}
+    assert {each.patch for each in compared(run, other, rtol=rtol).moved} <= strict
+
+
+def test_a_value_that_moved_is_told_with_its_size():
+    before, after = make.hypothesis(), make.hypothesis()
+    after["CLs"] = [*before["CLs"][:2], before["CLs"][2] * 1.002, *before["CLs"][3:]]
+    changes = compared(one(before), one(after))
+    (moved,) = changes.moved
+    assert moved.value == CLS_LABELS[2]
+    assert moved.relative == pytest.approx(0.002)
+    assert changes.status == 1
+    assert text(changes).startswith("1 of 1 hypothesis moved (at most 2.0e-03 relative), ")
+    assert compared(one(before), one(after), rtol=0.01).moved == ()
+    assert compared(one(before), one(after), atol=1).moved == ()
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_each_of_the_six_values_counts(place):
+    before, after = make.hypothesis(), make.hypothesis()
+    after["CLs"][place] *= 1.01
+    (moved,) = compared(one(before), one(after)).moved
+    assert moved.value == CLS_LABELS[place]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moves"),
+    [
+        ("nan", "nan", False),
+        ("inf", "inf", False),
+        ("inf", "-inf", True),
+        ("nan", 0.3, True),
+        (0.3, "nan", True),
+        ("nan", "inf", False),  # neither excludes anything
+        ("nan", 0.9999, False),
+        (0, 0.0, False),
+        (0, 1e-9, False),
+        (0, 1e-3, True),
+    ],
+)
+def test_values_that_are_no_numbers(before, after, moves):
+    first, second = make.hypothesis(), make.hypothesis()
+    first["CLs"][0], second["CLs"][0] = before, after
+    changes = compared(one(first), one(second))
+    assert bool(changes.moved) is moves
+    assert "without a ratio" in text(changes) or not moves
+
+
+def test_values_that_vanish_have_moved_unless_the_verdict_says_so():
+    right, silent = make.hypothesis(), make.hypothesis(CLs=None)
+    assert compared(one(right), one(silent)).status == 1
+    assert len(compared(one(silent), one(right)).moved) == 1
+    changes = compared(one(right), one(make.broken()))
+    assert changes.moved == ()
+    assert [change.kind for change in changes.verdicts] == ["worse"]
+    assert compared(one(make.broken()), one(right)).moved == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind", "status"),
+    [
+        ("right", "wrong", "worse", 1),
+        ("right", "broken", "worse", 1),
+        ("right", "not run", "worse", 1),
+        ("right", "no reference", "worse", 1),
+        ("right", "known issue", "worse", 1),
+        ("right", "mended", "worse", 1),  # its test fails
+        ("known issue", "mended", "improved", 0),
+        ("known issue", "unconverged", "worse", 1),
+        ("mended", "right", "improved", 0),
+        ("wrong", "right", "improved", 0),
+        ("not compared", "right", "improved", 0),
+        ("wrong", "known issue", "improved", 0),
+        ("wrong", "broken", "other", 1),
+        ("no reference", "wrong", "other", 1),
+    ],
+)
+def test_a_verdict_that_changed(before, after, kind, status):
+    changes = compared(one(make.hypothesis(verdict=before)), one(make.hypothesis(verdict=after)))
+    assert [(change.before, change.after, change.kind) for change in changes.verdicts] == [
+        (before, after, kind)
+    ]
+    assert changes.status == status
+    assert before in text(changes)
+    assert ("no verdict got worse" in text(changes)) is (kind != "worse")
+
+
+def test_a_hypothesis_that_went_to_the_other_minima_is_listed_as_moved():
+    before, after = make.ambiguous("p", at="lowest"), make.ambiguous("p", at="nominal")
+    changes = compared(one(before, make.hypothesis("q")), one(after, make.hypothesis("q")))
+    (moved,) = changes.moved
+    assert (moved.patch, moved.minima) == ("p", ("lowest", "nominal"))
+    assert moved.value == "CLs_obs"
+    assert changes.status == 1
+    # The reference has both, before and after.
+    assert changes.references == ()
+    told = text(changes)
+    assert told.startswith(
+        "1 of 2 hypotheses moved (at most 3.6e-01 relative, 1 to other minima), "
+    )
+    assert "CLs moved by more than 1e-06 relative and 1e-08 absolute, or to other minima" in told
+    header, line = (each for each in told.splitlines() if "rel. diff" in each or "  p " in each)
+    assert header.endswith("  minima")
+    assert line.endswith("lowest -> nominal")
+    assert json.loads(json.dumps(changes.to_json()))["moved"][0]["minima"] == ["lowest", "nominal"]
+
+
+def test_other_minima_are_told_even_within_the_tolerance():
+    before, after = make.ambiguous("p", at="lowest"), make.ambiguous("p", at="nominal")
+    after["CLs"] = before["CLs"]
+    (moved,) = compared(one(before), one(after)).moved
+    assert (moved.relative, moved.minima) == (0.0, ("lowest", "nominal"))
+    assert len(compared(one(before), one(after), rtol=10, atol=1).moved) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("both", "lowest"), ("nominal", "none"), (None, "nominal"), ("lowest", "lowest")],
+)
+def test_what_was_at_no_single_set_did_not_go_to_another(before, after):
+    first, second = make.hypothesis(minimum_set=before), make.hypothesis(minimum_set=after)
+    assert compared(one(first), one(second)).moved == ()
+    del first["minimum_set"], first["ambiguous"]  # a report of version 1
+    assert compared(one(first), one(second)).moved == ()
+
+
+def test_a_reference_whose_other_minima_changed_is_told():
+    before, after = make.ambiguous("p"), make.ambiguous("p")
+    after["ambiguous"]["lowest"][0] *= 1.5
+    (change,) = compared(one(before), one(after)).references
+    assert change.relative == pytest.approx(0.5)
+    other = make.hypothesis("p", reference={"CLs": None, "error": "A"})
+    changed = make.hypothesis("p", reference={"CLs": None, "error": "B"})
+    assert len(compared(one(other), one(changed)).references) == 1
+
+
+def test_verdicts_that_stay_bad_are_no_change():
+    assert compared(one(make.wrong()), one(make.wrong())).status == 0
+
+
+def test_another_reference_alone_is_told_and_is_no_failure():
+    other = make.hypothesis()
+    other["reference"]["CLs"][0] *= 1.5
+    changes = compared(one(make.hypothesis()), one(other))
+    (change,) = changes.references
+    assert change.relative == pytest.approx(0.5)
+    assert changes.status == 0
+    assert "1 reference changed" in text(changes).splitlines()[0]
+    assert f"{other['reference']['CLs'][0]:.8g}" in text(changes)
+
+
+@pytest.mark.parametrize(
+    "reference", [None, {"CLs": None, "error": "pyhf.exceptions.InvalidModel"}]
+)
+def test_a_reference_without_values(reference):
+    changes = compared(one(make.hypothesis(reference=reference)), one(make.hypothesis()))
+    assert changes.references[0].relative == math.inf
+    told = "none" if reference is None else reference["error"]
+    assert f"  {told}  " in text(changes)
+
+
+def test_environments_come_first_and_are_no_failure():
+    after = make.document(
+        environments=[
+            make.environment(
+                python="3.13.1", versions={"pyhf": "0.8.0"}, threads={"OMP_NUM_THREADS": "4"}
+            )
+        ],
+        client=make.environment(host="other", backend=None, optimizer=None, cpu="Another CPU"),
+        run={"package": "0.2.0"},
+    )
+    changes = compared(make.document(), after)
+    assert {(each.where, each.name, each.before, each.after) for each in changes.differences} == {
+        ("run", "pytest-pyhf-faas", "0.1.0", "0.2.0"),
+        ("client", "cpu", "Some CPU @ 2.50GHz", "Another CPU"),
+        ("workers", "python", "3.11.7", "3.13.1"),
+        ("workers", "pyhf", "0.7.6", "0.8.0"),
+        ("workers", "OMP_NUM_THREADS", "1", "4"),
+    }
+    assert changes.status == 0
+    lines = text(changes).splitlines()
+    assert lines.index("wall time:") > max(n for n, line in enumerate(lines) if "0.8.0" in line)
+
+
+def test_workers_that_differ_among_themselves():
+    mixed = make.document(
+        [make.analysis([make.hypothesis("a"), make.hypothesis("b", environment=1)])],
+        environments=[make.environment(), make.environment(versions={"pyhf": "0.8.0"})],
+    )
+    (difference,) = compared(one(make.hypothesis("a"), make.hypothesis("b")), mixed).differences
+    assert (difference.before, difference.after) == ("0.7.6", "0.7.6, 0.8.0")
+
+
+def test_two_endpoints_and_two_combinations_are_compared_and_told():
+    after = one(make.hypothesis(), endpoint="remote", combination="jax+scipy")
+    after["analyses"][0]["config"]["backend"] = "jax"
+    changes = compared(one(make.hypothesis()), after)
+    assert changes.compared == 1
+    assert [(each.name, each.before, each.after) for each in changes.differences] == [
+        ("endpoint", "local:2", "remote"),
+        ("combination", "numpy+scipy", "jax+scipy"),
+    ]
+
+
+def test_of_several_endpoints_each_is_compared_with_itself():
+    slow, quick = make.analysis(endpoint="slow"), make.analysis(endpoint="quick")
+    changes = compared(make.document([slow, quick]), make.document([quick]))
+    assert changes.compared == len(quick["hypotheses"])
+    assert changes.differences == ()
+    (only,) = changes.only_before
+    assert only.whole
+    assert only.analysis == "wino on slow"
+    assert changes.status == 0
+    assert "wino on slow: the whole analysis, 25 hypotheses: wino_200_0, " in text(changes)
+
+
+def test_another_configuration_and_background_are_told():
+    before = make.analysis([make.hypothesis()])
+    after = make.analysis([make.hypothesis()], digest="a" * 64, wall_time=None, reference=None)
+    after["config"] = {**after["config"], "test_poi": 1.5}
+    changes = compared(make.document([before]), make.document([after]))
+    assert {(each.name, each.before, each.after) for each in changes.differences} == {
+        ("test_poi", "1.0", "1.5"),
+        ("background (SHA-256)", "0" * 12, "a" * 12),
+        ("wall time", "measured", "not measured"),
+        ("method of references", "certified", "-"),
+        ("date of references", "2026-11-01", "-"),
+    }
+
+
+def test_analyses_that_differ_in_their_configuration_alone_find_their_own():
+    def at(poi):
+        return make.analysis([make.hypothesis(f"poi_{poi}")], config={"test_poi": poi})
+
+    changes = compared(make.document([at(1.0), at(2.0)]), make.document([at(2.0), at(1.0)]))
+    assert changes.compared == 2
+    assert changes.differences == ()
+
+
+def test_several_tests_of_one_patch_find_their_own():
+    first = make.hypothesis(test="test_a"), make.hypothesis(test="test_b", verdict="wrong")
+    changes = compared(one(*first), one(*reversed(first)))
+    assert changes.compared == 2
+    assert changes.verdicts == ()
+    # A test that alone looks at the patch may have any name.
+    assert compared(one(first[0]), one(make.hypothesis(test="test_c"))).compared == 1
+
+
+def test_hypotheses_that_one_run_alone_has():
+    changes = compared(
+        one(make.hypothesis("a"), make.hypothesis("gone")),
+        one(make.hypothesis("a"), make.hypothesis("new"), make.hypothesis("newer")),
+    )
+    assert [each.patches for each in changes.only_before] == [("gone",)]
+    assert [each.patches for each in changes.only_after] == [("new", "newer")]
+    assert changes.status == 0
+    first, *rest = text(changes).splitlines()
+    assert "1 hypothesis only before, 2 hypotheses only after" in first
+    assert "  wino: 2 hypotheses: new, newer" in rest
+
+
+def test_runs_with_nothing_in_common_do_not_pass():
+    changes = compared(one(make.hypothesis("a")), one(make.hypothesis("b")))
+    assert changes.status == 1
+    assert text(changes).startswith("no hypothesis is in both runs, 1 hypothesis only before")
+    empty = make.document([])
+    assert compared(empty, empty).status == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "slower", "word", "status"),
+    [
+        ((10, 11, 12), (20, 21, 22), 1.2, "slower than allowed", 1),
+        ((10, 11, 12), (20, 21, 22), None, "slower", 0),
+        ((10, 11, 12), (20, 21, 22), 2.5, "slower", 0),
+        ((20, 21, 22), (10, 11, 12), 1.2, "faster", 0),
+        ((10, 30), (25, 35), 1.2, "within the spread", 0),
+        # The error of the mean decides, which falls with the number of trials.
+        ((10, 11) * 2, (11, 12) * 2, None, "slower", 0),
+        ((10, 11), (11, 12), None, "within the spread", 0),
+        ((10,), (20,), 1.2, "slower than allowed", 1),
+        ((10, 11), (20,), 1.2, "slower than allowed", 1),
+        ((10,), (20,), None, "spread unknown", 0),
+        ((10,), (11,), 1.2, "spread unknown", 0),
+    ],
+)
+def test_who_got_slower(before, after, slower, word, status):
+    changes = compared(timed(*before), timed(*after), slower=slower)
+    assert changes.status == status
+    (line,) = [line for line in text(changes).splitlines() if line.startswith("  wino ")]
+    assert line.endswith(f"   {word}")
+
+
+def test_fits_are_told_from_overhead():
+    changes = compared(timed(40), timed(60, startup_s=44.0))
+    (change,) = changes.wall_times
+    assert change.ratio == 1.5
+    assert compared(timed(60), timed(40)).wall_times[0].ratio == pytest.approx(1 / 1.5)
+    assert change.fit_ratio == 1.0
+    assert "wall time 1.50 x" in text(changes).splitlines()[0]
+
+
+def test_wall_times_of_other_fits_are_not_compared():
+    changes = compared(timed(10, fits=25), timed(100, fits=250), slower=1.2)
+    assert changes.wall_times[0].ratio is None
+    assert changes.status == 0
+    assert "25 -> 250" in text(changes)
+    assert "wall time" not in text(changes).splitlines()[0]
+
+
+def test_single_fits_that_took_much_longer():
+    def fits(*times):
+        return one(*(make.hypothesis(f"p{n}", seconds={"fit": t}) for n, t in enumerate(times)))
+
+    changes = compared(fits(1.0, 0.1, 10.0, 3.0), fits(2.5, 0.9, 15.0, 9.0))
+    assert [fit.patch for fit in changes.fit_times[0].slow] == ["p3", "p0"]
+    assert changes.fit_times[0].median_ratio == pytest.approx(2.75)
+    assert changes.status == 0
+    assert "2 of 4 (median ratio of all 2.75): p3 (3.0 -> 9.0), p0 (1.0 -> 2.5)" in text(changes)
+
+
+def test_many_that_moved_are_cut_to_the_largest():
+    before = [make.hypothesis(f"p{n}") for n in range(40)]
+    after = copy.deepcopy(before)
+    for number, each in enumerate(after, start=1):
+        each["CLs"][0] *= 1 + number / 1000
+    told = text(compared(one(*before), one(*after)))
+    listed = [
+        line.split()[1]
+        for line in told.splitlines()
+        if line.startswith("  wino ") and "CLs" in line
+    ]
+    assert listed == [f"p{n}" for n in range(39, 9, -1)]
+    assert "  ... and 10 more" in told
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two runs on disk: one moved and got slower."""
+    before, after = timed(40, 41), timed(60, 61)
+    after["analyses"][0]["hypotheses"][0]["CLs"][0] *= 1.1
+    return [
+        str(documents.write(run, tmp_path / name).parent)
+        for name, run in (("a", before), ("b", after))
+    ]
+
+
+def test_the_command_compares_two_runs(two, capsys):
+    assert commands.main(["report", *two]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("1 of 1 hypothesis moved (at most 1.0e-01 relative)")
+    assert err == ""
+    assert main([f"{two[0]}/report.json", two[0]]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ((), 1),
+        (("--rtol", "0.2"), 0),
+        (("--atol", "0.2"), 0),
+        (("--rtol", "0.2", "--fail-slower", "1.2"), 1),
+        (("--rtol", "0.2", "--fail-slower", "1.6"), 0),
+    ],
+)
+def test_the_exit_status_follows_the_options(two, options, status):
+    assert main([*two, *options]) == status
+
+
+def test_the_changes_as_json(two, tmp_path, capsys):
+    assert main([*two, "--json", "-"]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["status"] == 1
+    assert shown["moved"][0]["relative"] == pytest.approx(0.1)
+    assert main([*two, "--json", str(tmp_path / "changes.json")]) == 1
+    assert json.loads((tmp_path / "changes.json").read_text()) == shown
+    assert capsys.readouterr().out.startswith("1 of 1 hypothesis moved")
+
+
+def test_what_cannot_be_read_or_written(two, tmp_path, capsys):
+    for arguments in (
+        [two[0], str(tmp_path / "absent")],
+        [str(tmp_path)],
+        [*two, "--json", str(tmp_path)],
+    ):
+        assert main(arguments) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("error: the ")
+        assert err.count("\n") == 1
+
+
+def test_an_interrupted_command_shows_no_traceback(two, monkeypatch, capsys):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(documents, "read", interrupted)
+    assert main(two) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("a", "b", "c"),
+        ("a", "--json", "-"),
+        ("a", "--fail-slower", "1.2"),
+        ("a", "b", "--rtol", "nan"),
+        ("a", "b", "--atol", "-1"),
+        ("a", "b", "--fail-slower", "0.9"),
+        ("a", "b", "--fail-slower", "much"),
+    ],
+)
+def test_wrong_usage(options, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(list(options))
+    assert raised.value.code == 2
+    assert "usage: python -m pytest_pyhf_faas report" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("problems", [[], ["no plots: Matplotlib is not installed"]])
+def test_one_run_is_drawn_anew_beside_its_report(two, monkeypatch, capsys, problems):
+    drawn = []
+    publisher = ModuleType("publish")
+    publisher.publish = lambda *arguments: drawn.append(arguments) or problems
+    monkeypatch.setitem(sys.modules, "pytest_pyhf_faas.report.publish", publisher)
+    assert main([f"{two[0]}/report.json"]) == len(problems)
+    ((document, directory),) = drawn
+    assert document == documents.read(directory)
+    out, err = capsys.readouterr()
+    assert err == "".join(f"error: {problem}\n" for problem in problems)
+    assert (two[0] in out) is not problems
+
+
+def test_page_and_plots_are_written_beside_the_report(two, capsys):
+    directory = Path(two[0])
+    before = documents.read(directory)
+    assert main([two[0]]) == 0
+    assert documents.read(directory) == before
+    assert (directory / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert (directory / "plots" / "wall_time.svg").stat().st_size > 1000
+    assert capsys.readouterr() == (f"page and plots are in {directory}\n", "")
+
+
+def test_a_terminal_without_the_letters_gets_marks(tmp_path, monkeypatch, capsysbinary):
+    run = one(make.hypothesis("Ωμέγα", verdict="wrong"))
+    other = one(make.hypothesis("Ωμέγα"))
+    places = [
+        str(documents.write(each, tmp_path / n).parent) for n, each in (("a", other), ("b", run))
+    ]
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(places) == 1
+    out.flush()
+    assert b"  ?????  right   wrong" in out.buffer.getvalue()
+
+
+def test_the_commands_are_told(capsys):
+    assert commands.main(["--help"]) == 0
+    assert "report A [B]" in capsys.readouterr().out
+    assert commands.main([]) == 2

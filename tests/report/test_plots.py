@@ -1,0 +1,514 @@
+"""Plots of a run report: whatever the document holds, they are drawn, and say what it says."""
+
+import math
+import re
+import time
+from itertools import pairwise, product
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from pytest_pyhf_faas.report.plots import draw, style
+from pytest_pyhf_faas.report.plots.cls_difference import _tolerance, plot_cls_difference
+from pytest_pyhf_faas.report.plots.contours import Contours
+from pytest_pyhf_faas.report.plots.plane import _reaches, plot_plane
+from pytest_pyhf_faas.report.plots.scaling import _ticks
+from pytest_pyhf_faas.report.plots.texts import names_of, shortened
+from pytest_pyhf_faas.report.plots.timeline import plot_timeline
+from pytest_pyhf_faas.report.plots.times import (
+    _shares,
+    plot_fit_times,
+    plot_wall_time,
+    plot_where_the_time_went,
+)
+from pytest_pyhf_faas.report.scaling import amdahl, scaling_figures, wall_time
+from tests.helpers.report_documents import (
+    analysis,
+    broken,
+    document,
+    hypothesis,
+    scaling,
+    timeline,
+    trial,
+    wrong,
+)
+
+PNG = b"\x89PNG\r\n\x1a\n"
+HOSTILE = (
+    "<script>alert(1)</script> --> ]]> $\\frac{a}{b$ m_N2 ^ 100 % {}",
+    "W" * 300,
+    "日本語 🎉 \ud800 \x00 line\nbreak",
+    "",
+)
+OF_RUN = {
+    "wall_time": plot_wall_time,
+    "where_the_time_went": plot_where_the_time_went,
+    "fit_times": plot_fit_times,
+}
+OF_ANALYSIS = {
+    "timeline": plot_timeline,
+    "cls_difference": plot_cls_difference,
+    "plane": plot_plane,
+}
+WORDS = ["nan", "inf", "-inf", "nan", "inf", "-inf"]
+
+
+def drawn(*arguments, **changes):
+    return {plot.name: plot for plot in draw(document(*arguments, **changes))}
+
+
+def plot_of(kind, one):
+    """Draw a single plot, which takes less time than all of them."""
+    with style.styled():
+        if kind in OF_ANALYSIS:
+            return OF_ANALYSIS[kind](0, one, one["pallet"])
+        return OF_RUN[kind]([one], [one["pallet"]])
+
+
+def texts_of(svg):
+    """Return the texts of an SVG, which Matplotlib leaves as comments beside their outlines."""
+    return re.findall(r"<!-- (.*?) -->", svg.decode(), re.DOTALL)
+
+
+def check(found):
+    for name, plot in found.items():
+        assert re.fullmatch(r"[a-z0-9_-]{1,80}", name)
+        assert plot.png.startswith(PNG)
+        assert len(plot.svg) < 500_000
+        root = ET.fromstring(plot.svg)
+        assert root.tag.endswith("}svg")
+        assert not [one for one in root.iter() if one.tag.endswith(("}script", "}foreignObject"))]
+        assert plot.title
+        assert len(plot.alt) < 5000
+
+
+def grid(make=hypothesis, count=3, **changes):
+    places = product(range(200, 200 + 200 * count, 200), range(0, 100 * count, 100))
+    return [make(f"wino_{m1}_{m2}", (m1, m2), **changes) for m1, m2 in places]
+
+
+def test_all_plots_in_order():
+    found = drawn([analysis(), analysis(pallet="Other pallet")], scaling=[scaling()])
+    check(found)
+    assert list(found) == [
+        "wall_time",
+        "where_the_time_went",
+        "cls_difference-0-wino",
+        "cls_difference-1-other-pallet",
+        "plane-0-wino",
+        "plane-1-other-pallet",
+        "timeline-0-wino",
+        "timeline-1-other-pallet",
+        "fit_times",
+        "scaling-0",
+    ]
+    assert [plot.analysis for plot in found.values()] == [None] * 2 + [0, 1] * 3 + [None] * 2
+
+
+def test_the_same_document_gives_the_same_bytes():
+    once, again = (draw(document(scaling=[scaling()])) for _ in range(2))
+    assert once == again
+
+
+def test_the_users_settings_are_neither_used_nor_changed():
+    expected = draw(document())
+    with mpl.rc_context({"text.usetex": True, "figure.figsize": (1, 1), "font.size": 40}):
+        before = dict(mpl.rcParams)
+        assert draw(document()) == expected
+        assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        pytest.param({"hypotheses": [], "wall_time": None, "timeline": None}, id="nothing"),
+        pytest.param(
+            {
+                "hypotheses": [broken(values=())],
+                "wall_time": {"test": "", "trials": [trial() | {"wall_s": 0.0, "fit_s": 0.0}]},
+                "timeline": {"seconds": 0, "workers": [], "tasks": [[3, 0, 1, 1]]},
+            },
+            id="nothing measured",
+        ),
+    ],
+)
+def test_what_shows_nothing_is_left_out(one):
+    assert drawn([analysis(**one)]) == {}
+
+
+def test_no_analyses():
+    assert drawn([]) == {}
+
+
+def test_hostile_names_and_numbers():
+    def analysis_called(name):
+        hypotheses = grid()
+        hypotheses[0]["CLs"] = WORDS
+        hypotheses[1]["CLs"] = None
+        hypotheses[2]["reference"] = None
+        hypotheses[3]["reference"] = {"CLs": WORDS, "error": None}
+        hypotheses[4]["CLs"] = [0] * 6
+        hypotheses[5]["CLs"] = [1e308, -1e308, 1e-300, 0, -5, 5.0]
+        hypotheses[6]["reference"] = {"CLs": [0, -1, 1e308, 0, 1, 2], "error": None}
+        hypotheses[7]["values"] = ["x", 1]
+        hypotheses[8]["values"] = []
+        times = timeline()
+        times["workers"][0]["worker"] = name
+        return analysis(
+            [*hypotheses, broken(name, message="x" * 1_000_000)],
+            pallet=name,
+            endpoint=name,
+            labels=[name, "m2"],
+            plane=[name, "m2"],
+            timeline=times,
+        )
+
+    entries = [scaling(pallet=name, endpoint=name) for name in HOSTILE]
+    found = drawn([analysis_called(name) for name in HOSTILE], scaling=entries)
+    check(found)
+    assert len(found) == 3 + 4 * len(HOSTILE)  # one timeline, difference, plane, scaling each
+
+
+def test_names_are_no_mathematics():
+    svg = plot_of("plane", analysis(pallet="$m_1$ <b>")).svg
+    assert "CLs = 0.05 in the mass plane: $m_1$ &lt;b&gt;" in texts_of(svg)
+
+
+def test_long_names_are_shortened():
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        for name in ("W" * 300, "i" * 300):
+            short = shortened(name, 150)
+            assert 8 < len(short) < 80
+            assert "…" in short
+    assert shortened("1Lbb, local", 150) == "1Lbb, local"
+
+
+def test_analyses_of_one_pallet_are_told_apart():
+    others = [{"endpoint": "parsl:c.py"}, {"combination": "jax+scipy"}]
+    assert names_of([analysis(), *(analysis(**other) for other in others)]) == [
+        "wino, local:2, numpy+scipy",
+        "wino, parsl:c.py, numpy+scipy",
+        "wino, local:2, jax+scipy",
+    ]
+    assert names_of([analysis(), analysis(pallet="bino")]) == ["wino", "bino"]
+
+
+def test_of_many_analyses_the_first_are_shown(monkeypatch):
+    monkeypatch.setattr(style, "_ROWS", 5)
+    found = drawn([analysis(grid(reference=None), timeline=None, plane=[]) for _ in range(7)])
+    assert list(found) == ["wall_time", "where_the_time_went", "fit_times"]
+    check(found)
+    for plot in found.values():
+        assert "the first 5 of 7 analyses" in texts_of(plot.svg)
+
+
+# --- wall times
+
+
+def test_wall_times_beside_the_published_ones():
+    plain, published = (plot_of("wall_time", analysis(pallet=name)) for name in ("wino", "1Lbb"))
+    assert not [text for text in texts_of(plain.svg) if "published" in text]
+    assert [text for text in texts_of(published.svg) if "published (2021)" in text]
+    assert "1Lbb: 42 ± 2.8 s on 2 workers" in published.alt
+    assert "156.2 ± 9.5 s" in published.alt
+    assert "3842 s" in published.alt
+
+
+def test_a_single_trial_has_no_deviation():
+    one = analysis(wall_time={"test": "", "trials": [trial(wall_s=40.0)]})
+    assert "wino: 40 s on 2 workers" in plot_of("wall_time", one).alt
+
+
+def test_shares_add_up_to_the_whole():
+    trials = [trial(), trial(wall_s=44.0, idle_s=5.0)]
+    shares = _shares(trials)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["idle_s"] == pytest.approx(4 / 84)  # mean of 3 and 5, of 2 workers for 42 s
+    alt = plot_of("where_the_time_went", analysis()).alt
+    assert "fit 81.9%" in alt
+    assert "idle 4.8%" in alt
+
+
+def test_a_timeline_says_how_well_its_positions_are_known():
+    times = timeline()
+    times["workers"][1]["clock_uncertainty_s"] = 0.25
+    plot = plot_of("timeline", analysis(timeline=times))
+    assert [text for text in texts_of(plot.svg) if "positions known to ± 0.25 s" in text]
+    assert "25 tasks on 2 workers within 40 s" in plot.alt
+
+
+# --- CLs values
+
+
+def test_values_outside_the_tolerance_are_counted():
+    hypotheses = [*grid(), wrong("off", (900, 400)), broken(), hypothesis(reference=None)]
+    plot = plot_of("cls_difference", analysis(hypotheses))
+    assert "60 values of 10 hypotheses, 6 of them outside of the tolerance" in plot.alt
+    texts = texts_of(plot.svg)
+    assert "outside: 6" in texts
+    assert "2 hypotheses without CLs or reference left out" in texts
+
+
+def test_each_point_is_judged_by_its_own_tolerance():
+    # Off by 2 %, which its own tolerance allows, and so does no other.
+    mild = wrong("mild", (300, 100), rtol=0.1, within=[True] * 6)
+    plot = plot_of("cls_difference", analysis([hypothesis(), mild]))
+    assert "0 of them outside" in plot.alt
+
+
+def test_the_band_is_the_tolerance_of_most():
+    usual, other, none = (
+        {"rtol": 0.1, "atol": 1e-8},
+        {"rtol": 0.5, "atol": 1e-3},
+        dict.fromkeys(("rtol", "atol")),
+    )
+    references = np.array([1e-6, 1.0])
+    widths = _tolerance([other, usual, usual, none], references)
+    assert widths == pytest.approx([1e-8 + 1e-7, 0.1 + 1e-8])
+    assert _tolerance([none], references) == pytest.approx([0, 0])
+
+
+def test_values_that_are_no_numbers_are_left_out():
+    partly = hypothesis(CLs=["nan", 0.1, 0.2, 0.3, "inf", 0.5])
+    plot = plot_of("cls_difference", analysis([partly]))
+    assert "4 values of 1 hypothesis" in plot.alt
+    assert "2 values left out that are no numbers" in texts_of(plot.svg)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, None, 1e300])
+def test_any_tolerance(tolerance):
+    exact = hypothesis()
+    exact |= {"CLs": exact["reference"]["CLs"], "rtol": tolerance, "atol": tolerance}
+    plot = plot_of("cls_difference", analysis([exact]))
+    assert "the largest difference is 0" in plot.alt
+
+
+# --- mass plane
+
+
+def contours_of(places, values):
+    contours = Contours(np.array(places, dtype=float))
+    return contours, contours.surfaces(values)
+
+
+def test_the_contour_is_where_log_cls_is_linear():
+    places = list(product((0, 500, 1000), (0, 100)))
+    values = [[10 ** (m1 / 500 - 3)] * 6 for m1, _ in places]
+    contours, surfaces = contours_of(places, values)
+    assert set(surfaces) == {0, 2, 3, 4}
+    for surface in surfaces.values():
+        assert surface.shape == (len(contours.y), len(contours.x))
+        assert np.asarray(surface[0]) == pytest.approx(contours.x / 500 - 3)
+    reached = _reaches(contours, surfaces, "m1")
+    assert reached[0].startswith("Observed exclusion up to m1 = 84")  # 500 * log10(50) = 849.5
+
+
+def test_cls_of_zero_is_drawn_as_a_small_one():
+    _, surfaces = contours_of(list(product((0, 1), (0, 1))), [[0.0] * 6] * 4)
+    assert surfaces[0].min() == surfaces[0].max() == pytest.approx(-6)
+
+
+@pytest.mark.parametrize(
+    ("places", "why"),
+    [
+        ([(0, 0), (1, 0), (0, 1)], "three"),
+        ([(i, 3 * i + 1) for i in range(7)], "on a line"),
+        ([(5, i) for i in range(7)], "of one mass"),
+        ([(1, 2)] * 9, "at one place"),
+    ],
+)
+def test_without_a_plane_there_are_markers_alone(places, why):
+    hypotheses = [hypothesis(f"p{i}", place) for i, place in enumerate(places)]
+    plot = plot_of("plane", analysis(hypotheses))
+    assert "no contours" in plot.alt, why
+    assert f"right: {len(places)}" in texts_of(plot.svg)
+
+
+def test_of_hypotheses_at_one_place_the_first_is_taken():
+    places = list(product((0, 1), (0, 1)))
+    _, surfaces = contours_of([*places, (0, 0)], [[0.1] * 6] * 4 + [[1e-5] * 6])
+    assert surfaces[0].min() == pytest.approx(-1)
+
+
+def test_places_may_be_anywhere():
+    random = np.random.default_rng(1)
+    count = 0
+    for size in range(4, 60):
+        for places in (random.integers(0, 6, (size, 2)), random.lognormal(0, 8, (size, 2))):
+            _, surfaces = contours_of(places, [[0.01] * 6] * size)
+            count += surfaces is not None
+    assert count > 50
+
+
+def test_hypotheses_are_counted_by_how_they_ended():
+    hypotheses = [
+        *grid(),
+        wrong("off", (900, 400)),
+        broken("lost", (800, 400)),
+        hypothesis("new", (700, 400), verdict="no reference", reference=None, within=None),
+        hypothesis("nan", (600, 400), CLs=WORDS),
+        hypothesis("unnamed", ("heavy", 1)),
+        hypothesis("no place") | {"values": [math.inf, 1]},
+    ]
+    plot = plot_of("plane", analysis(hypotheses))
+    texts = texts_of(plot.svg)
+    assert {"right: 9", "not right: 1", "not compared: 1", "without CLs: 2"} <= set(texts)
+    assert "2 hypotheses left out: no place in the plane" in plot.alt
+
+
+@pytest.mark.parametrize(("value", "where"), [(0.9, "above"), (1e-4, "below")])
+def test_cls_that_does_not_cross_is_said(value, where):
+    plot = plot_of("plane", analysis(grid(CLs=[value] * 6)))
+    assert f"observed CLs does not cross 0.05: it is {where} everywhere" in plot.alt
+
+
+@pytest.mark.parametrize("plane", [[], ["m1", "m3"]])
+def test_without_two_known_labels_there_is_no_plane(plane):
+    assert plot_of("plane", analysis(plane=plane)) is None
+
+
+# --- times of the fits
+
+
+def test_medians_of_the_fits():
+    seconds = (1.0, 2.0, 9.0)
+    hypotheses = [hypothesis(str(s), seconds={"fit": s}) for s in seconds] + [broken()]
+    assert (
+        "wino: 3 fits of 1 s to 9 s, median 2 s" in plot_of("fit_times", analysis(hypotheses)).alt
+    )
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_fits_of_one_duration(count):
+    hypotheses = grid(seconds={"fit": 2.0}, reference=None)
+    found = drawn([analysis(hypotheses, wall_time=None, timeline=None, plane=[])] * count)
+    assert list(found) == ["fit_times"]
+    assert "9 fits of 2 s to 2 s, median 2 s" in found["fit_times"].alt
+    check(found)
+
+
+# --- scaling
+
+
+def points(walls, startup_s=0.0, workers=1):
+    return [
+        {
+            "count": count,
+            "trials": [
+                trial(workers=count * workers, wall_s=wall, startup_s=startup_s * count * workers)
+                for wall in of_count
+            ],
+        }
+        for count, of_count in walls.items()
+    ]
+
+
+def without_time(count):
+    return {"count": count, "trials": [trial() | {"wall_s": 0.0, "startup_s": 0.0}]}
+
+
+def test_scaling_figures():
+    figures = scaling_figures(scaling(points=points({4: [30.0], 1: [90.0, 110.0], 2: [55.0]}, 5.0)))
+    assert figures.counts == (1, 2, 4)
+    assert figures.wall_s == (100, 55, 30)
+    assert figures.stdev_s == (pytest.approx(math.sqrt(200)), None, None)
+    assert figures.speed_up == pytest.approx((1, 100 / 55, 100 / 30))
+    assert figures.efficiency == pytest.approx((1, 100 / 110, 100 / 120))
+    assert figures.explained_fraction == pytest.approx(0.05)
+    # e = (1 / S - 1 / n) / (1 - 1 / n): 0.1 for 2 and (0.3 - 0.25) / 0.75 for 4
+    assert figures.measured_fraction == pytest.approx((0.1 + 0.05 / 0.75) / 2)
+
+
+@pytest.mark.parametrize("first", [1, 3])
+@pytest.mark.parametrize("fraction", [0.0, 0.04, 1.0])
+def test_what_follows_amdahls_law_is_found(first, fraction):
+    walls = {first * n: [50 * (fraction + (1 - fraction) / n)] for n in (1, 2, 4, 8)}
+    figures = scaling_figures(scaling(points=points(walls, 50 * fraction, workers=6)))
+    assert figures.measured_fraction == pytest.approx(fraction, abs=1e-12)
+    assert figures.explained_fraction == pytest.approx(fraction)
+    expected = [first * amdahl(fraction, n) for n in (1, 2, 4, 8)]
+    assert figures.speed_up == pytest.approx(expected)
+
+
+def test_amdahls_law():
+    assert amdahl(0, 8) == 8
+    assert amdahl(1, 8) == 1
+    assert amdahl(0.25, 1e12) == pytest.approx(4)
+    assert math.isnan(amdahl(-1, 2))
+
+
+def test_a_single_count_has_no_measured_fraction():
+    figures = scaling_figures(scaling(points=points({1: [10.0]})))
+    assert figures.measured_fraction is None
+    assert figures.efficiency == (1,)
+
+
+def test_no_wall_time_has_no_fractions():
+    entry = scaling(points=[without_time(1), without_time(2)])
+    figures = scaling_figures(entry)
+    assert figures.explained_fraction is None
+    assert figures.measured_fraction is None
+    assert drawn([], scaling=[entry]) == {}
+
+
+def test_wall_time_of_trials():
+    assert wall_time([{"wall_s": 2.0}]) == (2, None)
+    assert wall_time([{"wall_s": 2.0}, {"wall_s": 4.0}]) == (3, pytest.approx(math.sqrt(2)))
+
+
+def test_scaling_is_drawn_and_told():
+    entries = [
+        scaling(),
+        scaling(points=scaling()["points"][:1]),
+        scaling(unit="blocks", points=points({n: [100 / n + 1, 100 / n] for n in range(2, 40)})),
+        scaling(points=[*points({1: [10.0], 2: [1.0]}), without_time(1024)]),  # faster than ideal
+    ]
+    found = drawn([], scaling=entries)
+    check(found)
+    assert list(found) == [f"scaling-{i}" for i in range(4)]
+    assert "4 workers: 21 s, speed-up 3.57, efficiency 89%" in found["scaling-0"].alt
+    assert "1 worker: 75 s" in found["scaling-1"].alt
+    assert "speed-up (2 with 2 blocks)" in texts_of(found["scaling-2"].svg)
+
+
+def test_ticks_do_not_run_into_each_other():
+    ticks = _ticks(range(1, 129))
+    assert ticks[0] == 1
+    assert all(later / earlier > 1.5 for earlier, later in pairwise(ticks))
+    assert _ticks([1, 2, 4]) == [1, 2, 4]
+    assert _ticks([7]) == [7]
+
+
+# --- numbers and size
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.05, "0.05"),
+        (-0.001, "−0.001"),
+        (1e-6, "10⁻⁶"),
+        (-1e-12, "−10⁻¹²"),
+        (2e6, "2×10⁶"),
+        (1e5, "10⁵"),
+    ],
+)
+def test_powers_of_ten(value, text):
+    assert style.power(value) == text
+
+
+def test_large_reports_give_small_plots_soon():
+    hypotheses = [
+        (wrong if m1 % 7 == 0 else hypothesis)(f"p_{m1}_{m2}", (200 + 10 * m1, 5 * m2))
+        for m1, m2 in product(range(100), range(100))
+    ]
+    large = analysis(hypotheses, timeline=timeline(tasks=10_000, workers=64, wall_s=500.0))
+    began = time.process_time()
+    found = drawn([large])
+    assert time.process_time() - began < 30  # some 6 s without other load
+    assert len(found) == 6
+    check(found)

@@ -1,0 +1,336 @@
+"""What a report says in one sentence and in small tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_pyhf_faas.report import published, summary
+from pytest_pyhf_faas.schemas import accepted_by_own_schema
+from tests.helpers import report_documents as documents
+
+
+def hypotheses(**counts):
+    """So many hypotheses of each verdict, underscores for spaces."""
+    made = []
+    for verdict, count in counts.items():
+        for _ in range(count):
+            name = verdict.replace("_", " ")
+            patch = f"wino_{len(made)}"
+            if name == "wrong":
+                made.append(documents.wrong(patch))
+            elif name in ("error", "broken", "timeout", "cancelled"):
+                made.append(documents.broken(patch, verdict=name, status=name))
+            elif name == "not run":
+                made.append(unfitted(patch))
+            elif name == "ambiguous":
+                made.append(documents.ambiguous(patch))
+            else:
+                made.append(documents.hypothesis(patch, verdict=name))
+    return made
+
+
+def unfitted(patch):
+    return documents.broken(patch) | {
+        "verdict": "not run",
+        "outcome": "not run",
+        "status": None,
+        "error": None,
+        "attempts": 0,
+        "title": "",
+        "text": "",
+    }
+
+
+def document(run=None, changes=None, **counts):
+    return documents.document(
+        [documents.analysis(hypotheses(**counts))], run=run or {}, **changes or {}
+    )
+
+
+INTERRUPTED = {"interrupted": True, "exit_status": 2}
+BAD_ENDPOINT = {
+    "endpoints": [
+        {
+            "endpoint": "local:2",
+            "findings": [],
+            "failures": [{"name": "clock", "text": "its clock is 93 s ahead"}],
+        }
+    ]
+}
+OTHER_TEST = {"test": "tests/test_mine.py::test_it", "outcome": "failed", "text": "assert 1 == 2"}
+SAME_TEST = {"test": "test_endpoint_clock", "outcome": "failed", "text": "its clock is 93 s ahead"}
+
+
+@pytest.mark.parametrize(
+    ("made", "state", "sentence"),
+    [
+        (document(right=125), "right", "All 125 hypotheses of wino are right."),
+        (document(right=1), "right", "The one hypothesis of wino is right."),
+        (document(wrong=1), "wrong", "The one hypothesis of wino is wrong."),
+        (document(broken=4), "broken", "All 4 fits of wino broke."),
+        (
+            document(right=394, wrong=3, broken=1, unconverged=2),
+            "wrong",
+            (
+                "3 of 400 hypotheses of wino are wrong, 2 are unconverged, 1 fit broke; the other "
+                "394 are right."
+            ),
+        ),
+        (
+            document(right=1, error=1, timeout=2),
+            "broken",
+            (
+                "1 of 4 fits of wino ended with an exception, 2 fits took too long; the other one "
+                "is right."
+            ),
+        ),
+        (
+            document(INTERRUPTED, right=85, not_run=30, cancelled=10),
+            "incomplete",
+            "Interrupted: 40 of 125 hypotheses of wino were not fitted; the other 85 are right.",
+        ),
+        (
+            document(INTERRUPTED, cancelled=5),
+            "incomplete",
+            "Interrupted: all 5 hypotheses of wino were not fitted.",
+        ),
+        (
+            document(INTERRUPTED, wrong=1, not_run=1),
+            "wrong",
+            "Interrupted: 1 of 2 hypotheses of wino is wrong, 1 was not fitted; none is right.",
+        ),
+        (
+            document(right=3, known_issue=2),
+            "right",
+            "2 of 5 hypotheses of wino are known issues; the other 3 are right.",
+        ),
+        (
+            document(right=3, mended=1),
+            "incomplete",
+            "1 of 4 hypotheses of wino is a fixed known issue; the other 3 are right.",
+        ),
+        (
+            document(right=2, mixed=2, wrong=1),
+            "wrong",
+            ("1 of 5 hypotheses of wino is wrong, 2 are at mixed minima; the other 2 are right."),
+        ),
+        (
+            document(right=2, ambiguous=3),
+            "right",
+            (
+                "All 5 hypotheses of wino are right; 3 hypotheses are ambiguous (the exclusion "
+                "depends on the minimum for 3)."
+            ),
+        ),
+        (
+            document(not_compared=3),
+            "incomplete",
+            "All 3 hypotheses of wino were not compared.",
+        ),
+        (
+            document(no_reference=3, right=1),
+            "incomplete",
+            "3 of 4 hypotheses of wino have no reference; the other one is right.",
+        ),
+        (
+            document({"failures": [SAME_TEST]}, BAD_ENDPOINT, right=2),
+            "broken",
+            "All 2 hypotheses of wino are right; 1 check of an endpoint failed.",
+        ),
+        (
+            document({"failures": [OTHER_TEST, SAME_TEST]}, right=2),
+            "broken",
+            "All 2 hypotheses of wino are right; 2 other tests failed.",
+        ),
+        (documents.document([]), "incomplete", "Nothing was fitted."),
+        (
+            documents.document([], **BAD_ENDPOINT),
+            "broken",
+            "Nothing was fitted; 1 check of an endpoint failed.",
+        ),
+        (
+            document({"exit_status": 3}, right=2),
+            "incomplete",
+            "All 2 hypotheses of wino are right; pytest ended with status 3.",
+        ),
+    ],
+)
+def test_the_answer_is_one_sentence(made, state, sentence):
+    assert accepted_by_own_schema(made, "report.schema.json")
+    assert summary.verdict(made) == sentence
+    assert summary.state(made) == state
+
+
+def test_a_right_hypothesis_whose_test_fails_is_told():
+    one = documents.hypothesis(outcome="failed", text="assert took < 1")
+    made = documents.document([documents.analysis([one, documents.hypothesis("other")])])
+    assert summary.state(made) == "broken"
+    assert summary.verdict(made).endswith("are right; 1 test failed though CLs did not.")
+    assert summary.failures(made["analyses"][0]) == [one]
+
+
+def test_several_pallets_and_endpoints_are_told():
+    three = [documents.analysis(pallet=name) for name in ("a", "b", "b")]
+    made = documents.document(three)
+    assert summary.verdict(made) == "All 75 hypotheses of a, b in 3 analyses are right."
+    many = documents.document([documents.analysis(pallet=f"p{i}") for i in range(5)])
+    assert summary.verdict(many) == "All 125 hypotheses of 5 pallets are right."
+
+
+def test_failures_are_in_the_order_in_which_they_matter():
+    names = [
+        "right",
+        "no_reference",
+        "timeout",
+        "broken",
+        "error",
+        "mended",
+        "unconverged",
+        "mixed",
+        "wrong",
+    ]
+    analysis = documents.analysis(hypotheses(**dict.fromkeys(names, 1), not_run=1, known_issue=1))
+    assert [each["verdict"] for each in summary.failures(analysis)] == [
+        "wrong", "mixed", "unconverged", "mended", "error", "broken", "timeout", "no reference",
+    ]  # fmt: skip
+
+
+def test_ambiguous_hypotheses_are_listed_those_that_flip_first():
+    same = documents.ambiguous("same", at="lowest", ambiguous={"flips": False, "at_bound": []})
+    moved = documents.ambiguous("moved", ambiguous={"was_at": "lowest"})
+    made = documents.document(
+        [documents.analysis([documents.hypothesis("one"), same, moved, documents.broken("b")])]
+    )
+    flips, other = summary.ambiguous_rows(made)
+    assert (flips.patch, flips.at, flips.flips) == (
+        "moved",
+        "nominal (was lowest)",
+        "excluded at the nominal alone",
+    )
+    assert (flips.lowest, flips.nominal, flips.gap) == (0.0684, 0.0435, 0.79)
+    assert flips.title == "wino on local:2, numpy+scipy"
+    assert flips.parameters == "mu_W 0 (nominal: 1.02)"
+    assert (flips.fit, flips.at_bound) == ("fixed poi fit to data", "mu_W")
+    assert (other.patch, other.at, other.flips, other.at_bound) == ("same", "lowest", "", "")
+    assert summary.ambiguous(made) == (
+        "2 hypotheses are ambiguous (the exclusion depends on the minimum for 1)"
+    )
+    assert summary.ambiguous(document(right=3)) == ""
+
+
+def test_what_is_missing_is_listed_for_each_analysis():
+    made = document(right=2, not_run=1, not_compared=1)
+    title = "wino on local:2, numpy+scipy"
+    assert summary.missing(made) == [
+        f"{title}: 1 of 4 hypotheses not fitted",
+        f"{title}: 1 of 4 hypotheses not compared",
+    ]
+
+
+def test_the_largest_difference_leaves_out_what_could_not_matter():
+    tiny = [0.1, 1e-12, 0.1, 0.1, 0.1, 0.1]
+    one = documents.hypothesis(
+        CLs=[0.101, 2e-12, *tiny[2:]], reference={"CLs": tiny, "error": None}
+    )
+    assert summary.largest_difference(one) == pytest.approx(1e-2)
+    assert summary.largest_difference(documents.broken()) is None
+    undefined = documents.wrong(CLs=["nan"] * 6)
+    assert str(summary.largest_difference(undefined)) == "nan"
+
+
+# The published table
+
+
+def fitted(pallet, count, **changes):
+    one = documents.analysis(
+        [documents.hypothesis(f"p_{i}") for i in range(count)], pallet=pallet, **changes
+    )
+    return one | {"wall_time": None, "timeline": None}
+
+
+def test_rows_stand_beside_the_published_ones():
+    trials = [documents.trial(fits=125, wall_s=40.0), documents.trial(fits=125, wall_s=44.0)]
+    one = documents.analysis(pallet="1Lbb", wall_time={"test": "t", "trials": trials})
+    made = documents.document([one])
+    (row,) = summary.rows(made)
+    assert summary.table(made) == [summary.ROW_HEADER, row.cells]
+    assert dict(zip(summary.ROW_HEADER, row.cells, strict=True)) == {
+        "pallet": "1Lbb",
+        "endpoint": "local:2 (2 workers), numpy+scipy",
+        "patches": "125",
+        "wall time [s]": "42.0 ± 2.8",
+        "single worker [s]": "69.8",
+        "speed-up": "1.66",
+        "efficiency": "83%",
+        "published patches": "125",
+        "published wall time [s]": "156.2 ± 9.5",
+        "published single node [s]": "3842",
+    }
+
+
+def test_a_row_without_wall_time_or_publication_has_dashes():
+    made = documents.document([fitted("wino", 3, synthetic=True)])
+    (row,) = summary.rows(made)
+    assert summary.table(made) == [summary.ROW_HEADER[:7], row.cells[:7]]
+    assert row.cells[0] == "wino (synthetic, no physics)"
+    assert row.cells[2:] == ("3", *(summary.NOTHING,) * 7)
+
+
+def test_only_real_pallets_have_published_figures():
+    staus = published.published_of(fitted("stau_combined", 57))
+    assert staus == published.Published(57, 57.4, 5.2, 612)
+    assert published.published_of(fitted("1Lbb", 2, synthetic=True)) is None
+    assert published.published_of(fitted("1Lbb-likelihoods", 2)) is None
+
+
+def test_which_same_sign_pallet_was_published_is_confirmed_by_its_patches():
+    assert published.published_of(fitted("SS3L_Rpc2L0b", 76)) == published.Published(
+        76, 31.2, 2.7, 114
+    )
+    assert published.published_of(fitted("SS3L_Rpc2L0b", 75)) is None
+    assert published.published_of(fitted("SS3L_Rpv2L", 76)) is None
+
+
+# Environments
+
+
+def test_workers_that_differ_in_host_and_processor_alone_are_one_kind():
+    environments = [
+        documents.environment(),
+        documents.environment(host="node2", cpu="Another CPU"),
+        documents.environment(host="node3", versions={"numpy": "2.3.0"}),
+    ]
+    used = [documents.hypothesis(f"p_{i}", environment=i) for i in range(3)]
+    made = documents.document([documents.analysis(used)], environments=environments)
+    client, first, second, reference = summary.environment_rows(made)
+    assert (client.kind, client.title, client.values["backend"]) == ("client", "laptop", "–")
+    assert first.title == "2 hosts: node1, node2"
+    assert first.cpus == {"Another CPU", "Some CPU @ 2.50GHz"}
+    assert first.differs == {"scipy": "1.17.0"}
+    assert second.differs == {"numpy": "2.4.6", "scipy": "1.17.0"}
+    assert first.values["threads"] == "OMP_NUM_THREADS=1"
+    assert reference.title == "wino: certified, 2026-11-01"
+    assert summary.differences(made) == [
+        "workers on 2 hosts: node1, node2: scipy 1.17.1 (reference: 1.17.0)",
+        (
+            "workers on 1 host: node3: numpy 2.3.0 (reference: 2.4.6), scipy 1.17.1 (reference: "
+            "1.17.0)"
+        ),
+    ]
+
+
+def test_a_worker_is_held_against_the_references_of_its_own_analyses():
+    other = documents.analysis(
+        [documents.hypothesis(environment=1)], pallet="other", reference=None
+    )
+    environments = [documents.environment(), documents.environment(python="3.12.1")]
+    made = documents.document([documents.analysis(), other], environments=environments)
+    _client, first, second, _reference = summary.environment_rows(made)
+    assert first.differs
+    assert second.differs == {}
+
+
+def test_tests_that_were_not_run_are_told_where_nobody_knows_which():
+    made = documents.document(run={"tests": {"passed": 25, "not run": 3}, "exit_status": 1})
+    assert summary.verdict(made).endswith("; 3 other tests were not run.")
+    assert summary.state(made) == "incomplete"

@@ -1,0 +1,1 @@
+"""Whether planted faults are found."""
