@@ -3,8 +3,8 @@
     python benchmarks/big_report.py [COUNT] [--directory DIR]
 
 The fits are made up (`tests/helpers/report_documents.py`): half of the hypotheses right, some
-wrong, some broken with the same long error. The seconds of the browser are those of headless Chromium with the
-page, less those with an empty one.
+wrong, some broken with the same long error. The seconds of the browser are those of headless
+Chromium with the page, less those with an empty one.
 """
 
 from __future__ import annotations
