@@ -1,6 +1,6 @@
 """The report of many hypotheses: seconds to write it, its size, seconds until a browser shows it.
 
-    python benchmarks/big_report.py [COUNT] [--directory DIR]
+    python benchmarks/big_report.py [COUNT] [--directory DIR] [--rounds N]
 
 The fits are made up (`tests/helpers/report_documents.py`): half of the hypotheses right, some
 wrong, some broken with the same long error. The seconds of the browser are those of headless
@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from machine import print_machine
 from tests.helpers import report_documents as documents
 
 from pytest_pyhf_faas.report.publish import publish
@@ -38,7 +39,6 @@ BROWSER = (
     "--disable-sync",
     "--window-size=1280,2000",
 )
-ROUNDS = 5
 
 
 def many(count):
@@ -82,7 +82,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("count", type=int, nargs="?", default=10_000)
     parser.add_argument("--directory", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    print_machine()
     with tempfile.TemporaryDirectory() as temporary:
         directory = arguments.directory or Path(temporary)
         document = many(arguments.count)
@@ -102,7 +104,7 @@ def main():
         seconds_to_show(empty, shot)  # fills the caches
         pairs = [
             (seconds_to_show(directory / "report.html", shot), seconds_to_show(empty, shot))
-            for _ in range(ROUNDS)
+            for _ in range(arguments.rounds)
         ]
         shown = statistics.median(page - nothing for page, nothing in pairs)
         print(f"shown after {shown:.1f} s (an empty page: {pairs[0][1]:.1f} s)")

@@ -40,6 +40,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"
 
 import pyhf
+from machine import print_machine
 
 from pytest_pyhf_faas.campaign import tasks
 from pytest_pyhf_faas.histfactory.errors import HistFactoryError
@@ -50,7 +51,6 @@ from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.pallets.pallet import unpack
 from pytest_pyhf_faas.references.reference import DIRECTORY, ReferenceStore
 from pytest_pyhf_faas.worker.certified import apply_patch
-from pytest_pyhf_faas.worker.fitting import probe_environment
 
 CONFIG = tasks.HypotestConfig(method="certified")
 CODES = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}
@@ -116,14 +116,6 @@ def seconds(function, *arguments, **options):
     began = time.perf_counter()
     result = function(*arguments, **options)
     return time.perf_counter() - began, result
-
-
-def print_machine():
-    found = probe_environment()
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"{found['cpu']}, {os.cpu_count()} cores, load {load}, {found['platform']}")
-    print(f"Python {found['python']}, {versions}; one thread each\n", flush=True)
 
 
 def print_table(head, *rows):

@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from machine import print_machine
+
 from pytest_pyhf_faas.campaign.campaign import Campaign
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
 from pytest_pyhf_faas.engines import create_engine
@@ -35,6 +37,7 @@ def main() -> None:
     if count:
         last = len(tasks) - 1
         tasks = [tasks[i * last // (int(count) - 1)] for i in range(int(count))]
+    print_machine()
     first: dict[str, tuple[float, ...]] = {}
     print(f"{name}, {len(tasks)} patches")
     print(

@@ -36,6 +36,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from machine import print_machine
+
 from pytest_pyhf_faas.campaign.results import PARTS
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -143,7 +145,7 @@ def published(folder, names, workers):
 
     from pytest_pyhf_faas.engines import create_engine
 
-    engine = create_engine(f"local:{workers}")
+    engine = create_engine(f"local:{workers}", folder)
     engine.start()
     import pyhf
 
@@ -283,6 +285,7 @@ def main():
     if arguments.published:
         published(arguments.published, arguments.pallets, arguments.workers)
         return
+    print_machine()
     for text in arguments.pallets:
         pallet, _, count = text.partition(":")
         ways = arguments.ways.split(",")

@@ -12,12 +12,15 @@ import tempfile
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-DIRECTORY = Path(__file__).parents[1] / "tests"
+from machine import print_machine
+
+DIRECTORY = Path(__file__).parents[1] / "tests" / "engines"
 TESTS = [str(DIRECTORY / name) for name in ("test_faults.py", "test_globus_faults.py")]
 COLUMNS = ("fault", "engine", "fits", "executed", "counted", "lost", "doubled", "noticed_s", "left")
 
 
 def main() -> int:
+    print_machine()
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "faults.xml"
         command = [sys.executable, "-m", "pytest", *TESTS, "-q", "-ojunit_family=xunit1"]

@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from machine import print_machine
+
 from pytest_pyhf_faas.campaign.campaign import Campaign
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
 from pytest_pyhf_faas.engines import create_engine
@@ -23,7 +25,7 @@ def main() -> None:
     (pallet,) = catalogue.resolve(name, search_path=search_path)
     directory = Path(__file__).parents[1] / DIRECTORY
     store = ReferenceStore([directory], directory)
-    tasks = make_tasks(pallet, HypotestConfig())
+    tasks = [t for t in make_tasks(pallet, HypotestConfig()) if store.find(t).error is None]
 
     def expected_s(task):
         return store.find(task).expected_s(task.config.combination)
@@ -31,6 +33,7 @@ def main() -> None:
     ranked = sorted(tasks, key=expected_s)
     chosen = {ranked[i * (len(ranked) - 1) // (count - 1)].key for i in range(count)}
     tasks = [task for task in tasks if task.key in chosen]  # in the order of the patchset
+    print_machine()
     print("| order | wall time [s] | longest fit [s] | idle [worker s] | idle [%] |")
     print("|---|---|---|---|---|")
     for _round in range(rounds):

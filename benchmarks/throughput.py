@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from machine import print_machine
 from tests.helpers import noop_fits
 from tests.helpers.scripted_engine import toy_tasks
 
@@ -94,6 +95,7 @@ def main() -> None:
         campaigns.worker_function = lambda _config: noop_fits.fit_batch
     tasks = real_tasks(options.count) if options.fits else toy_tasks(options.count)
     function = campaigns.worker_function(tasks[0].config)
+    print_machine()
     print("| endpoint | engine [tasks/s] | campaign [tasks/s] | ratio | memory [MB] |")
     print("|---|---|---|---|---|")
     for spec in options.endpoints:
