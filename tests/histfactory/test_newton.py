@@ -36,13 +36,14 @@ def quadratic(matrix, centre, offset=1.0):
     return function
 
 
-def wells(slope):
+def wells(slope, depth=1.0):
     """Two wells, at about -1 and 1; the higher one is where the slope points up."""
 
     def function(x):
         (x,) = x
-        value = (x**2 - 1) ** 2 + slope * x
-        return value, np.array([4 * x * (x**2 - 1) + slope]), np.array([[12 * x**2 - 4]])
+        value = depth * (x**2 - 1) ** 2 + slope * x
+        gradient = depth * 4 * x * (x**2 - 1) + slope
+        return value, np.array([gradient]), np.array([[depth * (12 * x**2 - 4)]])
 
     return function
 
@@ -140,6 +141,27 @@ def test_a_descent_ends_early_at_a_known_minimum_and_only_there():
         assert again is not minimum
         assert early < len(calls)
     assert newton.minimize(function, np.array([1.5]), WIDE, every(1), (left,)) is not left
+
+
+@pytest.mark.parametrize(("deviations", "near"), [(0.09, True), (0.11, False), (-0.11, False)])
+@pytest.mark.parametrize("curvature", [1e-4, 1.0, 1e6])
+def test_near_to_a_minimum_is_within_a_tenth_of_a_standard_deviation(curvature, deviations, near):
+    """One standard deviation, as of twice an NLL: where the quadratic model has risen by 1/2."""
+    function = quadratic(np.array([[curvature]]), np.array([0.5]))
+    minimum = newton.minimize(function, np.array([3.0]), WIDE, every(1))
+    point = minimum.parameters + deviations / np.sqrt(curvature)
+    assert minimum.is_near(point, every(1)) is near
+
+
+def test_two_shallow_wells_side_by_side_are_told_apart():
+    """0.4 standard deviations of either lie between them, and a barrier of 0.005."""
+    function = wells(0.0, depth=0.005)
+    left, right = (newton.minimize(function, np.array([x]), WIDE, every(1)) for x in (-1.5, 1.5))
+    between = right.parameters - left.parameters
+    assert between @ right.hessian @ between == pytest.approx(0.16, rel=1e-3)
+    for start, other, own in ((-1.5, right, left), (1.5, left, right)):
+        end = newton.minimize(function, np.array([start]), WIDE, every(1), (other,))
+        assert end.parameters == pytest.approx(own.parameters, rel=1e-3)
 
 
 def test_a_known_minimum_held_by_a_bound_is_not_near_to_where_the_function_falls_away():

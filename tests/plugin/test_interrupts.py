@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import threading
-import time
 
 import pytest
 
 from pytest_pyhf_faas.plugin.interrupts import Interrupts
+from tests.helpers.fakes import wait_until
 
 
 class Somebody:
@@ -149,11 +150,16 @@ def test_outside_the_main_thread_nothing_is_watched(somebody):
 def test_an_interrupt_does_not_end_a_wait(somebody):
     interrupts = Interrupts(lambda: True)
     interrupts.watch()
-    timer = threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGINT])
-    timer.start()
-    started = time.monotonic()
-    time.sleep(0.3)
-    assert time.monotonic() - started >= 0.3
-    timer.join()
+    came = queue.Queue()
+
+    def interrupt_then_answer():
+        os.kill(os.getpid(), signal.SIGINT)
+        wait_until(lambda: interrupts.count)
+        came.put("what was waited for")
+
+    thread = threading.Thread(target=interrupt_then_answer)
+    thread.start()
+    assert came.get(timeout=60) == "what was waited for"
+    thread.join()
     assert interrupts.count == 1
     interrupts.restore()
