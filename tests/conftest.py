@@ -48,8 +48,16 @@ def pytest_configure():
 FIRST = ("test_faults.py", "test_parsl.py", "test_globus_faults.py", "test_globus_compute.py")
 
 
+#: What starts a batch system, a broker or agents.
+SERVICES = {"slurm", "globus_compute_service"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items):
-    """Bring to the front what must not be late."""
+    """Mark what needs services, and bring to the front what must not be late."""
+    for item in items:
+        if SERVICES.intersection(item.fixturenames):
+            item.add_marker("services")
     ranks = {name: rank for rank, name in enumerate(FIRST)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 

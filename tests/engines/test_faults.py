@@ -25,8 +25,9 @@ pytestmark = [
 ]
 
 LOCAL, PARSL, SLURM = "local", "parsl", "slurm"
-ENGINES = [LOCAL, PARSL, SLURM]
-ON_PARSL = [PARSL, SLURM]
+ON_SLURM = pytest.param(SLURM, marks=pytest.mark.services)
+ENGINES = [LOCAL, PARSL, ON_SLURM]
+ON_PARSL = [PARSL, ON_SLURM]
 PARSL_HERE = """\
 import sys
 from pathlib import Path
@@ -158,7 +159,7 @@ def test_a_block_that_ends_in_mid_fit(stage, record_property):
     stage.note_down(record_property, "job cancelled")
 
 
-@on(SLURM)
+@on(ON_SLURM)
 def test_walltime_reached_in_mid_fit(stage, record_property):
     stage.begin(fits(4, 18.0))  # Slurm looks at its limits every 30 s
     stage.wait_for_running(2)
@@ -169,7 +170,7 @@ def test_walltime_reached_in_mid_fit(stage, record_property):
     stage.note_down(record_property, "walltime reached")
 
 
-@on(SLURM)
+@on(ON_SLURM)
 def test_a_node_is_drained_and_comes_back(stage, record_property):
     stage.begin(fits(8, 1.0))
     stage.wait_for_running(2)
@@ -186,7 +187,7 @@ def test_a_node_is_drained_and_comes_back(stage, record_property):
     stage.note_down(record_property, "node drained, jobs cancelled")
 
 
-@on(SLURM)
+@on(ON_SLURM)
 def test_a_queue_that_grants_no_block(stage, record_property):
     stage.slurm.drain("a test")
     stage.struck()
