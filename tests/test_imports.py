@@ -94,7 +94,7 @@ def own_imports_of(module):
 
 
 def test_the_import_finder_finds_imports():
-    assert {"engines", "plugin.options", "campaign.campaign"} <= own_imports_of("plugin.schedule")
+    assert {"engines", "plugin.markers", "campaign.campaign"} <= own_imports_of("plugin.schedule")
     assert "plugin.sharing" not in own_imports_of("plugin.schedule")  # for the sake of types alone
     assert "pyhf" in imports_of("worker.fitting")
     assert "pytest" in imports_of("plugin.hooks")

@@ -1,6 +1,6 @@
 """An HTCondor pool, with the blocks of the published study: at most 4, of one slot each.
 
-``pytest --funcx-endpoint parsl:endpoints/parsl/htcondor.py``, on a submit node whose ports the
+``pytest --faas-endpoint parsl:endpoints/parsl/htcondor.py``, on a submit node whose ports the
 slots can reach.
 """
 

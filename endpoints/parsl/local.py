@@ -1,6 +1,6 @@
 """The cores of one machine: to try Parsl out before it meets a cluster.
 
-``pytest --funcx-endpoint parsl:endpoints/parsl/local.py``
+``pytest --faas-endpoint parsl:endpoints/parsl/local.py``
 """
 
 import os

@@ -1,6 +1,6 @@
 """A PBS Pro cluster, with the blocks of the published study: at most 4, of one node each.
 
-``pytest --funcx-endpoint parsl:endpoints/parsl/pbspro.py``, on a login node, in a directory that
+``pytest --faas-endpoint parsl:endpoints/parsl/pbspro.py``, on a login node, in a directory that
 the compute nodes see.
 """
 

@@ -463,7 +463,7 @@ def test_a_start_that_fails_says_why_and_where_to_look(begin, tmp_path):
     logs = Path(re.search(r"the logs in (\S+)", run.output)[1])
     assert logs.is_relative_to(tmp_path / ".pytest_cache")
     assert any("no such environment" in log.read_text() for log in logs.iterdir())
-    assert re.search(rf"rerun: +pytest .*--funcx-endpoint {endpoint}", run.output)
+    assert re.search(rf"rerun: +pytest .*--faas-endpoint={endpoint}", run.output)
     run.assert_nothing_is_left()
 
 
@@ -619,7 +619,7 @@ def test_the_rerun_line_of_a_wrong_value_goes_to_the_same_endpoint(project):
     project.change_reference("sig_100_0", CLs_obs=0.9)
     shown = project.text(project.run("--funcx-endpoint", "parsl:here.py"))
     command = shlex.split(re.search(r"rerun:  pytest (.*)", shown)[1])
-    assert command[command.index("--funcx-endpoint") + 1] == "parsl:here.py"
+    assert "--faas-endpoint=parsl:here.py" in command
     result = project.run(*command, suite=False, pallet=None)
     result.assert_outcomes(passed=1, failed=1)
     assert project.fits_at("parsl:here.py") == ["sig_100_0"]

@@ -82,7 +82,7 @@ def wrong(patch="wino_300_100", values=(300, 100), **changes):
         "                    obtained      reference   rel. diff\n"
         f"  CLs_obs     {cls[0]:14.8g}{right['CLs'][0]:15.8g}     2.0e-02  <--\n"
         "  verdict: the formulae changed\n"
-        "  rerun:  pytest --faas-pallet wino --faas-patch " + patch,
+        "  rerun:  pytest --faas-pallet=wino --faas-patch=" + patch,
         "CLs": cls,
         "within": [False] * 6,
         **changes,

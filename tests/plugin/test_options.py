@@ -6,10 +6,17 @@ import os
 import re
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
-from pytest_pyhf_faas.plugin.options import HYPOTEST_KEYWORDS, OPTIONS
+from pytest_pyhf_faas.campaign.tasks import METHODS, OPTIMIZERS
+from pytest_pyhf_faas.plugin import options
+from pytest_pyhf_faas.plugin.markers import HYPOTEST_KEYWORDS
+from pytest_pyhf_faas.plugin.options import BY_NAME, OPTIONS
+from pytest_pyhf_faas.plugin.settings import UpdateMode
+from pytest_pyhf_faas.references.compare import Minimum
+from pytest_pyhf_faas.references.places import UNCONVERGED
 from tests.helpers.fakes import canned
 from tests.helpers.paths import REPOSITORY
 
@@ -65,12 +72,13 @@ def help_text(tmp_path_factory):
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_help_shows_each_option_with_its_default(help_text, option):
-    (line,) = [line for line in help_text.splitlines() if line.strip().startswith(option.flags[0])]
+    begin = re.compile(rf"  {option.flags[0]}(?![\w-])")
+    (line,) = [line for line in help_text.splitlines() if begin.match(line)]
     for flag in option.flags:
         assert flag in line
     after = help_text.partition(line)[2]
     told = " ".join(f"{line}\n{after}".split())
-    assert f"(default: {option.default})" in told
+    assert f"(default: {option.shown_default})" in told
     assert " ".join(option.help.split())[:60] in told
 
 
@@ -94,7 +102,7 @@ def forms(option):
         f"- marker: `@pytest.mark.{option.marker}`" if option.marker else "- marker: none",
         f"- command line: {lines}",
         f"- ini: `{option.ini}`" if option.ini else "- ini: none",
-        f"- default: {option.default}",
+        f"- default: {option.shown_default}",
     ]
 
 
@@ -118,6 +126,14 @@ def test_the_keywords_of_the_marker_are_documented():
         assert f"`{keyword}`" in documented()["Markers"]
 
 
+def test_what_stands_twice_is_the_same():
+    """The plugin does not import the domain to declare its options."""
+    assert (options.OPTIMIZERS, options.METHODS) == (OPTIMIZERS, METHODS)
+    assert get_args(Minimum) == options.MINIMA
+    assert get_args(UpdateMode) == options.UPDATE_MODES
+    assert float(BY_NAME["unconverged"].default) == UNCONVERGED
+
+
 def test_this_file_knows_each_ini_key():
     known = {option.ini for option in OPTIONS if option.ini} | {"faas_endpoints"}
     assert known == INI_KEYS
@@ -129,7 +145,7 @@ def settings(project, *args):
         """\
 def test_settings(request, hypotest_result):
     from pytest_pyhf_faas.plugin.context import get_context
-    from pytest_pyhf_faas.plugin.options import hypotest_config
+    from pytest_pyhf_faas.plugin.markers import hypotest_config
 
     settings = get_context(request.config).settings
     marker = request.node.get_closest_marker("hypotest")
@@ -288,7 +304,7 @@ def test_which_minima_are_right_is_an_option(project, option, outcomes):
             [
                 "tiny / sig_100_0: at the nominal minima, not at the lowest ones",
                 "  verdict: all five fits are at the nominal minima *=lowest accepts the lowest*",
-                "  rerun:  pytest * --faas-minimum lowest",
+                "  rerun:  pytest * --faas-minimum=lowest",
             ]
         )
 
@@ -356,3 +372,22 @@ def test_real_engine_from_the_ini_file(project):
     result = project.run(suite=False, pallet=None)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["pyhf-faas: tiny: 1 fit on local:1 (1 worker)*"])
+
+
+SECRET = '{"token": "hunter2"}'
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--faas-endpoint-config", SECRET, "-q"], ["--faas-endpoint-config", "...", "-q"]),
+        ([f"--faas-endpoint-config= {SECRET}"], ["--faas-endpoint-config=..."]),
+        (["-o", f"faas_endpoint_config={SECRET}"], ["-o", "faas_endpoint_config=..."]),
+        ([f"-ofaas_endpoint_config={SECRET}"], ["-ofaas_endpoint_config=..."]),
+        (["--faas-endpoint-config=asked.json"], ["--faas-endpoint-config=asked.json"]),
+        (["--faas-pallet", "tiny", "-k", "{"], ["--faas-pallet", "tiny", "-k", "{"]),
+    ],
+    ids=["apart", "equals", "ini", "ini at once", "file", "others"],
+)
+def test_secrets_of_a_command_line_are_not_shown(words, shown):
+    assert options.without_secrets(words) == shown

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from importlib.util import find_spec
 
 import pytest
@@ -120,7 +119,7 @@ def test_wrong_value_is_told_in_full(project):
         ),
         "tolerance 0.0001 relative, 1e-06 absolute",
         "worker fakehost: scipy 1.16.0 (reference: 1.15.3); all else equal",
-        (f"rerun: pytest {' '.join(SUITE)} --faas-pallet tiny --faas-patch {PATCH}"),
+        (f"rerun: pytest {' '.join(SUITE)} --faas-pallet=tiny --faas-patch={PATCH}"),
         "accept: --faas-update=changed (reference_results/tiny.json)",
     ]
 
@@ -133,35 +132,6 @@ def test_wrong_value_is_a_failure_in_junitxml(project):
     failure = project.junit()[f"test_cls[tiny-{PATCH}]"].find("failure")
     assert f"tiny / {PATCH}: CLs differs from the reference" in failure.get("message")
     assert "<--" in failure.text
-
-
-def test_the_rerun_line_reruns_that_fit_alone(project):
-    project.pallet(3)
-    project.change_reference(PATCH, CLs_obs=0.9)
-    shown = project.text(project.run("--funcx-endpoint", "local:3"))
-    command = shlex.split(re.search(r"rerun:  pytest (.*)", shown)[1])
-    result = project.run(*command, suite=False, pallet=None)
-    result.assert_outcomes(passed=1, failed=1)
-    assert project.fits_at("local:3") == [PATCH]
-
-
-def test_the_rerun_line_of_a_marked_test_reruns_it_alone(project):
-    project.pallet(3)
-    project.change_reference(PATCH, CLs_obs=0.9)
-    project.own_test(
-        """\
-import pytest
-
-@pytest.mark.pallet("tiny")
-def test_cls(hypotest_result, reference_result, assert_cls):
-    assert_cls(hypotest_result, reference_result)
-"""
-    )
-    shown = project.text(project.run(suite=False, pallet=None))
-    command = shlex.split(re.search(r"rerun:  pytest (.*)", shown)[1])
-    result = project.run(*command, suite=False, pallet=None)
-    result.assert_outcomes(failed=1, deselected=2)
-    assert project.fits() == [PATCH]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +182,7 @@ def test_what_has_not_converged_is_not_to_be_accepted(project):
             "the certified minimum 12"
         ),
         "worker fakehost: scipy 1.16.0 (reference: 1.15.3); all else equal",
-        (f"rerun:  pytest {' '.join(SUITE)} --faas-pallet tiny --faas-patch {PATCH}"),
+        (f"rerun:  pytest {' '.join(SUITE)} --faas-pallet=tiny --faas-patch={PATCH}"),
     ]
 
 
@@ -301,7 +271,7 @@ def test_lost_worker_is_an_error(project):
             "what to do: look at the memory and the logs of the worker's machine; "
             "a rerun may just work"
         ),
-        f"rerun:  pytest --faas-pallet tiny --faas-patch {PATCH}",
+        f"rerun:  pytest --faas-pallet=tiny --faas-patch={PATCH}",
     ]
     assert project.fits() == [*2 * [PATCH], "sig_100_50"]
     project.assert_no_internals(result)

@@ -164,7 +164,7 @@ def _death(exit_code: int) -> str:
     if exit_code == _KILLED:
         return (
             "its worker process was killed (signal 9); if nobody did that, the machine ran out of "
-            "memory: use fewer workers (--funcx-endpoint local:N)"
+            "memory: use fewer workers (--faas-endpoint local:N)"
         )
     if exit_code < 0:
         return f"its worker process crashed (signal {-exit_code})"

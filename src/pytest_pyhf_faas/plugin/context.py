@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_pyhf_faas.plugin.options import read_settings
+from pytest_pyhf_faas.plugin.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig
     from pytest_pyhf_faas.pallets.pallet import Pallet
-    from pytest_pyhf_faas.plugin.options import Settings
     from pytest_pyhf_faas.plugin.schedule import Schedule
+    from pytest_pyhf_faas.plugin.settings import Settings
     from pytest_pyhf_faas.preflight.preflight import Preflight
     from pytest_pyhf_faas.references.reference import ReferenceStore
 

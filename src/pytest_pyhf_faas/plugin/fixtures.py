@@ -43,7 +43,7 @@ class AssertCLs(Protocol):
 
 @pytest.fixture
 def faas_endpoint(request: pytest.FixtureRequest) -> str:
-    """The endpoint that fits run on, as named by --funcx-endpoint."""
+    """The endpoint that fits run on, as named by --faas-endpoint."""
     if hasattr(request, "param"):
         return str(request.param)
     return get_context(request.config).settings.endpoints[0]
@@ -296,14 +296,14 @@ def _parameter(request: pytest.FixtureRequest, name: str) -> Any:
 
 
 def _hypotest(request: pytest.FixtureRequest) -> Any:
-    from pytest_pyhf_faas.plugin.options import hypotest_config
+    from pytest_pyhf_faas.plugin.markers import hypotest_config
 
     settings = get_context(request.config).settings
     return hypotest_config(settings, request.node.get_closest_marker("hypotest"))
 
 
 def _rerun(request: pytest.FixtureRequest, result: HypotestResult) -> str:
-    from pytest_pyhf_faas.plugin.terminal import rerun_command
+    from pytest_pyhf_faas.plugin.rerun import rerun_command
 
     return rerun_command(get_context(request.config), request.node, result)
 

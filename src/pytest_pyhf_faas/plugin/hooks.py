@@ -27,14 +27,9 @@ from pytest_pyhf_faas.plugin.fixtures import (
     signal_patch,
     wall_time,
 )
-from pytest_pyhf_faas.plugin.options import (
-    add_options,
-    any_given,
-    check_paths,
-    hypotest_config,
-    pallet_selection,
-    read_settings,
-)
+from pytest_pyhf_faas.plugin.markers import hypotest_config, pallet_selection
+from pytest_pyhf_faas.plugin.options import add_options, any_given, check_paths
+from pytest_pyhf_faas.plugin.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

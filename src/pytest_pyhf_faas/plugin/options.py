@@ -1,4 +1,4 @@
-"""The options: one table, from which the command line, the ini keys and the markers are made.
+"""The options: one table, from which the command line, the ini keys and the rerun line are made.
 
 Precedence: marker, then command line, then ini. `docs/options.md` documents each of them in four
 equal lines; a test holds the two together.
@@ -9,22 +9,23 @@ from __future__ import annotations
 import contextlib
 import itertools
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_pyhf_faas.errors import ConfigurationError
+from pytest_pyhf_faas.plugin import values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable
 
     import pytest
 
-    from pytest_pyhf_faas.campaign.tasks import HypotestConfig
-    from pytest_pyhf_faas.references.compare import Minimum
-
-UpdateMode = Literal["new", "changed", "all"]
 UPDATE_MODES = ("new", "changed", "all")
 #: At which minima a result is right.
 MINIMA = ("any", "lowest", "nominal")
+#: Those of `campaign.tasks`, which who merely has the plugin installed does not import.
+OPTIMIZERS = ("scipy", "minuit")
+METHODS = ("hypotest", "certified")
+_HIDDEN = "..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +40,102 @@ class Option:
         Key in the ini file.
     marker : str or None
         Marker and keyword.
-    default : str
-        As people read it.
+    default : str or None
+        What is read where nothing is given, as it would stand on the command line.
+    default_is : str
+        What people read in the place of it, where it says too little.
     many : bool
         Whether it may be repeated; in the ini file, one value for each line.
     switch : bool
         Whether it takes no value.
+    choices : tuple of str or None
+        The values that there are.
+    read : callable or None
+        Makes a value of flag and text, or raises a `ConfigurationError`; ``None`` takes the text.
+    rerun : bool
+        Whether it has a part in how one hypothesis is fitted and compared.
+    secret : bool
+        Whether it may hold JSON with secrets, which is shown nowhere.
     """
 
     name: str
     flags: tuple[str, ...]
     metavar: str | None
     help: str
-    default: str
+    default: str | None = None
+    default_is: str = ""
     ini: str | None = None
     marker: str | None = None
     many: bool = False
     switch: bool = False
     choices: tuple[str, ...] | None = None
+    read: Callable[[str, str], Any] | None = None
+    rerun: bool = True
+    secret: bool = False
+
+    @property
+    def dest(self) -> str:
+        """Where pytest keeps what is given on the command line."""
+        return f"faas_{self.name}"
+
+    @property
+    def shown_default(self) -> str:
+        """The default as people read it."""
+        return self.default_is or self.default or "off"
+
+    def value(self, given: Any) -> Any:
+        """Return the value of what is given: texts if `many`, true or nothing if `switch`.
+
+        Raises
+        ------
+        ConfigurationError
+            If it makes no sense.
+        """
+        if self.switch:
+            return bool(given)
+        if self.many:
+            return tuple(dict.fromkeys(given or ([self.default] if self.default else ())))
+        text = self.default if given is None else str(given)
+        if text is None:
+            return None
+        if self.choices:
+            return values.one_of(self.flags[0], text, self.choices)
+        return text if self.read is None else self.read(self.flags[0], text)
+
+    def words(self, given: Any) -> list[str]:
+        """Return what stands on a command line for what is given, secrets apart.
+
+        Each is one word: a path that stands alone would move pytest's rootdir.
+        """
+        if self.value(given) == self.value(None):
+            return []
+        if self.switch:
+            return [self.flags[0]]
+        texts = given if self.many else [given]
+        return [f"{self.flags[0]}={self.shown(str(text))}" for text in texts]
+
+    def shown(self, text: str) -> str:
+        """Return a text as it may be shown."""
+        return _HIDDEN if self.secret and text.lstrip().startswith("{") else text
+
+    def argument(self) -> dict[str, Any]:
+        """Return what `argparse`, and pytest, take beside the flags."""
+        keywords: dict[str, Any] = {
+            "dest": self.dest,
+            "help": f"{self.help} (default: {self.shown_default})",
+            "default": None,
+        }
+        if self.switch:
+            return {**keywords, "action": "store_true"}
+        keywords["action"] = "append" if self.many else "store"
+        form = "choices" if self.choices else "metavar"
+        return {**keywords, form: self.choices or self.metavar}
 
 
 OPTIONS = (
     Option(
         "endpoint",
-        ("--funcx-endpoint", "--faas-endpoint"),
+        ("--faas-endpoint", "--funcx-endpoint"),
         "SPEC",
         "where to fit: the UUID of a funcX / Globus Compute endpoint, local, local:N (N worker "
         "processes on this machine), parsl:CONFIG.py (a configuration of Parsl), or a name from "
@@ -88,7 +161,7 @@ OPTIONS = (
         "GLOB|VALUES",
         "only the signal patches whose name matches, or those at these values (750,100); may be "
         "repeated",
-        default="all patches",
+        default_is="all patches",
         ini="faas_patch",
         marker="pallet(..., patch=...)",
         many=True,
@@ -105,21 +178,24 @@ OPTIONS = (
     Option(
         "optimizer",
         ("--faas-optimizer",),
-        "NAME",
-        "pyhf optimizer of the workers: scipy, minuit",
+        None,
+        "pyhf optimizer of the workers",
         default="scipy",
         ini="faas_optimizer",
         marker="hypotest(optimizer=...)",
+        choices=OPTIMIZERS,
     ),
     Option(
         "method",
         ("--faas-method",),
-        "NAME",
+        None,
         "how hypotheses are tested: hypotest (pyhf.infer.hypotest), or certified (at minima that "
         "are certified, which backend and optimizer have no part in)",
-        default="hypotest; certified with --faas-update",
+        default="hypotest",
+        default_is="hypotest; certified with --faas-update",
         ini="faas_method",
         marker="hypotest(method=...)",
+        choices=METHODS,
     ),
     Option(
         "trials",
@@ -128,6 +204,8 @@ OPTIONS = (
         "how often the wall time of each analysis is measured",
         default="1",
         ini="faas_trials",
+        read=values.at_least(1),
+        rerun=False,
     ),
     Option(
         "timeout",
@@ -136,6 +214,7 @@ OPTIONS = (
         "how long one fit may take on a worker; 0 means without limit",
         default="3600",
         ini="faas_timeout",
+        read=values.seconds,
     ),
     Option(
         "queue_timeout",
@@ -145,6 +224,7 @@ OPTIONS = (
         "given up; 0 means without limit",
         default="3600",
         ini="faas_queue_timeout",
+        read=values.seconds,
     ),
     Option(
         "blocks",
@@ -152,8 +232,9 @@ OPTIONS = (
         "N",
         "how many blocks a Parsl endpoint asks for, at the start and at most; asked of a Globus "
         "Compute endpoint as max_blocks",
-        default="as its configuration says",
+        default_is="as its configuration says",
         ini="faas_blocks",
+        read=values.at_least(1),
     ),
     Option(
         "workers",
@@ -161,8 +242,9 @@ OPTIONS = (
         "N",
         "workers on each node of a Parsl endpoint, or worker processes of local; asked of a "
         "Globus Compute endpoint as workers",
-        default="as its configuration says; the cores of this machine",
+        default_is="as its configuration says; the cores of this machine",
         ini="faas_workers",
+        read=values.at_least(1),
     ),
     Option(
         "endpoint_config",
@@ -170,8 +252,9 @@ OPTIONS = (
         "FILE|JSON",
         "what to ask a Globus Compute endpoint for: an object with user_endpoint_config and "
         "resource_specification, or one that is a user_endpoint_config",
-        default="as the endpoint's template says",
+        default_is="as the endpoint's template says",
         ini="faas_endpoint_config",
+        secret=True,
     ),
     Option(
         "retries",
@@ -180,13 +263,14 @@ OPTIONS = (
         "how often a fit is sent again after its worker died; a wrong value is never retried",
         default="1",
         ini="faas_retries",
+        read=values.at_least(0),
     ),
     Option(
         "reference_dir",
         ("--faas-reference-dir",),
         "DIR",
         "where reference results are read and, with --faas-update, written",
-        default="reference_results in the rootdir, then the ones that come with the package",
+        default_is="reference_results in the rootdir, then the ones that come with the package",
         ini="faas_reference_dir",
     ),
     Option(
@@ -194,19 +278,21 @@ OPTIONS = (
         ("--faas-rtol",),
         "X",
         "relative tolerance on CLs",
-        default="that of the reference file, else 1e-4 for scipy, 1e-3 for minuit, 1e-6 if "
+        default_is="that of the reference file, else 1e-4 for scipy, 1e-3 for minuit, 1e-6 if "
         "certified",
         ini="faas_rtol",
         marker="hypotest(rtol=...)",
+        read=values.number,
     ),
     Option(
         "atol",
         ("--faas-atol",),
         "X",
         "absolute tolerance on CLs",
-        default="that of the reference file, else 1e-6",
+        default_is="that of the reference file, else 1e-6",
         ini="faas_atol",
         marker="hypotest(atol=...)",
+        read=values.number,
     ),
     Option(
         "unconverged",
@@ -216,6 +302,7 @@ OPTIONS = (
         default="0.01",
         ini="faas_unconverged",
         marker="hypotest(unconverged=...)",
+        read=values.number,
     ),
     Option(
         "minimum",
@@ -234,7 +321,6 @@ OPTIONS = (
         None,
         "write certified reference results and mark the items skipped: new ones only; also those "
         "that changed; all",
-        default="off",
         choices=UPDATE_MODES,
     ),
     Option(
@@ -243,8 +329,9 @@ OPTIONS = (
         "DIR",
         "write a report of the run there: report.json, a page with plots (report.html), and the "
         "plots; under GitHub Actions also a summary of the job",
-        default="none",
+        default_is="none",
         ini="faas_report",
+        rerun=False,
     ),
     Option(
         "plane",
@@ -252,8 +339,10 @@ OPTIONS = (
         "LABEL,LABEL",
         "which two of a pallet's values, such as masses, make the plane with the exclusion "
         "contours in the report",
-        default="those two that vary",
+        default_is="those two that vary",
         ini="faas_plane",
+        read=values.plane,
+        rerun=False,
     ),
     Option(
         "scaling",
@@ -261,80 +350,53 @@ OPTIONS = (
         "N,N,...",
         "also measure the wall time of each analysis with so many workers (blocks, on Parsl or "
         "Globus Compute), one number after the other",
-        default="off",
         ini="faas_scaling",
+        read=values.counts,
+        rerun=False,
     ),
     Option(
         "resume",
         ("--faas-resume",),
         None,
         "take over the results of earlier, interrupted runs from the journal",
-        default="off",
         switch=True,
+        rerun=False,
     ),
     Option(
         "dry_run",
         ("--faas-dry-run",),
         None,
         "collect, say what would be fitted, and fit nothing",
-        default="off",
         switch=True,
+        rerun=False,
     ),
 )
-
-#: Keywords of `hypotest(...)` that go beyond the options above: fields of `HypotestConfig`.
-HYPOTEST_KEYWORDS = (
-    "test_poi",
-    "test_stat",
-    "measurement",
-    "normsys_interpcode",
-    "histosys_interpcode",
-)
+BY_NAME = {option.name: option for option in OPTIONS}
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The options of a session, checked."""
-
-    endpoints: tuple[str, ...]
-    pallets: tuple[str, ...]
-    patches: tuple[str, ...]
-    hypotest: HypotestConfig
-    trials: int
-    timeout_s: float | None
-    queue_timeout_s: float | None
-    blocks: int | None
-    workers: int | None
-    endpoint_config: Mapping[str, Any]
-    retries: int
-    reference_dir: Path | None
-    rtol: float | None
-    atol: float | None
-    unconverged: float
-    minimum: Minimum
-    update: UpdateMode | None
-    report: Path | None
-    plane: tuple[str, str] | None
-    scaling: tuple[int, ...]
-    resume: bool
-    dry_run: bool
+def without_secrets(words: Iterable[str]) -> list[str]:
+    """Return the words of a command line as they may be shown."""
+    shown: list[str] = []
+    for word in words:
+        before = shown[-1] if shown else ""
+        text = word
+        for option in OPTIONS:
+            if option.secret and before in option.flags:
+                text = option.shown(word)
+            elif option.secret:
+                # Also the ini key, as in ``-o faas_endpoint_config={...}``.
+                for name in filter(None, (*option.flags, option.ini)):
+                    head, equals, value = text.partition(f"{name}=")
+                    text = f"{head}{equals}{option.shown(value)}"
+        shown.append(text)
+    return shown
 
 
 def add_options(parser: pytest.Parser) -> None:
     """Declare the options to pytest."""
     group = parser.getgroup("pyhf-faas", "validation of published pyhf likelihoods")
     for option in OPTIONS:
-        keywords: dict[str, Any] = {"dest": _dest(option), "help": option.help, "default": None}
-        if option.switch:
-            keywords["action"] = "store_true"
-        else:
-            keywords["action"] = "append" if option.many else "store"
-            if option.choices:
-                keywords["choices"] = option.choices
-            else:
-                keywords["metavar"] = option.metavar
-        keywords["help"] += f" (default: {option.default})"
-        group.addoption(*option.flags, **keywords)
+        group.addoption(*option.flags, **option.argument())
         if option.ini:
             kind: Literal["linelist", "string"] = "linelist" if option.many else "string"
             parser.addini(option.ini, f"default of {option.flags[0]}", type=kind, default=None)
@@ -357,8 +419,6 @@ def check_paths(config: pytest.Config) -> None:
     ConfigurationError
         If there is one.
     """
-    from pytest_pyhf_faas.errors import ConfigurationError
-
     here = config.invocation_params.dir
     words = [str(word) for word in config.invocation_params.args]
     for flag, value in itertools.pairwise(words):
@@ -375,215 +435,14 @@ def check_paths(config: pytest.Config) -> None:
 
 def any_given(config: pytest.Config) -> bool:
     """Whether a session uses any of the options, so that they are worth checking at its start."""
-    return any(_given(config, option) for option in OPTIONS) or bool(
+    return any(given_of(config, option) for option in OPTIONS) or bool(
         config.getini("faas_endpoints")
     )
 
 
-def read_settings(config: pytest.Config) -> Settings:
-    """Return the checked options of a session.
-
-    Raises
-    ------
-    ConfigurationError
-        If one of them makes no sense.
-    """
-    from pytest_pyhf_faas.campaign.tasks import CERTIFIED, HypotestConfig
-    from pytest_pyhf_faas.engines import read_endpoint_config, resolve_endpoint
-    from pytest_pyhf_faas.errors import ConfigurationError
-    from pytest_pyhf_faas.references.places import UNCONVERGED
-
-    given = {option.name: _given(config, option) for option in OPTIONS}
-    if given["update"] and given["method"] not in (None, CERTIFIED):
-        raise ConfigurationError(
-            f"--faas-update writes certified references, and --faas-method is {given['method']!r}: "
-            "leave one of them out"
-        )
-    named = _named_endpoints(config.getini("faas_endpoints"))
-    reference_dir = given["reference_dir"]
-    endpoint_config = given["endpoint_config"]
-    timeout_s = _number("timeout", given["timeout"] or "3600", float, minimum=0)
-    queue_timeout_s = _number("queue_timeout", given["queue_timeout"] or "3600", float, minimum=0)
-    return Settings(
-        endpoints=tuple(
-            dict.fromkeys(resolve_endpoint(spec, named) for spec in given["endpoint"] or ["local"])
-        ),
-        pallets=tuple(dict.fromkeys(given["pallet"] or ["synthetic"])),
-        patches=tuple(given["patch"] or ()),
-        hypotest=HypotestConfig(
-            backend=given["backend"] or "numpy",
-            optimizer=given["optimizer"] or "scipy",
-            method=CERTIFIED if given["update"] else given["method"] or "hypotest",
-            checked=bool(given["update"]),
-        ),
-        trials=_number("trials", given["trials"] or "1", int, minimum=1),
-        timeout_s=timeout_s or None,
-        queue_timeout_s=queue_timeout_s or None,
-        blocks=_count("blocks", given["blocks"]),
-        workers=_count("workers", given["workers"]),
-        endpoint_config=(
-            read_endpoint_config(endpoint_config, config.invocation_params.dir)
-            if endpoint_config
-            else {}
-        ),
-        retries=_number("retries", given["retries"] or "1", int, minimum=0),
-        reference_dir=(config.invocation_params.dir / reference_dir) if reference_dir else None,
-        rtol=_tolerance("rtol", given["rtol"]),
-        atol=_tolerance("atol", given["atol"]),
-        unconverged=_number("unconverged", given["unconverged"] or str(UNCONVERGED), float, 0),
-        minimum=_minimum(given["minimum"] or "any"),
-        update=given["update"],
-        report=(config.invocation_params.dir / given["report"]) if given["report"] else None,
-        plane=_plane(given["plane"]),
-        scaling=_counts("scaling", given["scaling"]),
-        resume=bool(given["resume"]),
-        dry_run=bool(given["dry_run"]),
-    )
-
-
-def _dest(option: Option) -> str:
-    return f"faas_{option.name}"
-
-
-def _given(config: pytest.Config, option: Option) -> Any:
-    value = config.getoption(_dest(option))
+def given_of(config: pytest.Config, option: Option) -> Any:
+    """Return what the command line or the ini file says; ``None`` where both are silent."""
+    value = config.getoption(option.dest)
     if value is None and option.ini:
         value = config.getini(option.ini) or None
     return value
-
-
-def _number(name: str, text: str, kind: Callable[[str], Any], minimum: float) -> Any:
-    from pytest_pyhf_faas.errors import ConfigurationError
-
-    try:
-        value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not minimum <= value < float("inf"):
-        article = "a whole number" if kind is int else "a number"
-        option = f"--faas-{name.replace('_', '-')}"
-        raise ConfigurationError(f"{option} is {text!r}: it must be {article}, {minimum:g} or more")
-    return value
-
-
-def _count(name: str, text: str | None) -> int | None:
-    return None if text is None else int(_number(name, text, int, minimum=1))
-
-
-def _counts(name: str, text: str | None) -> tuple[int, ...]:
-    if text is None:
-        return ()
-    return tuple(dict.fromkeys(_number(name, part, int, minimum=1) for part in text.split(",")))
-
-
-def _plane(text: str | None) -> tuple[str, str] | None:
-    from pytest_pyhf_faas.errors import ConfigurationError
-
-    if text is None:
-        return None
-    labels = [label.strip() for label in text.split(",")]
-    if len(set(labels)) != 2 or not all(labels):  # noqa: PLR2004 - a plane
-        raise ConfigurationError(
-            f"--faas-plane is {text!r}: it must be two labels of the pallet's values, as in m1,m2"
-        )
-    return labels[0], labels[1]
-
-
-def _tolerance(name: str, text: str | None) -> float | None:
-    return None if text is None else float(_number(name, text, float, minimum=0))
-
-
-def _minimum(text: str) -> Minimum:
-    from pytest_pyhf_faas.errors import ConfigurationError
-
-    if text not in MINIMA:
-        raise ConfigurationError(
-            f"--faas-minimum is {text!r}, which is not known: use one of {', '.join(MINIMA)}"
-        )
-    return cast("Minimum", text)
-
-
-def _named_endpoints(lines: Sequence[str]) -> dict[str, str]:
-    from pytest_pyhf_faas.errors import ConfigurationError
-
-    named = {}
-    for line in lines:
-        name, equals, spec = (part.strip() for part in line.partition("="))
-        if not (name and equals and spec):
-            raise ConfigurationError(
-                f"the ini key faas_endpoints has the line {line!r}: write `name = spec`"
-            )
-        named[name] = spec
-    return named
-
-
-@dataclass(frozen=True, slots=True)
-class Criteria:
-    """When a result is right; ``None`` leaves a tolerance to the reference file."""
-
-    rtol: float | None
-    atol: float | None
-    unconverged: float
-    minimum: Minimum
-
-
-def hypotest_config(
-    settings: Settings, marker: pytest.Mark | None
-) -> tuple[HypotestConfig, Criteria]:
-    """Return the configuration of a test and when its result is right.
-
-    Raises
-    ------
-    ConfigurationError
-        If its ``hypotest`` marker has an unknown keyword or a wrong value.
-    """
-    from dataclasses import replace
-
-    from pytest_pyhf_faas.campaign.tasks import CERTIFIED
-    from pytest_pyhf_faas.errors import ConfigurationError
-
-    keywords = {} if marker is None else dict(marker.kwargs)
-    criteria = {name: getattr(settings, name) for name in Criteria.__slots__}
-    allowed = (*HYPOTEST_KEYWORDS, "backend", "optimizer", "method", *criteria)
-    unknown = [name for name in keywords if name not in allowed]
-    if unknown or (marker is not None and marker.args):
-        what = f"the keyword {unknown[0]!r}" if unknown else "positional arguments"
-        raise ConfigurationError(
-            f"the marker hypotest does not take {what}: it takes {', '.join(allowed)}"
-        )
-    for name in criteria:
-        value = keywords.pop(name, None)
-        if value is not None:
-            read = _minimum if name == "minimum" else partial(_tolerance, name)
-            criteria[name] = read(str(value))
-    if settings.update:
-        keywords["method"] = CERTIFIED
-    return replace(settings.hypotest, **keywords), Criteria(**criteria)
-
-
-def pallet_selection(
-    settings: Settings, marker: pytest.Mark | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the pallets and the patches that a test wants.
-
-    Raises
-    ------
-    ConfigurationError
-        If its ``pallet`` marker has an unknown keyword or names no pallet.
-    """
-    from pytest_pyhf_faas.errors import ConfigurationError
-
-    if marker is None:
-        return settings.pallets, settings.patches
-    unknown = [name for name in marker.kwargs if name != "patch"]
-    if unknown:
-        raise ConfigurationError(
-            f"the marker pallet does not take the keyword {unknown[0]!r}: it takes names, "
-            "directories, archives or DOIs, and patch=..."
-        )
-    patch = marker.kwargs.get("patch", ())
-    patches = tuple(patch) if isinstance(patch, (list, tuple, set)) else (patch,)
-    if not all(isinstance(text, (str, Path)) for text in (*marker.args, *patches)):
-        raise ConfigurationError("the marker pallet takes strings and paths")
-    pallets = tuple(str(argument) for argument in marker.args) or settings.pallets
-    return pallets, tuple(str(text) for text in patches) or settings.patches

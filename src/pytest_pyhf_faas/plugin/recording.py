@@ -21,6 +21,7 @@ import pytest
 from pytest_pyhf_faas.campaign.results import WorkerEnvironment, json_number
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.plugin.context import existing_context
+from pytest_pyhf_faas.plugin.options import without_secrets
 from pytest_pyhf_faas.report.document import VERSION, Document
 from pytest_pyhf_faas.report.publish import PAGE
 
@@ -328,7 +329,7 @@ class Recording:
             book.add_timelines(fact["timelines"])
         book.add_planes(self._plane)
         outcomes = [item.outcome for item in self._items.values()]
-        words = ["pytest", *map(str, self._config.invocation_params.args)]
+        words = ["pytest", *without_secrets(map(str, self._config.invocation_params.args))]
         return {
             "schema_version": VERSION,
             "run": {
@@ -409,7 +410,7 @@ class _Book:
         names = getattr(planned, "fixturenames", ())
         if "hypotest_result" not in names or not {"pallet", "signal_patch"} <= parameters.keys():
             return False
-        from pytest_pyhf_faas.plugin.options import hypotest_config
+        from pytest_pyhf_faas.plugin.markers import hypotest_config
 
         settings = context.settings
         config, _criteria = hypotest_config(settings, planned.get_closest_marker("hypotest"))

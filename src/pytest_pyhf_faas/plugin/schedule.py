@@ -24,7 +24,7 @@ from pytest_pyhf_faas.campaign.tasks import CERTIFIED, Pool, make_task, make_tas
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin.interrupts import Interrupts
-from pytest_pyhf_faas.plugin.options import hypotest_config
+from pytest_pyhf_faas.plugin.markers import hypotest_config
 from pytest_pyhf_faas.references.compare import error_matches, is_known_error
 from pytest_pyhf_faas.references.reference import Missing
 from pytest_pyhf_faas.worker.fitting import probe_environment
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
-    from pytest_pyhf_faas.plugin.options import Settings
     from pytest_pyhf_faas.plugin.progress import ProgressLine
+    from pytest_pyhf_faas.plugin.settings import Settings
     from pytest_pyhf_faas.plugin.sharing import Sharing
     from pytest_pyhf_faas.references.reference import ReferenceStore
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,6 @@ from pytest_pyhf_faas.wording import counted, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-    import pytest
 
     from pytest_pyhf_faas.campaign.results import HypotestResult, WallTime
     from pytest_pyhf_faas.plugin.context import Context
@@ -135,36 +132,6 @@ def broken_analysis_text(analysis: str, broken: Sequence[HypotestResult], fits: 
         f"{analysis}: no wall time, because {len(broken)} of {fits} fits broke\n"
         f"{_INDENT}{names}{more}: see their own errors"
     )
-
-
-def rerun_command(context: Context, item: pytest.Item, result: HypotestResult) -> str:
-    """Return the command that fits one patch again."""
-    config, settings = context.config, context.settings
-    words = ["pytest"]
-    if config.args_source is config.ArgsSource.ARGS:
-        words += ["--pyargs"] if config.option.pyargs else []
-        words += [str(argument).partition("::")[0] for argument in config.args]
-    marker = item.get_closest_marker("pallet")
-    if marker is None:
-        origin = context.origins.get(result.pallet, result.pallet)
-        # A path that stands alone would move pytest's rootdir.
-        words += [f"--faas-pallet={origin}"] if "/" in origin else ["--faas-pallet", origin]
-        words += ["--faas-patch", result.patch]
-    else:
-        words += ["-k", result.patch]
-    if settings.endpoints != ("local",):
-        endpoint = item.callspec.params.get("faas_endpoint", settings.endpoints[0])  # type: ignore[attr-defined]
-        words += ["--funcx-endpoint", endpoint]
-    for flag, value, default in (
-        ("--faas-backend", settings.hypotest.backend, "numpy"),
-        ("--faas-optimizer", settings.hypotest.optimizer, "scipy"),
-        ("--faas-method", settings.hypotest.method, "hypotest"),
-        ("--faas-minimum", settings.minimum, "any"),
-    ):
-        words += [flag, value] if value != default else []
-    if settings.reference_dir is not None:
-        words.append(f"--faas-reference-dir={settings.reference_dir}")
-    return shlex.join(words)
 
 
 def wall_time_table(wall_times: Sequence[WallTime]) -> list[str]:

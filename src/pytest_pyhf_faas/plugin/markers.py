@@ -1,0 +1,93 @@
+"""What the markers ``pallet`` and ``hypotest`` say of a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.errors import ConfigurationError
+from pytest_pyhf_faas.plugin.options import BY_NAME
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig
+    from pytest_pyhf_faas.plugin.settings import Settings
+    from pytest_pyhf_faas.references.compare import Minimum
+
+#: Keywords of `hypotest(...)` that go beyond the options above: fields of `HypotestConfig`.
+HYPOTEST_KEYWORDS = (
+    "test_poi",
+    "test_stat",
+    "measurement",
+    "normsys_interpcode",
+    "histosys_interpcode",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """When a result is right; ``None`` leaves a tolerance to the reference file."""
+
+    rtol: float | None
+    atol: float | None
+    unconverged: float
+    minimum: Minimum
+
+
+def hypotest_config(
+    settings: Settings, marker: pytest.Mark | None
+) -> tuple[HypotestConfig, Criteria]:
+    """Return the configuration of a test and when its result is right.
+
+    Raises
+    ------
+    ConfigurationError
+        If its ``hypotest`` marker has an unknown keyword or a wrong value.
+    """
+    from pytest_pyhf_faas.campaign.tasks import CERTIFIED
+
+    keywords = {} if marker is None else dict(marker.kwargs)
+    names = [each.name for each in fields(Criteria)]
+    criteria = {name: getattr(settings, name) for name in names}
+    allowed = (*HYPOTEST_KEYWORDS, "backend", "optimizer", "method", *criteria)
+    unknown = [name for name in keywords if name not in allowed]
+    if unknown or (marker is not None and marker.args):
+        what = f"the keyword {unknown[0]!r}" if unknown else "positional arguments"
+        raise ConfigurationError(
+            f"the marker hypotest does not take {what}: it takes {', '.join(allowed)}"
+        )
+    for name in criteria:
+        value = keywords.pop(name, None)
+        if value is not None:
+            criteria[name] = BY_NAME[name].value(value)
+    if settings.update:
+        keywords["method"] = CERTIFIED
+    return replace(settings.hypotest, **keywords), Criteria(**criteria)
+
+
+def pallet_selection(
+    settings: Settings, marker: pytest.Mark | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the pallets and the patches that a test wants.
+
+    Raises
+    ------
+    ConfigurationError
+        If its ``pallet`` marker has an unknown keyword or names no pallet.
+    """
+    if marker is None:
+        return settings.pallets, settings.patches
+    unknown = [name for name in marker.kwargs if name != "patch"]
+    if unknown:
+        raise ConfigurationError(
+            f"the marker pallet does not take the keyword {unknown[0]!r}: it takes names, "
+            "directories, archives or DOIs, and patch=..."
+        )
+    patch = marker.kwargs.get("patch", ())
+    patches = tuple(patch) if isinstance(patch, (list, tuple, set)) else (patch,)
+    if not all(isinstance(text, (str, Path)) for text in (*marker.args, *patches)):
+        raise ConfigurationError("the marker pallet takes strings and paths")
+    pallets = tuple(str(argument) for argument in marker.args) or settings.pallets
+    return pallets, tuple(str(text) for text in patches) or settings.patches

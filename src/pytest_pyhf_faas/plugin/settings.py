@@ -1,0 +1,122 @@
+"""The options of a session, read and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_pyhf_faas.errors import ConfigurationError
+from pytest_pyhf_faas.plugin.options import OPTIONS, given_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import pytest
+
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig
+    from pytest_pyhf_faas.references.compare import Minimum
+
+UpdateMode = Literal["new", "changed", "all"]
+#: Fields that are the values of the options of their names.
+_AS_READ = (
+    "trials",
+    "blocks",
+    "workers",
+    "retries",
+    "rtol",
+    "atol",
+    "unconverged",
+    "minimum",
+    "update",
+    "plane",
+    "resume",
+    "dry_run",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of a session, checked."""
+
+    endpoints: tuple[str, ...]
+    pallets: tuple[str, ...]
+    patches: tuple[str, ...]
+    hypotest: HypotestConfig
+    trials: int
+    timeout_s: float | None
+    queue_timeout_s: float | None
+    blocks: int | None
+    workers: int | None
+    endpoint_config: Mapping[str, Any]
+    retries: int
+    reference_dir: Path | None
+    rtol: float | None
+    atol: float | None
+    unconverged: float
+    minimum: Minimum
+    update: UpdateMode | None
+    report: Path | None
+    plane: tuple[str, str] | None
+    scaling: tuple[int, ...]
+    resume: bool
+    dry_run: bool
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Return the checked options of a session.
+
+    Raises
+    ------
+    ConfigurationError
+        If one of them makes no sense.
+    """
+    from pytest_pyhf_faas.campaign.tasks import CERTIFIED, HypotestConfig
+    from pytest_pyhf_faas.engines import read_endpoint_config, resolve_endpoint
+
+    given = {option.name: given_of(config, option) for option in OPTIONS}
+    if given["update"] and given["method"] not in (None, CERTIFIED):
+        raise ConfigurationError(
+            f"--faas-update writes certified references, and --faas-method is {given['method']!r}: "
+            "leave one of them out"
+        )
+    values = {option.name: option.value(given[option.name]) for option in OPTIONS}
+    here = config.invocation_params.dir
+    named = _named_endpoints(config.getini("faas_endpoints"))
+    specs = (resolve_endpoint(spec, named) for spec in values["endpoint"])
+    update, endpoint_config = values["update"], values["endpoint_config"]
+    return Settings(
+        endpoints=tuple(dict.fromkeys(specs)),
+        pallets=values["pallet"],
+        patches=values["patch"],
+        hypotest=HypotestConfig(
+            backend=values["backend"],
+            optimizer=values["optimizer"],
+            method=CERTIFIED if update else values["method"],
+            checked=bool(update),
+        ),
+        timeout_s=values["timeout"],
+        queue_timeout_s=values["queue_timeout"],
+        endpoint_config=read_endpoint_config(endpoint_config, here) if endpoint_config else {},
+        reference_dir=_below(here, values["reference_dir"]),
+        report=_below(here, values["report"]),
+        scaling=values["scaling"] or (),
+        **{name: values[name] for name in _AS_READ},
+    )
+
+
+def _below(directory: Path, path: str | None) -> Path | None:
+    return directory / path if path else None
+
+
+def _named_endpoints(lines: Sequence[str]) -> dict[str, str]:
+
+    named = {}
+    for line in lines:
+        name, equals, spec = (part.strip() for part in line.partition("="))
+        if not (name and equals and spec):
+            raise ConfigurationError(
+                f"the ini key faas_endpoints has the line {line!r}: write `name = spec`"
+            )
+        named[name] = spec
+    return named

@@ -1,0 +1,65 @@
+"""How the text of an option becomes a value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def number(flag: str, text: str, *, minimum: float = 0) -> float:
+    """Return a finite number."""
+    return float(_number(flag, text, float, "a number", minimum))
+
+
+def at_least(minimum: int) -> Callable[[str, str], int]:
+    """Return what reads a whole number that is not smaller."""
+
+    def whole(flag: str, text: str) -> int:
+        return int(_number(flag, text, int, "a whole number", minimum))
+
+    return whole
+
+
+def seconds(flag: str, text: str) -> float | None:
+    """Return a time limit in seconds; ``None`` for 0, which is without limit."""
+    return number(flag, text) or None
+
+
+def counts(flag: str, text: str) -> tuple[int, ...]:
+    """Return the whole numbers of a list with commas, each once."""
+    return tuple(dict.fromkeys(at_least(1)(flag, part) for part in text.split(",")))
+
+
+def plane(flag: str, text: str) -> tuple[str, str]:
+    """Return two labels."""
+    labels = [label.strip() for label in text.split(",")]
+    if len(set(labels)) != 2 or not all(labels):  # noqa: PLR2004 - a plane
+        raise ConfigurationError(
+            f"{flag} is {text!r}: it must be two labels of the pallet's values, as in m1,m2"
+        )
+    return labels[0], labels[1]
+
+
+def one_of(flag: str, text: str, known: Sequence[str]) -> str:
+    """Return a text if it is one of those that are known."""
+    if text not in known:
+        raise ConfigurationError(
+            f"{flag} is {text!r}, which is not known: use one of {', '.join(known)}"
+        )
+    return text
+
+
+def _number(
+    flag: str, text: str, kind: Callable[[str], Any], what: str, minimum: float
+) -> float | int:
+    try:
+        value: float | int | None = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not minimum <= value < float("inf"):
+        raise ConfigurationError(f"{flag} is {text!r}: it must be {what}, {minimum:g} or more")
+    return value
