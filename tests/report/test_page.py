@@ -144,7 +144,7 @@ def test_everything_is_on_the_page_failures_first():
     expected = [
         "2026-11-22 15:08:23 UTC", "1 min 37 s", "20261122T150823Z-0123abcd", "a note of the run",
         "Analyses", "42.0 ± 2.8", "Failures", "its clock is ahead", "wrong_1", "✗ outside",
-        "verdict: the formulae changed", "pytest --faas-pallet wino --faas-patch wrong_1",
+        "verdict: the formulae changed", "pytest --faas-pallet=wino --faas-patch=wrong_1",
         "careful", "broken_1", "by signal 9", "no_reference_1", "assert 1 == 2",
         "Ambiguous hypotheses", "two_1", "nominal (was lowest)", "0.0684", "0.0435",
         "excluded at the nominal alone", "fixed poi fit to data", "mu_W 0 (nominal: 1.02)",
