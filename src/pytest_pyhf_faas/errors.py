@@ -27,6 +27,10 @@ class EngineError(FaasError):
     """The engine as a whole is unusable: it cannot start, or it broke down for good."""
 
 
+class EndpointUnusableError(EngineError):
+    """Nothing will ever come of this endpoint as it is, such as where no block ever started."""
+
+
 class NotReadyError(FaasError):
     """An endpoint is not ready for fits; the message says what to change on which side."""
 

@@ -473,16 +473,21 @@ def test_an_engine_is_restarted_while_its_last_answers_still_arrive(begin):
     assert engine.callbacks_ended, "the campaign's lock was held while the engine was restarted"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_answer_that_makes_no_sense_ends_all_fits_with_a_reason(begin):
+@pytest.mark.parametrize("retries", [0, 1])
+def test_an_answer_that_makes_no_sense_costs_its_batch_an_attempt_and_no_other(begin, retries):
     tasks = toy_tasks(5)
-    engine = ScriptedEngine()
-    campaign = begin(engine)
+    engine = ScriptedEngine(workers=1)
+    campaign = begin(engine, retries=retries)
     campaign.submit(tasks)
     engine.wait_for(1).future.set_result({"worker": "toy:1"})
-    results = results_of(campaign, tasks)
-    assert statuses(results) == ["broken"] * 5
-    assert "the campaign failed: KeyError" in results[0].error.message
+    for number in range(2, 6 + retries):
+        engine.wait_for(number).answer()
+    first, *others = results_of(campaign, tasks)
+    assert statuses(others) == ["ok"] * 4
+    assert {result.attempts for result in others} == {1}
+    assert (first.status, first.attempts) == (("ok", 2) if retries else ("broken", 1))
+    if not retries:
+        assert "an answer that cannot be read ('environment' is missing)" in first.error.message
     campaign.drain()
 
 

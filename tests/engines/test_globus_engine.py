@@ -19,6 +19,7 @@ from pytest_pyhf_faas.engines.remote import pack_ping
 from pytest_pyhf_faas.errors import (
     BlockLostError,
     ConfigurationError,
+    EndpointUnusableError,
     EngineError,
     FaasError,
     RemoteCallError,
@@ -508,18 +509,18 @@ def test_what_a_user_must_put_right_ends_all(engine, service, clock, monkeypatch
         if when == "later":
             service.sent[1].set_exception(error)
     for future in futures:
-        with pytest.raises(ConfigurationError) as caught:
+        with pytest.raises(EndpointUnusableError) as caught:
             future.result(0)
         assert REFUSALS[status] in str(caught.value)
         assert "not with" in str(caught.value)
         assert SECRET not in str(caught.value)
     assert SECRET not in engine.failure
     assert not engine.broken  # for a restart would not help
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(EndpointUnusableError):
         engine.submit(remote_functions.echo, 1)
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(EndpointUnusableError):
         engine.ping()
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(EndpointUnusableError):
         engine.collect("group/id-9")
 
 
@@ -530,7 +531,7 @@ def test_refused_credentials_are_told(engine, service, clock, monkeypatch):
     error = api_error(400, f"invalid_client {SECRET}", globus_sdk.AuthAPIError)
     service.troubles["connect"].append(error)
     session.connect()
-    with pytest.raises(ConfigurationError, match="GLOBUS_COMPUTE_CLIENT_ID and") as caught:
+    with pytest.raises(EndpointUnusableError, match="GLOBUS_COMPUTE_CLIENT_ID and") as caught:
         future.result(0)
     assert SECRET not in str(caught.value)
 
@@ -559,7 +560,7 @@ def test_what_was_taken_away_later_ends_all(engine, session, service, status):
     future = session.submit(text_of(1))
     service.script.append(api_error(status))
     session.go_on()
-    assert ended(future) is ConfigurationError
+    assert ended(future) is EndpointUnusableError
     assert not engine.broken
 
 
@@ -784,7 +785,7 @@ def test_blocks_that_fail_before_any_worker_was_there_end_it(begin, service):
         if future.done():
             break
     error = future.exception(PATIENCE_S)
-    assert isinstance(error, ConfigurationError)
+    assert isinstance(error, EndpointUnusableError)
     assert len(service.sent) > 2  # each was sent again at least once
     assert "Look at worker_init" in str(error)
     assert str(error).endswith("EXIT CODE: 137")
@@ -1055,7 +1056,7 @@ def test_without_credentials_it_ends_as_the_client_says(begin, service):
     service.troubles["connect"].append(ConfigurationError("log in once"))
     engine = begin()
     wait_until(lambda: engine.failure is not None, "it has failed")
-    with pytest.raises(ConfigurationError, match="log in once"):
+    with pytest.raises(EndpointUnusableError, match="log in once"):
         engine.submit(remote_functions.echo, 7)
     with pytest.raises(ConfigurationError, match="log in once"):
         engine.describe()
@@ -1067,7 +1068,8 @@ def test_an_endpoint_that_is_offline_at_the_start_is_given_up_in_the_end(begin, 
     future = engine.submit(remote_functions.echo, 7)
     wait_until(lambda: "offline" in (engine.waits_for or ""), "it is told meanwhile")
     assert not future.done()
-    with pytest.raises(ConfigurationError, match=r"offline.*`globus-compute-endpoint start NAME`"):
+    told = r"offline.*`globus-compute-endpoint start NAME`"
+    with pytest.raises(EndpointUnusableError, match=told):
         future.result(PATIENCE_S)
     assert service.sent == []
 
@@ -1137,7 +1139,7 @@ def test_whatever_a_call_waits_for_it_ends_with_the_engine(begin, service, monke
         wait_until(lambda: engine.failure is not None, "it has failed")
     else:
         getattr(engine, end)()
-    kind = ConfigurationError if end == "fail" else EngineError
+    kind = EndpointUnusableError if end == "fail" else EngineError
     assert {name: type(f.exception(PATIENCE_S)) for name, f in calls.items()} == dict.fromkeys(
         calls, kind
     )

@@ -86,6 +86,7 @@ SHIPPED = {
     "worker",
     "worker.certified",
     "worker.fitting",
+    "worker.messages",
 }
 HARD_LIMIT = "hard_limit_after_s = 10.0"
 GONE_S = 10.0

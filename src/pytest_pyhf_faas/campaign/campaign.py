@@ -27,19 +27,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.campaign.accounting import TaskCost, account, timeline
+from pytest_pyhf_faas.campaign.answers import parse_answer
 from pytest_pyhf_faas.campaign.clocks import Clocks
 from pytest_pyhf_faas.campaign.results import (
     ENGINE,
     FitError,
     HypotestResult,
     Status,
-    WorkerEnvironment,
 )
 from pytest_pyhf_faas.campaign.tasks import batch_payload, worker_function
 from pytest_pyhf_faas.engines.base import IN_FLIGHT
 from pytest_pyhf_faas.errors import (
     BlockLostError,
     ConfigurationError,
+    EndpointUnusableError,
     EngineError,
     FaasError,
     RemoteCallError,
@@ -49,7 +50,8 @@ from pytest_pyhf_faas.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from pytest_pyhf_faas.campaign.results import Timeline, Trial
+    from pytest_pyhf_faas.campaign.answers import Answer
+    from pytest_pyhf_faas.campaign.results import Timeline, Trial, WorkerEnvironment
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.engines.base import Engine
 
@@ -641,7 +643,7 @@ class Campaign:
             self._arrived.append((number, future))
             self._changed.notify_all()
 
-    def _receive(self, number: int, future: Future[Any]) -> None:
+    def _receive(self, number: int, future: Future[Any]) -> None:  # noqa: C901 - soon events
         if number in self._pings:
             self._pings.discard(number)
             if future.exception() is None:
@@ -651,11 +653,11 @@ class Campaign:
         if batch is None:
             return  # of an engine that was replaced, or its copy was faster
         error = EngineError("it cancelled a task") if future.cancelled() else future.exception()
-        if isinstance(error, EngineError):
+        if isinstance(error, EngineError) and not isinstance(error, EndpointUnusableError):
             if batch.generation == self._generation:
                 self._replace_engine("engine lost", str(error))
             return
-        if isinstance(error, ConfigurationError):
+        if isinstance(error, (EndpointUnusableError, ConfigurationError)):
             self._end_all("broken", str(error))
             return
         del self._in_flight[number]
@@ -665,8 +667,13 @@ class Campaign:
         self._last_answer_at = time.monotonic()
         self._restarts = 0
         if error is None:
-            self._take(batch, future.result())
-        else:
+            try:
+                answer = parse_answer(future.result(), [entry.task for entry in batch.entries])
+            except RemoteCallError as nonsense:
+                error = nonsense
+            else:
+                self._take(batch, answer)
+        if error is not None:
             self._recover(batch, error)
         if self.engine.loses_tasks:
             self._forget_answered()
@@ -698,13 +705,11 @@ class Campaign:
             again = shared or trouble != "timeout"
             self._retry_or_end(open_entries, trouble, text, shared, again=again)
 
-    def _take(self, batch: _Batch, answer: dict[str, Any]) -> None:
-        who = answer["worker"]
+    def _take(self, batch: _Batch, answer: Answer) -> None:
         # One object for each worker and way to find minima.
-        kind = who, batch.entries[0].task.config.combination
-        if kind not in self._environments and answer["environment"] is not None:
-            self._environments[kind] = WorkerEnvironment.from_json(answer["environment"])
-        results = {result["key"]: result for result in answer["results"]}
+        kind = answer.worker, batch.entries[0].task.config.combination
+        if answer.environment is not None:
+            self._environments.setdefault(kind, answer.environment)
         now = time.monotonic()
         if all(entry.future.done() for entry in batch.entries):
             return  # its copy was faster
@@ -713,47 +718,42 @@ class Campaign:
         for entry in batch.entries:
             if entry.future.done():
                 continue
-            data = results[entry.task.key]
+            result = answer.results[entry.task.key]
+            error = result.error
             if (
-                data["status"] == "error"
-                and data["error"]["type"] in _RETRIED_ERRORS
+                error is not None
+                and error.type in _RETRIED_ERRORS
                 and entry.attempts <= self._retries
             ):
-                text = f"{data['error']['type']} on {who}"
+                text = f"{error.type} on {answer.worker}"
                 if entry.in_flight:
                     self._tell("out of memory", entry, text)
                 else:
                     self._requeue(entry, "out of memory", text)
                 continue
-            data |= {
-                "pallet": entry.task.pallet.name,
-                "patch": entry.task.patch.name,
-                "worker": who,
-                "attempts": max(1, entry.attempts),  # an earlier session may have sent it
-            }
-            result = HypotestResult.from_json(data, self._environments.get(kind))
+            result = replace(
+                result,
+                environment=self._environments.get(kind),
+                attempts=max(1, entry.attempts),  # an earlier session may have sent it
+            )
             if result.status == "ok":
                 self._learn(entry, result.seconds["fit"])
             self._end(entry, result)
 
-    def _cost(self, batch: _Batch, answer: dict[str, Any], now: float) -> TaskCost:
+    def _cost(self, batch: _Batch, answer: Answer, now: float) -> TaskCost:
         task = batch.entries[0].task
-        seconds = {
-            name: sum(result["seconds"].get(name, 0.0) for result in answer["results"])
-            for name in ("unpack", "build", "fit")
-        }
         cost = TaskCost(
             analysis=(task.pallet.name, task.config),
             fits=len(batch.entries),
-            worker=answer["worker"],
-            first=answer["gap_s"] is None,
+            worker=answer.worker,
+            first=answer.gap_s is None,
             sent_at=batch.submitted_at,
             received_at=now,
-            began_s=answer["began_s"],
-            total_s=answer["total_s"],
-            unpack_s=answer["unpack_s"] + seconds["unpack"],
-            build_s=seconds["build"],
-            fit_s=seconds["fit"],
+            began_s=answer.began_s,
+            total_s=answer.total_s,
+            unpack_s=answer.unpack_s,
+            build_s=answer.build_s,
+            fit_s=answer.fit_s,
         )
         self.clocks.observe(
             cost.worker,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.worker.messages import BatchAnswer, BatchPayload
 
 BACKENDS = ("numpy", "jax", "pytorch", "tensorflow")
 OPTIMIZERS = ("scipy", "minuit")
@@ -181,7 +182,7 @@ def make_tasks(
     ]
 
 
-def batch_payload(tasks: Sequence[Task]) -> dict[str, Any]:
+def batch_payload(tasks: Sequence[Task]) -> BatchPayload:
     """Return what `fitting.fit_batch` takes, for tasks of one pallet, configuration and pool.
 
     The background goes along with every batch: a worker may be new at any time. Compressed it is a
@@ -198,11 +199,11 @@ def batch_payload(tasks: Sequence[Task]) -> dict[str, Any]:
             {"key": task.key, "data": base64.b64encode(task.patch.packed).decode()}
             for task in tasks
         ],
-        "pool": list(first.pool.points),
+        "pool": [dict(point) for point in first.pool.points],
     }
 
 
-def worker_function(config: HypotestConfig) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def worker_function(config: HypotestConfig) -> Callable[[BatchPayload], BatchAnswer]:
     """Return the function that takes a payload of this configuration on a worker."""
     if config.method == CERTIFIED:
         from pytest_pyhf_faas.worker import certified

@@ -19,8 +19,9 @@ class Engine(Executor):
 
     Futures end with the function's value or with one of `WorkerLostError` (its worker died),
     `BlockLostError` (so did all workers around it), `TaskTimeoutError`, `RemoteCallError` and
-    `EngineError` (nothing will come of this engine until it is restarted). An exception of the
-    function itself never arrives, for the functions in `worker` answer with data.
+    `EngineError` (nothing will come of this engine until it is restarted; if it is an
+    `EndpointUnusableError`, then neither). An exception of the function itself never arrives, for
+    the functions in `worker` answer with data.
 
     Attributes
     ----------
@@ -121,8 +122,8 @@ class Engine(Executor):
         ------
         EngineError
             If the engine cannot take tasks.
-        ConfigurationError
-            If it never can.
+        EndpointUnusableError, ConfigurationError
+            If it never can, because no worker of it ever came or because it is not set up rightly.
         """
 
     def ping(self) -> Future[Any]:

@@ -31,6 +31,7 @@ from pytest_pyhf_faas.engines.remote import pack_call, pack_ping, parse_answer, 
 from pytest_pyhf_faas.errors import (
     BlockLostError,
     ConfigurationError,
+    EndpointUnusableError,
     EngineError,
     FaasError,
     RemoteCallError,
@@ -379,7 +380,7 @@ class _Session:
                 call.inner.cancel()
 
     def _error(self, reason: str) -> FaasError:
-        return ConfigurationError(reason) if self.hopeless else EngineError(reason)
+        return EndpointUnusableError(reason) if self.hopeless else EngineError(reason)
 
     def _fail(self, reason: str, *, hopeless: bool) -> None:
         with self._changed:

@@ -32,6 +32,7 @@ from pytest_pyhf_faas.engines.remote import expression_arguments, pack_call, unp
 from pytest_pyhf_faas.errors import (
     BlockLostError,
     ConfigurationError,
+    EndpointUnusableError,
     EngineError,
     FaasError,
     RemoteCallError,
@@ -300,7 +301,7 @@ class _Kernel:
         self._end_waiting(reason)
 
     def _error(self, reason: str) -> FaasError:
-        return ConfigurationError(reason) if self.hopeless else EngineError(reason)
+        return EndpointUnusableError(reason) if self.hopeless else EngineError(reason)
 
     def _end_waiting(self, reason: str) -> None:
         with self._state:

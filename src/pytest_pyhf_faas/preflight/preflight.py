@@ -18,8 +18,9 @@ from functools import wraps
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.campaign.answers import parse_answer
 from pytest_pyhf_faas.campaign.clocks import Clocks
-from pytest_pyhf_faas.campaign.results import HypotestResult, WorkerEnvironment
+from pytest_pyhf_faas.campaign.results import WorkerEnvironment
 from pytest_pyhf_faas.campaign.tasks import (
     CERTIFIED,
     Pool,
@@ -407,13 +408,13 @@ class Preflight:
         payload = batch_payload([task])
         call = self._send(worker_function(self.config), payload, limit_s=self._timeout_s)
         answer = self._value(call, self._timeout_s, f"the fit of {task.patch.name}")
-        (data,) = answer["results"]
-        named = {"pallet": task.pallet.name, "patch": task.patch.name, "worker": answer["worker"]}
-        environment = answer.get("environment")
-        result = HypotestResult.from_json(
-            {**data, **named},
-            None if environment is None else WorkerEnvironment.from_json(environment),
-        )
+        try:
+            result = parse_answer(answer, [task]).results[task.key]
+        except RemoteCallError as error:
+            raise self._not_ready(
+                f"the fit of {task.patch.name} of the bundled pallet broke: {error}",
+                *self._on_its_side("see what answers in the place of its workers"),
+            ) from error
         if result.error is not None:
             raise self._not_ready(
                 f"the fit of {task.patch.name} of the bundled pallet broke",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.histfactory.minima import Fit
     from pytest_pyhf_faas.histfactory.search import MinimumSet
+    from pytest_pyhf_faas.worker.messages import Background, BatchAnswer, BatchPayload, PatchOrder
 
     Vector = NDArray[np.float64]
 
@@ -62,7 +63,7 @@ class DisagreementError(HistFactoryError):
     """pyhf and this package have different likelihoods for one patch."""
 
 
-def certify_batch(batch: dict[str, Any]) -> dict[str, Any]:
+def certify_batch(batch: BatchPayload) -> BatchAnswer:
     """Do what `fitting.fit_batch` does, at certified minima.
 
     Parameters
@@ -89,7 +90,7 @@ def certify_batch(batch: dict[str, Any]) -> dict[str, Any]:
         return _background(batch["background"])
 
     def test(
-        background: tuple[Any, Workspace], patch: dict[str, Any], seconds: dict[str, float]
+        background: tuple[Any, Workspace], patch: PatchOrder, seconds: dict[str, float]
     ) -> dict[str, Any]:
         return _certify(background, patch, batch["config"], batch.get("pool") or (), seconds)
 
@@ -142,7 +143,7 @@ def _certify(
     return result
 
 
-def _background(packed: Mapping[str, str]) -> tuple[Any, Workspace]:
+def _background(packed: Background) -> tuple[Any, Workspace]:
     """Return the JSON of a background and what was read of it, once for each worker process."""
     digest = packed["digest"]
     if digest not in _workspaces:

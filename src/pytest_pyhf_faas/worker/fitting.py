@@ -18,10 +18,20 @@ import traceback
 import warnings
 import zlib
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from pytest_pyhf_faas.worker.messages import (
+        Background,
+        BatchAnswer,
+        BatchPayload,
+        Environment,
+        Failure,
+        PatchAnswer,
+        PatchOrder,
+    )
 
 #: Backgrounds that a worker keeps, so that a campaign over several pallets does not grow it.
 MAX_BACKGROUNDS = 8
@@ -51,11 +61,11 @@ _VERSIONED = (
 
 # What a worker process remembers between batches.
 _backgrounds: dict[str, str] = {}
-_environments: dict[tuple[str, str, str], dict[str, Any]] = {}
+_environments: dict[tuple[str, str, str], Environment] = {}
 _idle_since: float | None = None
 
 
-def fit_batch(batch: dict[str, Any]) -> dict[str, Any]:
+def fit_batch(batch: BatchPayload) -> BatchAnswer:
     """Test the hypothesis of each patch of a batch against one background, by pyhf.
 
     Parameters
@@ -74,7 +84,7 @@ def fit_batch(batch: dict[str, Any]) -> dict[str, Any]:
         set_backend(batch["config"])
         return background
 
-    def test(background: str, patch: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
+    def test(background: str, patch: PatchOrder, seconds: dict[str, float]) -> dict[str, Any]:
         model, observations = _model(background, patch["data"], batch["config"], seconds)
         clock = time.perf_counter()
         result = hypotest(model, observations, batch["config"])
@@ -85,10 +95,10 @@ def fit_batch(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def answer_batch(
-    batch: dict[str, Any],
+    batch: BatchPayload,
     begin: Callable[[], Any],
-    test: Callable[[Any, dict[str, Any], dict[str, float]], dict[str, Any]],
-) -> dict[str, Any]:
+    test: Callable[[Any, PatchOrder, dict[str, float]], dict[str, Any]],
+) -> BatchAnswer:
     """Do what a batch asks for, and answer with data whatever goes wrong.
 
     Parameters
@@ -114,36 +124,38 @@ def answer_batch(
     started = time.perf_counter()
     gap_s = None if _idle_since is None else started - _idle_since
     config = batch["config"]
-    answer: dict[str, Any] = {
-        "worker": f"{socket.gethostname()}:{os.getpid()}",
-        "began_s": started,
-        "gap_s": gap_s,
-        "unpack_s": 0.0,
-    }
+    unpack_s = 0.0
+    results: list[PatchAnswer]
     try:
         shared = begin()
-        answer["unpack_s"] = time.perf_counter() - started
+        unpack_s = time.perf_counter() - started
     except KeyboardInterrupt:  # its time limit, or the end of the run: no answer at all
         raise
     except BaseException as error:  # whatever else it is, it is the answer for every patch
         failure = _failure(error)
-        answer["results"] = [
+        results = [
             {"key": patch["key"], "status": "error", "error": failure, "seconds": {}}
             for patch in batch["patches"]
         ]
     else:
-        answer["results"] = [_answer_patch(shared, patch, test) for patch in batch["patches"]]
+        results = [_answer_patch(shared, patch, test) for patch in batch["patches"]]
     kind = (config["method"], config["backend"], config["optimizer"])
     if kind not in _environments:
         _environments[kind] = probe_environment(config)
-    # In each answer: another one may be lost on its way, or belong to another session.
-    answer["environment"] = _environments[kind]
     _idle_since = time.perf_counter()
-    answer["total_s"] = _idle_since - started
-    return answer
+    return {
+        "worker": f"{socket.gethostname()}:{os.getpid()}",
+        # In each answer: another one may be lost on its way, or belong to another session.
+        "environment": _environments[kind],
+        "results": results,
+        "began_s": started,
+        "gap_s": gap_s,
+        "unpack_s": unpack_s,
+        "total_s": _idle_since - started,
+    }
 
 
-def probe_environment(config: dict[str, Any] | None = None) -> dict[str, Any]:
+def probe_environment(config: dict[str, Any] | None = None) -> Environment:
     """Tell what this worker is.
 
     Parameters
@@ -182,9 +194,9 @@ def probe_environment(config: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def _answer_patch(
     shared: Any,
-    patch: dict[str, Any],
-    test: Callable[[Any, dict[str, Any], dict[str, float]], dict[str, Any]],
-) -> dict[str, Any]:
+    patch: PatchOrder,
+    test: Callable[[Any, PatchOrder, dict[str, float]], dict[str, Any]],
+) -> PatchAnswer:
     """Test one patch; the answer has ``status`` "ok" or "error", and what was measured."""
     result: dict[str, Any] = {"key": patch["key"], "seconds": {}}
     with warnings.catch_warnings(record=True) as caught:
@@ -201,7 +213,7 @@ def _answer_patch(
             result["error"] = _failure(error)
     texts = (f"{w.category.__name__}: {w.message}".partition("\n")[0] for w in caught)
     result["warnings"] = list(dict.fromkeys(texts))[:MAX_WARNINGS]
-    return result
+    return cast("PatchAnswer", result)
 
 
 def _model(
@@ -428,7 +440,7 @@ def set_backend(config: Mapping[str, Any]) -> None:
         pyhf.set_backend(wanted[0], wanted[1], precision="64b")
 
 
-def _background(packed: dict[str, str]) -> str:
+def _background(packed: Background) -> str:
     """The background as JSON text, from memory where this worker has seen it."""
     digest = packed["digest"]
     if digest not in _backgrounds:
@@ -445,7 +457,7 @@ def unpack(data: str) -> str:
     return decompress(packed).decode()
 
 
-def _failure(error: BaseException) -> dict[str, str]:
+def _failure(error: BaseException) -> Failure:
     kind = type(error)
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     try:

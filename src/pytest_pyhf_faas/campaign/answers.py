@@ -1,0 +1,129 @@
+"""A worker's answer to a batch, read in one place.
+
+An answer may come from another version of this package: what a service has kept since an earlier
+session is collected by a later one. So nothing of it is taken for granted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.campaign.results import CLS_LABELS, HypotestResult, WorkerEnvironment
+from pytest_pyhf_faas.errors import RemoteCallError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_pyhf_faas.campaign.tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a worker said about a batch.
+
+    Attributes
+    ----------
+    worker : str
+        Host and process.
+    results : mapping
+        The result of each task that was asked for, by its key, in the order of the tasks. How
+        often it was sent is for the campaign to say.
+    environment : WorkerEnvironment or None
+        What the worker is, where it says so.
+    began_s, total_s : float
+        When the worker began, on its own clock, and how long it took, in seconds.
+    gap_s : float or None
+        Seconds since it ended its task before; ``None`` where there was none.
+    unpack_s, build_s, fit_s : float
+        What its time went into, in seconds, those of patches that were not asked for included.
+    """
+
+    worker: str
+    results: Mapping[str, HypotestResult]
+    environment: WorkerEnvironment | None
+    began_s: float
+    total_s: float
+    gap_s: float | None
+    unpack_s: float
+    build_s: float
+    fit_s: float
+
+
+def parse_answer(data: Any, tasks: Sequence[Task]) -> Answer:
+    """Read what a worker answered to a batch.
+
+    Parameters
+    ----------
+    data : BatchAnswer
+        As it came; anything else is an error.
+    tasks : sequence of Task
+        All or some of those that were sent.
+
+    Raises
+    ------
+    RemoteCallError
+        If the answer is not one to these tasks. The text says what is wrong with it.
+    """
+    try:
+        return _parse(data, tasks)
+    except (AttributeError, KeyError, LookupError, TypeError, ValueError) as error:
+        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        raise RemoteCallError(
+            f"a worker gave an answer that cannot be read ({what}). It may come from another "
+            "version of pytest-pyhf-faas, or something between has changed it"
+        ) from error
+
+
+def _parse(data: Any, tasks: Sequence[Task]) -> Answer:
+    if not isinstance(data, dict):
+        raise TypeError(f"it is {data!r:.100}, not an object")
+    worker = data["worker"]
+    if not isinstance(worker, str):
+        raise TypeError(f"worker is {worker!r:.100}")
+    environment = data["environment"]
+    known = None if environment is None else WorkerEnvironment.from_json(environment)
+    by_key = {result["key"]: result for result in data["results"]}
+    results = {task.key: _result(by_key[task.key], task, worker, known) for task in tasks}
+    seconds = [result["seconds"] for result in by_key.values()]
+    return Answer(
+        worker=worker,
+        results=results,
+        environment=known,
+        began_s=_seconds(data, "began_s"),
+        total_s=_seconds(data, "total_s"),
+        gap_s=None if data["gap_s"] is None else _seconds(data, "gap_s"),
+        unpack_s=_seconds(data, "unpack_s") + _sum(seconds, "unpack"),
+        build_s=_sum(seconds, "build"),
+        fit_s=_sum(seconds, "fit"),
+    )
+
+
+def _result(
+    data: dict[str, Any], task: Task, worker: str, environment: WorkerEnvironment | None
+) -> HypotestResult:
+    status = data["status"]
+    if status not in ("ok", "error"):
+        raise ValueError(f"the status of a fit is {status!r:.100}")
+    needed = ("CLs_obs", "CLs_exp") if status == "ok" else ("error",)
+    for name in needed:
+        if data[name] is None:
+            raise ValueError(f"{name} is null")
+    if status == "ok":
+        _seconds(data["seconds"], "fit")
+        if len(data["CLs_exp"]) != len(CLS_LABELS) - 1:
+            raise ValueError(f"CLs_exp has {len(data['CLs_exp'])} values")
+    named = {"pallet": task.pallet.name, "patch": task.patch.name, "worker": worker}
+    return HypotestResult.from_json({**data, **named}, environment)
+
+
+def _seconds(data: Mapping[str, Any], name: str) -> float:
+    value = float(data[name])
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}")
+    return value
+
+
+def _sum(seconds: Sequence[Mapping[str, Any]], name: str) -> float:
+    return sum(_seconds(each, name) for each in seconds if name in each)

@@ -1,0 +1,88 @@
+"""What is sent to a worker and what it sends back, as types.
+
+Imported for the sake of types alone: on a worker nothing of it is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+
+class Background(TypedDict):
+    """The workspace that all patches of a batch apply to; `data` as of `PatchOrder`."""
+
+    digest: str
+    data: str
+
+
+class PatchOrder(TypedDict):
+    """One patch to fit; `data` is JSON, compressed by zlib or xz, in base64."""
+
+    key: str
+    data: str
+
+
+class BatchPayload(TypedDict):
+    """What a worker is asked to fit; `config` has the fields of `HypotestConfig`."""
+
+    background: Background
+    config: dict[str, Any]
+    patches: list[PatchOrder]
+    pool: list[dict[str, float]]
+
+
+class Failure(TypedDict):
+    """An exception, as data."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+class _EveryPatchAnswer(TypedDict):
+    key: str
+    status: Literal["ok", "error"]
+    seconds: dict[str, float]
+
+
+class PatchAnswer(_EveryPatchAnswer, total=False):
+    """What became of one patch; the values are there where `status` is "ok"."""
+
+    warnings: list[str]
+    error: Failure
+    CLs_obs: float
+    CLs_exp: list[float]
+    mu_hat: float | None
+    asimov_poi: float | None
+    twice_nll: dict[str, float]
+    twice_nll_nearby: dict[str, float]
+    twice_nll_asimov_truth: float | None
+    twice_nll_off_minimum: float | None
+    certificate: dict[str, Any]
+    rounding: float | None
+
+
+class Environment(TypedDict):
+    """What a worker is."""
+
+    python: str
+    platform: str
+    host: str
+    pid: int
+    cpu: str
+    backend: str | None
+    optimizer: str | None
+    threads: dict[str, str | None]
+    versions: dict[str, str]
+
+
+class BatchAnswer(TypedDict):
+    """What became of a batch; durations are on the worker's own clock, in seconds."""
+
+    worker: str
+    environment: Environment | None
+    results: list[PatchAnswer]
+    began_s: float
+    gap_s: float | None
+    unpack_s: float
+    total_s: float
