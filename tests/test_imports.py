@@ -33,7 +33,7 @@ HEAVY = (
     "matplotlib",
 )
 #: What may know of pytest.
-PYTEST_LAYER = {"plugin", "suite"}
+PYTEST_LAYER = {"commands", "plugin", "suite"}
 #: Data flows down this list; a module imports only what stands above it, or on its own line.
 FLOW = (
     {"errors", "histfactory", "schemas", "wording"},
@@ -43,7 +43,9 @@ FLOW = (
     {"references"},
     {"preflight"},
     {"report"},
-    {"plugin", "suite", "__main__"},
+    {"plugin", "suite"},
+    {"commands"},
+    {"__main__"},
 )
 
 
@@ -126,8 +128,24 @@ def test_a_session_without_our_tests_imports_nothing_heavy(pytester):
     pytester.runpytest_subprocess("-p", "no:hypothesispytest").assert_outcomes(passed=1)
 
 
+def test_what_tests_are_typed_with_is_imported_when_asked_for():
+    program = (
+        f"import sys, {PACKAGE}\nprint(*(set(sys.modules) & set({HEAVY!r})), '.')\n"
+        f"for name in {PACKAGE}.__all__:\n    print(getattr({PACKAGE}, name))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    before, *found = done.stdout.splitlines()
+    assert before.strip() == "."
+    assert len(found) == len(pytest_pyhf_faas.__all__)
+    assert set(pytest_pyhf_faas.__all__) <= set(dir(pytest_pyhf_faas))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = pytest_pyhf_faas.nothing
+
+
 def may_know_pytest(module):
-    return top(module) in PYTEST_LAYER
+    return top(module) in {*PYTEST_LAYER, "__main__"}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if not may_know_pytest(name)])

@@ -1,13 +1,54 @@
-"""Validate published pyhf likelihoods with pytest, on this machine or on remote endpoints."""
+"""Validate published pyhf likelihoods with pytest, on this machine or on remote endpoints.
+
+What tests are typed with is found here, and imported when it is asked for.
+"""
 
 from __future__ import annotations
 
-__all__ = ["__version__"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_pyhf_faas.campaign.results import HypotestResult, WallTime
+    from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.plugin.fixtures import AssertCLs
+    from pytest_pyhf_faas.references.reference import Missing, PatchReference
+
+    __version__: str
+
+_PLACES = {
+    "AssertCLs": "plugin.fixtures",
+    "HypotestResult": "campaign.results",
+    "Missing": "references.reference",
+    "Pallet": "pallets.pallet",
+    "PatchReference": "references.reference",
+    "SignalPatch": "pallets.pallet",
+    "WallTime": "campaign.results",
+}
+
+__all__ = [
+    "AssertCLs",
+    "HypotestResult",
+    "Missing",
+    "Pallet",
+    "PatchReference",
+    "SignalPatch",
+    "WallTime",
+    "__version__",
+]
 
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":  # looked up when asked for: pytest imports this at every start
+def __getattr__(name: str) -> object:
+    # pytest imports this package at every start: nothing more is imported before it is needed.
+    if name == "__version__":
         from importlib.metadata import version
 
         return version("pytest-pyhf-faas")
+    if name in _PLACES:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,47 +1,27 @@
-"""Who is right: fit pallets with every backend and optimizer, and compare with the references.
+"""Who is right: how each backend and optimizer compares with the references of a pallet.
 
-``python -m pytest_pyhf_faas matrix PALLET...`` prints the table; with ``--write`` the reference
-files take note of the minima that each combination is at, how far it is from them, the tolerance
-that follows, and what it gets wrong: what is at no consistent set of minima.
+`table` shows it; `notes` is what reference files keep of it: the minima that each combination is
+at, how far it is from them, the tolerance that follows, and what it gets wrong: what is at no
+consistent set of minima. ``pyhf-faas matrix`` is the command.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
-
-from pytest_pyhf_faas.campaign.campaign import Campaign
-from pytest_pyhf_faas.campaign.tasks import CERTIFIED, HypotestConfig, Pool, make_task
-from pytest_pyhf_faas.engines import create_engine, resolve_endpoint
-from pytest_pyhf_faas.errors import ConfigurationError, FaasError
-from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.references.compare import Verdict, compare
-from pytest_pyhf_faas.references.reference import (
-    DEFAULT_RTOL,
-    DIRECTORY,
-    TOLERANCE_MARGIN,
-    Missing,
-    ReferenceStore,
-    bundled_directory,
-)
+from pytest_pyhf_faas.references.reference import DEFAULT_RTOL, TOLERANCE_MARGIN, Missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
-    from pytest_pyhf_faas.campaign.tasks import Task
-    from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.references.compare import At
     from pytest_pyhf_faas.references.reference import PatchReference
 
-COMBINATIONS = ("numpy+scipy", "numpy+minuit", "jax+scipy", "jax+minuit", CERTIFIED)
 ISSUES = "https://github.com/scikit-hep/pyhf/issues"
 #: CLs that is off by less than this does not tell two minima apart.
 _ONE_MINIMUM = 1e-3
@@ -202,116 +182,6 @@ def _wrong_values(result: HypotestResult) -> dict[str, Any]:
         "CLs_obs": _short(result.CLs_obs, 6),
         "CLs_exp": [_short(value, 6) for value in result.CLs_exp],
     }
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run the command; return its exit status, 1 if a combination got something wrong."""
-    options = _parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except FaasError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
-
-
-def _run(options: argparse.Namespace) -> int:
-    configs = [_config(combination) for combination in options.combination or COMBINATIONS]
-    own = options.reference_dir or Path.cwd() / DIRECTORY
-    store = ReferenceStore([own, bundled_directory()], own)
-    search_path = catalogue.search_path_from_environment()
-    pallets = [
-        pallet.select(options.patch)
-        for name in options.pallet
-        for pallet in catalogue.resolve(name, search_path=search_path)
-    ]
-    directory = platformdirs.user_cache_path("pytest-pyhf-faas")
-    engine = create_engine(resolve_endpoint(options.endpoint, {}), directory)
-    campaign = Campaign(
-        engine,
-        timeout_s=options.timeout or None,
-        retries=2,
-        expected_s=lambda task: _expected_s(store, task),
-    )
-    all_right = True
-    try:
-        for pallet in pallets:
-            findings: dict[str, list[Finding]] = {}
-            for config in configs:
-                tasks = _tasks(store, pallet, config)
-                campaign.submit(tasks)
-                findings[config.combination] = found = []
-                for task in tasks:
-                    result = campaign.result(task).result()
-                    finding = judge(result, store.find(task), config.combination)
-                    if finding is not None:
-                        found.append(finding)
-                if not found:
-                    raise ConfigurationError(
-                        f"{pallet.name} has no references for these patches in {own} nor among "
-                        f"those that come with the package: make them with pytest --faas-pallet "
-                        f"{pallet.name} --faas-update=new"
-                    )
-                if options.write:
-                    store.note(pallet.name, config.combination, notes(config.combination, found))
-            all_right &= all(f.kind == "right" for found in findings.values() for f in found)
-            sys.stdout.write("\n".join(table(pallet.name, findings)) + "\n")
-            sys.stdout.flush()
-    finally:
-        campaign.cancel("the matrix ended")
-    return 0 if all_right else 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pytest_pyhf_faas matrix",
-        description="Fit pallets with every backend and optimizer, and say who is right, who is "
-        "wrong by how much, and who is how fast.",
-    )
-    parser.add_argument("pallet", nargs="+", help="name, directory, archive or DOI")
-    parser.add_argument(
-        "--patch", action="append", default=[], help="only these patches, as --faas-patch"
-    )
-    parser.add_argument("--endpoint", default="local", help="where to fit (default: local)")
-    parser.add_argument(
-        "--combination",
-        action="append",
-        metavar="BACKEND+OPTIMIZER",
-        help=f"may be repeated (default: {', '.join(COMBINATIONS)})",
-    )
-    parser.add_argument("--reference-dir", type=Path, help="where references are read and written")
-    parser.add_argument("--timeout", type=float, default=3600.0, help="seconds for one fit")
-    parser.add_argument(
-        "--write",
-        action="store_true",
-        help="note distances, tolerances and known issues in the reference files",
-    )
-    return parser
-
-
-def _config(combination: str) -> HypotestConfig:
-    if combination == CERTIFIED:
-        return HypotestConfig(method=CERTIFIED)
-    backend, plus, optimizer = combination.partition("+")
-    if not plus:
-        raise ConfigurationError(
-            f"the combination {combination!r} is not known: write BACKEND+OPTIMIZER, as numpy+scipy"
-        )
-    return HypotestConfig(backend=backend, optimizer=optimizer)
-
-
-def _tasks(store: ReferenceStore, pallet: Pallet, config: HypotestConfig) -> list[Task]:
-    """Return the tasks of a pallet; certified ones begin where its references were searched."""
-    points = store.pool(pallet, config) if config.method == CERTIFIED else None
-    pool = Pool(points or ())
-    return [make_task(pallet, patch, config, pool) for patch in pallet.patches]
-
-
-def _expected_s(store: ReferenceStore, task: Task) -> float | None:
-    reference = store.find(task)
-    return None if isinstance(reference, Missing) else reference.expected_s(task.config.combination)
 
 
 def _error_type(result: HypotestResult) -> str:

@@ -82,7 +82,7 @@ def publish(document: Document, directory: Path) -> list[str]:
         (directory / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
     except Exception as error:  # noqa: BLE001 - a page that fails must not hide the results
         cause = str(error) if isinstance(error, ReportError) else repr(error)
-        again = f"python -m pytest_pyhf_faas report {directory}"
+        again = f"pyhf-faas report {directory}"
         return [
             f"the page of the report could not be made ({cause}); {written} is whole: `{again}`"
         ]

@@ -1,1 +1,1 @@
-"""The validation suite that ships in the wheel: ``pytest --pyargs pytest_pyhf_faas.suite``."""
+"""The validation suite that ships in the wheel: ``pyhf-faas validate``."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_pyhf_faas.campaign.results import HypotestResult, WallTime
-    from pytest_pyhf_faas.pallets.pallet import Pallet
-    from pytest_pyhf_faas.plugin.fixtures import AssertCLs
-    from pytest_pyhf_faas.references.reference import Missing, PatchReference
+    from pytest_pyhf_faas import (
+        AssertCLs,
+        HypotestResult,
+        Missing,
+        Pallet,
+        PatchReference,
+        WallTime,
+    )
 
 
 def test_walltime(pallet: Pallet, wall_time: WallTime) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_pyhf_faas import Pallet
     from pytest_pyhf_faas.campaign.results import Trial
-    from pytest_pyhf_faas.pallets.pallet import Pallet
 
 
 def test_scaling(pallet: Pallet, scaling_point: Sequence[Trial]) -> None:

@@ -1,0 +1,63 @@
+"""The command ``pyhf-faas`` with its parts ``validate``, ``matrix`` and ``report``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pytest_pyhf_faas import __version__
+from pytest_pyhf_faas.commands import matrix, report, validate
+from pytest_pyhf_faas.errors import FaasError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTERRUPTED = 130  # as a shell has it
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in a line what is wrong, and where help is."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(allow_abbrev=False, **keywords)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n'{self.prog} --help' shows how to use it\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    arguments : sequence of str or None
+        What follows ``pyhf-faas`` on the command line; ``None`` takes it from there.
+
+    Returns
+    -------
+    int
+        The exit status of the command; 2 if it cannot be done, 130 if it was interrupted.
+
+    Raises
+    ------
+    SystemExit
+        With 2 for wrong usage, with 0 after help.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser = _Parser(prog="pyhf-faas", description="Validate published pyhf likelihoods.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (validate, matrix, report):
+        command.add_to(commands)
+    words, for_pytest = validate.cut(words)
+    options = parser.parse_args(words, argparse.Namespace(for_pytest=for_pytest))
+    try:
+        status: int = options.run(options)
+    except FaasError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    return status

@@ -1,0 +1,137 @@
+"""``pyhf-faas report A [B]``: draw a report anew, or compare two runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.errors import ReportError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "report",
+        help="draw the report of a run anew, or compare two runs",
+        description="Draw page and plots of a run anew, or compare two runs: which CLs values "
+        "moved, which verdicts got worse, and what got slower.",
+        epilog="Exit status: 0 if all is well; 1 if a CLs value moved, a verdict got worse, an "
+        "analysis got slower than allowed, or a part of a report could not be drawn; 2 if a report "
+        "cannot be read or written.",
+    )
+    parser.add_argument(
+        "run_directory",
+        type=Path,
+        metavar="A",
+        help="directory that --faas-report wrote, or its report.json",
+    )
+    parser.add_argument(
+        "after", type=Path, metavar="B", nargs="?", help="a later run that is compared with A"
+    )
+    parser.add_argument(
+        "--rtol",
+        type=_at_least(0),
+        default=1e-6,
+        help="a CLs value moved beyond ATOL + RTOL * |value of A| (default: 1e-6)",
+    )
+    parser.add_argument("--atol", type=_at_least(0), default=1e-8, help="(default: 1e-8)")
+    parser.add_argument(
+        "--fail-slower",
+        type=_at_least(1),
+        metavar="FACTOR",
+        help="fail if a mean wall time is more than FACTOR times that of A, and differs by more "
+        "than two standard errors where both have several trials, such as 1.2 (default: never)",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the changes as JSON; - writes them, and no text"
+    )
+    parser.set_defaults(run=partial(run, parser))
+
+
+def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """Draw, or compare.
+
+    Returns
+    -------
+    int
+        The exit status: 0 if all is well; 1 if a CLs value moved, a verdict changed and did not get
+        better, or an analysis got slower than allowed (see `Changes.status`), or if a part of a
+        report could not be drawn.
+
+    Raises
+    ------
+    ReportError
+        If a report cannot be read or written.
+    """
+    if options.after is None and (options.json or options.fail_slower):
+        parser.error("--json and --fail-slower compare two runs: name both")
+    return _draw(options.run_directory) if options.after is None else _compare(options)
+
+
+def _draw(path: Path) -> int:
+    """Write page and plots beside a report."""
+    from pytest_pyhf_faas.report import document
+    from pytest_pyhf_faas.report.publish import publish
+
+    report = document.read(path)
+    directory = path if path.is_dir() else path.parent
+    problems = publish(report, directory)
+    for problem in problems:
+        sys.stderr.write(f"error: {problem}\n")
+    if problems:
+        return 1
+    _say(f"page and plots are in {directory}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from pytest_pyhf_faas.report import changes, changes_text, document
+
+    found = changes.compare_runs(
+        document.read(options.run_directory),
+        document.read(options.after),
+        rtol=options.rtol,
+        atol=options.atol,
+        slower=options.fail_slower,
+    )
+    as_json = json.dumps(found.to_json(), indent=1, allow_nan=False)
+    if options.json == "-":
+        _say(as_json)
+        return found.status
+    if options.json:
+        try:
+            Path(options.json).write_text(f"{as_json}\n", encoding="utf-8")
+        except OSError as error:
+            raise ReportError(
+                f"the changes cannot be written to {options.json}: {error.strerror or error}. "
+                "Give --json another file"
+            ) from error
+    _say(changes_text.text(found))
+    return found.status
+
+
+def _say(text: str) -> None:
+    """Write a text, with marks for letters that the terminal does not have."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(f"{text}\n".encode(encoding, "replace").decode(encoding))
+
+
+def _at_least(minimum: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not minimum <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a number, {minimum:g} or more")
+        return value
+
+    return number

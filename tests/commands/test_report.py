@@ -1,0 +1,151 @@
+"""`pyhf-faas report`: a run drawn anew, two runs compared, and the exit status of both."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pytest_pyhf_faas import commands
+from pytest_pyhf_faas.report import document as documents
+from tests.helpers import report_documents as make
+
+
+def one(*found, **changes):
+    """A run of one analysis with these hypotheses."""
+    return make.document([make.analysis(list(found), **changes)])
+
+
+def timed(*walls):
+    trials = [make.trial(fits=25, wall_s=wall) for wall in walls]
+    return one(make.hypothesis(), wall_time={"test": "test_walltime", "trials": trials})
+
+
+def main(arguments):
+    return commands.main(["report", *arguments])
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two runs on disk: one moved and got slower."""
+    before, after = timed(40, 41), timed(60, 61)
+    after["analyses"][0]["hypotheses"][0]["CLs"][0] *= 1.1
+    return [
+        str(documents.write(run, tmp_path / name).parent)
+        for name, run in (("a", before), ("b", after))
+    ]
+
+
+def test_the_command_compares_two_runs(two, capsys):
+    assert main(two) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("1 of 1 hypothesis moved (at most 1.0e-01 relative)")
+    assert err == ""
+    assert main([f"{two[0]}/report.json", two[0]]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ((), 1),
+        (("--rtol", "0.2"), 0),
+        (("--atol", "0.2"), 0),
+        (("--rtol", "0.2", "--fail-slower", "1.2"), 1),
+        (("--rtol", "0.2", "--fail-slower", "1.6"), 0),
+    ],
+)
+def test_the_exit_status_follows_the_options(two, options, status):
+    assert main([*two, *options]) == status
+
+
+def test_the_changes_as_json(two, tmp_path, capsys):
+    assert main([*two, "--json", "-"]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["status"] == 1
+    assert shown["moved"][0]["relative"] == pytest.approx(0.1)
+    assert main([*two, "--json", str(tmp_path / "changes.json")]) == 1
+    assert json.loads((tmp_path / "changes.json").read_text()) == shown
+    assert capsys.readouterr().out.startswith("1 of 1 hypothesis moved")
+
+
+def test_what_cannot_be_read_or_written(two, tmp_path, capsys):
+    for arguments in (
+        [two[0], str(tmp_path / "absent")],
+        [str(tmp_path)],
+        [*two, "--json", str(tmp_path)],
+    ):
+        assert main(arguments) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("error: the ")
+        assert err.count("\n") == 1
+
+
+def test_an_interrupted_command_shows_no_traceback(two, monkeypatch, capsys):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(documents, "read", interrupted)
+    assert main(two) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("a", "b", "c"),
+        ("a", "--json", "-"),
+        ("a", "--fail-slower", "1.2"),
+        ("a", "b", "--rtol", "nan"),
+        ("a", "b", "--atol", "-1"),
+        ("a", "b", "--fail-slower", "0.9"),
+        ("a", "b", "--fail-slower", "much"),
+    ],
+)
+def test_wrong_usage(options, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(list(options))
+    assert raised.value.code == 2
+    assert capsys.readouterr().err.startswith("pyhf-faas")
+
+
+@pytest.mark.parametrize("problems", [[], ["no plots: Matplotlib is not installed"]])
+def test_one_run_is_drawn_anew_beside_its_report(two, monkeypatch, capsys, problems):
+    drawn = []
+    publisher = ModuleType("publish")
+    publisher.publish = lambda *arguments: drawn.append(arguments) or problems
+    monkeypatch.setitem(sys.modules, "pytest_pyhf_faas.report.publish", publisher)
+    assert main([f"{two[0]}/report.json"]) == len(problems)
+    ((document, directory),) = drawn
+    assert document == documents.read(directory)
+    out, err = capsys.readouterr()
+    assert err == "".join(f"error: {problem}\n" for problem in problems)
+    assert (two[0] in out) is not problems
+
+
+def test_page_and_plots_are_written_beside_the_report(two, capsys):
+    directory = Path(two[0])
+    before = documents.read(directory)
+    assert main([two[0]]) == 0
+    assert documents.read(directory) == before
+    assert (directory / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert (directory / "plots" / "wall_time.svg").stat().st_size > 1000
+    assert capsys.readouterr() == (f"page and plots are in {directory}\n", "")
+
+
+def test_a_terminal_without_the_letters_gets_marks(tmp_path, monkeypatch, capsysbinary):
+    run = one(make.hypothesis("Ωμέγα", verdict="wrong"))
+    other = one(make.hypothesis("Ωμέγα"))
+    places = [
+        str(documents.write(each, tmp_path / n).parent) for n, each in (("a", other), ("b", run))
+    ]
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(places) == 1
+    out.flush()
+    assert b"  ?????  right   wrong" in out.buffer.getvalue()
