@@ -36,6 +36,7 @@ HOST = "fakehost"
 VERSIONS = {"pyhf": "0.7.6", "numpy": "2.0.0", "scipy": "1.16.0", "jsonpatch": "1.33"}
 PYTHON = "3.11.0"
 FIT_S = 0.0001
+FITTING = ("fit_batch", "certify_batch")
 
 
 @dataclass
@@ -204,6 +205,7 @@ class FakeEngine(Engine):
         self._pool = None
         self._ready_at = None
         self._stopped = threading.Event()
+        self._waiting = set()
         self._lock = threading.Lock()
 
     def start(self):
@@ -229,7 +231,10 @@ class FakeEngine(Engine):
     def stop(self):
         with self._lock:
             pool, self._pool = self._pool, None
+            waiting, self._waiting = self._waiting, set()
         self._stopped.set()
+        for future in waiting:
+            future.set_exception(EngineError("the fake engine was stopped"))
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -237,14 +242,18 @@ class FakeEngine(Engine):
         self.start()
         future = Future()
         future.set_running_or_notify_cancel()
+        with self._lock:
+            self._waiting.add(future)
         self._pool.submit(self._run, future, self._stopped, function, args, timeout_s)
-        if self.loses_tasks and function.__name__ != "probe_environment":
+        if self.loses_tasks and function.__name__ in FITTING:
             path = Path(f"sent-{len(list(Path().glob('sent-*.json')))}.json")
             path.write_text(json.dumps([function.__name__, args]))
             self.on_accepted(future, f"fake/{path}")
         return future
 
     def collect(self, reference):
+        if not self.loses_tasks:
+            return super().collect(reference)
         path = Path(reference.removeprefix("fake/"))
         if not path.exists():
             raise RemoteCallError(f"nothing is known of {reference}")
@@ -255,16 +264,29 @@ class FakeEngine(Engine):
 
     def _run(self, future, stopped, function, args, timeout_s):
         try:
-            if function.__name__ in ("fit_batch", "certify_batch"):
+            if function.__name__ in FITTING:
                 answer = self._fit_batch(stopped, timeout_s, function.__name__, *args)
             elif function.__name__ == "probe_environment":
                 answer = environment(self.plan.versions)
             else:
                 answer = function(*args)
         except Exception as error:  # noqa: BLE001 - it is the answer
-            future.set_exception(error)
+            if self._takes(future):
+                future.set_exception(error)
         else:
-            future.set_result(answer)
+            if self._takes(future):
+                future.set_result(answer)
+
+    def _takes(self, future):
+        """Whether somebody still waits for an answer."""
+        with self._lock:
+            if future not in self._waiting:
+                return False  # it ended with the engine
+            self._waiting.remove(future)
+            return True
+
+    def ping(self):
+        return self.submit(bool) if self.loses_tasks else super().ping()
 
     def _fit_batch(self, stopped, timeout_s, function, batch, log_file="fits.log"):
         certified = batch["config"]["method"] == "certified"

@@ -103,3 +103,8 @@ def fail_to_certify(batch):
         raise CertificationError("not at a minimum")
 
     return fitting.answer_batch(batch, lambda: None, test)
+
+
+def die():
+    """End this worker as the kernel does that has no more memory."""
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -89,7 +89,7 @@ class ParslEngine(Engine):
         self._path = path
         self._directory = directory
         self._blocks = blocks
-        self._workers_per_node = workers
+        self._node_workers = workers
         self._lock = threading.RLock()
         self._kernel: _Kernel | None = None
         self._proven = False
@@ -161,7 +161,7 @@ class ParslEngine(Engine):
                     f"the Parsl configuration {self._path} has a ThreadPoolExecutor, and pyhf's "
                     "backend is one for a whole process: use a HighThroughputExecutor"
                 )
-            _override(executor, self._blocks, self._workers_per_node)
+            _override(executor, self._blocks, self._node_workers)
         if config.initialize_logging is True:
             config.initialize_logging = False
             log = logging.getLogger("parsl")

@@ -1,0 +1,141 @@
+"""What is used of other packages though they do not promise it: an upgrade fails here, by name."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+import pytest_pyhf_faas
+
+SOURCE = Path(pytest_pyhf_faas.__file__).parent
+#: Names that begin with an underscore and are documented all the same.
+PUBLIC = {"_exit"}
+#: Of the SDK that funcX 2.4 brings, which cannot be installed beside the one of today.
+LEGACY = {"_result_watcher"}
+
+
+def private(names):
+    return {name for name in names if name.startswith("_") and not name.startswith("__")} - PUBLIC
+
+
+def used_of_others(tree):
+    """Return the private attributes that a module uses, but for those of its own classes."""
+    own, used = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            own |= {
+                ast.unparse(part.target) for part in node.body if isinstance(part, ast.AnnAssign)
+            }
+        elif isinstance(node, ast.Attribute):
+            of_itself = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            (own if of_itself else used).add(node.attr)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr"):
+            used.add(getattr(node.args[1], "value", ""))
+    return private(used) - own
+
+
+def executor():
+    from parsl.executors import HighThroughputExecutor
+    from parsl.providers import LocalProvider
+
+    return HighThroughputExecutor(label="here", address="127.0.0.1", provider=LocalProvider())
+
+
+def of_parsl_executors():
+    made = executor()
+    return vars(made).keys() | set(dir(made))
+
+
+def of_parsl_timers():
+    from parsl.utils import Timer
+
+    timer = Timer(lambda: None, interval=60, name="of a test")
+    timer.close()
+    return vars(timer)
+
+
+def of_the_sdk():
+    module = pytest.importorskip("globus_compute_sdk.sdk.executor")
+    made = inspect.getsource(module.Executor.__init__)
+    return {
+        *dir(module),
+        *dir(module.Executor),
+        *(["_stopped"] if "self._stopped = " in made else []),
+    }
+
+
+def of_sdk_clients():
+    return dir(pytest.importorskip("globus_compute_sdk").Client)
+
+
+def of_metafunc():
+    return inspect.getsource(pytest.Metafunc.__init__).replace("self.", " ").split()
+
+
+def of_terminal_reporters():
+    import _pytest.terminal
+
+    made = inspect.getsource(_pytest.terminal.TerminalReporter.__init__)
+    return made.replace("self.", " ").replace(":", " ").split()
+
+
+def of_configurations_with_benchmarks():
+    import pytest_benchmark.plugin
+
+    return inspect.getsource(pytest_benchmark.plugin).replace("config.", " ").split()
+
+
+def of_terminal_writers():
+    import _pytest._io
+
+    return inspect.getsource(_pytest._io.TerminalWriter.__init__).replace("self.", " ").split()
+
+
+#: Each with what must have it, and what it does for us.
+ATTRIBUTES = [
+    ("_workers_per_node", of_parsl_executors, "--faas-workers"),
+    ("_last_poll_time", of_parsl_executors, "a lost block is noticed at once"),
+    ("_kill_event", of_parsl_timers, "no block is started while Parsl ends"),
+    ("_thread", of_parsl_timers, "no block is started while Parsl ends"),
+    ("_stopped", of_the_sdk, "a submitter that has ended is replaced"),
+    ("_default_task_group_id", of_the_sdk, "a new session gets a task group of its own"),
+    ("_RESULT_WATCHERS", of_the_sdk, "no thread of the SDK keeps the interpreter from its end"),
+    ("_log_version_mismatch", of_sdk_clients, "other versions on the workers are no warning"),
+    ("_arg2fixturedefs", of_metafunc, "a fixture of the user's goes before ours"),
+    ("_tw", of_terminal_reporters, "the live line"),
+    ("_file", of_terminal_writers, "the live line"),
+    ("_benchmarksession", of_configurations_with_benchmarks, "wall times in the report"),
+]
+#: Without an underscore, and in no documentation.
+UNDOCUMENTED = [
+    ("status_facade", of_parsl_executors, "states of blocks"),
+    ("bad_state_is_set", of_parsl_executors, "blocks that fail"),
+    ("executor_exception", of_parsl_executors, "why they do"),
+    ("connected_managers", of_parsl_executors, "the number of workers"),
+    ("blocks_to_job_id", of_parsl_executors, "jobs that are to be ended"),
+    ("job_ids_to_block", of_parsl_executors, "process groups that are to be ended"),
+    ("interchange_launch_cmd", of_parsl_executors, "an interchange that ends with its client"),
+    ("interchange_proc", of_parsl_executors, "a dead interchange is noticed"),
+    ("prefetch_capacity", of_parsl_executors, "a dead worker does not hang its manager"),
+    ("block_error_handler", of_parsl_executors, "one block that ends does not end all"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "names_of", "why"), ATTRIBUTES + UNDOCUMENTED, ids=lambda value: str(value)[:40]
+)
+def test_what_we_use_is_there(name, names_of, why):
+    assert name in names_of(), f"{name} is gone, which is needed for: {why}"
+
+
+def test_nothing_else_is_used():
+    used = {
+        f"{path.relative_to(SOURCE).as_posix()}: {name}"
+        for path in SOURCE.rglob("*.py")
+        for name in used_of_others(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    known = {name for name, _names, _why in ATTRIBUTES} | LEGACY
+    assert {name.partition(": ")[2] for name in used} | {"_log_version_mismatch"} == known, used
