@@ -11,8 +11,8 @@ import pytest
 import pytest_pyhf_faas
 
 SOURCE = Path(pytest_pyhf_faas.__file__).parent
-#: Names that begin with an underscore and are documented all the same.
-PUBLIC = {"_exit"}
+#: Of the standard library: a documented function, and the only name of a type.
+PUBLIC = {"_exit", "_SubParsersAction"}
 #: Of the SDK that funcX 2.4 brings, which cannot be installed beside the one of today.
 LEGACY = {"_result_watcher"}
 
@@ -33,7 +33,7 @@ def used_of_others(tree):
             of_itself = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
             (own if of_itself else used).add(node.attr)
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr"):
-            used.add(getattr(node.args[1], "value", ""))
+            used.add(str(getattr(node.args[1], "value", "")))
     return private(used) - own
 
 
