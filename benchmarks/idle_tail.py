@@ -28,7 +28,7 @@ def main() -> None:
     tasks = [t for t in make_tasks(pallet, HypotestConfig()) if store.find(t).error is None]
 
     def expected_s(task):
-        return store.find(task).expected_s(task.config.combination)
+        return store.find(task).expected_s(task.config.fit_setup)
 
     ranked = sorted(tasks, key=expected_s)
     chosen = {ranked[i * (len(ranked) - 1) // (count - 1)].key for i in range(count)}

@@ -38,7 +38,7 @@ def real_tasks(count: int) -> list:
     store = ReferenceStore([directory], directory)
     config = HypotestConfig()
     fitted = [task for task in make_tasks(pallet, config) if store.find(task).error is None]
-    quickest = min(fitted, key=lambda task: store.find(task).expected_s(config.combination)).patch
+    quickest = min(fitted, key=lambda task: store.find(task).expected_s(config.fit_setup)).patch
     patches = tuple(
         replace(
             quickest,

@@ -44,7 +44,7 @@ def make_references(project, count=2):
 
 def test_the_right_and_the_wrong_are_told_and_noted(project, matrix):
     patches = make_references(project)
-    status, shown, _ = matrix("--combination", "numpy+scipy", "--combination", "certified")
+    status, shown, _ = matrix("--fit-setup", "numpy+scipy", "--fit-setup", "certified")
     assert status == 0
     header, _legend, columns, scipy, searched = shown.splitlines()
     assert header.startswith("tiny: 2 hypotheses")
@@ -54,7 +54,7 @@ def test_the_right_and_the_wrong_are_told_and_noted(project, matrix):
     assert searched.split()[:8] == ["certified", *"0020000"]
     assert "checked" not in project.reference()["patches"][patches[0]]
 
-    status, _, _ = matrix("--combination", "numpy+scipy", "--write")
+    status, _, _ = matrix("--fit-setup", "numpy+scipy", "--write")
     assert status == 0
     reference = project.reference()
     assert 0 < reference["tolerances"]["numpy+scipy"]["rtol"] < 1e-2
@@ -66,7 +66,7 @@ def test_the_right_and_the_wrong_are_told_and_noted(project, matrix):
 
     right = reference["patches"][patches[1]]["CLs_obs"]
     project.change_reference(patches[1], CLs_obs=right / 2)
-    status, shown, _ = matrix("--combination", "numpy+scipy", "--write")
+    status, shown, _ = matrix("--fit-setup", "numpy+scipy", "--write")
     assert status == 1
     assert shown.splitlines()[-1].split()[:8] == ["numpy+scipy", *"0010010"]
     (issue,) = project.reference()["known_issues"]
@@ -79,7 +79,7 @@ def test_the_right_and_the_wrong_are_told_and_noted(project, matrix):
 def test_where_nothing_is_right_the_tolerance_is_the_default(project, matrix):
     (patch,) = make_references(project, 1)
     project.change_reference(patch, CLs_obs=0.9)
-    status, _, _ = matrix("--combination", "numpy+scipy", "--write")
+    status, _, _ = matrix("--fit-setup", "numpy+scipy", "--write")
     assert status == 1
     tolerances = project.reference()["tolerances"]
     assert tolerances == {"numpy+scipy": {"rtol": DEFAULT_RTOL["scipy"]}}
@@ -88,13 +88,13 @@ def test_where_nothing_is_right_the_tolerance_is_the_default(project, matrix):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--combination", "scipy"], "write BACKEND+OPTIMIZER"),
-        (["--combination", "numpy+scipy"], "--faas-update=new"),
+        (["--fit-setup", "scipy"], "write BACKEND+OPTIMIZER"),
+        (["--fit-setup", "numpy+scipy"], "--faas-update=new"),
         (["--faas-patch=nothing"], "no patch of the pallet tiny matches"),
         (["--faas-retries=-1"], "--faas-retries is '-1'"),
         (["--faas-endpoint=nowhere"], "'nowhere' is not known"),
     ],
-    ids=["combination", "references", "patch", "retries", "endpoint"],
+    ids=["fit_setup", "references", "patch", "retries", "endpoint"],
 )
 def test_what_cannot_be_done_says_what_to_do(project, matrix, words, told):
     project.pallet(1, references=False)

@@ -113,7 +113,7 @@ class Project:
         """Write the reference file of a pallet; ``changes`` replace fields of the whole file."""
         patchset = json.loads((self.path / name / "patchset.json").read_text())
         data = {
-            "schema_version": 1,
+            "schema_version": 3,
             "pallet": name,
             "background_sha256": patchset["metadata"]["digests"]["sha256"],
             "hypotest": {

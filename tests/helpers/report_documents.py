@@ -183,7 +183,7 @@ def analysis(hypotheses=None, *, pallet="wino", **changes):
     return {
         "pallet": pallet,
         "endpoint": "local:2",
-        "combination": "numpy+scipy",
+        "fit_setup": "numpy+scipy",
         "config": {"backend": "numpy", "optimizer": "scipy", "test_poi": 1.0, "method": "hypotest"},
         "synthetic": False,
         "doi": None,
@@ -210,7 +210,7 @@ def scaling(**changes):
     return {
         "pallet": "wino",
         "endpoint": "local",
-        "combination": "numpy+scipy",
+        "fit_setup": "numpy+scipy",
         "unit": "workers",
         "points": [
             {
@@ -241,7 +241,7 @@ def document(analyses=None, **changes):
         "benchmark_files": [],
     } | changes.pop("run", {})
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "run": run,
         "client": environment(host="laptop", backend=None, optimizer=None),
         "environments": [environment()],

@@ -24,8 +24,8 @@ def known(project):
     return project
 
 
-def issues(project, patches, name="tiny", combination="numpy+scipy"):
-    issue = {"combination": combination, "reason": REASON, "link": LINK, "patches": patches}
+def issues(project, patches, name="tiny", fit_setup="numpy+scipy"):
+    issue = {"fit_setup": fit_setup, "reason": REASON, "link": LINK, "patches": patches}
     project.write_reference({**project.reference(name), "known_issues": [issue]}, name)
 
 
@@ -54,7 +54,7 @@ def test_what_is_known_to_be_wrong_is_xfailed_and_counted(known, distribution):
     known.assert_no_internals(result)
 
 
-def test_each_combination_is_counted_on_each_pallet(project):
+def test_each_fit_setup_is_counted_on_each_pallet(project):
     project.pallet(3)
     project.pallet(2, "other")
     project.own_test()
@@ -124,7 +124,7 @@ def test_anything_else_is_not_excused(known, changes, outcomes):
 @pytest.mark.parametrize(
     "options", [["--faas-optimizer", "minuit"], ["--faas-method", "certified"]]
 )
-def test_another_combination_is_not_excused(known, options):
+def test_another_fit_setup_is_not_excused(known, options):
     answers(known)
     result = known.run(*options, suite=False)
     result.assert_outcomes(passed=1, failed=1, errors=1)

@@ -16,7 +16,7 @@ from pytest_pyhf_faas.plugin.markers import HYPOTEST_KEYWORDS
 from pytest_pyhf_faas.plugin.options import BY_NAME, OPTIONS
 from pytest_pyhf_faas.plugin.settings import UpdateMode
 from pytest_pyhf_faas.references.compare import Minimum
-from pytest_pyhf_faas.references.places import UNCONVERGED
+from pytest_pyhf_faas.references.places import NLL_TOLERANCE
 from tests.helpers.fakes import canned
 from tests.helpers.paths import REPOSITORY
 
@@ -48,7 +48,7 @@ faas_retries = 0
 faas_reference_dir = from_ini
 faas_rtol = 0.25
 faas_atol = 0.125
-faas_unconverged = 0.75
+faas_nll_tolerance = 0.75
 faas_minimum = lowest
 faas_report = a_report
 faas_plane = m1, m2
@@ -131,7 +131,7 @@ def test_what_stands_twice_is_the_same():
     assert (options.OPTIMIZERS, options.METHODS) == (OPTIMIZERS, METHODS)
     assert get_args(Minimum) == options.MINIMA
     assert get_args(UpdateMode) == options.UPDATE_MODES
-    assert float(BY_NAME["unconverged"].default) == UNCONVERGED
+    assert float(BY_NAME["nll_tolerance"].default) == NLL_TOLERANCE
 
 
 def test_this_file_knows_each_ini_key():
@@ -152,7 +152,7 @@ def test_settings(request, hypotest_result):
     _config, criteria = hypotest_config(settings, marker)
     print()
     print("trials", settings.trials, "retries", settings.retries)
-    print("criteria", criteria.rtol, criteria.atol, criteria.unconverged, criteria.minimum)
+    print("criteria", criteria.rtol, criteria.atol, criteria.nll_tolerance, criteria.minimum)
     print("references", settings.reference_dir)
     print("report", settings.report, settings.plane, settings.scaling)
 """
@@ -192,7 +192,7 @@ def test_the_command_line_comes_before_the_ini_file(project):
         *("--faas-backend=numpy", "--faas-optimizer=scipy", "--faas-method=hypotest"),
         "--faas-trials=5",
         *("--faas-timeout=13", "--faas-retries=4", "--faas-reference-dir=from_line"),
-        *("--faas-rtol=0.5", "--faas-atol=0", "--faas-unconverged=2", "--faas-minimum=any"),
+        *("--faas-rtol=0.5", "--faas-atol=0", "--faas-nll-tolerance=2", "--faas-minimum=any"),
         *("--faas-report=another", "--faas-plane=m2,m1", "--faas-scaling=2"),
     )
     assert f"report {project.path / 'another'} ('m2', 'm1') (2,)" in shown
@@ -212,7 +212,7 @@ import pytest
 
 @pytest.mark.pallet("tiny", patch="100,50")
 @pytest.mark.hypotest(
-    backend="pytorch", optimizer="scipy", method="hypotest", rtol=0.75, atol=0.0625, unconverged=3
+    backend="pytorch", optimizer="scipy", method="hypotest", rtol=0.75, atol=0.0625, nll_tolerance=3
 )
 def test_cls(hypotest_result, reference_result, assert_cls):
     assert_cls(hypotest_result, reference_result)
@@ -224,7 +224,7 @@ def test_cls(hypotest_result, reference_result, assert_cls):
     project.plan(answers={"sig_100_50": {"twice_nll": raised}})
     result = project.run(
         *("--faas-backend=numpy", "--faas-optimizer=minuit", "--faas-patch=100,0"),
-        *("--faas-rtol=1e-3", "--faas-atol=1e-3", "--faas-unconverged=1e-3"),
+        *("--faas-rtol=1e-3", "--faas-atol=1e-3", "--faas-nll-tolerance=1e-3"),
         "--faas-pallet=nowhere",
         suite=False,
         pallet=None,
@@ -285,7 +285,7 @@ def test_how_far_above_a_minimum_is_an_option(project, option, outcomes):
     minimum = canned("sig_100_0")["twice_nll"]["background_fit_to_data"]
     twice_nll = {**canned("sig_100_0")["twice_nll"], "background_fit_to_data": minimum + 0.5}
     project.plan(answers={"sig_100_0": {"twice_nll": twice_nll}})
-    result = project.run("--faas-unconverged", option, suite=False)
+    result = project.run("--faas-nll-tolerance", option, suite=False)
     result.assert_outcomes(**outcomes)
 
 
@@ -351,7 +351,6 @@ def ambiguous(project):
     nominal = {part: answer[part] for part in ("CLs_exp", "mu_hat")}
     raised = {**answer["twice_nll"], "fixed_poi_fit_to_data": 11.5}
     nominal |= {"CLs_obs": 0.0123, "twice_nll": raised, "differences": []}
-    project.write_reference({**project.reference(), "schema_version": 2})
     project.change_reference("sig_100_0", nominal=nominal)
     found = {"CLs_obs": 0.0123, "twice_nll": raised, "twice_nll_nearby": {}}
     project.plan(answers={"sig_100_0": found})

@@ -30,7 +30,7 @@ GIVEN = {
     "reference_dir": "my references",
     "rtol": "1e-06",
     "atol": "0",
-    "unconverged": "0.5",
+    "nll_tolerance": "0.5",
     "minimum": "lowest",
     "update": "new",
     "report": "a_report",

@@ -70,7 +70,7 @@ def test_a_first_reference_is_complete(project):
     project.pallet(2, references=False)
     project.run("--faas-update", "new").assert_outcomes(passed=1, skipped=2)
     data = project.reference()
-    assert data["schema_version"] == 2
+    assert data["schema_version"] == 3
     assert data["pallet"] == "tiny"
     assert data["description"] == "a patchset for tests"
     assert data["synthetic"] is False
@@ -123,7 +123,7 @@ NOTES = {
     "tolerances": {"numpy+scipy": {"rtol": 0.5}, "certified": {"atol": 0.1}},
     "known_issues": [
         {
-            "combination": "numpy+minuit",
+            "fit_setup": "numpy+minuit",
             "reason": "it gives up",
             "link": "https://somewhere/1",
             "patches": {RIGHT: {"error": "ValueError"}, "sig_gone": {"error": "ValueError"}},
@@ -134,7 +134,7 @@ CHECKED = {"numpy+minuit": {"cls": 1e-4, "twice_nll": 1e-3, "fit_s": 0.5}}
 
 
 @pytest.mark.parametrize("mode", ["new", "changed", "all"])
-def test_what_was_noted_of_other_combinations_is_kept(mixed, mode):
+def test_what_was_noted_of_other_fit_setups_is_kept(mixed, mode):
     mixed.write_reference({**mixed.reference(), **NOTES})
     for patch in (RIGHT, WRONG):
         mixed.change_reference(patch, checked=CHECKED)
@@ -155,7 +155,7 @@ def test_tolerances_of_the_file_decide(mixed):
     mixed.write_reference({**mixed.reference(), "tolerances": {"numpy+scipy": {"rtol": 10}}})
     mixed.run(suite=False).assert_outcomes(passed=2, failed=1)
     mixed.run("--faas-rtol", "1e-4", suite=False).assert_outcomes(passed=1, failed=2)
-    # They are those of a combination, not of an optimizer.
+    # They are those of a fit setup, not of an optimizer.
     result = mixed.run("--faas-backend", "jax", suite=False)
     result.assert_outcomes(passed=1, failed=2)
 

@@ -24,7 +24,7 @@ from pytest_pyhf_faas.references.compare import (
     moved,
     table,
 )
-from pytest_pyhf_faas.references.places import UNCONVERGED
+from pytest_pyhf_faas.references.places import NLL_TOLERANCE
 from pytest_pyhf_faas.references.reference import (
     DEFAULT_ATOL,
     DEFAULT_RTOL,
@@ -70,7 +70,7 @@ positions = st.integers(0, 5)
 
 
 def check(result, reference, **options):
-    return compare(result, reference, **{"combination": "numpy+scipy", **options})
+    return compare(result, reference, **{"fit_setup": "numpy+scipy", **options})
 
 
 # The tolerance
@@ -139,17 +139,17 @@ def test_an_infinite_value_is_right_for_itself_only(value, infinite):
         assert verdict is Verdict.WRONG
 
 
-@pytest.mark.parametrize("combination", ["numpy+scipy", "jax+minuit", "certified"])
-def test_the_tolerance_is_the_argument_else_the_files_else_the_default(combination):
+@pytest.mark.parametrize("fit_setup", ["numpy+scipy", "jax+minuit", "certified"])
+def test_the_tolerance_is_the_argument_else_the_files_else_the_default(fit_setup):
     def within(relative, reference=None, **options):
         reference = reference or reference_of()
         result = result_of(at(5, 0.16 * (1 + relative)))
-        return check(result, reference, combination=combination, **options).verdict is Verdict.RIGHT
+        return check(result, reference, fit_setup=fit_setup, **options).verdict is Verdict.RIGHT
 
-    default = DEFAULT_RTOL[combination.rpartition("+")[2]] + DEFAULT_ATOL / 0.16
+    default = DEFAULT_RTOL[fit_setup.rpartition("+")[2]] + DEFAULT_ATOL / 0.16
     assert within(0.99 * default)
     assert not within(1.01 * default)
-    own = reference_of(tolerances={combination: {"rtol": 0.05, "atol": 0.0}})
+    own = reference_of(tolerances={fit_setup: {"rtol": 0.05, "atol": 0.0}})
     assert within(0.049, own)
     assert not within(0.051, own)
     others = reference_of(tolerances={"other+scipy": {"rtol": 0.05, "atol": 1.0}})
@@ -241,7 +241,7 @@ def test_without_a_reference_nothing_is_compared():
 
 # The verdict
 
-gaps = st.floats(-UNCONVERGED * 0.99, UNCONVERGED * 0.99)
+gaps = st.floats(-NLL_TOLERANCE * 0.99, NLL_TOLERANCE * 0.99)
 
 
 def verdict_line(result, reference=None):
@@ -320,7 +320,7 @@ def test_a_fit_above_a_known_minimum_is_never_right(fit, threshold, times, agree
     if nearby or fit == FREE_ASIMOV:  # what needs no reference
         references += [Missing("none"), certified(twice_nll_off_minimum=149.0)]
     for reference in references:
-        comparison = check(result, reference, unconverged=threshold)
+        comparison = check(result, reference, nll_tolerance=threshold)
         assert comparison.verdict is Verdict.UNCONVERGED
         assert "the optimizer scipy failed" in comparison.explanation
 
@@ -341,7 +341,7 @@ def test_below_the_threshold_cls_alone_decides(changes, position, difference, ch
 def test_the_threshold_is_an_option():
     result = fitted(VALUES, twice_nll={FIXED: 110.5})
     assert check(result, certified()).verdict is Verdict.UNCONVERGED
-    assert check(result, certified(), unconverged=0.6).verdict is Verdict.RIGHT
+    assert check(result, certified(), nll_tolerance=0.6).verdict is Verdict.RIGHT
 
 
 @pytest.mark.parametrize("cls_values", [VALUES, WRONG_VALUES], ids=["right", "wrong"])
@@ -357,8 +357,8 @@ def test_a_fit_whose_likelihood_is_not_a_number_is_named(fit, reference, cls_val
 @given(st.sampled_from(FITS), st.floats(-1e3, 1e3))
 def test_a_changed_model_says_more_than_the_references_minima(fit, gap):
     fits = {**MINIMA, fit: MINIMA[fit] + gap}
-    assume(fits[FREE] <= min(fits[FIXED], fits[BACKGROUND]) + UNCONVERGED)
-    assume(fits[FREE_ASIMOV] <= fits[FIXED_ASIMOV] + UNCONVERGED)
+    assume(fits[FREE] <= min(fits[FIXED], fits[BACKGROUND]) + NLL_TOLERANCE)
+    assume(fits[FREE_ASIMOV] <= fits[FIXED_ASIMOV] + NLL_TOLERANCE)
     result = fitted(twice_nll=fits, truth=fits[FREE_ASIMOV], twice_nll_off_minimum=151.25)
     assert verdict_line(result) == (
         Verdict.WRONG,
@@ -481,7 +481,7 @@ ERROR_ISSUE = KnownIssue("it gives up", "https://somewhere/2", error="ValueError
         (ISSUE, fitted(), Verdict.KNOWN_ISSUE),
         (ISSUE, fitted(at(0, 0.9 * 1.009)), Verdict.KNOWN_ISSUE),
         (ISSUE, fitted(twice_nll={FIXED: 119.0}), Verdict.KNOWN_ISSUE),
-        (ISSUE, fitted(VALUES), Verdict.MENDED),
+        (ISSUE, fitted(VALUES), Verdict.FIXED),
         (ISSUE, fitted(at(0, 0.9 * 1.02)), Verdict.WRONG),
         (ISSUE, fitted(at(1, 0.02)), Verdict.WRONG),
         (ISSUE, fitted(at(0, math.nan)), Verdict.WRONG),
@@ -491,23 +491,23 @@ ERROR_ISSUE = KnownIssue("it gives up", "https://somewhere/2", error="ValueError
         (ERROR_ISSUE, error_of("elsewhere.ValueError"), Verdict.KNOWN_ISSUE),
         (ERROR_ISSUE, error_of("MemoryError"), Verdict.WRONG),
         (ERROR_ISSUE, fitted(), Verdict.WRONG),
-        (ERROR_ISSUE, fitted(VALUES), Verdict.MENDED),
+        (ERROR_ISSUE, fitted(VALUES), Verdict.FIXED),
     ],
 )
 def test_a_known_issue_is_told_from_its_end_and_from_others(issue, result, verdict):
     known = certified(known_issues={"numpy+scipy": issue})
     comparison = check(result, known)
     assert comparison.verdict is verdict
-    if verdict in (Verdict.KNOWN_ISSUE, Verdict.MENDED):
+    if verdict in (Verdict.KNOWN_ISSUE, Verdict.FIXED):
         assert issue.reason in comparison.title + comparison.explanation
         assert issue.link in comparison.title + comparison.explanation
-    # It says nothing about other combinations, nor about what asks for the plain truth.
+    # It says nothing about other fit setups, nor about what asks for the plain truth.
     plain = check(result, certified())
     assert check(result, known, ignore_known_issues=True) == plain
-    assert check(result, known, combination="jax+scipy") == plain
+    assert check(result, known, fit_setup="jax+scipy") == plain
 
 
-def test_a_known_exception_is_one_of_that_combination_and_type():
+def test_a_known_exception_is_one_of_that_fit_setup_and_type():
     known = certified(known_issues={"numpy+scipy": ERROR_ISSUE})
     assert is_known_error(error_of("ValueError"), known, "numpy+scipy") is ERROR_ISSUE
     assert is_known_error(error_of("ValueError"), known, "numpy+minuit") is None
@@ -935,7 +935,7 @@ def test_a_reference_that_has_the_lowest_minima_alone():
 
 
 def check_certified(result, reference, **options):
-    return check(result, reference, combination="certified", **options)
+    return check(result, reference, fit_setup="certified", **options)
 
 
 def test_a_certified_result_is_compared_at_both_sets():
@@ -1035,7 +1035,7 @@ def test_sets_that_moved_are_told_from_those_that_did_not(result, reference, cha
     assert moved(result, reference) is changed
 
 
-# Where a combination was before
+# Where a fit setup was before
 
 
 @pytest.mark.parametrize(
@@ -1079,8 +1079,8 @@ def test_a_known_issue_is_what_is_at_no_consistent_set():
     comparison = check(mixed, reference)
     assert (comparison.verdict, comparison.at) == (Verdict.KNOWN_ISSUE, "none")
     assert comparison.ambiguous is not None
-    assert check(AT_NOMINAL, reference).verdict is Verdict.MENDED
-    assert check(AT_LOWEST, reference).verdict is Verdict.MENDED
+    assert check(AT_NOMINAL, reference).verdict is Verdict.FIXED
+    assert check(AT_LOWEST, reference).verdict is Verdict.FIXED
 
 
 def test_a_set_that_contradicts_itself_is_told():
@@ -1095,7 +1095,7 @@ def test_a_set_that_contradicts_itself_is_told():
 
 def test_the_summary_counts_ambiguous_hypotheses():
     def one(patch, at_set, **changes):
-        names = {"pallet": "toy", "combination": "numpy+scipy", "patch": patch, "at": at_set}
+        names = {"pallet": "toy", "fit_setup": "numpy+scipy", "patch": patch, "at": at_set}
         values = {"lowest": 0.0684, "nominal": 0.0435, "flips": False, "was_at": None}
         return {**names, **values, **changes}
 
@@ -1112,4 +1112,4 @@ def test_the_summary_counts_ambiguous_hypotheses():
         "  at other minima than when last checked: q (was nominal)",
     ]
     assert ambiguous_lines([]) == []
-    assert len(ambiguous_lines([one("a", "lowest"), one("b", "lowest", combination="jax")])) == 2
+    assert len(ambiguous_lines([one("a", "lowest"), one("b", "lowest", fit_setup="jax")])) == 2

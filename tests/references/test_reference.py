@@ -335,7 +335,7 @@ def test_a_file_that_is_not_there_says_so(tmp_path):
             lambda data: data.update(tolerances={"numpy+scipy": {"rtol": -1}}),
             "tolerances/numpy+scipy/rtol",
         ),
-        (lambda data: data.update(known_issues=[{"combination": "x"}]), "known_issues/0"),
+        (lambda data: data.update(known_issues=[{"fit_setup": "x"}]), "known_issues/0"),
     ],
 )
 def test_a_violation_of_the_schema_says_where(saved, tmp_path, change, where):
@@ -614,11 +614,11 @@ def test_the_exception_of_another_program_is_written_as_that_of_pyhf(store):
 
 
 @pytest.mark.parametrize("name", ["2L0J_simplified", "stau_combined"])
-def test_a_file_of_schema_1_is_read_as_one_of_schema_2(name):
+def test_a_file_of_schema_1_is_read_as_one_of_schema_3(name):
     path = STORED / f"{name}.json"
     old, new = json.loads(path.read_text()), read(path)
     assert old["schema_version"] == 1
-    assert new["schema_version"] == 2
+    assert new["schema_version"] == 3
     for part in ("background_sha256", "hypotest", "tolerances", "provenance"):
         assert new[part] == old[part]
     for patch, before in old["patches"].items():
@@ -630,6 +630,17 @@ def test_a_file_of_schema_1_is_read_as_one_of_schema_2(name):
         assert sorted((f, g) for f, found in after.get("minima", {}).items() for g in found) == gaps
         starts = {fit: [tried, hit, 0, 0] for fit, (tried, hit, _) in before["starts"].items()}
         assert after["search"] == starts
+
+
+def test_a_file_of_schema_2_is_read_as_one_of_schema_3():
+    path = STORED / "ttbar_ljets.json"
+    old, new = json.loads(path.read_text()), read(path)
+    assert old["schema_version"] == 2
+    renamed = [{**issue, "fit_setup": issue["combination"]} for issue in old["known_issues"]]
+    for issue in renamed:
+        del issue["combination"]
+    assert new == {**old, "schema_version": 3, "known_issues": renamed}
+    assert [issue["fit_setup"] for issue in new["known_issues"]] == ["numpy+scipy"]
 
 
 def test_a_reference_of_schema_1_has_the_lowest_minima_alone(tmp_path):
@@ -670,7 +681,7 @@ def test_what_was_not_known_stays_so_until_it_is_updated(tmp_path):
     store.update(tasks[1], certified(tasks[1]))
     store.save()
     data = json.loads((tmp_path / "toy.json").read_text())
-    assert data["schema_version"] == 2
+    assert data["schema_version"] == 3
     known = [store.find(task) for task in tasks]
     assert [each.nominal_is_known for each in known] == [True, True, False]
     assert [each.ambiguous for each in known] == [True, False, False]
@@ -905,7 +916,7 @@ def test_what_was_written_is_counted(store, tmp_path):
     assert (counted.invalid, counted.worse, counted.weaker) == (1, 1, 0)
 
 
-def test_where_a_combination_was_is_not_known_of_other_minima(store):
+def test_where_a_fit_setup_was_is_not_known_of_other_minima(store):
     tasks = toy_tasks(2)
     for task in tasks:
         store.update(task, certified(task))

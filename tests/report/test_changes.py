@@ -67,7 +67,7 @@ def analyses(draw):
         draw(st.lists(hypotheses(), max_size=4)),
         pallet=draw(st.sampled_from(["wino", HOSTILE[0]])),
         endpoint=draw(st.sampled_from(["local:2", "remote"])),
-        combination=draw(st.sampled_from(["numpy+scipy", "jax+scipy"])),
+        fit_setup=draw(st.sampled_from(["numpy+scipy", "jax+scipy"])),
         config=draw(st.sampled_from([{}, {"test_poi": 1.0}, {"test_poi": 2.0, "backend": "jax"}])),
         digest=draw(st.sampled_from(["0" * 64, "1" * 64])),
         reference=None,
@@ -220,10 +220,10 @@ def test_values_that_vanish_have_moved_unless_the_verdict_says_so():
         ("right", "not run", "worse", 1),
         ("right", "no reference", "worse", 1),
         ("right", "known issue", "worse", 1),
-        ("right", "mended", "worse", 1),  # its test fails
-        ("known issue", "mended", "improved", 0),
+        ("right", "fixed", "worse", 1),  # its test fails
+        ("known issue", "fixed", "improved", 0),
         ("known issue", "unconverged", "worse", 1),
-        ("mended", "right", "improved", 0),
+        ("fixed", "right", "improved", 0),
         ("wrong", "right", "improved", 0),
         ("not compared", "right", "improved", 0),
         ("wrong", "known issue", "improved", 0),
@@ -347,14 +347,14 @@ def test_workers_that_differ_among_themselves():
     assert (difference.before, difference.after) == ("0.7.6", "0.7.6, 0.8.0")
 
 
-def test_two_endpoints_and_two_combinations_are_compared_and_told():
-    after = one(make.hypothesis(), endpoint="remote", combination="jax+scipy")
+def test_two_endpoints_and_two_fit_setups_are_compared_and_told():
+    after = one(make.hypothesis(), endpoint="remote", fit_setup="jax+scipy")
     after["analyses"][0]["config"]["backend"] = "jax"
     changes = compared(one(make.hypothesis()), after)
     assert changes.compared == 1
     assert [(each.name, each.before, each.after) for each in changes.differences] == [
         ("endpoint", "local:2", "remote"),
-        ("combination", "numpy+scipy", "jax+scipy"),
+        ("fit setup", "numpy+scipy", "jax+scipy"),
     ]
 
 

@@ -15,9 +15,10 @@ from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.report.document import FILE, SCHEMA, VERSION, read, write
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
 from tests.helpers import report_documents as make
-from tests.helpers.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY, STORED
 
 DOCS = REPOSITORY / "docs" / "report.md"
+REPORTS = STORED / "reports"
 #: All that Python can hold; two surrogates that make one letter come back as that letter.
 names = st.text(st.characters(exclude_categories=())).filter(
     lambda name: not re.search("[\ud800-\udbff][\udc00-\udfff]", name)
@@ -69,17 +70,41 @@ def saved(path, value):
     return path
 
 
-def of_version_1():
-    """A report as an earlier version wrote it."""
-    document = make.document(schema_version=1)
-    for analysis in document["analyses"]:
-        for hypothesis in analysis["hypotheses"]:
-            del hypothesis["minimum_set"], hypothesis["ambiguous"]
-    return document
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_report_of_an_earlier_version_is_read_as_one_of_today(version):
+    path = REPORTS / f"version_{version}.json"
+    old, new = json.loads(path.read_text()), read(path)
+    assert old["schema_version"] == version
+    assert new["schema_version"] == VERSION
+    for part in ("analyses", "scaling"):
+        assert old[part]
+        for before, after in zip(old[part], new[part], strict=True):
+            expected = {**before, "fit_setup": before["combination"]}
+            del expected["combination"]
+            assert {**after, "hypotheses": 0} == {**expected, "hypotheses": 0}
+    parts = ("run", "client", "environments", "endpoints", "notes")
+    assert {part: new[part] for part in parts} == {part: old[part] for part in parts}
+    pairs = zip(old["analyses"][0]["hypotheses"], new["analyses"][0]["hypotheses"], strict=True)
+    for before, after in pairs:
+        verdict = {"mended": "fixed"}.get(before["verdict"], before["verdict"])
+        unknown = {"minimum_set": None, "ambiguous": None}
+        assert after == {**unknown, **before, "verdict": verdict}
+    assert "fixed" in [each["verdict"] for each in new["analyses"][0]["hypotheses"]]
 
 
-def test_a_report_of_version_1_is_read(tmp_path):
-    assert read(write(of_version_1(), tmp_path)) == of_version_1()
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda old: old.update(analyses=3),
+        lambda old: old["analyses"][0].pop("combination"),
+        lambda old: old["analyses"][0]["hypotheses"][0].pop("verdict"),
+        lambda old: old["scaling"][0].update(fit_setup="x", combination="y", unit="z"),
+    ],
+)
+def test_a_damaged_report_of_an_earlier_version_is_refused(tmp_path, change):
+    old = json.loads((REPORTS / "version_2.json").read_text())
+    change(old)
+    assert "is not a valid one: " in refused(saved(tmp_path / FILE, old))
 
 
 def test_its_schema_is_valid_and_accepts_what_the_tests_build():
@@ -92,7 +117,6 @@ def test_its_schema_is_valid_and_accepts_what_the_tests_build():
             [make.analysis([make.wrong(), make.broken()], wall_time=None, timeline=None)]
         ),
         make.document([make.analysis([make.ambiguous(), make.hypothesis(verdict="mixed")])]),
-        of_version_1(),
     ]
     for document in documents:
         jsonschema.Draft7Validator(schema).validate(document)
@@ -151,7 +175,7 @@ def test_bytes_that_are_no_text(tmp_path):
 
 def test_a_later_version(tmp_path):
     path = saved(tmp_path / FILE, {"schema_version": VERSION + 1, "new": True})
-    assert "is of version 3, and this package reads up to 2: upgrade" in refused(path)
+    assert "is of version 4, and this package reads up to 3: upgrade" in refused(path)
 
 
 @pytest.mark.parametrize("value", [[], '"report"', None, 1, [make.document()]])
@@ -164,7 +188,7 @@ def test_what_is_not_an_object(tmp_path, value):
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        (("schema_version",), 0, "schema_version: 0 is not one of [1, 2]"),
+        (("schema_version",), 0, "schema_version: 3 was expected"),
         (("run", "seconds"), "long", "run/seconds: 'long' is not of type 'number'"),
         (("run", "id"), "../evil", "run/id: '../evil' does not match"),
         (("analyses", 0, "hypotheses", 3, "attempts"), -1, "analyses/0/hypotheses/3/attempts: -1"),

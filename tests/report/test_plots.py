@@ -187,7 +187,7 @@ def test_long_names_are_shortened():
 
 
 def test_analyses_of_one_pallet_are_told_apart():
-    others = [{"endpoint": "parsl:c.py"}, {"combination": "jax+scipy"}]
+    others = [{"endpoint": "parsl:c.py"}, {"fit_setup": "jax+scipy"}]
     assert names_of([analysis(), *(analysis(**other) for other in others)]) == [
         "wino, local:2, numpy+scipy",
         "wino, parsl:c.py, numpy+scipy",

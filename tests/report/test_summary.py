@@ -105,7 +105,7 @@ SAME_TEST = {"test": "test_endpoint_clock", "outcome": "failed", "text": "its cl
             "2 of 5 hypotheses of wino are known issues; the other 3 are right.",
         ),
         (
-            document(right=3, mended=1),
+            document(right=3, fixed=1),
             "incomplete",
             "1 of 4 hypotheses of wino is a fixed known issue; the other 3 are right.",
         ),
@@ -184,14 +184,14 @@ def test_failures_are_in_the_order_in_which_they_matter():
         "timeout",
         "broken",
         "error",
-        "mended",
+        "fixed",
         "unconverged",
         "mixed",
         "wrong",
     ]
     analysis = documents.analysis(hypotheses(**dict.fromkeys(names, 1), not_run=1, known_issue=1))
     assert [each["verdict"] for each in summary.failures(analysis)] == [
-        "wrong", "mixed", "unconverged", "mended", "error", "broken", "timeout", "no reference",
+        "wrong", "mixed", "unconverged", "fixed", "error", "broken", "timeout", "no reference",
     ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from pyhf.optimize.opt_scipy import scipy_optimizer
 
 from pytest_pyhf_faas.campaign.results import FITS, HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig
-from pytest_pyhf_faas.references.compare import UNCONVERGED, Verdict, compare
+from pytest_pyhf_faas.references.compare import NLL_TOLERANCE, Verdict, compare
 from pytest_pyhf_faas.references.reference import Missing
 from pytest_pyhf_faas.worker import fitting
 
@@ -294,7 +294,7 @@ def test_nothing_nearby_is_above_a_fit_nor_below_its_minimum(spec, optimizer):
     assert tuple(result["twice_nll_nearby"]) == FITS
     for name in FITS:
         fitted, nearby = result["twice_nll"][name], result["twice_nll_nearby"][name]
-        assert fitted - UNCONVERGED < nearby <= fitted
+        assert fitted - NLL_TOLERANCE < nearby <= fitted
         if spec == background() and "free" not in name:
             assert nearby == fitted  # no parameter may move
 
@@ -303,12 +303,12 @@ def test_a_fit_that_did_not_move_is_revealed_nearby(lazy_scipy):
     result = fit_one(signal(), spec=with_free_norm())
     assert result["status"] == "ok"
     for name in FITS:
-        assert result["twice_nll_nearby"][name] < result["twice_nll"][name] - UNCONVERGED, name
+        assert result["twice_nll_nearby"][name] < result["twice_nll"][name] - NLL_TOLERANCE, name
         # Each of them alone is proof enough.
         nearby = {name: result["twice_nll_nearby"][name]}
         data = {**result, "twice_nll_nearby": nearby, "twice_nll_asimov_truth": None}
         read = HypotestResult.from_json({**data, "pallet": "p", "patch": "s"}, None)
-        comparison = compare(read, Missing("none"), combination="numpy+scipy")
+        comparison = compare(read, Missing("none"), fit_setup="numpy+scipy")
         assert comparison.verdict is Verdict.UNCONVERGED
 
 
@@ -321,7 +321,7 @@ def test_nearby_leaves_fixed_parameters_and_bounds_alone():
     assert result["mu_hat"] == pytest.approx(1.5)
     for name in FITS:
         assert result["twice_nll_nearby"][name] == pytest.approx(
-            result["twice_nll"][name], abs=UNCONVERGED
+            result["twice_nll"][name], abs=NLL_TOLERANCE
         )
 
 

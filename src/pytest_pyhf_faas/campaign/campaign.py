@@ -707,7 +707,7 @@ class Campaign:
 
     def _take(self, batch: _Batch, answer: Answer) -> None:
         # One object for each worker and way to find minima.
-        kind = answer.worker, batch.entries[0].task.config.combination
+        kind = answer.worker, batch.entries[0].task.config.fit_setup
         if answer.environment is not None:
             self._environments.setdefault(kind, answer.environment)
         now = time.monotonic()

@@ -105,7 +105,7 @@ class HypotestConfig:
         return data
 
     @property
-    def combination(self) -> str:
+    def fit_setup(self) -> str:
         """How minima are found, as people read it and as tolerances are named."""
         return CERTIFIED if self.method == CERTIFIED else f"{self.backend}+{self.optimizer}"
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.matrix import Finding
     from pytest_pyhf_faas.references.reference import ReferenceStore
 
-COMBINATIONS = ("numpy+scipy", "numpy+minuit", "jax+scipy", "jax+minuit", "certified")
+FIT_SETUPS = ("numpy+scipy", "numpy+minuit", "jax+scipy", "jax+minuit", "certified")
 #: Options of the plugin that mean the same here; tolerances and known issues are looked for.
 _OPTIONS = (
     replace(
@@ -59,10 +59,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "pallet", nargs="+", metavar="PALLET", help="name, directory, archive or DOI"
     )
     parser.add_argument(
-        "--combination",
+        "--fit-setup",
         action="append",
         metavar="BACKEND+OPTIMIZER",
-        help=f"may be repeated (default: {', '.join(COMBINATIONS)})",
+        help=f"may be repeated (default: {', '.join(FIT_SETUPS)})",
     )
     parser.add_argument(
         "--write",
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     Returns
     -------
     int
-        The exit status: 1 if a combination got something wrong.
+        The exit status: 1 if a fit setup got something wrong.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     from pytest_pyhf_faas.references.reference import DIRECTORY, ReferenceStore, bundled_directory
 
     values = {option.name: option.value(getattr(options, option.dest)) for option in _OPTIONS}
-    configs = [_config(combination) for combination in options.combination or COMBINATIONS]
+    configs = [_config(fit_setup) for fit_setup in options.fit_setup or FIT_SETUPS]
     own = Path.cwd() / (values["reference_dir"] or DIRECTORY)
     store = ReferenceStore([own, bundled_directory()], own)
     search_path = catalogue.search_path_from_environment()
@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
             findings: dict[str, list[Finding]] = {}
             for config in configs:
                 found = _findings(campaign, store, pallet, config)
-                findings[config.combination] = found
+                findings[config.fit_setup] = found
                 if not found:
                     raise ConfigurationError(
                         f"{pallet.name} has no references for these patches in {own} nor among "
@@ -116,7 +116,7 @@ def run(options: argparse.Namespace) -> int:
                         f"--faas-pallet={pallet.name} --faas-update=new'"
                     )
                 if options.write:
-                    store.note(pallet.name, config.combination, notes(config.combination, found))
+                    store.note(pallet.name, config.fit_setup, notes(config.fit_setup, found))
             all_right &= all(f.kind == "right" for found in findings.values() for f in found)
             sys.stdout.write("\n".join(table(pallet.name, findings)) + "\n")
             sys.stdout.flush()
@@ -125,15 +125,15 @@ def run(options: argparse.Namespace) -> int:
     return 0 if all_right else 1
 
 
-def _config(combination: str) -> HypotestConfig:
+def _config(fit_setup: str) -> HypotestConfig:
     from pytest_pyhf_faas.campaign.tasks import CERTIFIED, HypotestConfig
 
-    if combination == CERTIFIED:
+    if fit_setup == CERTIFIED:
         return HypotestConfig(method=CERTIFIED)
-    backend, plus, optimizer = combination.partition("+")
+    backend, plus, optimizer = fit_setup.partition("+")
     if not plus:
         raise ConfigurationError(
-            f"the combination {combination!r} is not known: write BACKEND+OPTIMIZER, as numpy+scipy"
+            f"the fit setup {fit_setup!r} is not known: write BACKEND+OPTIMIZER, as numpy+scipy"
         )
     return HypotestConfig(backend=backend, optimizer=optimizer)
 
@@ -155,7 +155,7 @@ def _campaign(values: dict[str, Any], store: ReferenceStore) -> Campaign:
 
     def expected_s(task: Task) -> float | None:
         reference = store.find(task)
-        return reference.expected_s(task.config.combination) if reference else None
+        return reference.expected_s(task.config.fit_setup) if reference else None
 
     return Campaign(
         engine,
@@ -175,8 +175,7 @@ def _findings(
     tasks = _tasks(store, pallet, config)
     campaign.submit(tasks)
     found = [
-        judge(campaign.result(task).result(), store.find(task), config.combination)
-        for task in tasks
+        judge(campaign.result(task).result(), store.find(task), config.fit_setup) for task in tasks
     ]
     return [finding for finding in found if finding is not None]
 

@@ -90,7 +90,7 @@ class Context:
 
     def count_known_issue(self, pallet: str, config: HypotestConfig) -> None:
         """Take note of a hypothesis that was got wrong as was known."""
-        what = f"{config.combination} on {pallet}"
+        what = f"{config.fit_setup} on {pallet}"
         self.known_issues[what] = self.known_issues.get(what, 0) + 1
 
     def _select(self, spec: str, patches: tuple[str, ...]) -> list[Pallet]:

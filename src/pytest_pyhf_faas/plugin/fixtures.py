@@ -124,10 +124,10 @@ def hypotest_result(
     if result.status != "ok" and not right_error:
         if result.status == "cancelled" and context.schedule.interrupted:
             pytest.skip("interrupted before this fit was done; --faas-resume goes on from there")
-        issue = is_known_error(result, reference_result, config.combination)
+        issue = is_known_error(result, reference_result, config.fit_setup)
         if issue is not None:
             context.count_known_issue(pallet.name, config)
-            title = f"known issue of {config.combination}: {issue.reason} ({issue.link})"
+            title = f"known issue of {config.fit_setup}: {issue.reason} ({issue.link})"
             note_verdict(request.node, "known issue", title)
             pytest.xfail(title)
         setup = context.schedule.engine(faas_endpoint).worker_setup
@@ -219,16 +219,16 @@ def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
         comparison = compare(
             result,
             reference,
-            combination=config.combination,
+            fit_setup=config.fit_setup,
             rtol=rtol,
             atol=atol,
-            unconverged=criteria.unconverged,
+            nll_tolerance=criteria.nll_tolerance,
             minimum=criteria.minimum,
         )
         note_comparison(
             request.node,
             comparison,
-            None if not reference else reference.tolerance(config.combination, rtol, atol),
+            None if not reference else reference.tolerance(config.fit_setup, rtol, atol),
         )
         properties = request.node.user_properties
         properties.append(("verdict", comparison.verdict.value))
@@ -239,7 +239,7 @@ def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
             properties.append(("minimum_set", comparison.at))
         if comparison.ambiguous is not None:
             properties.append(("ambiguous", "; ".join(comparison.ambiguous.lines)))
-            _note_ambiguous(request.config, comparison, result, config.combination)
+            _note_ambiguous(request.config, comparison, result, config.fit_setup)
         parameters = request.node.callspec.params
         pallet, patch = parameters["pallet"], parameters["signal_patch"]
         update_reference(context, pallet, patch, config, result, reference, comparison)
@@ -255,7 +255,7 @@ def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
 
 
 def _note_ambiguous(
-    config: pytest.Config, comparison: Comparison, result: HypotestResult, combination: str
+    config: pytest.Config, comparison: Comparison, result: HypotestResult, fit_setup: str
 ) -> None:
     """Take note of an ambiguous hypothesis, for the summary of the session."""
     ambiguous = comparison.ambiguous
@@ -264,7 +264,7 @@ def _note_ambiguous(
         {
             "pallet": result.pallet,
             "patch": result.patch,
-            "combination": combination,
+            "fit_setup": fit_setup,
             "at": comparison.at,
             "was_at": comparison.was_at,
             "flips": ambiguous.flips,

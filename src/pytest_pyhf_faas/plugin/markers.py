@@ -32,7 +32,7 @@ class Criteria:
 
     rtol: float | None
     atol: float | None
-    unconverged: float
+    nll_tolerance: float
     minimum: Minimum
 
 

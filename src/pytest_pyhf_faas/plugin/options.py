@@ -295,13 +295,13 @@ OPTIONS = (
         read=values.number,
     ),
     Option(
-        "unconverged",
-        ("--faas-unconverged",),
+        "nll_tolerance",
+        ("--faas-nll-tolerance",),
         "X",
         "how far above a minimum a fit may end, in twice the negative log-likelihood",
         default="0.01",
-        ini="faas_unconverged",
-        marker="hypotest(unconverged=...)",
+        ini="faas_nll_tolerance",
+        marker="hypotest(nll_tolerance=...)",
         read=values.number,
     ),
     Option(

@@ -42,7 +42,7 @@ _NOTE = pytest.StashKey[dict[str, Any]]()
 #: Longer texts of failures are cut; errors of workers stand apart, in whole.
 _MAX_TEXT = 100_000
 _VERDICTS = {
-    "known issue that is none any more": "mended",
+    "fixed known issue": "fixed",
 }
 _AXES = 2  # of a plane
 _ONE_ANALYSIS = ("pallet", "endpoint", "config")
@@ -152,7 +152,7 @@ def note_scaling(
         "scaling": {
             "pallet": pallet.name,
             "endpoint": endpoint,
-            "combination": config.combination,
+            "fit_setup": config.fit_setup,
             "unit": context.schedule.scaling_unit(endpoint),
         },
         "point": {"count": count, "trials": [trial.to_json() for trial in trials]},
@@ -468,7 +468,7 @@ def _analysis(
     return {
         "pallet": pallet.name,
         "endpoint": endpoint,
-        "combination": config.combination,
+        "fit_setup": config.fit_setup,
         "config": config.to_json(),
         "synthetic": pallet.synthetic,
         "doi": pallet.doi,

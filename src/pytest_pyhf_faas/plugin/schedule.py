@@ -189,9 +189,7 @@ class Schedule:
         """Return how long the fit of a task took where its reference was made."""
         reference = self._references.find(task)
         return (
-            None
-            if isinstance(reference, Missing)
-            else reference.expected_s(task.config.combination)
+            None if isinstance(reference, Missing) else reference.expected_s(task.config.fit_setup)
         )
 
     def is_failure(self, task: Task, result: HypotestResult) -> bool:
@@ -199,7 +197,7 @@ class Schedule:
         if result.status == "ok":
             return False
         reference = self._references.find(task)
-        known = is_known_error(result, reference, task.config.combination)
+        known = is_known_error(result, reference, task.config.fit_setup)
         return known is None and not error_matches(result, reference)
 
     # Fitting

@@ -26,7 +26,7 @@ _AS_READ = (
     "retries",
     "rtol",
     "atol",
-    "unconverged",
+    "nll_tolerance",
     "minimum",
     "update",
     "plane",
@@ -53,7 +53,7 @@ class Settings:
     reference_dir: Path | None
     rtol: float | None
     atol: float | None
-    unconverged: float
+    nll_tolerance: float
     minimum: Minimum
     update: UpdateMode | None
     report: Path | None

@@ -163,20 +163,20 @@ def ambiguous_lines(hypotheses: Sequence[Mapping[str, Any]]) -> list[str]:
     Parameters
     ----------
     hypotheses : sequence of mapping
-        Each with ``pallet``, ``patch``, ``combination``; ``at`` and ``was_at``, the set of minima
+        Each with ``pallet``, ``patch``, ``fit_setup``; ``at`` and ``was_at``, the set of minima
         that it is at and was at before; ``lowest`` and ``nominal``, CLs_obs at the two; and whether
         it ``flips``.
     """
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for each in hypotheses:
-        groups.setdefault((each["pallet"], each["combination"]), []).append(each)
+        groups.setdefault((each["pallet"], each["fit_setup"]), []).append(each)
     lines = []
-    for (pallet, combination), those in sorted(groups.items()):
+    for (pallet, fit_setup), those in sorted(groups.items()):
         places = Counter(each["at"] for each in those)
         found = ", ".join(f"{places[at]} {said}" for at, said in _PLACES.items() if places[at])
         lines.append(
             f"ambiguous: {counted(len(those), 'hypothesis')} of {pallet} with two sets of minima; "
-            f"{combination}: {found}"
+            f"{fit_setup}: {found}"
         )
         flipping = [
             f"{each['patch']} (CLs_obs {each['lowest']:.3g} lowest, {each['nominal']:.3g} nominal)"
@@ -251,7 +251,7 @@ def plan_lines(context: Context) -> list[str]:
         times = f", about {duration(seconds)}" if total and engine.workers_known else ""
         lines.append(
             f"pyhf-faas: {pallet}{label}: {counted(len(tasks), 'fit')} on {endpoint}{workers}, "
-            f"{first.config.combination}{times}"
+            f"{first.config.fit_setup}{times}"
         )
     for (endpoint, pallet, patches), counts in context.schedule.scaling.items():
         numbers = ", ".join(map(str, counts))

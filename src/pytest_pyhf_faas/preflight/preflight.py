@@ -256,7 +256,7 @@ class Preflight:
         text = [
             python,
             *(f"{name} {version}" for name, version in versions.items()),
-            self.config.combination,
+            self.config.fit_setup,
             _float(found),
             threads,
             counted(found["cores"], "core"),
@@ -267,7 +267,7 @@ class Preflight:
             {
                 "python": environment.python,
                 **versions,
-                "combination": self.config.combination,
+                "fit_setup": self.config.fit_setup,
                 "float": _float(found),
                 "threads": threads,
                 **{name: value or "" for name, value in environment.threads.items()},
@@ -421,7 +421,7 @@ class Preflight:
                 f"{result.error.type}: {result.error.first_line}",
                 *self._on_its_side("see what pyhf and its libraries are", _pip("pyhf")),
             )
-        comparison = compare(result, reference, combination=self.config.combination)
+        comparison = compare(result, reference, fit_setup=self.config.fit_setup)
         if comparison.verdict is not Verdict.RIGHT:
             versions = environment_line(result, reference)
             raise self._not_ready(
@@ -632,7 +632,7 @@ class Preflight:
             names = (self.config.backend, self.config.optimizer)
             extras = [_PROVIDED_BY[name] for name in names if name in _PROVIDED_BY]
             raise self._not_ready(
-                f"its workers cannot use {self.config.combination}",
+                f"its workers cannot use {self.config.fit_setup}",
                 problem["message"],
                 python,
                 *self._on_its_side("install what it needs", _pip(*(extras or [needed]))),
@@ -657,12 +657,12 @@ def _quickest(config: HypotestConfig) -> tuple[Task, PatchReference]:
         reference = store.find(task)
         if isinstance(reference, Missing) or reference.error is not None:
             continue
-        expected_s = reference.expected_s(config.combination)
-        if expected_s is not None and config.combination not in reference.known_issues:
+        expected_s = reference.expected_s(config.fit_setup)
+        if expected_s is not None and config.fit_setup not in reference.known_issues:
             found.append((expected_s, task, reference))
     if not found:
         raise NotReadyError(
-            f"the bundled pallet has no reference for {config.combination}: this installation of "
+            f"the bundled pallet has no reference for {config.fit_setup}: this installation of "
             "pytest-pyhf-faas is not complete; install it again"
         )
     _expected_s, task, reference = min(found, key=lambda entry: entry[0])

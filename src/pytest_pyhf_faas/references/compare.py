@@ -15,7 +15,7 @@ from pytest_pyhf_faas.campaign.results import CLS_LABELS, environment_difference
 from pytest_pyhf_faas.campaign.tasks import CERTIFIED
 from pytest_pyhf_faas.references import reasons
 from pytest_pyhf_faas.references.file import same_error, same_minima
-from pytest_pyhf_faas.references.places import UNCONVERGED, listed, places_of, sets_of, words
+from pytest_pyhf_faas.references.places import NLL_TOLERANCE, listed, places_of, sets_of, words
 from pytest_pyhf_faas.references.reference import DEFAULT_ATOL, EXCLUDED, Missing, close, flips
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.reference import KnownIssue, PatchReference
 
 #: The same of a certified result, which is stationary to 1e-8.
-_UNCONVERGED_CERTIFIED = 1e-4
+_NLL_TOLERANCE_CERTIFIED = 1e-4
 #: How near the value of a known issue must be to the one that was found: relative, absolute.
 _SAME_ISSUE = (1e-2, 1e-6)
 
@@ -45,7 +45,7 @@ class Verdict(Enum):
     MIXED = "mixed"
     UNCONVERGED = "unconverged"
     KNOWN_ISSUE = "known issue"
-    MENDED = "known issue that is none any more"
+    FIXED = "fixed known issue"
     MISSING = "no reference"
 
 
@@ -197,10 +197,10 @@ class Comparison:
 class _Criteria:
     """When a result is right."""
 
-    combination: str
+    fit_setup: str
     rtol: float
     atol: float
-    unconverged: float
+    nll_tolerance: float
     minimum: Minimum
 
     @property
@@ -221,10 +221,10 @@ def compare(
     result: HypotestResult,
     reference: PatchReference | Missing,
     *,
-    combination: str,
+    fit_setup: str,
     rtol: float | None = None,
     atol: float | None = None,
-    unconverged: float = UNCONVERGED,
+    nll_tolerance: float = NLL_TOLERANCE,
     minimum: Minimum = "any",
     ignore_known_issues: bool = False,
 ) -> Comparison:
@@ -236,12 +236,12 @@ def compare(
         With status "ok" or "error". Of a certified one both sets of minima are compared.
     reference : PatchReference or Missing
         What it is compared with.
-    combination : str
-        Backend and optimizer, as `HypotestConfig.combination`. It decides the tolerance where none
+    fit_setup : str
+        Backend and optimizer, as `HypotestConfig.fit_setup`. It decides the tolerance where none
         is given, that of the reference file or else the default, and which issues are known.
     rtol, atol : float, optional
         A value is right within ``atol + rtol * abs(reference)``, as in `numpy.isclose`.
-    unconverged : float
+    nll_tolerance : float
         How far from a minimum a fit may end, in twice the negative log-likelihood.
     minimum : str
         At which set of minima a result is right: "any", "lowest" or "nominal".
@@ -250,25 +250,25 @@ def compare(
     """
     name = f"{result.pallet} / {result.patch}"
     if isinstance(reference, Missing):
-        return _without_reference(name, result, reference.reason, unconverged)
+        return _without_reference(name, result, reference.reason, nll_tolerance)
     if reference.error is not None or result.error is not None:
         comparison = _compare_errors(name, result, reference)
     else:
-        tolerance = reference.tolerance(combination, rtol, atol)
-        criteria = _Criteria(combination, *tolerance, unconverged, minimum)
+        tolerance = reference.tolerance(fit_setup, rtol, atol)
+        criteria = _Criteria(fit_setup, *tolerance, nll_tolerance, minimum)
         comparison = _with_minima(_compare(name, result, reference, criteria), result, reference)
-        comparison = _with_history(comparison, reference, combination)
-    issue = reference.known_issues.get(combination)
+        comparison = _with_history(comparison, reference, fit_setup)
+    issue = reference.known_issues.get(fit_setup)
     if issue is None or ignore_known_issues:
         return comparison
     if comparison.verdict is Verdict.RIGHT:
-        title = f"{name}: passes, but is listed as a known issue of {combination}"
+        title = f"{name}: passes, but is listed as a known issue of {fit_setup}"
         explanation = (
             f"{issue.reason} ({issue.link})\nit appears to be fixed: remove it from known_issues"
         )
-        return replace(comparison, verdict=Verdict.MENDED, title=title, explanation=explanation)
+        return replace(comparison, verdict=Verdict.FIXED, title=title, explanation=explanation)
     if _is_same_issue(result, issue):
-        title = f"known issue of {combination}: {issue.reason} ({issue.link})"
+        title = f"known issue of {fit_setup}: {issue.reason} ({issue.link})"
         return replace(comparison, verdict=Verdict.KNOWN_ISSUE, title=title)
     return comparison
 
@@ -299,12 +299,12 @@ def at_minima(result: HypotestResult, minima: MinimumSet) -> HypotestResult:
 
 
 def is_known_error(
-    result: HypotestResult, reference: PatchReference | Missing, combination: str
+    result: HypotestResult, reference: PatchReference | Missing, fit_setup: str
 ) -> KnownIssue | None:
     """Return the known issue that is the exception of a result, if there is one."""
     if isinstance(reference, Missing) or result.error is None:
         return None
-    issue = reference.known_issues.get(combination)
+    issue = reference.known_issues.get(fit_setup)
     return issue if issue is not None and _is_same_issue(result, issue) else None
 
 
@@ -336,9 +336,9 @@ def _compare_errors(name: str, result: HypotestResult, reference: PatchReference
 
 
 def _without_reference(
-    name: str, result: HypotestResult, reason: str, unconverged: float
+    name: str, result: HypotestResult, reason: str, nll_tolerance: float
 ) -> Comparison:
-    failed = reasons.contradiction(result, unconverged, {})
+    failed = reasons.contradiction(result, nll_tolerance, {})
     ambiguous = Ambiguity.of(result)
     if failed is not None:
         title = f"{name}: unconverged, and there is no reference"
@@ -363,8 +363,8 @@ def _compare(
         )
     if not result.certificate:
         return _Match(name, result, reference, criteria).comparison()
-    tight = min(criteria.unconverged, _UNCONVERGED_CERTIFIED)
-    criteria = replace(criteria, unconverged=tight)
+    tight = min(criteria.nll_tolerance, _NLL_TOLERANCE_CERTIFIED)
+    criteria = replace(criteria, nll_tolerance=tight)
     several = reference.nominal_is_known and (result.ambiguous or reference.ambiguous)
     if several and criteria.minimum == "nominal":
         return _compare_nominal(name, result, reference, criteria)
@@ -388,7 +388,7 @@ def _compare_nominal(
         fit: found.twice_nll[fit] - minimum
         for fit, minimum in known.twice_nll.items()
         if fit in found.twice_nll
-        and abs(found.twice_nll[fit] - minimum) > criteria.unconverged + reference.rounding
+        and abs(found.twice_nll[fit] - minimum) > criteria.nll_tolerance + reference.rounding
     }
     if not apart and all(row.within for row in rows):
         title = f"{name}: CLs agrees with the reference at the nominal minima"
@@ -398,7 +398,7 @@ def _compare_nominal(
         changes = ", ".join(f"{words(fit)} {gap:+.3g}" for fit, gap in apart.items())
         reason = f"verdict: the nominal minima are others, in twice-NLL: {changes}"
     else:
-        reason = reasons.why(at_minima(result, found), reference, known, criteria.unconverged)
+        reason = reasons.why(at_minima(result, found), reference, known, criteria.nll_tolerance)
     return Comparison(Verdict.WRONG, title, rows, f"{reason}\n{criteria.tolerance}", at="none")
 
 
@@ -420,7 +420,7 @@ class _Match:
         self.rows = {n: criteria.rows(result.lowest, minima) for n, minima in self.sets.items()}
         changed = reasons.model_change(result, reference) is not None
         # Of another model nothing can be said but of its CLs.
-        self.places = {} if changed else places_of(result, reference, criteria.unconverged)
+        self.places = {} if changed else places_of(result, reference, criteria.nll_tolerance)
         #: The sets that all five fits are at.
         self.consistent = [
             n for n in self.sets if all(n in place.sets for place in self.places.values())
@@ -428,7 +428,7 @@ class _Match:
 
     def comparison(self) -> Comparison:
         """Return what is to be said."""
-        failed = reasons.contradiction(self.result, self.criteria.unconverged, self.places)
+        failed = reasons.contradiction(self.result, self.criteria.nll_tolerance, self.places)
         if failed is None and self.consistent:
             return self._by_cls()
         kinds = {place.kind for place in self.places.values()}
@@ -469,7 +469,7 @@ class _Match:
         elsewhere = [fit for fit, place in self.places.items() if chosen in place.away]
         if not elsewhere:
             reason = reasons.why(
-                self.result, self.reference, self.sets[chosen], self.criteria.unconverged
+                self.result, self.reference, self.sets[chosen], self.criteria.nll_tolerance
             )
             return self._not_right(Verdict.WRONG, chosen, [reason])
         which = "nominal" if chosen == "nominal" else "lowest"
@@ -539,15 +539,13 @@ def _with_minima(
     )
 
 
-def _with_history(
-    comparison: Comparison, reference: PatchReference, combination: str
-) -> Comparison:
+def _with_history(comparison: Comparison, reference: PatchReference, fit_setup: str) -> Comparison:
     """Add at which set of minima the same backend and optimizer was before, if at the other."""
-    before: Any = reference.checked.get(combination, {}).get("set")
+    before: Any = reference.checked.get(fit_setup, {}).get("set")
     if {before, comparison.at} != {"lowest", "nominal"}:
         return comparison
     line = (
-        f"{combination} was at the {before} minima when it was last checked, and is at the "
+        f"{fit_setup} was at the {before} minima when it was last checked, and is at the "
         f"{comparison.at} ones now"
     )
     explanation = "\n".join(filter(None, (comparison.explanation, line)))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.pallets.pallet import Pallet
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = "reference.schema.json"
 DIGEST_DIGITS = 16
 #: What all references of a file have in common.
@@ -115,8 +115,7 @@ def read(path: Path) -> dict[str, Any]:
             f"it has schema version {version}, and this version reads up to {SCHEMA_VERSION}",
             "Upgrade pytest-pyhf-faas",
         )
-    if version == 1:
-        data = _from_schema_1(data)
+    data = _as_of_today(data, version)
     violation = _violation(data)
     if violation is not None:
         raise wrong(violation, restore)
@@ -141,13 +140,20 @@ def _violation(data: Any) -> str | None:
     return f"at {where}, {violation.message[:200]}"
 
 
+def _as_of_today(data: Any, version: Any) -> Any:
+    """Return the content of a file of an older schema as one of this schema."""
+    if version == 1:
+        data = _from_schema_1(data)
+    return _from_schema_2(data) if version in (1, 2) else data
+
+
 def _from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a file of schema 1 as one of schema 2.
 
     It has the lowest minima alone, so that nothing is known of the nominal ones; of the others it
     lists, their gaps are kept. What does not fit is left for the schema to refuse.
     """
-    converted = {**data, "schema_version": SCHEMA_VERSION}
+    converted = {**data, "schema_version": 2}
     with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
         converted["patches"] = {
             name: _entry_from_schema_1(entry) for name, entry in data["patches"].items()
@@ -168,6 +174,17 @@ def _entry_from_schema_1(old: Mapping[str, Any]) -> dict[str, Any]:
     if "CLs_obs" in entry:
         entry["nominal"] = None
     return _in_order(entry)
+
+
+def _from_schema_2(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a file of schema 2, where a fit setup was called a combination."""
+    converted = {**data, "schema_version": SCHEMA_VERSION}
+    with contextlib.suppress(AttributeError, KeyError, TypeError):
+        converted["known_issues"] = [
+            {"fit_setup" if name == "combination" else name: part for name, part in issue.items()}
+            for issue in data["known_issues"]
+        ]
+    return converted
 
 
 # What stands in a file
@@ -391,8 +408,8 @@ def merged(
             # At which set of minima they were is not known, where the minima are others.
             dropped = () if confirmed else ("set",)
             entry["checked"] = {
-                combination: {part: v for part, v in found.items() if part not in dropped}
-                for combination, found in before["checked"].items()
+                fit_setup: {part: v for part, v in found.items() if part not in dropped}
+                for fit_setup, found in before["checked"].items()
             }
     # In the order of the file, so that the other patches keep their index, and their lines.
     used = [how for _entry, how in entries.values()]
@@ -482,14 +499,12 @@ def _are_same(one: Mapping[str, Any], other: Mapping[str, Any], rounding: float)
     return same_minima(MinimumSet.from_json(one), MinimumSet.from_json(other), rounding)
 
 
-def with_notes(
-    data: Mapping[str, Any], combination: str, notes: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Put what was found of a combination into the content of a file."""
+def with_notes(data: Mapping[str, Any], fit_setup: str, notes: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what was found of a fit setup into the content of a file."""
     checked = notes["checked"]
     patches = {
         name: _in_order(
-            {**entry, "checked": {**entry.get("checked", {}), combination: checked[name]}}
+            {**entry, "checked": {**entry.get("checked", {}), fit_setup: checked[name]}}
         )
         if name in checked
         else entry
@@ -498,7 +513,7 @@ def with_notes(
     issues = []
     for issue in data.get("known_issues", ()):
         kept = issue["patches"]
-        if issue["combination"] == combination:
+        if issue["fit_setup"] == fit_setup:
             kept = {name: wrong for name, wrong in kept.items() if name not in checked}
         if kept:
             issues.append({**issue, "patches": kept})
@@ -508,16 +523,16 @@ def with_notes(
             issues.append(new)
         else:
             same["patches"] = dict(sorted({**same["patches"], **new["patches"]}.items()))
-    before = data.get("tolerances", {}).get(combination, {})
+    before = data.get("tolerances", {}).get(fit_setup, {})
     whole = set(checked) == set(data["patches"])
     # Of a part of the patches a smaller tolerance says nothing.
     rtol = notes["rtol"] if whole else max(notes["rtol"], before.get("rtol", 0.0))
     head = {name: data[name] for name in _HEAD if name in data}
     head["tolerances"] = dict(
-        sorted({**data.get("tolerances", {}), combination: {**before, "rtol": rtol}}.items())
+        sorted({**data.get("tolerances", {}), fit_setup: {**before, "rtol": rtol}}.items())
     )
     if issues:
-        head["known_issues"] = sorted(issues, key=lambda i: (i["combination"], i["reason"]))
+        head["known_issues"] = sorted(issues, key=lambda i: (i["fit_setup"], i["reason"]))
     tail = {"pool": data["pool"]} if "pool" in data else {}
     return {**head, "provenance": data["provenance"], "patches": patches, **tail}
 

@@ -1,6 +1,6 @@
 """Who is right: how each backend and optimizer compares with the references of a pallet.
 
-`table` shows it; `notes` is what reference files keep of it: the minima that each combination is
+`table` shows it; `notes` is what reference files keep of it: the minima that each fit setup is
 at, how far it is from them, the tolerance that follows, and what it gets wrong: what is at no
 consistent set of minima. ``pyhf-faas matrix`` is the command.
 """
@@ -42,7 +42,7 @@ _SETS: tuple[At, ...] = ("lowest", "nominal", "both")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How one combination did on one hypothesis.
+    """How one fit setup did on one hypothesis.
 
     Attributes
     ----------
@@ -78,13 +78,13 @@ def judge(
     result, reference : HypotestResult, PatchReference or Missing
         As of `compare`.
     setup : str
-        Backend and optimizer, as `HypotestConfig.combination`.
+        Backend and optimizer, as `HypotestConfig.fit_setup`.
     """
     if isinstance(reference, Missing):
         return None
     fit_s = result.seconds.get("fit", 0.0)
     comparison = compare(
-        result, reference, combination=setup, rtol=_LARGEST_RTOL, ignore_known_issues=True
+        result, reference, fit_setup=setup, rtol=_LARGEST_RTOL, ignore_known_issues=True
     )
     right = comparison.verdict is Verdict.RIGHT
     if reference.error is not None or result.error is not None:
@@ -111,14 +111,14 @@ def table(pallet: str, findings: Mapping[str, Sequence[Finding]]) -> list[str]:
     rows: list[tuple[str, ...]] = [
         ("", *_SETS, *_WRONG_KINDS, "error", "CLs off by", "fit [s]"),
     ]
-    for combination, found in findings.items():
+    for fit_setup, found in findings.items():
         right = [sum(f.kind == "right" and f.at == at for f in found) for at in _SETS]
         wrong = [sum(f.kind == kind for f in found) for kind in _WRONG_KINDS]
         distances = [finding.cls for finding in found if math.isfinite(finding.cls)]
         times = [finding.fit_s for finding in found if finding.fit_s]
         rows.append(
             (
-                combination,
+                fit_setup,
                 *(str(count) for count in (*right, *wrong)),
                 str(len(found) - sum(right) - sum(wrong)),
                 f"{median(distances):.0e} / {max(distances):.0e}" if distances else "-",
@@ -137,8 +137,8 @@ def table(pallet: str, findings: Mapping[str, Sequence[Finding]]) -> list[str]:
     return lines
 
 
-def notes(combination: str, findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return what a reference file notes of one combination; see `ReferenceStore.note`."""
+def notes(fit_setup: str, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return what a reference file notes of one fit setup; see `ReferenceStore.note`."""
     checked = {}
     issues: dict[str, dict[str, Any]] = {}
     for finding in findings:
@@ -147,22 +147,22 @@ def notes(combination: str, findings: Sequence[Finding]) -> dict[str, Any]:
             issues.setdefault(finding.kind, {})[finding.patch] = _wrong_values(finding.result)
     return {
         "checked": checked,
-        "rtol": _tolerance(combination, findings),
+        "rtol": _tolerance(fit_setup, findings),
         "known_issues": [
-            {"combination": combination, **_reason(kind, combination), "patches": patches}
+            {"fit_setup": fit_setup, **_reason(kind, fit_setup), "patches": patches}
             for kind, patches in sorted(issues.items())
         ],
     }
 
 
-def _tolerance(combination: str, findings: Sequence[Finding]) -> float:
+def _tolerance(fit_setup: str, findings: Sequence[Finding]) -> float:
     """Return the smallest relative tolerance, to one digit, that gives no false alarm.
 
     The default where nothing was right.
     """
     right = [finding.cls for finding in findings if finding.kind == "right"]
     if not right:
-        return DEFAULT_RTOL[combination.rpartition("+")[2]]
+        return DEFAULT_RTOL[fit_setup.rpartition("+")[2]]
     rtol = max(_SMALLEST_RTOL, TOLERANCE_MARGIN * max(right))
     digits = math.floor(math.log10(rtol))
     return float(f"{math.ceil(rtol / 10**digits - 1e-9)}e{digits}")
@@ -188,9 +188,9 @@ def _error_type(result: HypotestResult) -> str:
     return result.error.type if result.error is not None else "no exception"
 
 
-def _reason(kind: str, combination: str) -> dict[str, str]:
+def _reason(kind: str, fit_setup: str) -> dict[str, str]:
     """Return reason and link of a known issue."""
-    optimizer = combination.rpartition("+")[2]
+    optimizer = fit_setup.rpartition("+")[2]
     if kind == "mixed":
         return {
             "reason": "the fits end at minima of no consistent set",

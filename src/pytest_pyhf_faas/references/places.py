@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.reference import PatchReference
 
 #: A fit that ends so far above a known minimum, in twice the negative log-likelihood, has failed.
-UNCONVERGED = 0.01
+NLL_TOLERANCE = 0.01
 #: A fit that is within that of two minima is clearly at one of them if it is so many times nearer
 #: to it, and so far from the other.
 _CLEARLY = 10.0
@@ -60,7 +60,7 @@ def sets_of(reference: PatchReference) -> dict[str, MinimumSet]:
 
 
 def places_of(
-    result: HypotestResult, reference: PatchReference, unconverged: float
+    result: HypotestResult, reference: PatchReference, nll_tolerance: float
 ) -> dict[str, Place]:
     """Return where each fit ended.
 
@@ -71,11 +71,11 @@ def places_of(
     ----------
     result, reference : HypotestResult, PatchReference
         Of one model.
-    unconverged : float
+    nll_tolerance : float
         How far from a minimum a fit may end, in twice the NLL.
     """
     sets = sets_of(reference)
-    threshold = unconverged + reference.rounding
+    threshold = nll_tolerance + reference.rounding
     same_data = {name for name, known in sets.items() if has_asimov_data(result, known)}
     places = {}
     for fit in FITS:
@@ -136,7 +136,7 @@ def _place(
 def has_asimov_data(result: HypotestResult, known: MinimumSet) -> bool:
     """Whether the Asimov data of a result are those of a set of minima, as far as is known."""
     truth, expected = result.twice_nll_asimov_truth, known.twice_nll.get("free_fit_to_asimov")
-    return truth is None or expected is None or abs(truth - expected) <= UNCONVERGED
+    return truth is None or expected is None or abs(truth - expected) <= NLL_TOLERANCE
 
 
 def is_at_other_poi(result: HypotestResult, reference: PatchReference, fit: str) -> bool:
@@ -165,7 +165,7 @@ def listed(places: Mapping[str, Place]) -> list[str]:
 
 
 def _where(fit: str, place: Place) -> str:
-    above = f", {place.gap:.3g} above the lowest" if place.gap > UNCONVERGED else ""
+    above = f", {place.gap:.3g} above the lowest" if place.gap > NLL_TOLERANCE else ""
     if place.kind == "known":
         (name, *more) = place.sets
         return f"at the {_BOTH if more or name == 'both' else f'{name} minimum'}{above}"

@@ -96,14 +96,14 @@ class PatchReference:
     fit_s : float or None
         Seconds of the fit where the reference was made.
     checked : mapping
-        For each combination of backend and optimizer that was tried at which set of minima it was
+        For each fit setup that was tried at which set of minima it was
         (``set``: "lowest", "nominal", "both" or "none") and how far from it: ``cls`` (largest
         relative difference), ``twice_nll`` (largest difference); and ``fit_s``.
-    known_issues : mapping of combination to KnownIssue
+    known_issues : mapping of fit setup to KnownIssue
         What is known to be got wrong.
     provenance : mapping
         How, when and with which versions it was made.
-    tolerances : mapping of combination to mapping
+    tolerances : mapping of fit setup to mapping
         ``rtol`` and ``atol`` as the file sets them.
     test_stat, test_poi : str, float
         The test of the file.
@@ -171,19 +171,19 @@ class PatchReference:
         return 1.0 if self.test_stat == "q0" else 0.0
 
     def tolerance(
-        self, combination: str, rtol: float | None = None, atol: float | None = None
+        self, fit_setup: str, rtol: float | None = None, atol: float | None = None
     ) -> tuple[float, float]:
         """Return rtol and atol.
 
-        Those given; else what follows from how far the combination is known to be from this very
+        Those given; else what follows from how far the fit setup is known to be from this very
         reference; else those of the file; else the defaults.
         """
-        of_file = self.tolerances.get(combination, {})
+        of_file = self.tolerances.get(fit_setup, {})
         if rtol is None:
-            default = DEFAULT_RTOL[combination.rpartition("+")[2]]
-            checked = self.checked.get(combination, {})
+            default = DEFAULT_RTOL[fit_setup.rpartition("+")[2]]
+            checked = self.checked.get(fit_setup, {})
             distance = checked.get("cls")
-            if combination in self.known_issues or checked.get("set") == "none":
+            if fit_setup in self.known_issues or checked.get("set") == "none":
                 rtol = default
             elif isinstance(distance, float):
                 rtol = max(default, TOLERANCE_MARGIN * distance)
@@ -191,14 +191,14 @@ class PatchReference:
                 rtol = of_file.get("rtol", default)
         return rtol, of_file.get("atol", DEFAULT_ATOL) if atol is None else atol
 
-    def expected_s(self, combination: str) -> float | None:
-        """Return how long the fit took with a combination, or else with any."""
+    def expected_s(self, fit_setup: str) -> float | None:
+        """Return how long the fit took with a fit setup, or else with any."""
         times = {name: tried.get("fit_s") for name, tried in self.checked.items()}
         known = [seconds for seconds in times.values() if seconds is not None]
         return (
             self.fit_s
-            if combination == CERTIFIED or not known
-            else (times.get(combination) or known[0])
+            if fit_setup == CERTIFIED or not known
+            else (times.get(fit_setup) or known[0])
         )
 
 
@@ -369,16 +369,16 @@ class ReferenceStore:
             self._pools[name] = files.packed_pool(pool)
         return Update(path)
 
-    def note(self, pallet: str, combination: str, notes: Mapping[str, Any]) -> Path:
-        """Write down how a combination of backend and optimizer did on a pallet.
+    def note(self, pallet: str, fit_setup: str, notes: Mapping[str, Any]) -> Path:
+        """Write down how a fit setup did on a pallet.
 
         Parameters
         ----------
-        pallet, combination : str
+        pallet, fit_setup : str
             Which.
         notes : mapping
             ``checked`` (by patch), ``rtol`` and ``known_issues``, as in the schema. What was known
-            of these patches with this combination is replaced.
+            of these patches with this fit setup is replaced.
 
         Raises
         ------
@@ -395,7 +395,7 @@ class ReferenceStore:
                 loaded = (path, files.read(path)) if path.is_file() else self.load(pallet)
                 if loaded is None:
                     raise ReferenceFileError(f"there is no {pallet}.json to take notes in")
-                files.write(path, files.with_notes(loaded[1], combination, notes))
+                files.write(path, files.with_notes(loaded[1], fit_setup, notes))
         except OSError as error:
             raise ReferenceFileError(f"{path} cannot be written: {error.strerror}") from error
         self._files.pop(pallet, None)
@@ -492,7 +492,7 @@ def _patch_reference(
         fit_s=entry.get("fit_s"),
         checked=entry.get("checked", {}),
         known_issues={
-            issue["combination"]: _known_issue(issue, name)
+            issue["fit_setup"]: _known_issue(issue, name)
             for issue in data.get("known_issues", ())
             if name in issue["patches"]
         },

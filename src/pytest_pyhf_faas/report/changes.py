@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _CALCULATION = ("backend", "optimizer", "method")
 #: From the best to the worst; all others are equally bad, and become one another without getting
 #: better or worse.
-_VERDICTS = ("right", "mended", "known issue")
+_VERDICTS = ("right", "fixed", "known issue")
 #: A change of a mean wall time is larger than the spread beyond so many standard errors.
 _STANDARD_ERRORS = 2.0
 #: A single fit is told of if it took so many times as long, and so many seconds longer.
@@ -243,9 +243,9 @@ def compare_runs(
 ) -> Changes:
     """Compare two runs, from their reports alone.
 
-    Analyses belong together that have the same pallet, endpoint and combination of backend and
-    optimizer. Where each of the runs has exactly one endpoint, it may have any name, so that two
-    endpoints can be compared; the same holds for the combination. Of several such analyses those
+    Analyses belong together that have the same pallet, endpoint and fit setup (backend and
+    optimizer). Where each of the runs has exactly one endpoint, it may have any name, so that two
+    endpoints can be compared; the same holds for the fit setup. Of several such analyses those
     with the same configuration belong together first. Hypotheses belong together by their patch,
     and by their test where several tests look at one patch.
 
@@ -270,21 +270,19 @@ def compare_runs(
     """
     runs = (before, after)
     free = tuple(
-        name
-        for name in ("endpoint", "combination")
-        if all(len(_all(run, name)) == 1 for run in runs)
+        name for name in ("endpoint", "fit_setup") if all(len(_all(run, name)) == 1 for run in runs)
     )
 
     def who(analysis: Mapping[str, Any]) -> tuple[str, ...]:
         return (
             analysis["pallet"],
-            *(analysis[name] for name in ("endpoint", "combination") if name not in free),
+            *(analysis[name] for name in ("endpoint", "fit_setup") if name not in free),
         )
 
     def named(analysis: Mapping[str, Any]) -> str:
         """Return the name of an analysis, with no more than tells it from the others."""
         name = str(analysis["pallet"])
-        for part, word in (("combination", ""), ("endpoint", "on ")):
+        for part, word in (("fit_setup", ""), ("endpoint", "on ")):
             if any(len(_all(run, part)) > 1 for run in runs):
                 name += f" {word}{analysis[part]}"
         return name
@@ -293,7 +291,7 @@ def compare_runs(
         before["analyses"], after["analyses"], lambda each: (*who(each), _physics(each)), who
     )
     differences = [
-        Difference("run", name, *(next(iter(_all(run, name))) for run in runs))
+        Difference("run", name.replace("_", " "), *(next(iter(_all(run, name))) for run in runs))
         for name in free
         if _all(before, name) != _all(after, name)
     ]
@@ -362,7 +360,7 @@ def _matched(
 
 
 def _all(run: Document, name: str) -> set[str]:
-    """Return the endpoints or the combinations of a run."""
+    """Return the endpoints or the fit setups of a run."""
     return {analysis[name] for analysis in run["analyses"]}
 
 
@@ -382,7 +380,7 @@ def _whole(name: str, analysis: Mapping[str, Any]) -> OnlyIn:
 def _environment_differences(
     before: Document, after: Document, analyses: Sequence[tuple[Any, Any]]
 ) -> list[Difference]:
-    """Return how package, client and the workers of each endpoint and combination differ."""
+    """Return how package, client and the workers of each endpoint and fit setup differ."""
     runs = (before, after)
     found = []
     versions = [run["run"]["package"] for run in runs]
@@ -391,11 +389,11 @@ def _environment_differences(
     found += _different_facts("client", [before["client"]], [after["client"]])
     workers: dict[tuple[str, str], tuple[list[Any], list[Any]]] = defaultdict(lambda: ([], []))
     for pair in analyses:
-        group = workers[pair[0]["endpoint"], pair[0]["combination"]]
+        group = workers[pair[0]["endpoint"], pair[0]["fit_setup"]]
         for environments, run, analysis in zip(group, runs, pair, strict=True):
             environments.extend(_workers(run, analysis))
-    for (endpoint, combination), group in workers.items():
-        where = "workers" if len(workers) == 1 else f"workers of {endpoint}, {combination}"
+    for (endpoint, fit_setup), group in workers.items():
+        where = "workers" if len(workers) == 1 else f"workers of {endpoint}, {fit_setup}"
         found += _different_facts(where, *group)
     return found
 
@@ -436,7 +434,7 @@ def _input_differences(
     found = []
     first, second = before["config"], after["config"]
     for key in dict.fromkeys((*first, *second)):
-        told = key in _CALCULATION and before["combination"] != after["combination"]
+        told = key in _CALCULATION and before["fit_setup"] != after["fit_setup"]
         if not told and first.get(key) != second.get(key):
             found.append(Difference(name, key, _word(first.get(key)), _word(second.get(key))))
     if before["digest"] != after["digest"]:

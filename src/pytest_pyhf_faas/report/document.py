@@ -5,6 +5,7 @@ Its form is `data/report.schema.json`; `docs/report.md` explains it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,11 @@ from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 SCHEMA = "report.schema.json"
-VERSION = 2
+VERSION = 3
 FILE = "report.json"
 
 _REMEDY = "Run again with --faas-report"
@@ -57,6 +59,8 @@ def read(path: Path) -> Document:
             f"the report {path} is of version {version}, and this package reads up to {VERSION}: "
             "upgrade pytest-pyhf-faas"
         )
+    if version in (1, 2):
+        document = _from_version_2(document)
     if not accepted_by_own_schema(document, SCHEMA):
         raise ReportError(f"the report {path} is not a valid one: {_why_not(document)}. {_REMEDY}")
     return dict(document)
@@ -87,6 +91,37 @@ def write(document: Document, directory: Path) -> Path:
             "space, or give --faas-report another directory"
         ) from error
     return path
+
+
+def _from_version_2(old: Document) -> Document:
+    """Return a report of version 1 or 2 as one of version 3.
+
+    A fit setup was called a combination, a fixed known issue mended, and version 1 knew nothing of
+    several minima. What does not fit is left for the schema to refuse.
+    """
+    with contextlib.suppress(AttributeError, KeyError, TypeError):
+        return {
+            **old,
+            "schema_version": VERSION,
+            "analyses": [
+                {
+                    **_with_fit_setup(analysis),
+                    "hypotheses": [_hypothesis_from_version_2(h) for h in analysis["hypotheses"]],
+                }
+                for analysis in old["analyses"]
+            ],
+            "scaling": [_with_fit_setup(entry) for entry in old["scaling"]],
+        }
+    return {**old, "schema_version": VERSION}
+
+
+def _with_fit_setup(old: Mapping[str, Any]) -> dict[str, Any]:
+    return {"fit_setup" if name == "combination" else name: part for name, part in old.items()}
+
+
+def _hypothesis_from_version_2(old: Mapping[str, Any]) -> dict[str, Any]:
+    verdict = "fixed" if old["verdict"] == "mended" else old["verdict"]
+    return {"minimum_set": None, "ambiguous": None, **old, "verdict": verdict}
 
 
 def _why_not(document: Any) -> str:

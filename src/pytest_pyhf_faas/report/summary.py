@@ -42,21 +42,21 @@ _PHRASES = (
     ("timeout", "fit", "took too long", "took too long"),
     ("not fitted", "hypothesis", "was not fitted", "were not fitted"),
     ("no reference", "hypothesis", "has no reference", "have no reference"),
-    ("mended", "hypothesis", "is a fixed known issue", "are fixed known issues"),
+    ("fixed", "hypothesis", "is a fixed known issue", "are fixed known issues"),
     ("known issue", "hypothesis", "is a known issue", "are known issues"),
     ("not compared", "hypothesis", "was not compared", "were not compared"),
 )
 _NOT_FITTED = frozenset({"cancelled", "not run"})
 _WRONG = frozenset({"wrong", "mixed", "unconverged"})
 _BROKEN = frozenset({"error", "broken", "timeout"})
-_OPEN = frozenset({"not fitted", "no reference", "mended", "not compared"})
+_OPEN = frozenset({"not fitted", "no reference", "fixed", "not compared"})
 _FAILED = frozenset({"failed", "error"})
 #: The verdicts that are failures, worst first.
 _FAILURES = (
     "wrong",
     "mixed",
     "unconverged",
-    "mended",
+    "fixed",
     "error",
     "broken",
     "timeout",
@@ -246,7 +246,7 @@ def ambiguous(document: Document) -> str:
 
 def title_of(analysis: Mapping[str, Any]) -> str:
     """Return what tells an analysis from the others of its run."""
-    return f"{analysis['pallet']} on {analysis['endpoint']}, {analysis['combination']}"
+    return f"{analysis['pallet']} on {analysis['endpoint']}, {analysis['fit_setup']}"
 
 
 def compared(hypothesis: Mapping[str, Any]) -> list[Row]:
@@ -279,7 +279,7 @@ class AnalysisRow:
 
     pallet: str
     endpoint: str
-    combination: str
+    fit_setup: str
     synthetic: bool
     patches: int
     wall_time: WallTime | None
@@ -291,7 +291,7 @@ class AnalysisRow:
         workers = f" ({counted(self.wall_time.last.workers, 'worker')})" if self.wall_time else ""
         return (
             f"{self.pallet} (synthetic, no physics)" if self.synthetic else self.pallet,
-            f"{self.endpoint}{workers}, {self.combination}",
+            f"{self.endpoint}{workers}, {self.fit_setup}",
             str(self.patches),
             *measured_cells(self.wall_time),
             *self._published(),
@@ -325,7 +325,7 @@ def rows(document: Document) -> list[AnalysisRow]:
         AnalysisRow(
             pallet=analysis["pallet"],
             endpoint=analysis["endpoint"],
-            combination=analysis["combination"],
+            fit_setup=analysis["fit_setup"],
             synthetic=analysis["synthetic"],
             patches=patches_of(analysis),
             wall_time=wall_time_of(analysis),

@@ -192,7 +192,7 @@ def _state(hypothesis: Mapping[str, Any]) -> str:
     values = hypothesis["CLs"]
     if values is None or not all(math.isfinite(float(value)) for value in values):
         return "without CLs"
-    if hypothesis["verdict"] in {"right", "mended"}:
+    if hypothesis["verdict"] in {"right", "fixed"}:
         return "right"
     if hypothesis["verdict"] in {"no reference", "not compared", "not run"}:
         return "not compared"

@@ -60,7 +60,7 @@ def plot_scaling(place: int, entry: Mapping[str, Any]) -> Plot | None:
         _draw_panel(axes, figures, panel)
         axes.set_xlabel(unit)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    name = ", ".join([*names_of([entry]), entry["endpoint"], entry["combination"]])
+    name = ", ".join([*names_of([entry]), entry["endpoint"], entry["fit_setup"]])
     title = f"Scaling with the {unit}: {shortened(name, IN_TITLE)}"
     told = [
         f"{counted(count, unit.removesuffix('s'))}: {with_stdev(wall_s, stdev_s)} s, "

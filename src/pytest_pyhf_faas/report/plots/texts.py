@@ -29,7 +29,7 @@ def names_of(analyses: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what tells the analyses apart: the pallet, and what else differs."""
     differing = [
         field
-        for field in ("endpoint", "combination")
+        for field in ("endpoint", "fit_setup")
         if len({analysis[field] for analysis in analyses}) > 1
     ]
     return [
