@@ -16,7 +16,6 @@ from pytest_pyhf_faas.campaign.results import (
 )
 from pytest_pyhf_faas.plugin.terminal import ambiguous_lines, failure_text
 from pytest_pyhf_faas.references.compare import (
-    Verdict,
     compare,
     environment_line,
     error_matches,
@@ -33,6 +32,7 @@ from pytest_pyhf_faas.references.reference import (
     Missing,
     bundled_directory,
 )
+from pytest_pyhf_faas.verdicts import Verdict
 from tests.helpers.made_minima import (
     AT_LOWEST,
     AT_NOMINAL,
@@ -234,7 +234,7 @@ def test_without_a_reference_nothing_is_compared():
     missing = Missing("there is no toy.json")
     assert not error_matches(error_of("ValueError"), missing)
     comparison = check(result_of(), missing)
-    assert (comparison.verdict, comparison.rows) == (Verdict.MISSING, ())
+    assert (comparison.verdict, comparison.rows) == (Verdict.NO_REFERENCE, ())
     assert comparison.title == "toy / toy_000: no reference"
     assert comparison.explanation == "there is no toy.json"
 
@@ -920,7 +920,7 @@ def test_a_reference_that_has_the_lowest_minima_alone():
         comparison = check(fitted(VALUES), reference, minimum=minimum)
         assert (comparison.verdict, comparison.at) == (Verdict.RIGHT, "lowest")
     comparison = check(fitted(VALUES), reference, minimum="nominal")
-    assert comparison.verdict is Verdict.MISSING
+    assert comparison.verdict is Verdict.NO_REFERENCE
     assert comparison.title == "toy / toy_000: no reference at the nominal minima"
     assert "--faas-update=all adds the nominal ones" in comparison.explanation
     shown = failure_text(comparison, fitted(VALUES), reference, "pytest --again")
@@ -1012,7 +1012,7 @@ def test_of_a_reference_without_nominal_minima_the_lowest_are_compared():
     comparison = check_certified(BOTH, reference)
     assert (comparison.verdict, comparison.at) == (Verdict.RIGHT, "lowest")
     assert comparison.ambiguous.nominal == NOMINAL_VALUES
-    assert check_certified(BOTH, reference, minimum="nominal").verdict is Verdict.MISSING
+    assert check_certified(BOTH, reference, minimum="nominal").verdict is Verdict.NO_REFERENCE
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from pytest_pyhf_faas.references.matrix import judge, notes, table
 from pytest_pyhf_faas.references.reference import DEFAULT_RTOL, KnownIssue, Missing
+from pytest_pyhf_faas.verdicts import Verdict
 from tests.helpers.made_minima import (
     AT_LOWEST,
     AT_NOMINAL,
@@ -33,7 +34,7 @@ MIXED = run(at(0, 0.03), {FIXED: NOMINAL[FIXED]})
 
 
 @pytest.mark.parametrize(
-    ("result", "reference", "kind", "where"),
+    ("result", "reference", "verdict", "where"),
     [
         (AT_LOWEST, two(), "right", "lowest"),
         (AT_NOMINAL, two(), "right", "nominal"),
@@ -42,14 +43,14 @@ MIXED = run(at(0, 0.03), {FIXED: NOMINAL[FIXED]})
         (MIXED, two(), "mixed", "none"),
         (run(at(0, 0.03), {FIXED: 110.4}), two(), "unconverged", "none"),
         (fitted(at(0, 0.9)), certified(), "wrong", "none"),
-        (error_of("a.FailedMinimization"), two(), "a.FailedMinimization", "none"),
+        (error_of("a.FailedMinimization"), two(), "error", "none"),
         (error_of("b.InvalidModel"), right_error(), "right", "both"),
-        (fitted(VALUES), right_error(), "no exception", "none"),
+        (fitted(VALUES), right_error(), "error", "none"),
     ],
 )
-def test_a_stored_result_is_judged(result, reference, kind, where):
+def test_a_stored_result_is_judged(result, reference, verdict, where):
     finding = judge(result, reference, "numpy+scipy")
-    assert (finding.kind, finding.at) == (kind, where)
+    assert (finding.verdict.value, finding.at) == (verdict, where)
     # What the file says of known issues and tolerances is no part of it.
     issue = KnownIssue("why", "https://somewhere/1", cls_values=result.cls_values or VALUES)
     told = {"known_issues": {"numpy+scipy": issue}, "tolerances": {"numpy+scipy": {"rtol": 0.0}}}
@@ -71,7 +72,7 @@ def test_differences_are_from_the_set_that_a_result_is_at():
 
 def test_a_certified_result_is_at_both():
     assert judge(BOTH, two(), "certified").at == "both"
-    assert judge(BOTH, two(nominal=at(0, 0.03)), "certified").kind == "wrong"
+    assert judge(BOTH, two(nominal=at(0, 0.03)), "certified").verdict is Verdict.WRONG
 
 
 def test_another_minimum_that_is_hardly_higher_is_no_tolerance():
@@ -79,11 +80,11 @@ def test_another_minimum_that_is_hardly_higher_is_no_tolerance():
     reference = certified(minima={BACKGROUND: (0.005,)})
     there = {BACKGROUND: MINIMA[BACKGROUND] + 0.005}
     off = [value * 1.05 for value in VALUES]
-    assert (
-        judge(fitted(off, twice_nll=there, truth=130.5), reference, "numpy+scipy").kind == "mixed"
-    )
-    assert judge(fitted(VALUES, twice_nll=there), reference, "numpy+scipy").kind == "right"
-    assert judge(fitted(off), certified(), "numpy+scipy").kind == "right"
+    found = judge(fitted(off, twice_nll=there, truth=130.5), reference, "numpy+scipy")
+    assert found.verdict is Verdict.MIXED
+    found = judge(fitted(VALUES, twice_nll=there), reference, "numpy+scipy")
+    assert found.verdict is Verdict.RIGHT
+    assert judge(fitted(off), certified(), "numpy+scipy").verdict is Verdict.RIGHT
 
 
 def findings(*results):
@@ -98,7 +99,7 @@ def findings(*results):
     ]
 
 
-def test_the_table_counts_each_kind():
+def test_the_table_counts_each_verdict():
     unconverged, failed = fitted(twice_nll={FIXED: 111.0}), error_of("a.FailedMinimization")
     found = findings(
         *(AT_LOWEST, AT_NOMINAL, AT_NOMINAL, fitted(VALUES), MIXED, unconverged, fitted(), failed)

@@ -20,8 +20,9 @@ from pyhf.optimize.opt_scipy import scipy_optimizer
 
 from pytest_pyhf_faas.campaign.results import FITS, HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig
-from pytest_pyhf_faas.references.compare import NLL_TOLERANCE, Verdict, compare
+from pytest_pyhf_faas.references.compare import NLL_TOLERANCE, compare
 from pytest_pyhf_faas.references.reference import Missing
+from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.worker import fitting
 
 pytestmark = [

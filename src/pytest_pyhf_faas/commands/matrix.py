@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.plugin.options import BY_NAME
+from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
     import argparse
@@ -117,7 +118,9 @@ def run(options: argparse.Namespace) -> int:
                     )
                 if options.write:
                     store.note(pallet.name, config.fit_setup, notes(config.fit_setup, found))
-            all_right &= all(f.kind == "right" for found in findings.values() for f in found)
+            all_right &= all(
+                f.verdict is Verdict.RIGHT for found in findings.values() for f in found
+            )
             sys.stdout.write("\n".join(table(pallet.name, findings)) + "\n")
             sys.stdout.flush()
     finally:

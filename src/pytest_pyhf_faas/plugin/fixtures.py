@@ -109,6 +109,7 @@ def hypotest_result(
     from pytest_pyhf_faas.plugin.terminal import broken_text
     from pytest_pyhf_faas.plugin.update import may_become_reference
     from pytest_pyhf_faas.references.compare import at_minima, error_matches, is_known_error
+    from pytest_pyhf_faas.verdicts import Verdict
 
     context = get_context(request.config)
     config, criteria = _hypotest(request)
@@ -128,7 +129,7 @@ def hypotest_result(
         if issue is not None:
             context.count_known_issue(pallet.name, config)
             title = f"known issue of {config.fit_setup}: {issue.reason} ({issue.link})"
-            note_verdict(request.node, "known issue", title)
+            note_verdict(request.node, Verdict.KNOWN_ISSUE, title)
             pytest.xfail(title)
         setup = context.schedule.engine(faas_endpoint).worker_setup
         pytest.fail(broken_text(result, _rerun(request, result), setup), pytrace=False)
@@ -202,7 +203,8 @@ def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
     from pytest_pyhf_faas.plugin.recording import note_comparison
     from pytest_pyhf_faas.plugin.terminal import failure_text
     from pytest_pyhf_faas.plugin.update import update_reference
-    from pytest_pyhf_faas.references.compare import Verdict, compare
+    from pytest_pyhf_faas.references.compare import compare
+    from pytest_pyhf_faas.verdicts import Verdict
 
     context = get_context(request.config)
     config, criteria = _hypotest(request)

@@ -24,6 +24,7 @@ from pytest_pyhf_faas.plugin.context import existing_context
 from pytest_pyhf_faas.plugin.options import without_secrets
 from pytest_pyhf_faas.report.document import VERSION, Document
 from pytest_pyhf_faas.report.publish import PAGE
+from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,9 +42,6 @@ _ATTRIBUTE = "pyhf_faas"
 _NOTE = pytest.StashKey[dict[str, Any]]()
 #: Longer texts of failures are cut; errors of workers stand apart, in whole.
 _MAX_TEXT = 100_000
-_VERDICTS = {
-    "fixed known issue": "fixed",
-}
 _AXES = 2  # of a plane
 _ONE_ANALYSIS = ("pallet", "endpoint", "config")
 
@@ -70,7 +68,7 @@ def note_fit(
         "environment": None if environment is None else environment.to_json(),
         "hypothesis": _not_run(patch, item.nodeid)
         | {
-            "verdict": "not compared" if result.status == "ok" else result.status,
+            "verdict": Verdict.of_fit(result.status).value,
             "status": result.status,
             "CLs": [json_number(value) for value in result.cls_values] or None,
             "reference": _reference_values(reference),
@@ -90,7 +88,7 @@ def note_comparison(
     """Take down what the comparison of a hypothesis with its reference said."""
     if _NOTE not in item.stash:
         return
-    note_verdict(item, comparison.verdict.value, comparison.title)
+    note_verdict(item, comparison.verdict, comparison.title)
     hypothesis = item.stash[_NOTE]["hypothesis"]
     hypothesis |= {"minimum_set": comparison.at, "ambiguous": _ambiguous(comparison)}
     if comparison.rows and tolerance is not None:
@@ -107,11 +105,11 @@ def note_comparison(
         hypothesis |= {**values, "within": within, "rtol": rtol, "atol": atol}
 
 
-def note_verdict(item: pytest.Item, verdict: str, title: str) -> None:
+def note_verdict(item: pytest.Item, verdict: Verdict, title: str) -> None:
     """Take down what is said of a hypothesis."""
     if _NOTE in item.stash:
         item.stash[_NOTE]["hypothesis"] |= {
-            "verdict": _VERDICTS.get(verdict, verdict),
+            "verdict": verdict.value,
             "title": title,
         }
 
@@ -399,7 +397,7 @@ class _Book:
             return
         hypothesis = {**note["hypothesis"], "outcome": item.outcome, "text": item.text}
         if item.outcome == "skipped":
-            hypothesis["verdict"] = "not compared"
+            hypothesis["verdict"] = Verdict.NOT_COMPARED.value
         hypothesis["title"] = hypothesis["title"] or item.text.partition("\n")[0]
         hypothesis["environment"] = self._environment(note["environment"])
         analysis["hypotheses"].append(hypothesis)
@@ -420,9 +418,9 @@ class _Book:
         hypothesis |= {"outcome": item.outcome, "text": item.text}
         hypothesis["title"] = item.text.partition("\n")[0]
         if item.outcome in ("failed", "error"):  # before its fit was there
-            hypothesis["verdict"] = "broken"
+            hypothesis["verdict"] = Verdict.BROKEN.value
         elif item.outcome != "not run":
-            hypothesis["verdict"] = "not compared"
+            hypothesis["verdict"] = Verdict.NOT_COMPARED.value
         analysis["hypotheses"].append(hypothesis)
         return True
 
@@ -541,7 +539,7 @@ def _not_run(patch: SignalPatch, nodeid: str) -> dict[str, Any]:
         "values": [_finite_number(value) for value in patch.values],
         "test": nodeid,
         "outcome": "not run",
-        "verdict": "not run",
+        "verdict": Verdict.NOT_RUN.value,
         "title": "",
         "text": "",
         "status": None,

@@ -7,9 +7,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign.results import ENGINE, PARTS
-from pytest_pyhf_faas.references.compare import Verdict, environment_line, table
+from pytest_pyhf_faas.references.compare import environment_line, table
 from pytest_pyhf_faas.references.file import Written
 from pytest_pyhf_faas.report.summary import MEASURED_HEADER, measured_cells
+from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted, duration
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def failure_text(
     if environment and comparison.verdict in _NOT_RIGHT:
         lines.append(environment)
     lines.append(f"rerun:  {rerun}")
-    if comparison.verdict is Verdict.MISSING and not reference:
+    if comparison.verdict is Verdict.NO_REFERENCE and not reference:
         lines.append("make it: --faas-update=new")
     elif comparison.verdict is Verdict.WRONG and comparison.at in (None, "none"):
         where = getattr(reference, "path", None)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_pyhf_faas.errors import FaasError
-from pytest_pyhf_faas.references.compare import Verdict, moved
+from pytest_pyhf_faas.references.compare import moved
+from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult
@@ -53,7 +54,7 @@ def update_reference(
     mode = context.settings.update
     wanted = {
         None: False,
-        "new": comparison.verdict is Verdict.MISSING,
+        "new": comparison.verdict is Verdict.NO_REFERENCE,
         "changed": comparison.verdict is not Verdict.RIGHT or moved(result, reference),
         "all": True,
     }[mode]

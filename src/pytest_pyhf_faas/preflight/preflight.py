@@ -38,13 +38,14 @@ from pytest_pyhf_faas.errors import (
     WorkerLostError,
 )
 from pytest_pyhf_faas.pallets import catalogue
-from pytest_pyhf_faas.references.compare import Verdict, compare, environment_line, table
+from pytest_pyhf_faas.references.compare import compare, environment_line, table
 from pytest_pyhf_faas.references.reference import (
     Missing,
     PatchReference,
     ReferenceStore,
     bundled_directory,
 )
+from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted
 from pytest_pyhf_faas.worker import inspection
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS, environment_differences
@@ -17,6 +16,7 @@ from pytest_pyhf_faas.references import reasons
 from pytest_pyhf_faas.references.file import same_error, same_minima
 from pytest_pyhf_faas.references.places import NLL_TOLERANCE, listed, places_of, sets_of, words
 from pytest_pyhf_faas.references.reference import DEFAULT_ATOL, EXCLUDED, Missing, close, flips
+from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -35,18 +35,6 @@ _SAME_ISSUE = (1e-2, 1e-6)
 At = Literal["lowest", "nominal", "both", "none"]
 #: Which sets of minima a result may be at to be right, as ``--faas-minimum`` names them.
 Minimum = Literal["any", "lowest", "nominal"]
-
-
-class Verdict(Enum):
-    """What a comparison says; each asks for another reaction."""
-
-    RIGHT = "right"
-    WRONG = "wrong"
-    MIXED = "mixed"
-    UNCONVERGED = "unconverged"
-    KNOWN_ISSUE = "known issue"
-    FIXED = "fixed known issue"
-    MISSING = "no reference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +334,7 @@ def _without_reference(
             Verdict.UNCONVERGED, title, explanation=f"{failed}\n{reason}", ambiguous=ambiguous
         )
     return Comparison(
-        Verdict.MISSING, f"{name}: no reference", explanation=reason, ambiguous=ambiguous
+        Verdict.NO_REFERENCE, f"{name}: no reference", explanation=reason, ambiguous=ambiguous
     )
 
 
@@ -356,7 +344,7 @@ def _compare(
     """Compare a result with a reference, whatever issues are known."""
     if criteria.minimum == "nominal" and not reference.nominal_is_known:
         return Comparison(
-            Verdict.MISSING,
+            Verdict.NO_REFERENCE,
             f"{name}: no reference at the nominal minima",
             explanation=f"{reference.path} has the lowest minima alone: --faas-update=all adds the "
             "nominal ones",

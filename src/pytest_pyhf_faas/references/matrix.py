@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.references.compare import Verdict, compare
+from pytest_pyhf_faas.references.compare import compare
 from pytest_pyhf_faas.references.reference import DEFAULT_RTOL, TOLERANCE_MARGIN, Missing
+from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,8 +35,8 @@ _LEGEND = (
 _LARGEST_RTOL = 0.1
 
 
-#: What may be said of a hypothesis that is not right and was fitted.
-_WRONG_KINDS = ("mixed", "unconverged", "wrong")
+#: What may be said of a hypothesis that is not right.
+_NOT_RIGHT = (Verdict.MIXED, Verdict.UNCONVERGED, Verdict.WRONG, Verdict.ERROR)
 #: How a right one is counted, by the set of minima that it is at.
 _SETS: tuple[At, ...] = ("lowest", "nominal", "both")
 
@@ -46,8 +47,8 @@ class Finding:
 
     Attributes
     ----------
-    kind : str
-        "right", "mixed", "unconverged", "wrong", or the type of an exception.
+    verdict : Verdict
+        Right, mixed, unconverged, wrong, or an exception.
     at : str
         The set of minima that it is at: "lowest", "nominal", "both" (the two are one) or "none".
     cls : float
@@ -58,7 +59,7 @@ class Finding:
     """
 
     patch: str
-    kind: str
+    verdict: Verdict
     at: At
     cls: float
     twice_nll: float
@@ -86,41 +87,42 @@ def judge(
     comparison = compare(
         result, reference, fit_setup=setup, rtol=_LARGEST_RTOL, ignore_known_issues=True
     )
-    right = comparison.verdict is Verdict.RIGHT
+    verdict = comparison.verdict
+    right = verdict is Verdict.RIGHT
     if reference.error is not None or result.error is not None:
-        kind, distance = ("right", 0.0) if right else (_error_type(result), math.inf)
+        distance = 0.0 if right else math.inf
         at: At = "both" if right else "none"
-        return Finding(result.patch, kind, at, distance, distance, fit_s, result)
+        verdict = verdict if right else Verdict.ERROR
+        return Finding(result.patch, verdict, at, distance, distance, fit_s, result)
     relative = [abs(row.relative) for row in comparison.rows if not row.indifferent]
     largest = max(relative, default=0.0)
-    kind = comparison.verdict.value
     if right and largest > _ONE_MINIMUM and comparison.elsewhere:
-        kind = "mixed"  # another minimum that is hardly higher
-    at = (comparison.at or "none") if kind == "right" else "none"
+        verdict = Verdict.MIXED  # another minimum that is hardly higher
+    at = (comparison.at or "none") if verdict is Verdict.RIGHT else "none"
     minima = reference.nominal if at == "nominal" else reference.lowest
     gaps = [
         result.twice_nll[fit] - minimum
         for fit, minimum in minima.twice_nll.items()
         if fit in result.twice_nll
     ]
-    return Finding(result.patch, kind, at, largest, max(gaps, key=abs, default=0.0), fit_s, result)
+    gap = max(gaps, key=abs, default=0.0)
+    return Finding(result.patch, verdict, at, largest, gap, fit_s, result)
 
 
 def table(pallet: str, findings: Mapping[str, Sequence[Finding]]) -> list[str]:
     """Return the lines of the table of one pallet."""
     rows: list[tuple[str, ...]] = [
-        ("", *_SETS, *_WRONG_KINDS, "error", "CLs off by", "fit [s]"),
+        ("", *_SETS, *(verdict.value for verdict in _NOT_RIGHT), "CLs off by", "fit [s]"),
     ]
     for fit_setup, found in findings.items():
-        right = [sum(f.kind == "right" and f.at == at for f in found) for at in _SETS]
-        wrong = [sum(f.kind == kind for f in found) for kind in _WRONG_KINDS]
+        right = [sum(f.verdict is Verdict.RIGHT and f.at == at for f in found) for at in _SETS]
+        wrong = [sum(f.verdict is verdict for f in found) for verdict in _NOT_RIGHT]
         distances = [finding.cls for finding in found if math.isfinite(finding.cls)]
         times = [finding.fit_s for finding in found if finding.fit_s]
         rows.append(
             (
                 fit_setup,
                 *(str(count) for count in (*right, *wrong)),
-                str(len(found) - sum(right) - sum(wrong)),
                 f"{median(distances):.0e} / {max(distances):.0e}" if distances else "-",
                 f"{median(times):.2f}" if times else "-",
             )
@@ -140,17 +142,18 @@ def table(pallet: str, findings: Mapping[str, Sequence[Finding]]) -> list[str]:
 def notes(fit_setup: str, findings: Sequence[Finding]) -> dict[str, Any]:
     """Return what a reference file notes of one fit setup; see `ReferenceStore.note`."""
     checked = {}
-    issues: dict[str, dict[str, Any]] = {}
+    issues: dict[tuple[Verdict, str], dict[str, Any]] = {}
     for finding in findings:
         checked[finding.patch] = _checked(finding)
-        if finding.kind != "right":
-            issues.setdefault(finding.kind, {})[finding.patch] = _wrong_values(finding.result)
+        if finding.verdict is not Verdict.RIGHT:
+            kind = finding.verdict, _error_type(finding.result)
+            issues.setdefault(kind, {})[finding.patch] = _wrong_values(finding.result)
     return {
         "checked": checked,
         "rtol": _tolerance(fit_setup, findings),
         "known_issues": [
-            {"fit_setup": fit_setup, **_reason(kind, fit_setup), "patches": patches}
-            for kind, patches in sorted(issues.items())
+            {"fit_setup": fit_setup, **_reason(*kind, fit_setup), "patches": patches}
+            for kind, patches in issues.items()
         ],
     }
 
@@ -160,7 +163,7 @@ def _tolerance(fit_setup: str, findings: Sequence[Finding]) -> float:
 
     The default where nothing was right.
     """
-    right = [finding.cls for finding in findings if finding.kind == "right"]
+    right = [finding.cls for finding in findings if finding.verdict is Verdict.RIGHT]
     if not right:
         return DEFAULT_RTOL[fit_setup.rpartition("+")[2]]
     rtol = max(_SMALLEST_RTOL, TOLERANCE_MARGIN * max(right))
@@ -188,22 +191,22 @@ def _error_type(result: HypotestResult) -> str:
     return result.error.type if result.error is not None else "no exception"
 
 
-def _reason(kind: str, fit_setup: str) -> dict[str, str]:
+def _reason(verdict: Verdict, error: str, fit_setup: str) -> dict[str, str]:
     """Return reason and link of a known issue."""
     optimizer = fit_setup.rpartition("+")[2]
-    if kind == "mixed":
+    if verdict is Verdict.MIXED:
         return {
             "reason": "the fits end at minima of no consistent set",
             "link": f"{ISSUES}/1032",
         }
-    if kind == "unconverged":
+    if verdict is Verdict.UNCONVERGED:
         return {
             "reason": f"{optimizer} stops above the minimum and says that it succeeded",
             "link": f"{ISSUES}/1320",
         }
-    if kind == "wrong":
+    if verdict is Verdict.WRONG:
         return {"reason": "CLs is off although the fits have converged", "link": f"{ISSUES}/1320"}
-    return {"reason": f"{optimizer} raises {kind.rpartition('.')[2]}", "link": f"{ISSUES}/635"}
+    return {"reason": f"{optimizer} raises {error.rpartition('.')[2]}", "link": f"{ISSUES}/635"}
 
 
 def _short(value: float | None, digits: int = 2) -> float | str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS, json_number
 from pytest_pyhf_faas.references.reference import close
+from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 #: Parts of a configuration that say how CLs is calculated; the others say what CLs is.
 _CALCULATION = ("backend", "optimizer", "method")
-#: From the best to the worst; all others are equally bad, and become one another without getting
-#: better or worse.
-_VERDICTS = ("right", "fixed", "known issue")
 #: A change of a mean wall time is larger than the spread beyond so many standard errors.
 _STANDARD_ERRORS = 2.0
 #: A single fit is told of if it took so many times as long, and so many seconds longer.
@@ -500,15 +498,17 @@ def _verdict_changes(pairs: Iterable[tuple[str, Any, Any]]) -> Iterable[VerdictC
         before, after = first["verdict"], second["verdict"]
         if before == after:
             continue
-        ranks = _rank(before), _rank(after)
+        change = _severity(after) - _severity(before)
         kind: Literal["worse", "improved", "other"] = "other"
-        if ranks[0] != ranks[1]:
-            kind = "worse" if ranks[1] > ranks[0] else "improved"
+        if change:
+            kind = "worse" if change < 0 else "improved"
         yield VerdictChange(name, second["patch"], before, after, kind, second["title"])
 
 
-def _rank(verdict: str) -> int:
-    return _VERDICTS.index(verdict) if verdict in _VERDICTS else len(_VERDICTS)
+def _severity(verdict: str) -> int:
+    """Return its place; all that are worse than a known issue are equally bad."""
+    worse = Verdict.KNOWN_ISSUE.severity - 1
+    return max(worse, Verdict(verdict).severity)
 
 
 def _reference_changes(pairs: Iterable[tuple[str, Any, Any]]) -> Iterable[ReferenceChange]:

@@ -19,7 +19,6 @@ _NAME_CHARACTERS = 120
 _TEXT_CHARACTERS = 1500
 _COMMAND_CHARACTERS = 4000
 
-_SIGNS = {"right": "✅", "wrong": "❌", "broken": "💥", "incomplete": "⚠️"}
 _TAKES_EFFECT = re.compile(r"[^\w\s.,:;/()%+=-]|_", re.ASCII)
 #: GitHub makes links of these even where they are entities.
 _BECOMES_A_LINK = re.compile(r"[@#]|:(?=/)|www(?=\.)", re.IGNORECASE)
@@ -44,7 +43,7 @@ def summarize(document: Document) -> str:
     """
     found = summary.state(document)
     parts = [
-        f"## {_SIGNS[found]} {found}: {_escaped(summary.verdict(document), 1000)}",
+        f"## {found.emoji} {found.value}: {_escaped(summary.verdict(document), 1000)}",
         _table(*summary.table(document)),
         _ambiguous(document),
         _list("Not done", summary.missing(document)),

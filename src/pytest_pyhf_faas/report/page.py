@@ -15,6 +15,7 @@ from pytest_pyhf_faas.references.reference import DEFAULT_ATOL
 from pytest_pyhf_faas.report import summary
 from pytest_pyhf_faas.report.published import SOURCE
 from pytest_pyhf_faas.report.scaling import scaling_figures
+from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import duration
 
 if TYPE_CHECKING:
@@ -37,21 +38,6 @@ _COMMAND_BYTES = 20_000
 #: The end of a long text is kept as well: a traceback says there what went wrong.
 _KEPT_AT_THE_END = 0.3
 
-_SIGNS = {
-    "right": ("✓", "right"),
-    "wrong": ("✗", "wrong"),
-    "broken": ("⊘", "broken"),
-    "incomplete": ("○", "incomplete"),
-}
-_CLASS_OF = {
-    "right": "right",
-    "wrong": "wrong",
-    "mixed": "wrong",
-    "unconverged": "wrong",
-    "error": "broken",
-    "broken": "broken",
-    "timeout": "broken",
-}
 _PART_TITLES = {"startup": "start-up"}
 #: How each kind of plot is read, by the beginning of its name.
 _CAPTIONS = {
@@ -129,7 +115,6 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
         for each in endpoint["failures"]
     ]
     long_texts = _LongTexts(failing[:MOST_FAILURES], others[:MOST_FAILURES], endpoint_failures)
-    found = summary.state(document)
     environments = summary.environment_rows(document)
     return (
         _environment()
@@ -139,8 +124,7 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
             run=document["run"],
             took=duration(document["run"]["seconds"]),
             verdict=summary.verdict(document),
-            state=found,
-            sign=_SIGNS[found],
+            state=summary.state(document),
             missing=summary.missing(document),
             command=_cut(document["run"]["command"], _COMMAND_BYTES),
             table=summary.table(document),
@@ -181,8 +165,7 @@ def _environment() -> jinja2.Environment:
         "listed": summary.listed,
         "digits": _digits,
         "relative": _relative,
-        "css": lambda verdict: _CLASS_OF.get(verdict, "incomplete"),
-        "sign": lambda verdict: _SIGNS[_CLASS_OF.get(verdict, "incomplete")][0],
+        "state": lambda verdict: Verdict(verdict).state,
         "title_of": summary.title_of,
         "largest": summary.largest_difference,
         "data": lambda svg: base64.b64encode(svg).decode(),

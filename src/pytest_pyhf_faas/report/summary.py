@@ -17,6 +17,7 @@ from pytest_pyhf_faas.campaign.results import (
 from pytest_pyhf_faas.references.compare import Row
 from pytest_pyhf_faas.references.reference import EXCLUDED
 from pytest_pyhf_faas.report.published import patches_of, published_of
+from pytest_pyhf_faas.verdicts import State, Verdict
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
@@ -25,43 +26,11 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.document import Document
     from pytest_pyhf_faas.report.published import Published
 
-State = Literal["right", "wrong", "broken", "incomplete"]
-
 NOTHING = "–"
 _NAME_CHARACTERS = 60
 _NAMES = 3
 
-#: How many hypotheses had each of these verdicts, in the order in which they are told: what is
-#: counted, what is said of one, and of several.
-_PHRASES = (
-    ("wrong", "hypothesis", "is wrong", "are wrong"),
-    ("mixed", "hypothesis", "is at mixed minima", "are at mixed minima"),
-    ("unconverged", "hypothesis", "is unconverged", "are unconverged"),
-    ("error", "fit", "ended with an exception", "ended with an exception"),
-    ("broken", "fit", "broke", "broke"),
-    ("timeout", "fit", "took too long", "took too long"),
-    ("not fitted", "hypothesis", "was not fitted", "were not fitted"),
-    ("no reference", "hypothesis", "has no reference", "have no reference"),
-    ("fixed", "hypothesis", "is a fixed known issue", "are fixed known issues"),
-    ("known issue", "hypothesis", "is a known issue", "are known issues"),
-    ("not compared", "hypothesis", "was not compared", "were not compared"),
-)
-_NOT_FITTED = frozenset({"cancelled", "not run"})
-_WRONG = frozenset({"wrong", "mixed", "unconverged"})
-_BROKEN = frozenset({"error", "broken", "timeout"})
-_OPEN = frozenset({"not fitted", "no reference", "fixed", "not compared"})
 _FAILED = frozenset({"failed", "error"})
-#: The verdicts that are failures, worst first.
-_FAILURES = (
-    "wrong",
-    "mixed",
-    "unconverged",
-    "fixed",
-    "error",
-    "broken",
-    "timeout",
-    "no reference",
-)
 
 MEASURED_HEADER = ("wall time [s]", "single worker [s]", "speed-up", "efficiency")
 ROW_HEADER = (
@@ -80,11 +49,7 @@ _MEASURED_COLUMNS = 7
 
 def verdict(document: Document) -> str:
     """Return the answer of a run as one sentence."""
-    counts = _counts(document)
-    parts = [
-        _of_hypotheses(document, counts),
-        *_counted_extras(document),
-    ]
+    parts = [_of_hypotheses(document), *_counted_extras(document)]
     prefix = "Interrupted: " if document["run"]["interrupted"] else ""
     sentence = prefix + "; ".join(parts)
     return f"{sentence[0].upper()}{sentence[1:]}."
@@ -92,17 +57,18 @@ def verdict(document: Document) -> str:
 
 def state(document: Document) -> State:
     """Return what a run is as a whole; what is worst decides."""
-    present = {what for what, count in _counts(document).items() if count}
-    if present & _WRONG:
-        return "wrong"
-    if present & _BROKEN or _failing_checks(document) or other_failures(document):
-        return "broken"
+    verdicts = set(_verdicts(document))
+    present = {verdict.state for verdict in verdicts - {Verdict.KNOWN_ISSUE}}
+    if State.WRONG in present:
+        return State.WRONG
+    if State.BROKEN in present or _failing_checks(document) or other_failures(document):
+        return State.BROKEN
     if any(failed_though_not_wrong(each) for each in _hypotheses(document)):
-        return "broken"
+        return State.BROKEN
     run = document["run"]
-    if run["interrupted"] or run["exit_status"] or not present or present & _OPEN:
-        return "incomplete"
-    return "right"
+    if run["interrupted"] or run["exit_status"] or not verdicts or State.INCOMPLETE in present:
+        return State.INCOMPLETE
+    return State.RIGHT
 
 
 def failures(analysis: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -111,14 +77,13 @@ def failures(analysis: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Those that are wrong first, then at mixed minima, unconverged, fixed, ended with an
-        exception, broken, too slow, without a reference; at the end those whose test failed for a
-        reason of its own.
+        In the order of `Verdict`, the worst first; at the end those whose test failed for a reason
+        of its own.
     """
     failing = [
         each
         for each in analysis["hypotheses"]
-        if each["verdict"] in _FAILURES or failed_though_not_wrong(each)
+        if Verdict(each["verdict"]).fails or failed_though_not_wrong(each)
     ]
     return sorted(failing, key=_severity)
 
@@ -131,10 +96,8 @@ def all_failures(document: Document) -> list[dict[str, Any]]:
 
 def failed_though_not_wrong(hypothesis: Mapping[str, Any]) -> bool:
     """Whether a test failed though its verdict is no failure: for a reason of its own."""
-    return hypothesis["outcome"] in _FAILED and hypothesis["verdict"] not in {
-        *_FAILURES,
-        *_NOT_FITTED,
-    }
+    verdict = Verdict(hypothesis["verdict"])
+    return hypothesis["outcome"] in _FAILED and verdict.is_fitted and not verdict.fails
 
 
 def other_failures(document: Document) -> list[dict[str, str]]:
@@ -151,14 +114,16 @@ def missing(document: Document) -> list[str]:
     """Return what a run did not do, a line for each analysis."""
     lines = []
     for analysis in document["analyses"]:
-        verdicts = [each["verdict"] for each in analysis["hypotheses"]]
-        for what, names in (("fitted", _NOT_FITTED), ("compared", {"not compared"})):
-            count = sum(name in names for name in verdicts)
-            if count:
-                lines.append(
-                    f"{title_of(analysis)}: {count} of {counted(len(verdicts), 'hypothesis')} "
-                    f"not {what}"
-                )
+        verdicts = [Verdict(each["verdict"]) for each in analysis["hypotheses"]]
+        counts = {
+            "fitted": sum(not verdict.is_fitted for verdict in verdicts),
+            "compared": verdicts.count(Verdict.NOT_COMPARED),
+        }
+        lines += [
+            f"{title_of(analysis)}: {count} of {counted(len(verdicts), 'hypothesis')} not {what}"
+            for what, count in counts.items()
+            if count
+        ]
     return lines
 
 
@@ -443,46 +408,45 @@ def figure(value: float, form: str) -> str:
 
 
 def _severity(hypothesis: Mapping[str, Any]) -> int:
-    verdict = hypothesis["verdict"]
-    return _FAILURES.index(verdict) if verdict in _FAILURES else len(_FAILURES)
+    verdict = Verdict(hypothesis["verdict"])
+    return verdict.severity if verdict.fails else len(Verdict)
 
 
 def _hypotheses(document: Document) -> list[dict[str, Any]]:
     return [each for analysis in document["analyses"] for each in analysis["hypotheses"]]
 
 
-def _counts(document: Document) -> Counter[str]:
-    """Count the verdicts; what was not fitted is counted as one."""
-    return Counter(
-        "not fitted" if each["verdict"] in _NOT_FITTED else each["verdict"]
-        for each in _hypotheses(document)
-    )
+def _verdicts(document: Document) -> list[Verdict]:
+    """Return the verdicts of all hypotheses, the worst first."""
+    found = (Verdict(each["verdict"]) for each in _hypotheses(document))
+    return sorted(found, key=lambda verdict: verdict.severity)
 
 
-def _of_hypotheses(document: Document, counts: Counter[str]) -> str:
+def _of_hypotheses(document: Document) -> str:
     """Return the part of the answer that tells of the hypotheses."""
-    total = counts.total()
+    counts = Counter(verdict.clause for verdict in _verdicts(document))
+    others = counts.pop(Verdict.RIGHT.clause, 0)
+    total = counts.total() + others
     if not total:
         return "nothing was fitted"
     pallets = list(dict.fromkeys(analysis["pallet"] for analysis in document["analyses"]))
     of = f"of {listed(pallets)}" if len(pallets) <= _NAMES else f"of {len(pallets)} pallets"
     if len(document["analyses"]) > len(pallets):
         of += f" in {len(document['analyses'])} analyses"
-    if counts["right"] == total:
+    if others == total:
         return f"{_all(total, 'hypothesis')} {of} {'is' if total == 1 else 'are'} right"
-    told = [(*phrase, counts[phrase[0]]) for phrase in _PHRASES if counts[phrase[0]]]
+    first = next(iter(counts))
     clauses = []
-    for place, (_what, noun, one, many, count) in enumerate(told):
-        said = one if count == 1 else many
+    for place, (clause, count) in enumerate(counts.items()):
+        noun, said = clause.noun, clause.one if count == 1 else clause.several
         if count == total:
             clauses.append(f"{_all(total, noun)} {of} {said}")
         elif place == 0:
             clauses.append(f"{count} of {counted(total, noun)} {of} {said}")
-        elif noun == told[0][1] == "hypothesis":
+        elif noun == first.noun == "hypothesis":
             clauses.append(f"{count} {said}")
         else:
             clauses.append(f"{counted(count, noun)} {said}")
-    others = counts["right"]
     if others:
         rest = "the other one is right" if others == 1 else f"the other {others} are right"
         return f"{', '.join(clauses)}; {rest}"

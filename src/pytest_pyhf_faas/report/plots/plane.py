@@ -27,6 +27,7 @@ from pytest_pyhf_faas.report.plots.style import (
     single_axes,
 )
 from pytest_pyhf_faas.report.plots.texts import AT_AXIS, IN_TITLE, one_line, shortened, stem_of
+from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
@@ -192,11 +193,10 @@ def _state(hypothesis: Mapping[str, Any]) -> str:
     values = hypothesis["CLs"]
     if values is None or not all(math.isfinite(float(value)) for value in values):
         return "without CLs"
-    if hypothesis["verdict"] in {"right", "fixed"}:
-        return "right"
-    if hypothesis["verdict"] in {"no reference", "not compared", "not run"}:
+    verdict = Verdict(hypothesis["verdict"])
+    if not verdict.is_compared:
         return "not compared"
-    return "not right"
+    return "right" if verdict.agrees else "not right"
 
 
 def _draw_states(axes: Axes, at: Floats, states: Sequence[str]) -> list[Line2D]:
