@@ -204,7 +204,7 @@ def test_the_table_of_a_failure_has_six_rows_and_stands_there_once():
 def test_what_is_absent_breaks_nothing(document):
     _source, found = rendered(document)
     assert summary.verdict(document) in found.text
-    assert summary.state(document) in markdown.summarize(document)
+    assert summary.state(document).value in markdown.summarize(document)
 
 
 def test_nothing_takes_effect():
