@@ -6,6 +6,7 @@ import ast
 import base64
 import builtins
 import json
+import os
 import subprocess
 import sys
 import zlib
@@ -126,6 +127,41 @@ def test_a_session_without_our_tests_imports_nothing_heavy(pytester):
         """
     )
     pytester.runpytest_subprocess("-p", "no:hypothesispytest").assert_outcomes(passed=1)
+
+
+#: What only Unix has: modules, and names in others.
+OF_UNIX = ("fcntl", "grp", "pwd", "resource", "termios")
+NAMES_OF_UNIX = {
+    "os": ("fork", "getpgid", "getppid", "getuid", "killpg", "sched_getaffinity", "setsid"),
+    "signal": ("SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGUSR1"),
+}
+
+
+def test_who_merely_has_the_plugin_installed_needs_no_unix(tmp_path):
+    (tmp_path / "test_own.py").write_text("def test_own():\n    pass\n")
+    program = f"""
+import os, signal, sys
+import pytest
+
+for name in {OF_UNIX}:
+    sys.modules[name] = None
+for module, names in {NAMES_OF_UNIX}.items():
+    for name in names:
+        delattr(sys.modules[module], name)
+status = pytest.main(["-q", "-p", "{PACKAGE}.plugin.hooks"])
+assert not [name for name in {OF_UNIX} if sys.modules[name]]
+sys.exit(status)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 passed" in done.stdout
 
 
 def test_what_tests_are_typed_with_is_imported_when_asked_for():

@@ -1,13 +1,13 @@
 """Under pytest-xdist one worker has the fits done, and the others read its journal.
 
 Who leads is decided by a lock on a file beside the journal: when the leader dies, the lock is free,
-and the next one that waits takes over with what the journal holds. A second lock, which each worker
-holds for as long as it runs tests, tells the leader when nobody waits any more.
+and the next one that waits takes over with what the journal holds. A lock of its own, which each
+worker holds for as long as it runs tests, tells the leader when nobody waits any more.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pytest
+    from filelock import BaseFileLock
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
 
@@ -44,16 +45,13 @@ class Sharing:
         journal.parent.mkdir(parents=True, exist_ok=True)
         self._reader = JournalReader(journal)
         self._results: dict[tuple[str, str], HypotestResult] = {}
-        self._leader = _open(journal.with_suffix(".leader"))
-        self._running = _open(journal.with_suffix(".running"))
-        self._leads = False
-        fcntl.flock(self._running, fcntl.LOCK_SH)
+        self._leader = _lock(journal.with_suffix(".leader"))
+        self._running = _lock(journal.with_suffix(f".running-{os.getpid()}"))
+        self._running.acquire()
 
     def leads(self) -> bool:
         """Whether this worker has the fits done; asking makes it so where nobody else does."""
-        if not self._leads:
-            self._leads = _try_lock(self._leader)
-        return self._leads
+        return self._leader.is_locked or _acquired(self._leader)
 
     def results(self) -> dict[tuple[str, str], HypotestResult]:
         """Return what the journal holds by now, by endpoint and key."""
@@ -63,15 +61,22 @@ class Sharing:
 
     def leave(self, *, wait_for_others: bool) -> None:
         """Say that this worker needs no more; a leader first waits until nobody does."""
-        fcntl.flock(self._running, fcntl.LOCK_UN)
-        while wait_for_others and self._leads and not _try_lock(self._running):
+        _remove(self._running)
+        while wait_for_others and self._leader.is_locked and self._others_run():
             time.sleep(_POLL_S)
         # Whoever is the last: a worker that took the place of one that died comes late.
-        if _try_lock(self._running) and self.leads():
-            self.journal.with_suffix(".leader").unlink(missing_ok=True)
-            self.journal.with_suffix(".running").unlink(missing_ok=True)
-        os.close(self._running)
-        os.close(self._leader)
+        if not self._others_run() and self.leads():
+            _remove(self._leader)
+        self._leader.release()
+
+    def _others_run(self) -> bool:
+        """Whether any other worker still runs tests; one that died does not."""
+        for path in self.journal.parent.glob(f"{self.journal.stem}.running-*"):
+            lock = _lock(path)
+            if not _acquired(lock):
+                return True
+            _remove(lock)
+        return False
 
 
 class XdistHooks:
@@ -104,13 +109,25 @@ def hand_in(config: pytest.Config, summary: dict[str, Any]) -> None:
     config.workeroutput[_OUTPUT] = summary  # type: ignore[attr-defined]
 
 
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _lock(path: Path) -> BaseFileLock:
+    from filelock import FileLock
+
+    return FileLock(path)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _acquired(lock: BaseFileLock) -> bool:
+    """Take a lock, if it is free now."""
+    from filelock import Timeout
+
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        lock.acquire(timeout=0)
+    except Timeout:
         return False
     return True
+
+
+def _remove(lock: BaseFileLock) -> None:
+    """Release a lock that nobody takes any more, and remove its file."""
+    lock.release()
+    with contextlib.suppress(OSError):
+        Path(lock.lock_file).unlink()
