@@ -109,6 +109,24 @@ def test_a_worker_that_was_there_before_has_not_been_queued():
     assert trial.transfer_s + trial.idle_s == pytest.approx(0.5)
 
 
+def test_what_each_worker_waits_for_its_first_task_adds_up():
+    run = SimulatedRun()
+    for worker, begin_s in (("a:1", 0.5), ("b:1", 1.5), ("c:1", 2.5)):
+        run.probe(worker, 0.0)
+        run.task(worker, begin_s, 10.0, first=False)
+    trial = run.account(workers=3, wall_s=10.0)
+    assert trial.transfer_s == pytest.approx(4.5, abs=6 * ON_THE_WAY_S)
+
+
+def test_a_task_waits_from_when_it_is_sent_until_its_answer_but_for_its_own_time():
+    run = SimulatedRun()
+    run.task("a:1", 3.0, 5.0, sent_s=1.0)
+    run.task("a:1", 5.0, 9.0, sent_s=1.5)
+    trial = run.account(workers=1, wall_s=9.0)
+    assert trial.fits == 2
+    assert trial.waiting_s == pytest.approx((2.0 + 3.5) / 2 + ON_THE_WAY_S)
+
+
 def test_what_was_lost_with_a_worker_is_not_attributed():
     run = SimulatedRun()
     run.probe("a:1", 0.0)
@@ -130,6 +148,16 @@ def test_a_worker_that_never_came(tasks, cause):
     parts = parts_of(run.account(workers=2, wall_s=wall_s))
     assert parts.pop(cause) == pytest.approx(wall_s, abs=2 * ON_THE_WAY_S)
     assert parts["idle" if cause == "queue" else "queue"] == pytest.approx(0, abs=2 * ON_THE_WAY_S)
+
+
+def test_a_worker_that_never_came_is_missed_from_the_end_of_the_start_up_on():
+    run = SimulatedRun()
+    run.probe("a:1", 0.0)
+    for begin_s in (3.0, 7.0):
+        run.task("a:1", begin_s, begin_s + 4.0)
+    trial = run.account(workers=2, wall_s=11.0, ready_s=3.0)
+    assert trial.startup_s == pytest.approx(6.0, abs=2 * ON_THE_WAY_S)
+    assert trial.queue_s == pytest.approx(8.0, abs=2 * ON_THE_WAY_S)
 
 
 def test_more_workers_than_were_asked_for():
@@ -219,6 +247,7 @@ def test_the_timeline_puts_each_task_where_it_was(drawn):
     for task in found.tasks:
         uncertainty_s = found.clock_uncertainty_s[task.worker] + 1e-6
         assert -uncertainty_s <= task.begin_s <= task.end_s <= wall_s + uncertainty_s
+        assert task.fits == 1
     assert timeline([], Clocks()) is None
 
 
