@@ -47,14 +47,14 @@ def pytest_configure():
 #: The tests of Parsl: it forks, which who has used JAX should not. Then those that take longest.
 FIRST = (
     "test_faults.py",
-    "test_parsl.py",
+    "test_parsl_runs.py",
     "test_contract.py",
     "test_globus_faults.py",
     "test_globus_compute.py",
 )
 
 
-#: What starts a batch system, a broker or agents.
+#: What starts services; tests that start them by themselves carry the marker.
 SERVICES = {"slurm", "globus_compute_service"}
 
 

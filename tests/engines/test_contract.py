@@ -261,7 +261,7 @@ UNCLOSED = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 ENGINES = [
     *FAKES,
     local,
-    parsl,
+    pytest.param(parsl, marks=pytest.mark.services),
     pytest.param(globus_compute, marks=[UNCLOSED, pytest.mark.services]),
 ]
 

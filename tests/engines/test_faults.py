@@ -25,9 +25,8 @@ pytestmark = [
 ]
 
 LOCAL, PARSL, SLURM = "local", "parsl", "slurm"
-ON_SLURM = pytest.param(SLURM, marks=pytest.mark.services)
-ENGINES = [LOCAL, PARSL, ON_SLURM]
-ON_PARSL = [PARSL, ON_SLURM]
+ON_PARSL, ON_SLURM = (pytest.param(kind, marks=pytest.mark.services) for kind in (PARSL, SLURM))
+ENGINES = [LOCAL, ON_PARSL, ON_SLURM]
 PARSL_HERE = """\
 import sys
 from pathlib import Path
@@ -146,7 +145,7 @@ def test_a_manager_killed_in_mid_fit(stage, record_property):
     stage.note_down(record_property, "manager killed (-9)")
 
 
-@on(*ON_PARSL)
+@on(ON_PARSL, ON_SLURM)
 def test_a_block_that_ends_in_mid_fit(stage, record_property):
     stage.begin(fits(8, 1.0))
     stage.wait_for_running(2)
@@ -204,7 +203,7 @@ def test_a_queue_that_grants_no_block(stage, record_property):
     stage.note_down(record_property, "no block granted")
 
 
-@on(PARSL)
+@on(ON_PARSL)
 def test_a_block_without_workers(stage, record_property):
     stage.struck()
     stage.begin(fits(4), queue_timeout_s=6.0)
@@ -218,7 +217,7 @@ def test_a_block_without_workers(stage, record_property):
 test_a_block_without_workers.block_init = "sleep 3600"
 
 
-@on(PARSL)
+@on(ON_PARSL)
 def test_blocks_that_fail_to_start_say_why(stage, record_property):
     stage.struck()
     stage.begin(fits(4))
@@ -232,7 +231,7 @@ def test_blocks_that_fail_to_start_say_why(stage, record_property):
 test_blocks_that_fail_to_start_say_why.block_init = "echo no such environment >&2; exit 7"
 
 
-@on(*ON_PARSL)
+@on(ON_PARSL, ON_SLURM)
 def test_the_interchange_is_killed(stage, record_property):
     stage.begin(fits(8, 1.0))
     stage.wait_for_running(2)
@@ -264,7 +263,7 @@ def test_a_fit_that_finds_no_memory_once(stage, record_property):
     stage.note_down(record_property, "out of memory once")
 
 
-@on(*ON_PARSL)
+@on(ON_PARSL, ON_SLURM)
 def test_a_manager_that_sleeps_and_wakes_after_its_fit_was_sent_again(stage, record_property):
     stage.begin(fits(6, 1.0))
     _name, _worker, manager = stage.wait_for_running(2)[-1]

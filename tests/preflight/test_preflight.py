@@ -30,7 +30,7 @@ from pytest_pyhf_faas.plugin.terminal import endpoint_lines
 from pytest_pyhf_faas.preflight import preflight as preflight_module
 from pytest_pyhf_faas.preflight.preflight import Preflight
 from pytest_pyhf_faas.worker import inspection
-from tests.engines.test_parsl import configuration
+from tests.helpers.parsl_here import configuration
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -731,6 +731,7 @@ def test_a_configuration_that_cannot_be_used_is_a_usage_error(project):
     project.assert_told(result, "it must be a parsl.Config", code=4)
 
 
+@pytest.mark.services
 def test_the_items_on_a_parsl_endpoint(project):
     project.real_engines()
     endpoint = configuration(project.path)
