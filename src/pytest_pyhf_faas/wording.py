@@ -1,6 +1,14 @@
-"""Numbers as people say them."""
+"""Numbers, lists, tables and long texts as people read them."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: How much of a name tells it from others.
+NAME_CHARACTERS = 60
 
 
 def counted(count: int, noun: str) -> str:
@@ -19,3 +27,52 @@ def duration(seconds: float) -> str:
     if minutes:
         return f"{minutes} min {rest:02} s"
     return f"{rest} s"
+
+
+def with_spread(mean: float, stdev: float | None) -> str:
+    """Return a mean with its standard deviation, if it has one."""
+    return f"{mean:.1f}" if stdev is None else f"{mean:.1f} ± {stdev:.1f}"
+
+
+def one_line(text: object) -> str:
+    """Return a text without line breaks and without more than one space at a time."""
+    return " ".join(str(text).split())
+
+
+def printable(text: str) -> str:
+    """Return a text without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def shortened(
+    text: str, most: int = NAME_CHARACTERS, cut: Literal["beginning", "middle", "end"] = "end"
+) -> str:
+    """Return a text of at most so many characters, an ellipsis in the place of what is cut out."""
+    if len(text) <= most:
+        return text
+    kept = most - 1
+    ending = {"beginning": kept, "middle": kept // 2, "end": 0}[cut]
+    return f"{text[: kept - ending]}…{text[len(text) - ending :]}"
+
+
+def brief(message: object, most: int = 160) -> str:
+    """Return a message as one line without its middle; its end often says what is wrong."""
+    return shortened(one_line(message), most, cut="middle")
+
+
+def listed(names: Sequence[str], most: int = 3, width: int = NAME_CHARACTERS) -> str:
+    """Return the first of some names, each of at most so many characters, and how many follow."""
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shortened(name, width) for name in names[:most]) + more
+
+
+def columns(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Return rows as lines of aligned columns: the first ones to the left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

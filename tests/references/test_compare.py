@@ -1108,7 +1108,7 @@ def test_the_summary_counts_ambiguous_hypotheses():
         ),
         "  an exclusion depends on it for "
         + ", ".join(f"p{n} (CLs_obs 0.0684 lowest, 0.0435 nominal)" for n in range(5))
-        + ", ... (7)",
+        + ", and 2 more",
         "  at other minima than when last checked: q (was nominal)",
     ]
     assert ambiguous_lines([]) == []

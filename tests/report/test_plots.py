@@ -15,7 +15,7 @@ from pytest_pyhf_faas.report.plots.cls_difference import _tolerance, plot_cls_di
 from pytest_pyhf_faas.report.plots.contours import Contours
 from pytest_pyhf_faas.report.plots.plane import _reaches, plot_plane
 from pytest_pyhf_faas.report.plots.scaling import _ticks
-from pytest_pyhf_faas.report.plots.texts import names_of, shortened
+from pytest_pyhf_faas.report.plots.texts import names_of, within_width
 from pytest_pyhf_faas.report.plots.timeline import plot_timeline
 from pytest_pyhf_faas.report.plots.times import (
     _shares,
@@ -180,10 +180,10 @@ def test_long_names_are_shortened():
     with mpl.rc_context():
         mpl.rcdefaults()
         for name in ("W" * 300, "i" * 300):
-            short = shortened(name, 150)
+            short = within_width(name, 150)
             assert 8 < len(short) < 80
             assert "…" in short
-    assert shortened("1Lbb, local", 150) == "1Lbb, local"
+    assert within_width("1Lbb, local", 150) == "1Lbb, local"
 
 
 def test_analyses_of_one_pallet_are_told_apart():

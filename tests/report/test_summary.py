@@ -254,7 +254,7 @@ def test_rows_stand_beside_the_published_ones():
     one = documents.analysis(pallet="1Lbb", wall_time={"test": "t", "trials": trials})
     made = documents.document([one])
     (row,) = summary.rows(made)
-    assert summary.table(made) == [summary.ROW_HEADER, row.cells]
+    assert summary.wall_time_table(made) == [summary.ROW_HEADER, row.cells]
     assert dict(zip(summary.ROW_HEADER, row.cells, strict=True)) == {
         "pallet": "1Lbb",
         "endpoint": "local:2 (2 workers), numpy+scipy",
@@ -272,7 +272,7 @@ def test_rows_stand_beside_the_published_ones():
 def test_a_row_without_wall_time_or_publication_has_dashes():
     made = documents.document([fitted("wino", 3, synthetic=True)])
     (row,) = summary.rows(made)
-    assert summary.table(made) == [summary.ROW_HEADER[:7], row.cells[:7]]
+    assert summary.wall_time_table(made) == [summary.ROW_HEADER[:7], row.cells[:7]]
     assert row.cells[0] == "wino (synthetic, no physics)"
     assert row.cells[2:] == ("3", *(summary.NOTHING,) * 7)
 

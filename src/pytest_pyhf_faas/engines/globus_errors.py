@@ -8,6 +8,7 @@ import globus_sdk
 
 from pytest_pyhf_faas.engines.globus_client import redacted
 from pytest_pyhf_faas.errors import BlockLostError, FaasError, RemoteCallError, WorkerLostError
+from pytest_pyhf_faas.wording import one_line, shortened
 
 FORBIDDEN, TOO_LARGE, REFUSED = 403, 413, 422
 _TOO_MANY_REQUESTS = 429
@@ -61,7 +62,7 @@ def passes(error: BaseException) -> bool:
 def explained(error: BaseException, endpoint_id: str) -> str:
     """Say what happened, why that may be, and what to do."""
     status = getattr(error, "http_status", None)
-    said = _shortened(getattr(error, "message", None) or error)
+    said = _readable(getattr(error, "message", None) or error)
     endpoint = f"the endpoint {endpoint_id}"
     if isinstance(error, globus_sdk.AuthAPIError):
         return (
@@ -93,7 +94,7 @@ def blocks_failed(text: str) -> str | None:
     """Say how the endpoint's blocks fail, if that is what its traceback about one task tells."""
     if not any(name in text for name in _NO_BLOCK):
         return None
-    return f"{_BLOCKS_FAIL}: {_shortened(_exception_in(text))}"
+    return f"{_BLOCKS_FAIL}: {_readable(_exception_in(text))}"
 
 
 def text_of(error: BaseException) -> str:
@@ -107,7 +108,7 @@ def of_the_task(text: str) -> FaasError:
     for name, kind, meaning in _MEANINGS:
         if name in said:
             return kind(meaning)
-    return RemoteCallError(f"the endpoint could not do it: {_shortened(said)}")
+    return RemoteCallError(f"the endpoint could not do it: {_readable(said)}")
 
 
 def _exception_in(text: str) -> str:
@@ -116,7 +117,6 @@ def _exception_in(text: str) -> str:
     return text[begins[-1].start() :].rstrip("-+ \n") if begins else text
 
 
-def _shortened(error: object) -> str:
+def _readable(error: object) -> str:
     """Return a message as people can read it, without secrets."""
-    text = " ".join(redacted(str(error)).split())
-    return text if len(text) <= _MESSAGE_CHARACTERS else f"...{text[-_MESSAGE_CHARACTERS:]}"
+    return shortened(one_line(redacted(str(error))), _MESSAGE_CHARACTERS, cut="beginning")

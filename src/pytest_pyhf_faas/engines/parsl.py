@@ -38,6 +38,7 @@ from pytest_pyhf_faas.errors import (
     RemoteCallError,
     WorkerLostError,
 )
+from pytest_pyhf_faas.wording import one_line, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -219,7 +220,7 @@ class _Kernel:
                     executor.interchange_launch_cmd = launch_command(self._jobs)
             self._kernel = _kernel_of(self._config)
         except Exception as error:  # noqa: BLE001 - whatever Parsl, a provider or the system raises
-            self._fail(f"Parsl cannot start: {_shortened(error)}")
+            self._fail(f"Parsl cannot start: {_readable(error)}")
             return
         threading.Thread(target=self._watch, daemon=True).start()
         threading.Thread(target=self._count, daemon=True).start()
@@ -242,7 +243,7 @@ class _Kernel:
                 inner = executor.submit(eval, {}, expression, names)
         except Exception as error:  # a bad state raises what caused it
             self._waiting.discard(outer)
-            raise self._error(f"Parsl takes no tasks: {_shortened(error)}") from error
+            raise self._error(f"Parsl takes no tasks: {_readable(error)}") from error
         inner.add_done_callback(lambda done: self._hand_over(done, outer, executor))
         return outer
 
@@ -395,9 +396,9 @@ class _Kernel:
             if status.terminal:
                 code = "" if status.exit_code is None else f" with exit status {status.exit_code}"
                 said = status.stderr_summary or status.stdout_summary or status.message or ""
-                failed[f"{code}: {_shortened(said)}" if said else code] += 1
+                failed[f"{code}: {_readable(said)}" if said else code] += 1
         if not failed:
-            return f"its blocks fail: {_shortened(executor.executor_exception)}"
+            return f"its blocks fail: {_readable(executor.executor_exception)}"
         counted = "; ".join(f"{count} ended{how}" for how, count in failed.items())
         where = getattr(executor.provider, "script_dir", None)
         return (
@@ -469,7 +470,7 @@ def _read(path: Path) -> parsl.Config:
 def _cannot_be_run(path: Path, error: BaseException) -> str:
     return (
         f"the Parsl configuration {path} cannot be run ({type(error).__name__}: "
-        f"{_shortened(error)}): try `python {path}`"
+        f"{_readable(error)}): try `python {path}`"
     )
 
 
@@ -564,10 +565,9 @@ def _translated(error: BaseException) -> FaasError:
         )
     if isinstance(error, MemoryError):
         return WorkerLostError("its worker ran out of memory")
-    return RemoteCallError(f"a worker could not do it: {type(error).__name__}: {_shortened(error)}")
+    return RemoteCallError(f"a worker could not do it: {type(error).__name__}: {_readable(error)}")
 
 
-def _shortened(error: object) -> str:
+def _readable(error: object) -> str:
     """Return a message as people can read it."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= _MESSAGE_CHARACTERS else f"...{text[-_MESSAGE_CHARACTERS:]}"
+    return shortened(one_line(error), _MESSAGE_CHARACTERS, cut="beginning")

@@ -22,8 +22,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_pyhf_faas.errors import PalletError
-from pytest_pyhf_faas.pallets.sources import opened, shorten, stem
+from pytest_pyhf_faas.pallets.sources import opened, stem
 from pytest_pyhf_faas.schemas import accepted_by_pyhf_schema
+from pytest_pyhf_faas.wording import brief, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -184,7 +185,7 @@ class Pallet:
     def _nothing_matches(self, want: str) -> str:
         names = [patch.name for patch in self.patches]
         near = difflib.get_close_matches(want, names, n=3)
-        lines = [f"no patch of the pallet {self.name} matches {shorten(want)!r}"]
+        lines = [f"no patch of the pallet {self.name} matches {brief(want)!r}"]
         if near:
             lines.append(f"did you mean: {', '.join(near)}")
         examples = ", ".join(
@@ -308,7 +309,7 @@ def _find_parts(paths: Iterable[str], source: Path) -> list[_Part]:
 def _check_parts(found: list[_Part], seen: list[str], source: Path) -> None:
     if not found:
         raise PalletError(
-            f"{source} holds no pallet: {_listed(seen) or 'there is no JSON file in it'}\n"
+            f"{source} holds no pallet: {listed(seen, 8) or 'there is no JSON file in it'}\n"
             "a pallet is a BkgOnly.json and a patchset.json (or single files patch.NAME.json)"
         )
     for part in found:
@@ -326,7 +327,7 @@ def _check_parts(found: list[_Part], seen: list[str], source: Path) -> None:
             problem = "there are several files for one pallet"
             remedy = "keep one of them"
         raise PalletError(
-            f"{source}: {problem}: {_listed(there)}\nall JSON files: {_listed(seen)}\n{remedy}"
+            f"{source}: {problem}: {listed(there, 8)}\nall JSON files: {listed(seen, 8)}\n{remedy}"
         )
 
 
@@ -337,7 +338,7 @@ def _expected(part: _Part, role: str) -> str:
 def _no_part(source: Path, part: str, found: list[_Part]) -> NoReturn:
     raise PalletError(
         f"{source} holds no pallet called {part!r}, but: "
-        f"{_listed([one.label or '(without a name)' for one in found])}\n"
+        f"{listed([one.label or '(without a name)' for one in found], 8)}\n"
         "the archive may be of another version of the publication"
     )
 
@@ -470,7 +471,7 @@ def _pack_operations(operations: list[dict[str, Any]], where: str) -> tuple[str,
         jsonpatch.JsonPatch(operations)
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
         raise PalletError(
-            f"{where}: not a JSON patch (RFC 6902): {shorten(str(error))}\n"
+            f"{where}: not a JSON patch (RFC 6902): {brief(error)}\n"
             "the file is damaged, or was edited by hand"
         ) from error
     return hashlib.sha256(_canonical_at(operations, where)).hexdigest(), pack(operations)
@@ -486,16 +487,16 @@ def _signal_patches(
         name, values = metadata["name"], tuple(metadata["values"])
         remedy = "a result could not be told from the other's: rename or remove one of them"
         if name in names:
-            raise PalletError(f"{where}: two patches are called {shorten(name)}\n{remedy}")
+            raise PalletError(f"{where}: two patches are called {brief(name)}\n{remedy}")
         if values in points:
             raise PalletError(
                 f"{where}: the patches {points[values]} and {name} have the same values "
-                f"{shorten(str(values))}\n{remedy}"
+                f"{brief(values)}\n{remedy}"
             )
         if len(values) != len(labels):
             raise PalletError(
                 f"{where}: the patch {name} has {len(values)} values, but there are "
-                f"{len(labels)} labels: {_listed(labels)}\nmend the patch's metadata"
+                f"{len(labels)} labels: {listed(labels, 8)}\nmend the patch's metadata"
             )
         names.add(name)
         points[values] = name
@@ -540,7 +541,7 @@ def _parse(data: bytearray, where: str) -> Any:
         ) from error
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 10,000 brackets
         raise PalletError(
-            f"{where}: cannot be read as JSON: {shorten(str(error))}\n"
+            f"{where}: cannot be read as JSON: {brief(error)}\n"
             "no pallet looks like that: the file is damaged"
         ) from error
 
@@ -561,9 +562,9 @@ def _validate(obj: Any, schema: str, where: str, what: str) -> None:
         if isinstance(cause, jsonschema.ValidationError):
             cause = jsonschema.exceptions.best_match([cause])
             at = "/".join(map(str, cause.absolute_path)) or "the top"
-            message = f"{shorten(cause.message)} (at {shorten(at)})"
+            message = f"{brief(cause.message)} (at {brief(at)})"
         else:
-            message = shorten(str(error))
+            message = brief(error)
         raise PalletError(
             f"{where}: not {what}: {message}\n"
             "the file is not what its name says, is damaged, or is of a schema that pyhf "
@@ -585,8 +586,3 @@ def digest_mismatch(where: str, expected: str, found: str, algorithm: str = "sha
         "the background and the patches are probably of different versions of the publication, "
         "or the workspace was edited: fetch both from the same archive"
     )
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    more = f", and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(shorten(name, 80) for name in names[:most]) + more

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_pyhf_faas.errors import PalletError
+from pytest_pyhf_faas.wording import brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,14 +39,6 @@ ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", "
 """File names that are taken for archives where nothing but the name is known."""
 
 _CHUNK_BYTES = 1 << 20
-
-
-def shorten(text: str, length: int = 160) -> str:
-    """Cut the middle out of a long message; its end often says what is wrong."""
-    text = " ".join(text.split())
-    if len(text) <= length:
-        return text
-    return f"{text[: length // 2]} ... {text[-length // 2 :]}"
 
 
 def stem(path: Path) -> str:
@@ -87,7 +80,7 @@ def opened(source: Path) -> Iterator[tuple[list[str], Reader]]:
         zlib.error,
     ) as error:
         raise PalletError(
-            f"{source} cannot be read to its end: {shorten(str(error)) or type(error).__name__}\n"
+            f"{source} cannot be read to its end: {brief(error) or type(error).__name__}\n"
             "it is truncated or damaged: fetch it again"
         ) from error
 
@@ -269,7 +262,7 @@ def _safe(name: str, source: Path) -> str:
     file = PurePosixPath(name.replace("\\", "/"))
     if file.is_absolute() or ".." in file.parts:
         raise PalletError(
-            f"{source}: refused, for it holds {shorten(name)!r}, which lies outside of it\n"
+            f"{source}: refused, for it holds {brief(name)!r}, which lies outside of it\n"
             "no honest archive is made like this: fetch it from the publication itself"
         )
     return file.as_posix()
@@ -277,7 +270,7 @@ def _safe(name: str, source: Path) -> str:
 
 def _refuse_special(name: str, source: Path) -> NoReturn:
     raise PalletError(
-        f"{source}: refused, for {shorten(name)!r} in it is not a regular file but a link, a "
+        f"{source}: refused, for {brief(name)!r} in it is not a regular file but a link, a "
         "device or the like\nmake the archive anew, with the file itself in it"
     )
 

@@ -11,7 +11,7 @@ from pytest_pyhf_faas.references.compare import environment_line, table
 from pytest_pyhf_faas.references.file import Written
 from pytest_pyhf_faas.report.summary import MEASURED_HEADER, measured_cells
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import counted, duration
+from pytest_pyhf_faas.wording import columns, counted, duration, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -96,7 +96,7 @@ def failure_text(
         lines.append("make it: --faas-update=new")
     elif comparison.verdict is Verdict.WRONG and comparison.at in (None, "none"):
         where = getattr(reference, "path", None)
-        lines.append(f"accept: --faas-update=changed  ({_short(where)})")
+        lines.append(f"accept: --faas-update=changed  ({_end_of(where)})")
     return "\n".join([comparison.title, *(f"{_INDENT}{line}" for line in lines)])
 
 
@@ -127,11 +127,9 @@ def broken_text(result: HypotestResult, rerun: str, worker_setup: str) -> str:
 
 def broken_analysis_text(analysis: str, broken: Sequence[HypotestResult], fits: int) -> str:
     """Return why a wall time was not measured."""
-    names = ", ".join(result.patch for result in broken[:5])
-    more = ", ..." if len(broken) > 5 else ""  # noqa: PLR2004
     return (
         f"{analysis}: no wall time, because {len(broken)} of {fits} fits broke\n"
-        f"{_INDENT}{names}{more}: see their own errors"
+        f"{_INDENT}{listed([result.patch for result in broken], 5)}: see their own errors"
     )
 
 
@@ -148,12 +146,7 @@ def wall_time_table(wall_times: Sequence[WallTime]) -> list[str]:
         )
         for wall_time in wall_times
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = []
-    for row in rows:
-        cells = [row[column].rjust(width) for column, width in enumerate(widths)]
-        cells[0], cells[1] = row[0].ljust(widths[0]), row[1].ljust(widths[1])
-        lines.append("  ".join(cells).rstrip())
+    lines = columns(rows, left=2)
     lines += [f"{w.analysis}: {_where_the_time_went(w)}" for w in wall_times]
     return lines
 
@@ -185,10 +178,14 @@ def ambiguous_lines(hypotheses: Sequence[Mapping[str, Any]]) -> list[str]:
             if each["flips"]
         ]
         if flipping:
-            lines.append(f"{_INDENT}an exclusion depends on it for {_some(flipping)}")
+            lines.append(
+                f"{_INDENT}an exclusion depends on it for {listed(flipping, _NAMED, _WIDTH)}"
+            )
         moved = [f"{each['patch']} (was {each['was_at']})" for each in those if each["was_at"]]
         if moved:
-            lines.append(f"{_INDENT}at other minima than when last checked: {_some(moved)}")
+            lines.append(
+                f"{_INDENT}at other minima than when last checked: {listed(moved, _NAMED, _WIDTH)}"
+            )
     return lines
 
 
@@ -208,7 +205,7 @@ def written_lines(written: Iterable[Mapping[str, Mapping[str, int]]]) -> list[st
     for path, found in files.items():
         kinds = {"new": found.new, "changed": found.changed, "confirmed": found.confirmed}
         parts = [f"{count} {kind}" for kind, count in kinds.items() if count]
-        line = f"{_short(path)}: {counted(found.total, 'reference')} written"
+        line = f"{_end_of(path)}: {counted(found.total, 'reference')} written"
         line += f" ({', '.join(parts)})" if parts else ""
         line += f", {found.invalid} of them InvalidModel" if found.invalid else ""
         if found.worse:
@@ -272,12 +269,6 @@ def _where_the_time_went(wall_time: WallTime) -> str:
     )
 
 
-def _some(texts: Sequence[str]) -> str:
-    """Return the first of some texts, and how many there are if that is not all."""
-    more = f", ... ({len(texts)})" if len(texts) > _NAMED else ""
-    return ", ".join(texts[:_NAMED]) + more
-
-
-def _short(path: object) -> str:
+def _end_of(path: object) -> str:
     text = str(path)
     return "/".join(text.split("/")[-2:]) if path else "no reference file"

@@ -46,7 +46,7 @@ from pytest_pyhf_faas.references.reference import (
     bundled_directory,
 )
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import counted
+from pytest_pyhf_faas.wording import counted, listed
 from pytest_pyhf_faas.worker import inspection
 
 if TYPE_CHECKING:
@@ -305,9 +305,8 @@ class Preflight:
         of = f" of {engine.workers}" if known and len(found) < engine.workers else ""
         seen = f"{len(found)}{of} workers" if of else counted(len(found), "worker")
         text = f"{more}{seen} on {counted(len(hosts), 'host')}"
-        named = ", ".join(hosts[:_NAMED_HOSTS]) + (", ..." if len(hosts) > _NAMED_HOSTS else "")
         return Finding(
-            f"{text} ({named})",
+            f"{text} ({listed(hosts, _NAMED_HOSTS)})",
             {
                 "workers": len(found),
                 **({"workers_configured": engine.workers} if known else {}),

@@ -215,10 +215,10 @@ def entry_of(task: Task, result: HypotestResult) -> dict[str, Any]:
     entry |= _minima(result.lowest)
     certificate = result.certificate
     if result.ambiguous:
-        differences = [_shortened(each) for each in result.differences]
+        differences = [_to_six_digits(each) for each in result.differences]
         entry["nominal"] = {**_minima(result.nominal), "differences": differences}
     minima = {
-        fit: [_short(gap) for gap in gaps] for fit, gaps in _of(certificate, "minima") if gaps
+        fit: [_six_digits(gap) for gap in gaps] for fit, gaps in _of(certificate, "minima") if gaps
     }
     if minima:
         entry["minima"] = minima
@@ -250,16 +250,16 @@ def _minima(found: MinimumSet) -> dict[str, Any]:
     }
 
 
-def _shortened(value: Any) -> Any:
+def _to_six_digits(value: Any) -> Any:
     """Cut the floats in a value to what tells two minima apart."""
     if isinstance(value, dict):
-        return {name: _shortened(each) for name, each in value.items()}
+        return {name: _to_six_digits(each) for name, each in value.items()}
     if isinstance(value, list):
-        return [_shortened(each) for each in value]
-    return _short(value) if isinstance(value, float) else value
+        return [_to_six_digits(each) for each in value]
+    return _six_digits(value) if isinstance(value, float) else value
 
 
-def _short(value: float) -> float:
+def _six_digits(value: float) -> float:
     return float(f"{value:.6g}")
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_pyhf_faas.references.compare import compare
 from pytest_pyhf_faas.references.reference import DEFAULT_RTOL, TOLERANCE_MARGIN, Missing
 from pytest_pyhf_faas.verdicts import Verdict
+from pytest_pyhf_faas.wording import columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -127,16 +128,12 @@ def table(pallet: str, findings: Mapping[str, Sequence[Finding]]) -> list[str]:
                 f"{median(times):.2f}" if times else "-",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     count = max((len(found) for found in findings.values()), default=0)
     lines = [
         f"{pallet}: {count} hypotheses",
         _LEGEND,
     ]
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  " + "  ".join([row[0].ljust(widths[0]), *cells[1:]]).rstrip())
-    return lines
+    return [*lines, *(f"  {line}" for line in columns(rows))]
 
 
 def notes(fit_setup: str, findings: Sequence[Finding]) -> dict[str, Any]:
@@ -175,15 +172,15 @@ def _checked(finding: Finding) -> dict[str, Any]:
     entry: dict[str, Any] = {"set": finding.at, "fit_s": float(f"{finding.fit_s:.3g}")}
     if finding.result.error is not None:
         return {**entry, "error": finding.result.error.type}
-    return {**entry, "cls": _short(finding.cls), "twice_nll": _short(finding.twice_nll)}
+    return {**entry, "cls": _rounded(finding.cls), "twice_nll": _rounded(finding.twice_nll)}
 
 
 def _wrong_values(result: HypotestResult) -> dict[str, Any]:
     if result.error is not None:
         return {"error": result.error.type}
     return {
-        "CLs_obs": _short(result.CLs_obs, 6),
-        "CLs_exp": [_short(value, 6) for value in result.CLs_exp],
+        "CLs_obs": _rounded(result.CLs_obs, 6),
+        "CLs_exp": [_rounded(value, 6) for value in result.CLs_exp],
     }
 
 
@@ -209,7 +206,7 @@ def _reason(verdict: Verdict, error: str, fit_setup: str) -> dict[str, str]:
     return {"reason": f"{optimizer} raises {error.rpartition('.')[2]}", "link": f"{ISSUES}/635"}
 
 
-def _short(value: float | None, digits: int = 2) -> float | str:
+def _rounded(value: float | None, digits: int = 2) -> float | str:
     if value is None or not math.isfinite(value):
         return str(value)
     return float(f"{value:.{digits}g}")

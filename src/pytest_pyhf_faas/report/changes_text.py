@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
 from pytest_pyhf_faas.report.changes import SLOW_FIT
+from pytest_pyhf_faas.wording import columns, listed, printable, shortened, with_spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_pyhf_faas.report.changes import Changes, OnlyIn, WallTimeChange, WallTimes
+    from pytest_pyhf_faas.report.changes import Changes, OnlyIn, WallTimeChange
 
 _MOVED_SHOWN = 30
 _OTHERS_SHOWN = 10
@@ -85,26 +86,13 @@ def _largest(changes: Changes) -> str:
 
 
 def _shown(name: str) -> str:
-    """Return a name as a terminal may have it: on one line, without codes, and not too long."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in name)
-    if len(name) <= _NAME_WIDTH:
-        return name
-    half = (_NAME_WIDTH - 3) // 2
-    return f"{name[:half]}...{name[-half:]}"
+    """Return a name as a terminal may have it: without codes, and not too long."""
+    return shortened(printable(name), _NAME_WIDTH, cut="middle")
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Return rows as aligned lines: the first columns to the left, the others to the right."""
-    cells = [[_shown(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  "
-        + "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
+    """Return rows as indented lines of columns."""
+    return [f"  {line}" for line in columns([list(map(_shown, row)) for row in rows], left)]
 
 
 def _section(
@@ -188,14 +176,15 @@ def _reference_word(reference: Mapping[str, Any] | None) -> str:
 def _only_lines(title: str, only: Sequence[OnlyIn]) -> list[str]:
     rows = []
     for each in only:
-        names = ", ".join(_shown(name) for name in each.patches[:_NAMES_SHOWN])
-        more = ", ..." if len(each.patches) > _NAMES_SHOWN else ""
+        names = _names(each.patches)
         count = _counted(len(each.patches), "hypothesis", "hypotheses") or "no hypotheses"
         whole = "the whole analysis, " if each.whole else ""
-        rows.append(
-            f"  {_shown(each.analysis)}: {whole}{count}{': ' if names else ''}{names}{more}"
-        )
+        rows.append(f"  {_shown(each.analysis)}: {whole}{count}{': ' if names else ''}{names}")
     return [f"{title}:", *rows] if rows else []
+
+
+def _names(names: Sequence[str]) -> str:
+    return listed(list(map(printable, names)), _NAMES_SHOWN, 2 * _NAME_WIDTH)
 
 
 def _wall_time_lines(changes: Changes) -> list[str]:
@@ -205,8 +194,8 @@ def _wall_time_lines(changes: Changes) -> list[str]:
             _pair(each.before.fits, each.after.fits),
             _pair(each.before.workers, each.after.workers),
             _pair(each.before.trials, each.after.trials),
-            _spread(each.before),
-            _spread(each.after),
+            with_spread(each.before.mean_s, each.before.stdev_s),
+            with_spread(each.after.mean_s, each.after.stdev_s),
             "-" if each.ratio is None else f"{each.ratio:.2f}",
             "-" if each.fit_ratio is None else f"{each.fit_ratio:.2f}",
             f" {_wall_time_word(each)}",
@@ -222,11 +211,6 @@ def _wall_time_lines(changes: Changes) -> list[str]:
 
 def _pair(before: int, after: int) -> str:
     return str(before) if before == after else f"{before} -> {after}"
-
-
-def _spread(times: WallTimes) -> str:
-    spread = "" if times.stdev_s is None else f" ± {times.stdev_s:.1f}"
-    return f"{times.mean_s:.1f}{spread}"
 
 
 def _wall_time_word(change: WallTimeChange) -> str:
@@ -246,14 +230,12 @@ def _fit_time_lines(changes: Changes) -> list[str]:
     for each in changes.fit_times:
         if not each.slow:
             continue
-        fits = ", ".join(
-            f"{_shown(fit.patch)} ({fit.before_s:.1f} -> {fit.after_s:.1f})"
-            for fit in each.slow[:_NAMES_SHOWN]
+        fits = _names(
+            [f"{_shown(fit.patch)} ({fit.before_s:.1f} -> {fit.after_s:.1f})" for fit in each.slow]
         )
-        more = ", ..." if len(each.slow) > _NAMES_SHOWN else ""
         lines.append(
             f"  {_shown(each.analysis)}: {len(each.slow)} of {each.fits} (median ratio of all "
-            f"{each.median_ratio:.2f}): {fits}{more}"
+            f"{each.median_ratio:.2f}): {fits}"
         )
     times, seconds = SLOW_FIT
     title = f"fits that took more than {times:g} times as long, and {seconds:g} s longer [s]:"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
+from pytest_pyhf_faas.wording import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -133,10 +134,8 @@ def _why_not(document: Any) -> str:
     if error is None:
         return "its schema refuses it"
     where = "/".join(map(str, error.absolute_path)) or "the whole"
-    message = error.message
-    if len(message) > _MESSAGE:  # it begins with the value, and ends with what is wrong about it
-        message = f"{message[: _MESSAGE // 3]} ... {message[-2 * _MESSAGE // 3 :]}"
-    return f"{where}: {message}"
+    # It begins with the value, and ends with what is wrong about it.
+    return f"{where}: {shortened(error.message, _MESSAGE, cut='middle')}"
 
 
 def _refuse(word: str) -> None:

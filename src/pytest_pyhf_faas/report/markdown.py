@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.report import summary
+from pytest_pyhf_faas.wording import listed, one_line, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +45,7 @@ def summarize(document: Document) -> str:
     found = summary.state(document)
     parts = [
         f"## {found.emoji} {found.value}: {_escaped(summary.verdict(document), 1000)}",
-        _table(*summary.table(document)),
+        _table(*summary.wall_time_table(document)),
         _ambiguous(document),
         _list("Not done", summary.missing(document)),
         _list("Notes", document["notes"]),
@@ -59,7 +60,7 @@ def _ambiguous(document: Document) -> str:
     """Return a line about hypotheses that have two sets of minima."""
     said = summary.ambiguous(document)
     flipping = [row.patch for row in summary.ambiguous_rows(document) if row.flips]
-    names = f": {summary.listed(flipping)}" if flipping else ""
+    names = f": {listed(flipping)}" if flipping else ""
     return _escaped(f"Two sets of minima: {said}{names}", 1000) if said else ""
 
 
@@ -112,7 +113,7 @@ def _list(title: str, lines: Sequence[str]) -> str:
 
 def _escaped(text: str, most: int = _NAME_CHARACTERS) -> str:
     """Return a text as one line in which nothing takes effect."""
-    line = " ".join(summary.short(text, most).split())
+    line = one_line(shortened(text, most))
     line = _BECOMES_A_LINK.sub(rf"\g<0>{_NOTHING_SEEN}", line)
     return _TAKES_EFFECT.sub(_as_entity, line)
 
@@ -125,7 +126,7 @@ def _as_entity(found: re.Match[str]) -> str:
 
 def _fenced(text: str, most: int = _TEXT_CHARACTERS) -> str:
     """Return a text as a block of code that it cannot end."""
-    kept = summary.short(text, most)
+    kept = shortened(text, most)
     longest = max(map(len, _BACKTICKS.findall(kept)), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}text\n{kept}\n{fence}"

@@ -16,7 +16,7 @@ from pytest_pyhf_faas.report import summary
 from pytest_pyhf_faas.report.published import SOURCE
 from pytest_pyhf_faas.report.scaling import scaling_figures
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import duration
+from pytest_pyhf_faas.wording import duration, listed, shortened, with_spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -127,13 +127,13 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
             state=summary.state(document),
             missing=summary.missing(document),
             command=_cut(document["run"]["command"], _COMMAND_BYTES),
-            table=summary.table(document),
+            table=summary.wall_time_table(document),
             rows=summary.rows(document),
             source=SOURCE,
             failures=long_texts.failures,
             open_failures=_OPEN_FAILURES,
             failure_count=len(failing),
-            listed=_within(failing[MOST_FAILURES:], LIST_BYTES, _list_bytes),
+            unshown=_within(failing[MOST_FAILURES:], LIST_BYTES, _list_bytes),
             other_failures=long_texts.others,
             other_failure_count=len(others),
             endpoint_failures=long_texts.endpoints,
@@ -161,8 +161,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "short": summary.short,
-        "listed": summary.listed,
+        "short": shortened,
+        "listed": listed,
         "digits": _digits,
         "relative": _relative,
         "state": lambda verdict: Verdict(verdict).state,
@@ -295,7 +295,7 @@ class _LongTexts:
             text = _error_text(hypothesis)
             same_as = self._shown.get(text)
             if same_as is None:
-                self._shown[text] = anchor, summary.short(hypothesis["patch"])
+                self._shown[text] = anchor, shortened(hypothesis["patch"])
                 error = self._errors[text]
         return _Failure(
             anchor=anchor,
@@ -405,7 +405,7 @@ def _scaling(document: Document) -> list[_ScalingTable]:
     tables = []
     for entry in document["scaling"]:
         found = scaling_figures(entry)
-        wall_times = map(summary.mean_and_spread, found.wall_s, found.stdev_s)
+        wall_times = map(with_spread, found.wall_s, found.stdev_s)
         tables.append(
             _ScalingTable(
                 f"{summary.title_of(entry)}, by {entry['unit']}",

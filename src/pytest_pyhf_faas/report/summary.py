@@ -18,16 +18,15 @@ from pytest_pyhf_faas.references.compare import Row
 from pytest_pyhf_faas.references.reference import EXCLUDED
 from pytest_pyhf_faas.report.published import patches_of, published_of
 from pytest_pyhf_faas.verdicts import State, Verdict
-from pytest_pyhf_faas.wording import counted
+from pytest_pyhf_faas.wording import counted, listed, shortened, with_spread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from pytest_pyhf_faas.report.document import Document
     from pytest_pyhf_faas.report.published import Published
 
 NOTHING = "–"
-_NAME_CHARACTERS = 60
 _NAMES = 3
 
 _FAILED = frozenset({"failed", "error"})
@@ -190,10 +189,10 @@ def _ambiguous_row(
         gap=found["gap"],
         fit=found["fit"].replace("_", " "),
         parameters=", ".join(
-            f"{short(each['name'])} {each['lowest']:.3g} (nominal: {each['nominal']:.3g})"
+            f"{shortened(each['name'])} {each['lowest']:.3g} (nominal: {each['nominal']:.3g})"
             for each in found["parameters"]
         ),
-        at_bound=", ".join(map(short, found["at_bound"])),
+        at_bound=", ".join(map(shortened, found["at_bound"])),
     )
 
 
@@ -267,7 +266,7 @@ class AnalysisRow:
             return (NOTHING,) * 3
         return (
             str(self.published.patches),
-            mean_and_spread(self.published.wall_time_s, self.published.stdev_s),
+            with_spread(self.published.wall_time_s, self.published.stdev_s),
             f"{self.published.single_node_s:.0f}",
         )
 
@@ -277,7 +276,7 @@ def measured_cells(wall_time: WallTime | None) -> tuple[str, ...]:
     if wall_time is None:
         return (NOTHING,) * len(MEASURED_HEADER)
     return (
-        mean_and_spread(wall_time.mean_s, wall_time.stdev_s),
+        with_spread(wall_time.mean_s, wall_time.stdev_s),
         f"{wall_time.mean_of('fit_s'):.1f}",
         figure(wall_time.mean_of("speed_up"), ".2f"),
         figure(wall_time.mean_of("efficiency"), ".0%"),
@@ -300,7 +299,7 @@ def rows(document: Document) -> list[AnalysisRow]:
     ]
 
 
-def table(document: Document) -> list[tuple[str, ...]]:
+def wall_time_table(document: Document) -> list[tuple[str, ...]]:
     """Return the header and the cells of all `rows`; without published figures, where none is."""
     found = rows(document)
     columns = len(ROW_HEADER) if any(row.published for row in found) else _MEASURED_COLUMNS
@@ -384,22 +383,6 @@ def differences(document: Document) -> list[str]:
         for row in environment_rows(document)
         if row.kind == "worker" and row.differs
     ]
-
-
-def listed(names: Sequence[str], most: int = _NAMES) -> str:
-    """Return the first of some names, each cut to what a person reads."""
-    more = f", … ({len(names)})" if len(names) > most else ""
-    return ", ".join(map(short, names[:most])) + more
-
-
-def short(name: str, most: int = _NAME_CHARACTERS) -> str:
-    """Return a name, cut to what a person reads."""
-    return name if len(name) <= most else f"{name[: most - 1]}…"
-
-
-def mean_and_spread(mean: float, stdev: float | None) -> str:
-    """Return a mean with its standard deviation, if it has one."""
-    return f"{mean:.1f}" if stdev is None else f"{mean:.1f} ± {stdev:.1f}"
 
 
 def figure(value: float, form: str) -> str:

@@ -31,7 +31,7 @@ from pytest_pyhf_faas.report.plots.style import (
     power,
     single_axes,
 )
-from pytest_pyhf_faas.report.plots.texts import IN_TITLE, one_line, shortened, stem_of
+from pytest_pyhf_faas.report.plots.texts import IN_TITLE, drawable, stem_of, within_width
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
@@ -118,9 +118,9 @@ def plot_cls_difference(place: int, analysis: Mapping[str, Any], name: str) -> P
     axes.set_ylabel("CLs obtained − reference")
     outside = int(points.outside.sum())
     figure.legend(handles=_handles(outside), loc="outside lower center", ncols=4)
-    title = f"CLs against the reference: {shortened(name, IN_TITLE)}"
+    title = f"CLs against the reference: {within_width(name, IN_TITLE)}"
     alt = (
-        f"CLs obtained minus reference against the reference: {one_line(name)}. "
+        f"CLs obtained minus reference against the reference: {drawable(name)}. "
         f"{len(differences)} values of {counted(len(hypotheses), 'hypothesis')}, {outside} of them "
         f"outside of the tolerance; the largest difference is {np.abs(differences).max():.2g}."
     )

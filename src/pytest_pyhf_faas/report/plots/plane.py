@@ -26,7 +26,7 @@ from pytest_pyhf_faas.report.plots.style import (
     marker_scale,
     single_axes,
 )
-from pytest_pyhf_faas.report.plots.texts import AT_AXIS, IN_TITLE, one_line, shortened, stem_of
+from pytest_pyhf_faas.report.plots.texts import AT_AXIS, IN_TITLE, drawable, stem_of, within_width
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted
 
@@ -76,14 +76,14 @@ def plot_plane(place: int, analysis: Mapping[str, Any], name: str) -> Plot | Non
         *_draw_states(axes, at, states),
     ]
     _limit(axes, at)
-    axes.set_xlabel(f"{shortened(plane[0], AT_AXIS)} [GeV]")
-    axes.set_ylabel(f"{shortened(plane[1], AT_AXIS)} [GeV]")
+    axes.set_xlabel(f"{within_width(plane[0], AT_AXIS)} [GeV]")
+    axes.set_ylabel(f"{within_width(plane[1], AT_AXIS)} [GeV]")
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    title = f"CLs = {_EXCLUDED:g} in the mass plane: {shortened(name, IN_TITLE)}"
+    title = f"CLs = {_EXCLUDED:g} in the mass plane: {within_width(name, IN_TITLE)}"
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
     alt = (
-        f"Exclusion at 95 % CL (CLs = {_EXCLUDED:g}) in the plane of {one_line(plane[0])} and "
-        f"{one_line(plane[1])}: {one_line(name)}. {counted(len(hypotheses), 'hypothesis')}: "
+        f"Exclusion at 95 % CL (CLs = {_EXCLUDED:g}) in the plane of {drawable(plane[0])} and "
+        f"{drawable(plane[1])}: {drawable(name)}. {counted(len(hypotheses), 'hypothesis')}: "
         f"{counts}. "
         + " ".join([*_reaches(contours, obtained, plane[0]), *(f"{note}." for note in notes)])
     )
@@ -160,7 +160,7 @@ def _notes(surfaces: Surfaces | None) -> list[str]:
 def _reaches(contours: Contours, surfaces: Surfaces | None, label: str) -> list[str]:
     """Say up to where the first axis is excluded."""
     return [
-        f"{what.capitalize()} exclusion up to {one_line(label)} = {contours.x[excluded][-1]:.4g} "
+        f"{what.capitalize()} exclusion up to {drawable(label)} = {contours.x[excluded][-1]:.4g} "
         "GeV."
         for column, what in _TOLD.items()
         if surfaces is not None

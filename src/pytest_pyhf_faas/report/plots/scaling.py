@@ -19,10 +19,10 @@ from pytest_pyhf_faas.report.plots.style import (
 )
 from pytest_pyhf_faas.report.plots.texts import (
     IN_TITLE,
-    listed,
+    described,
     names_of,
-    shortened,
     with_stdev,
+    within_width,
 )
 from pytest_pyhf_faas.report.scaling import amdahl, scaling_figures
 from pytest_pyhf_faas.wording import counted
@@ -61,7 +61,7 @@ def plot_scaling(place: int, entry: Mapping[str, Any]) -> Plot | None:
         axes.set_xlabel(unit)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     name = ", ".join([*names_of([entry]), entry["endpoint"], entry["fit_setup"]])
-    title = f"Scaling with the {unit}: {shortened(name, IN_TITLE)}"
+    title = f"Scaling with the {unit}: {within_width(name, IN_TITLE)}"
     told = [
         f"{counted(count, unit.removesuffix('s'))}: {with_stdev(wall_s, stdev_s)} s, "
         f"speed-up {speed_up:.3g}, efficiency {efficiency:.0%}"
@@ -75,7 +75,7 @@ def plot_scaling(place: int, entry: Mapping[str, Any]) -> Plot | None:
         )
     ]
     told += [label for label, _, _ in _amdahl_curves(figures)]
-    return plot_of(figure, f"scaling-{place}", title, listed(title, told))
+    return plot_of(figure, f"scaling-{place}", title, described(title, told))
 
 
 def _draw_panel(axes: Axes, figures: ScalingFigures, panel: _Panel) -> None:

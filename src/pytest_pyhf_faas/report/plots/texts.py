@@ -11,6 +11,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import TextToPath
 
 from pytest_pyhf_faas.report.plots.style import FONT
+from pytest_pyhf_faas.wording import one_line, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,31 +53,22 @@ def stem_of(kind: str, place: int, analysis: Mapping[str, Any]) -> str:
 # --- lines that fit -------------------------------------------------------------------------------
 
 
-def one_line(text: str) -> str:
-    """Return content as one line of characters that the font has, shortened in its middle."""
+def drawable(text: str) -> str:
+    """Return content as one line of characters that the font has, within_width in its middle."""
     known = _characters()
-    line = "".join(
-        character if ord(character) in known else "�" for character in " ".join(text.split())
-    )
-    return _without_middle(line, _LINE_CHARACTERS)
+    line = "".join(character if ord(character) in known else "�" for character in one_line(text))
+    return shortened(line, _LINE_CHARACTERS, cut="middle")
 
 
-def shortened(text: str, points: float) -> str:
-    """Return content as one line that is no longer than some points, shortened in its middle."""
-    line = one_line(text)
+def within_width(text: str, points: float) -> str:
+    """Return content as one line that is no longer than some points, within_width in its middle."""
+    line = drawable(text)
     font = FontProperties(family=FONT, size=mpl.rcParams["figure.titlesize"])
     length, short = len(line), line
     while length > 1 and _width(short, font) > points:
         length -= 1
-        short = _without_middle(line, length)
+        short = shortened(line, length, cut="middle")
     return short
-
-
-def _without_middle(line: str, length: int) -> str:
-    if len(line) <= length:
-        return line
-    behind = (length - 1) // 2
-    return f"{line[: length - 1 - behind]}…{line[-behind:] if behind else ''}"
 
 
 def _width(line: str, font: FontProperties) -> float:
@@ -97,7 +89,7 @@ def with_stdev(mean: float, stdev: float | None) -> str:
     return f"{mean:.4g}" if stdev is None else f"{mean:.4g} ± {stdev:.2g}"
 
 
-def listed(title: str, sentences: Sequence[str]) -> str:
+def described(title: str, sentences: Sequence[str]) -> str:
     """Return a title and the first of some sentences below it."""
     more = len(sentences) - _SENTENCES
     rest = [f"and {more} more"] if more > 0 else []

@@ -10,7 +10,7 @@ from matplotlib.collections import PolyCollection
 
 from pytest_pyhf_faas.report.plots.plot import Plot, plot_of
 from pytest_pyhf_faas.report.plots.style import BLUE, MANY, SKY, single_axes
-from pytest_pyhf_faas.report.plots.texts import AT_ROW, IN_TITLE, one_line, shortened, stem_of
+from pytest_pyhf_faas.report.plots.texts import AT_ROW, IN_TITLE, drawable, stem_of, within_width
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
@@ -37,15 +37,15 @@ def plot_timeline(place: int, analysis: Mapping[str, Any], name: str) -> Plot | 
     axes.set_ylim(len(workers) - 0.4, -0.6)
     step = math.ceil(len(workers) / (height * 4.5))
     rows = range(0, len(workers), step)
-    axes.set_yticks(rows, [shortened(workers[row]["worker"], AT_ROW) for row in rows])
+    axes.set_yticks(rows, [within_width(workers[row]["worker"], AT_ROW) for row in rows])
     axes.set_xlabel("time since the start [s]")
     axes.set_ylabel(counted(len(workers), "worker"))
     axes.grid(axis="x", alpha=0.4)
     busy = sum(end - begin for _, begin, end, _ in tasks)
     share = f"{busy / (seconds * len(workers)):.0%} of the workers' time, " if seconds > 0 else ""
-    title = f"What the workers did: {shortened(name, IN_TITLE)}"
+    title = f"What the workers did: {within_width(name, IN_TITLE)}"
     alt = (
-        f"What each worker did: {one_line(name)}. {counted(len(tasks), 'task')} on "
+        f"What each worker did: {drawable(name)}. {counted(len(tasks), 'task')} on "
         f"{counted(len(workers), 'worker')} within {seconds:.4g} s; tasks fill {share}"
         f"the first began after {first:.3g} s, the last ended after {last:.4g} s. Positions are "
         f"known to ± {uncertainty:.2g} s."

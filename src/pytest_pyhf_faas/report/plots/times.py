@@ -33,10 +33,10 @@ from pytest_pyhf_faas.report.plots.style import (
 from pytest_pyhf_faas.report.plots.texts import (
     AT_ROW,
     IN_TITLE,
-    listed,
-    one_line,
-    shortened,
+    described,
+    drawable,
     with_stdev,
+    within_width,
 )
 from pytest_pyhf_faas.report.published import published_of
 from pytest_pyhf_faas.report.scaling import wall_time
@@ -114,9 +114,9 @@ def plot_wall_time(analyses: Sequence[Mapping[str, Any]], names: Sequence[str]) 
         _draw_times(axes, row, (wall_s, fit_s), stdev_s, markersize=_SIZE)
         _draw_ratio(axes, row, wall_s, fit_s)
         workers = counted(trials[-1]["workers"], "worker")
-        labels.append(f"{shortened(name, AT_ROW)}\n{workers}")
+        labels.append(f"{within_width(name, AT_ROW)}\n{workers}")
         told.append(
-            f"{one_line(name)}: {with_stdev(wall_s, stdev_s)} s on {workers}, {fit_s:.4g} s on one"
+            f"{drawable(name)}: {with_stdev(wall_s, stdev_s)} s on {workers}, {fit_s:.4g} s on one"
         )
         published = published_of(analysis)
         if published is not None:
@@ -144,7 +144,7 @@ def plot_wall_time(analyses: Sequence[Mapping[str, Any]], names: Sequence[str]) 
     )
     figure.legend(handles=handles + published_handles, loc="outside lower center", ncols=2)
     title = "Wall time on the workers, and on one worker"
-    return plot_of(figure, "wall_time", title, listed(title, told))
+    return plot_of(figure, "wall_time", title, described(title, told))
 
 
 def _handles(*labels: str, **style: Any) -> list[Line2D]:
@@ -193,7 +193,7 @@ def plot_where_the_time_went(
         return None
     figure, axes, shown = rows_of_analyses(measured)
     whole = max(_draw_shares(axes, row, shares) for row, (_, shares) in enumerate(shown))
-    axes.set_yticks(range(len(shown)), [shortened(name, AT_ROW) for name, _ in shown])
+    axes.set_yticks(range(len(shown)), [within_width(name, AT_ROW) for name, _ in shown])
     axes.set_xlim(0, max(100.0, whole))
     axes.set_xlabel("share of workers × wall time [%]")
     handles = [Patch(**part.style, label=part.label) for part in _PARTS.values()]
@@ -202,9 +202,9 @@ def plot_where_the_time_went(
     for name, shares in shown:
         parts = sorted(shares, key=lambda part: -shares[part])
         words = [f"{_PARTS[part].label} {shares[part]:.1%}" for part in parts if shares[part]]
-        told.append(f"{one_line(name)}: {', '.join(words)}")
+        told.append(f"{drawable(name)}: {', '.join(words)}")
     title = "Where the time of the workers went"
-    return plot_of(figure, "where_the_time_went", title, listed(title, told))
+    return plot_of(figure, "where_the_time_went", title, described(title, told))
 
 
 def _shares(trials: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -251,12 +251,12 @@ def plot_fit_times(analyses: Sequence[Mapping[str, Any]], names: Sequence[str]) 
         return None
     figure = _histograms(measured) if len(measured) <= len(_LINES) else _strips(measured)
     told = [
-        f"{one_line(name)}: {counted(len(seconds), 'fit')} of {seconds.min():.3g} s to "
+        f"{drawable(name)}: {counted(len(seconds), 'fit')} of {seconds.min():.3g} s to "
         f"{seconds.max():.3g} s, median {np.median(seconds):.3g} s"
         for name, seconds in measured
     ]
     title = "Times of the fits"
-    return plot_of(figure, "fit_times", title, listed(title, told))
+    return plot_of(figure, "fit_times", title, described(title, told))
 
 
 def _histograms(measured: _Seconds) -> Figure:
@@ -267,7 +267,7 @@ def _histograms(measured: _Seconds) -> Figure:
     bins = np.geomspace(everything.min() / 1.05, everything.max() * 1.05, count + 1)
     for (name, seconds), (style, colour) in zip(measured, _LINES, strict=False):
         median = float(np.median(seconds))
-        label = f"{shortened(name, IN_TITLE)}: median {median:.3g} s"
+        label = f"{within_width(name, IN_TITLE)}: median {median:.3g} s"
         fits, _ = np.histogram(seconds, bins)
         axes.stairs(fits, bins, color=colour, ls=style, lw=1.6, label=label)
         axes.plot(median, 0, marker="^", color=colour, markersize=9, clip_on=False, zorder=4)
@@ -288,7 +288,7 @@ def _strips(measured: _Seconds) -> Figure:
         axes.plot([low, high], [row, row], color=DARK_GREY, lw=1, marker="|", markersize=8)
         axes.plot([quarter, three_quarters], [row, row], color=SKY, lw=9, solid_capstyle="butt")
         axes.plot(median, row, ls="", marker="D", color=BLACK, markersize=5, zorder=3)
-    axes.set_yticks(range(len(shown)), [shortened(name, AT_ROW) for name, _ in shown])
+    axes.set_yticks(range(len(shown)), [within_width(name, AT_ROW) for name, _ in shown])
     axes.grid(axis="x", alpha=0.4)
     axes.set_xlabel("time of a fit [s]")
     handles = [
