@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_pyhf_faas.campaign.campaign import Campaign
-from pytest_pyhf_faas.engines import create_engine
+from pytest_pyhf_faas.engines import create_engine, local
 from pytest_pyhf_faas.engines.local import LocalEngine
 from pytest_pyhf_faas.errors import EngineError, TaskTimeoutError, WorkerLostError
 from pytest_pyhf_faas.worker.fitting import THREAD_VARIABLES
@@ -289,13 +289,13 @@ def test_stopping_is_quick_though_a_task_came_before_the_first_sign_of_life(
 ):
     engine = make_engine(1)
     overtaken = threading.Event()
-    warm_up = engine._warm_up
+    warm_up = local._PoolSession._warm_up
 
-    def late(pool):
+    def late(session):
         overtaken.wait(START_S)
-        warm_up(pool)
+        warm_up(session)
 
-    monkeypatch.setattr(engine, "_warm_up", late)
+    monkeypatch.setattr(local._PoolSession, "_warm_up", late)
     engine.start()
     busy(engine, tmp_path / "busy")
     overtaken.set()

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
 import sys
 import threading
+from concurrent.futures import Future
 from types import ModuleType
 
 import parsl.addresses
 import parsl.providers.kubernetes.kube as kubernetes_provider
 import pytest
+import zmq
 from parsl.dataflow import rundirs
+from parsl.executors.high_throughput.errors import CommandClientTimeoutError
 from parsl.jobs.error_handlers import windowed_error_handler
 
 from pytest_pyhf_faas import engines
-from pytest_pyhf_faas.engines import create_engine
+from pytest_pyhf_faas.engines import create_engine, parsl_config, parsl_session
 from pytest_pyhf_faas.engines.parsl import ParslEngine
+from pytest_pyhf_faas.engines.parsl_session import ParslSession
+from pytest_pyhf_faas.errors import EngineError
 from pytest_pyhf_faas.worker.fitting import probe_environment
 from tests.helpers.parsl_here import MODULE_LEVEL, configuration, run_directories
 from tests.helpers.paths import REPOSITORY
+from tests.helpers.scripted_engine import PATIENCE_S, wait_until
 
 ONE_SCREEN = 24
 RECIPES = REPOSITORY / "endpoints" / "parsl"
@@ -290,3 +297,79 @@ def test_a_configuration_may_be_used_by_two_engines(tmp_path):
     _engine, first = loaded(tmp_path / "here.py", tmp_path)
     _engine, second = loaded(tmp_path / "here.py", tmp_path)
     assert first is not second
+
+
+# --- watching it -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def session(tmp_path, monkeypatch):
+    """A session that has started nothing, and its only executor."""
+    monkeypatch.setattr(ParslSession, "_start", lambda _session: None)
+    monkeypatch.setattr(parsl_session, "_COUNT_S", 0.01)
+    configuration(tmp_path)
+    config = parsl_config.load(tmp_path / "here.py", tmp_path, blocks=None, workers=None)
+    session = ParslSession(config, tmp_path, proven=False)
+    session.executor = config.executors[0]
+    session.executor.connected_managers = list
+    return session
+
+
+def test_an_interchange_that_does_not_answer_now_is_asked_again(session):
+    """Its sockets may be closed already, and it may be slow."""
+    manager = {"active": True, "worker_count": 3}
+    answers = iter([zmq.ZMQError(), CommandClientTimeoutError("slow"), [manager]])
+
+    def connected_managers():
+        answer = next(answers, [manager])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    session.executor.connected_managers = connected_managers
+    assert session.missing_since is not None
+    counting = session._in_thread(session._count)
+    wait_until(lambda: session.connected_workers == 3, "the workers are counted")
+    assert session.missing_since is None
+    assert session.failure is None
+    session._closed.set()
+    counting.join(PATIENCE_S)
+
+
+@pytest.mark.parametrize("work", ["_count", "_watch"])
+def test_a_watcher_that_breaks_down_ends_the_session(session, work):
+    def broken():
+        raise KeyError("worker_count")
+
+    future = Future()
+    session._begin(future)
+    session.executor.connected_managers = broken
+    session._jobs.note = lambda _executors: broken()
+    session._in_thread(getattr(session, work)).join(PATIENCE_S)
+    assert session.failure == "the Parsl engine broke down (KeyError: 'worker_count')"
+    assert not session.hopeless
+    with pytest.raises(EngineError, match="broke down"):
+        future.result(0)
+
+
+def test_an_answer_says_that_a_worker_is_there(session):
+    """Whatever the last count said, and though nobody may count any more."""
+    inner, outer = Future(), Future()
+    session._begin(outer)
+    assert session.missing_since is not None
+    inner.set_result(json.dumps({"worker": ["here", 1], "value": 7}))
+    session._hand_over(inner, outer, session.executor)
+    assert outer.result(0) == 7
+    assert session.missing_since is None
+    assert session.ready_at is not None
+
+
+def test_only_its_user_may_write_where_jobs_are_pickled(tmp_path, monkeypatch):
+    monkeypatch.setattr(parsl_session, "_kernel_of", lambda _config: 1 / 0)  # nothing starts
+    configuration(tmp_path)
+    config = parsl_config.load(tmp_path / "here.py", tmp_path, blocks=None, workers=None)
+    session = ParslSession(config, tmp_path / "deep" / "parsl", proven=False)
+    session._starting.join(PATIENCE_S)
+    assert "Parsl cannot start" in session.failure
+    assert session.hopeless
+    assert (tmp_path / "deep" / "parsl").stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,148 @@
+"""What Parsl knows of its blocks, and what has to be ended with them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from parsl.executors import HighThroughputExecutor
+from parsl.executors.status_handling import BlockProviderExecutor
+from parsl.providers import LocalProvider, SlurmProvider
+
+from pytest_pyhf_faas.engines.parsl_interchange import end_groups, remember_jobs
+from pytest_pyhf_faas.engines.texts import in_one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_MESSAGE_CHARACTERS = 2000
+
+
+def with_blocks(executors: Sequence[Any]) -> list[Any]:
+    """Return those executors whose workers are in blocks of a provider."""
+    return [
+        executor
+        for executor in executors
+        if isinstance(executor, BlockProviderExecutor) and executor.provider is not None
+    ]
+
+
+def managed(executors: Sequence[Any]) -> list[Any]:
+    """Return those executors that have an interchange and managers."""
+    return [e for e in executors if isinstance(e, HighThroughputExecutor)]
+
+
+def states(executors: Sequence[Any], queue_says: str) -> str:
+    """Say in which states the blocks are, and what is known of those that ended."""
+    counts: Counter[str] = Counter()
+    messages: dict[str, None] = {}
+    for executor in with_blocks(executors):
+        for status in list(executor.status_facade.values()):
+            counts[status.status_name.lower()] += 1
+            if status.message and status.terminal:
+                messages[str(status.message)[:_MESSAGE_CHARACTERS]] = None
+    counted = ", ".join(f"{count} {state}" for state, count in counts.items())
+    said = "; ".join(filter(None, [queue_says, *messages]))
+    return f"blocks: {counted or 'none yet'}" + (f" ({said})" if said else "")
+
+
+def queue_states(executors: Sequence[Any]) -> str:
+    """Ask Slurm why blocks are pending."""
+    return "; ".join(filter(None, map(_queue_state, with_blocks(executors))))
+
+
+def _queue_state(executor: Any) -> str:
+    jobs = live_jobs(executor)
+    if not jobs or not isinstance(executor.provider, SlurmProvider):
+        return ""
+    try:
+        command = f"squeue --noheader --format='%T (%r)' --jobs={','.join(jobs)}"
+        code, output, _errors = executor.provider.execute_wait(command)
+    except Exception:  # noqa: BLE001 - a queue that does not answer is no news
+        return ""
+    said = Counter(output.splitlines()) if code == 0 else Counter[str]()
+    return ", ".join(f"{count} {state} in Slurm" for state, count in said.items())
+
+
+def failed_blocks(executor: Any) -> str:
+    """Say in one line how blocks failed, whatever Parsl makes of it."""
+    failed: Counter[str] = Counter()
+    for status in list(executor.status_facade.values()):
+        if status.terminal:
+            code = "" if status.exit_code is None else f" with exit status {status.exit_code}"
+            said = status.stderr_summary or status.stdout_summary or status.message or ""
+            failed[f"{code}: {in_one_line(said)}" if said else code] += 1
+    if not failed:
+        return f"its blocks fail: {in_one_line(executor.executor_exception)}"
+    counted = "; ".join(f"{count} ended{how}" for how, count in failed.items())
+    where = getattr(executor.provider, "script_dir", None)
+    return (
+        f"its blocks of workers end before they have done anything: {counted}. Look at "
+        f"worker_init and the provider of the configuration, and at the logs in {where}"
+    )
+
+
+def live_jobs(executor: Any) -> list[str]:
+    """Return the jobs of blocks that have not ended."""
+    status = executor.status_facade
+    return [
+        job
+        for block, job in list(executor.blocks_to_job_id.items())
+        if block not in status or not status[block].terminal
+    ]
+
+
+def poll_at_once(executor: Any) -> None:
+    """Let Parsl notice now that a block is gone; on clusters it asks once a minute only."""
+    executor._last_poll_time = 0.0  # noqa: SLF001
+
+
+class Jobs:
+    """The jobs and process groups that must not outlive a session, whatever ends that.
+
+    They are written down for our interchange, which ends them if this process is killed.
+
+    Parameters
+    ----------
+    path : Path
+        Where they are written down.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._groups: dict[str, int] = {}
+        self._written: list[tuple[list[str], list[int]]] = []
+
+    def note(self, executors: Sequence[Any]) -> None:
+        """Take note of what runs now."""
+        blocks = with_blocks(executors)
+        for executor in blocks:
+            if isinstance(executor.provider, LocalProvider):
+                for job in list(executor.job_ids_to_block):
+                    if job not in self._groups:
+                        with contextlib.suppress(OSError, ValueError):
+                            self._groups[job] = os.getpgid(int(job))
+        groups = list(self._groups.values())
+        jobs = [(executor.provider, live_jobs(executor), groups) for executor in blocks]
+        known = [(ids, groups) for _, ids, groups in jobs]
+        if known != self._written:
+            with contextlib.suppress(OSError):
+                remember_jobs(self.path, jobs)
+                self._written = known
+
+    def cancel(self, executors: Sequence[Any]) -> None:
+        """End the jobs: Parsl leaves those of a bad state alone."""
+        for executor in with_blocks(executors):
+            live = live_jobs(executor)
+            if live:
+                with contextlib.suppress(Exception):
+                    executor.provider.cancel(live)
+
+    def end(self) -> None:
+        """End what is left on this machine, and forget all."""
+        end_groups(list(self._groups.values()))
+        for suffix in (".pickle", ".log", ".new"):
+            self.path.with_suffix(suffix).unlink(missing_ok=True)

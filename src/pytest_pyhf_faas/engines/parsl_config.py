@@ -1,0 +1,141 @@
+"""What is made of a Parsl configuration before it is started."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import runpy
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import parsl
+from parsl.executors import HighThroughputExecutor
+from parsl.executors.threads import ThreadPoolExecutor
+from parsl.jobs.error_handlers import simple_error_handler, windowed_error_handler
+
+from pytest_pyhf_faas.engines.texts import in_one_line
+from pytest_pyhf_faas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Parsl's own defaults, which are too slow or too loud for a session of pytest.
+_RUN_DIR, _STRATEGY_PERIOD_S = "runinfo", 5
+_QUICK_STRATEGY_PERIOD_S = 0.3
+
+
+def load(path: Path, directory: Path, *, blocks: int | None, workers: int | None) -> parsl.Config:
+    """Run the file of a configuration, and return this as it is to be started.
+
+    Parameters
+    ----------
+    path : Path
+        A module with ``fresh_config()`` or ``config``.
+    directory : Path
+        Where Parsl keeps its files, if the configuration does not say.
+    blocks, workers : int or None
+        Blocks (at the start and at most) and workers for each node, instead of the configuration's.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be run, or has no configuration that can be used.
+    """
+    config = _read(path)
+    for executor in config.executors:
+        if isinstance(executor, ThreadPoolExecutor):
+            raise ConfigurationError(
+                f"the Parsl configuration {path} has a ThreadPoolExecutor, and pyhf's "
+                "backend is one for a whole process: use a HighThroughputExecutor"
+            )
+        _override(executor, blocks, workers)
+    if config.initialize_logging is True:
+        config.initialize_logging = False
+        log = logging.getLogger("parsl")
+        if log.level == logging.NOTSET:
+            log.setLevel(logging.CRITICAL)  # what it says of failures is said by us
+    if config.strategy_period == _STRATEGY_PERIOD_S:
+        config.strategy_period = _QUICK_STRATEGY_PERIOD_S
+    if config.run_dir == _RUN_DIR:
+        config.run_dir = str(directory)
+    return config
+
+
+def described(config: parsl.Config) -> dict[str, str]:
+    """Say what a configuration asks for, but for what may be nobody else's business."""
+    executors = []
+    for executor in config.executors:
+        text = f"{executor.label} ({type(executor).__name__}"
+        provider = getattr(executor, "provider", None)
+        if provider is not None:
+            text += (
+                f" over {type(provider).__name__}; at most {provider.max_blocks} x "
+                f"{provider.nodes_per_block} nodes x {_workers_per_node(executor)} workers"
+            )
+        executors.append(f"{text})")
+    return {"kind": f"Parsl {parsl.__version__}", "executors": ", ".join(executors)}
+
+
+def slots(executor: Any) -> int:
+    """Return how many tasks an executor runs at once, with all its blocks."""
+    provider = getattr(executor, "provider", None)
+    if provider is None:
+        return 1
+    slots = provider.max_blocks * provider.nodes_per_block * _workers_per_node(executor)
+    return max(1, int(slots))
+
+
+def _read(path: Path) -> parsl.Config:
+    try:
+        with warnings.catch_warnings():
+            # Parsl leaves sockets open while it looks for this machine's addresses; they are
+            # collected while nobody is warned of them.
+            warnings.simplefilter("ignore", ResourceWarning)
+            names = runpy.run_path(str(path))
+            config = names["fresh_config"]() if "fresh_config" in names else names["config"]
+            gc.collect()
+    except KeyError as error:
+        if error.args != ("config",):
+            raise ConfigurationError(_cannot_be_run(path, error)) from error
+        raise ConfigurationError(
+            f"the Parsl configuration {path} defines neither config nor fresh_config(): one of "
+            "them must be a parsl.Config"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(_cannot_be_run(path, error)) from error
+    if not isinstance(config, parsl.Config):
+        raise ConfigurationError(
+            f"the configuration of {path} is a {type(config).__name__}: it must be a parsl.Config"
+        )
+    return config
+
+
+def _cannot_be_run(path: Path, error: BaseException) -> str:
+    return (
+        f"the Parsl configuration {path} cannot be run ({type(error).__name__}: "
+        f"{in_one_line(error)}): try `python {path}`"
+    )
+
+
+def _override(executor: Any, blocks: int | None, workers: int | None) -> None:
+    """Set what the command line says, and what would lose or hang tasks."""
+    provider = getattr(executor, "provider", None)
+    if blocks is not None and provider is not None:
+        provider.init_blocks = provider.max_blocks = blocks
+        provider.min_blocks = min(provider.min_blocks, blocks)
+    if isinstance(executor, HighThroughputExecutor):
+        if workers is not None:
+            executor.max_workers_per_node = workers
+            executor._workers_per_node = workers  # noqa: SLF001 - made of it once, at the beginning
+        # A worker that dies while it hands over a result hangs a manager that fetches ahead.
+        executor.prefetch_capacity = 0
+    if getattr(executor, "block_error_handler", None) is simple_error_handler:
+        # One block that ends must not end them all, as where there is one block only.
+        executor.block_error_handler = windowed_error_handler
+
+
+def _workers_per_node(executor: Any) -> int:
+    try:
+        return int(executor.workers_per_node)
+    except (AttributeError, NotImplementedError, TypeError, ValueError):
+        return 1

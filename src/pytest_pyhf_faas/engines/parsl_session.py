@@ -1,0 +1,247 @@
+"""One life of a Parsl engine, from the start of Parsl's kernel to its end."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+import parsl
+import zmq
+from parsl.executors.errors import BadStateException
+from parsl.executors.high_throughput.errors import (
+    CommandClientBadError,
+    CommandClientTimeoutError,
+    ManagerLost,
+    WorkerLost,
+)
+from parsl.executors.high_throughput.executor import DEFAULT_INTERCHANGE_LAUNCH_CMD
+
+from pytest_pyhf_faas.engines.parsl_blocks import (
+    Jobs,
+    failed_blocks,
+    managed,
+    poll_at_once,
+    queue_states,
+    states,
+    with_blocks,
+)
+from pytest_pyhf_faas.engines.parsl_interchange import launch_command
+from pytest_pyhf_faas.engines.remote import unpack_answer
+from pytest_pyhf_faas.engines.session import Session
+from pytest_pyhf_faas.engines.texts import in_one_line
+from pytest_pyhf_faas.errors import BlockLostError, FaasError, RemoteCallError, WorkerLostError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_WATCH_S = 0.2
+_COUNT_S = 1.0
+#: How long Parsl may take to bring its interchange up, and to end in an orderly way.
+_START_S = 150.0
+_STOP_S = 20.0
+_DIRECTORY_TRIES = 10
+#: What asking an interchange meets that is ending or has ended; `_watch` sees to that.
+_NO_ANSWER = (zmq.ZMQError, CommandClientBadError, CommandClientTimeoutError)
+
+
+class ParslSession(Session):
+    """Parsl's kernel and its executors, which the tasks go to directly.
+
+    Attributes
+    ----------
+    connected_workers : int
+        How many workers there are by now.
+    """
+
+    kind = "the Parsl engine"
+
+    def __init__(self, config: parsl.Config, directory: Path, *, proven: bool) -> None:
+        super().__init__(proven=proven)
+        self.missing_since = time.monotonic()
+        self.connected_workers = 0
+        self._config = config
+        self._directory = directory
+        self._executors: Sequence[Any] = config.executors
+        self._kernel: parsl.DataFlowKernel | None = None
+        self._submitting = threading.Lock()  # Parsl's sockets are for one thread at a time
+        self._queue_says = ""
+        self._jobs = Jobs(directory / f"jobs-{os.getpid()}-{id(self)}.pickle")
+        self._starting = self._in_thread(self._start)
+
+    def _start(self) -> None:
+        try:
+            # What is unpickled lies there, so that nobody else may write to it.
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for executor in managed(self._executors):
+                if list(executor.interchange_launch_cmd) == DEFAULT_INTERCHANGE_LAUNCH_CMD:
+                    executor.interchange_launch_cmd = launch_command(self._jobs.path)
+            self._kernel = _kernel_of(self._config)
+        except Exception as error:  # noqa: BLE001 - whatever Parsl, a provider or the system raises
+            self._fail_for_all(f"Parsl cannot start: {in_one_line(error)}")
+            return
+        self._in_thread(self._watch)
+        self._in_thread(self._count)
+        with contextlib.suppress(FaasError):
+            self.submit("None", {})  # says when the first worker is there
+
+    def submit(self, expression: str, names: dict[str, str]) -> Future[Any]:
+        """Have an expression evaluated by the executor that has the least to do."""
+        if self._kernel is None:
+            self._starting.join(_START_S)
+        outer: Future[Any] = Future()
+        self._begin(outer)
+        try:
+            with self._submitting:
+                executor = min(self._executors, key=_outstanding)
+                inner = executor.submit(eval, {}, expression, names)
+        except Exception as error:  # a bad state raises what caused it
+            self._waiting.discard(outer)
+            raise self._error(f"Parsl takes no tasks: {in_one_line(error)}") from error
+        inner.add_done_callback(lambda done: self._hand_over(done, outer, executor))
+        return outer
+
+    def _hand_over(self, inner: Future[Any], outer: Future[Any], executor: Any) -> None:
+        error = inner.exception()
+        if isinstance(error, ManagerLost):
+            poll_at_once(executor)
+        if isinstance(error, BadStateException):
+            self._fail_for_all(failed_blocks(executor))
+        elif error is not None:
+            self._finish(outer, error=_translated(error))
+        else:
+            self._answered()
+            try:
+                answer = inner.result()
+                self._finish(outer, value=None if answer is None else unpack_answer(answer))
+            except FaasError as problem:
+                self._finish(outer, error=problem)
+
+    def _answered(self) -> None:
+        """Whoever answers is there, whatever the last count says."""
+        self.missing_since = None
+        if self.ready_at is None:
+            self.ready_at = time.monotonic()
+
+    def _fail_for_all(self, reason: str) -> None:
+        """Fail; where no worker was ever there, the next life would not be better."""
+        self._fail(reason, hopeless=self.ready_at is None and not self._proven)
+
+    # Watching
+
+    def _watch(self) -> None:
+        """Take note of what Parsl does not tell those who wait: a dead interchange, a bad state."""
+        while not self._closed.wait(_WATCH_S) and self.failure is None:
+            self._jobs.note(self._executors)
+            for executor in with_blocks(self._executors):
+                if executor.bad_state_is_set:
+                    self._fail_for_all(failed_blocks(executor))
+            for executor in managed(self._executors):
+                process = executor.interchange_proc
+                if process is not None and process.poll() is not None:
+                    self._fail_for_all(
+                        f"the interchange of {executor.label} died ({process.returncode})"
+                    )
+
+    def _count(self) -> None:
+        """Count the workers that are connected; apart, for Parsl may wait long for the answer."""
+        managers_before: dict[str, int] = {}
+        while not self._closed.wait(_COUNT_S) and self.failure is None:
+            try:
+                self._count_once(managers_before)
+            except _NO_ANSWER:
+                continue
+
+    def _count_once(self, managers_before: dict[str, int]) -> None:
+        workers = 0
+        for executor in managed(self._executors):
+            active = [manager for manager in executor.connected_managers() if manager["active"]]
+            workers += sum(manager["worker_count"] for manager in active)
+            if len(active) < managers_before.get(executor.label, 0):
+                poll_at_once(executor)
+                if not active and self._config.strategy in (None, "none"):
+                    self._fail_for_all("all blocks ended, and strategy='none' starts no others")
+            managers_before[executor.label] = len(active)
+        self.connected_workers = workers
+        if workers or (not managers_before and self.ready_at is not None):
+            self.missing_since = None
+            return
+        if self.missing_since is None:
+            self.missing_since = time.monotonic()
+        self._queue_says = queue_states(self._executors)
+
+    @property
+    def waits_for(self) -> str | None:
+        """Say in which state the blocks are, while there is no worker."""
+        return None if self.missing_since is None else states(self._executors, self._queue_says)
+
+    # The end
+
+    def _release(self) -> None:
+        """End all of it within some seconds, in an orderly way if that can be."""
+        ending = threading.Thread(target=self._end, daemon=True)
+        ending.start()
+        ending.join(_STOP_S if self.failure is None else _STOP_S / 2)
+        for executor in managed(self._executors):
+            process = executor.interchange_proc
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()
+        if self._kernel is not None:
+            atexit.unregister(self._kernel.atexit_cleanup)
+            if self.failure is None and self.ready_at is not None:
+                shutil.rmtree(self._kernel.run_dir, ignore_errors=True)
+        self._jobs.end()
+
+    def _end(self) -> None:
+        self._starting.join()
+        kernel = self._kernel
+        if kernel is not None:
+            # First no new blocks, then none at all: Parsl leaves those of a bad state alone.
+            kernel.job_status_poller._kill_event.set()  # noqa: SLF001 - its close() scales in, too
+            # Where the interchange is dead it waits for its answer for ever.
+            limit_s = _STOP_S / 2 if self.failure is None else 1.0
+            kernel.job_status_poller._thread.join(limit_s)  # noqa: SLF001
+        self._jobs.note(self._executors)
+        self._jobs.cancel(self._executors)
+        with contextlib.suppress(Exception):
+            if kernel is not None and self.failure is None:
+                kernel.cleanup()
+            else:
+                for executor in self._executors:
+                    executor.shutdown()
+
+
+def _kernel_of(config: parsl.Config) -> parsl.DataFlowKernel:
+    """Start Parsl's kernel, which begins with the first free number for its directory."""
+    for _ in range(_DIRECTORY_TRIES - 1):
+        with contextlib.suppress(FileExistsError):  # another one was quicker
+            return parsl.DataFlowKernel(config)
+    return parsl.DataFlowKernel(config)
+
+
+def _outstanding(executor: Any) -> int:
+    outstanding = getattr(executor, "outstanding", 0)
+    return int(outstanding() if callable(outstanding) else outstanding)
+
+
+def _translated(error: BaseException) -> FaasError:
+    if isinstance(error, WorkerLost):
+        return WorkerLostError(
+            f"its worker process on {error.hostname} died: killed, crashed or out of memory"
+        )
+    if isinstance(error, ManagerLost):
+        return BlockLostError(
+            f"its block on {error.hostname} is gone: cancelled, out of walltime, or a dead node"
+        )
+    if isinstance(error, MemoryError):
+        return WorkerLostError("its worker ran out of memory")
+    return RemoteCallError(
+        f"a worker could not do it: {type(error).__name__}: {in_one_line(error)}"
+    )
