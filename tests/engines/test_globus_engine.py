@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 import time
 from collections import deque
@@ -31,7 +32,9 @@ from tests.helpers.scripted_engine import PATIENCE_S, wait_until
 
 globus_sdk = pytest.importorskip("globus_sdk")
 requests = pytest.importorskip("requests")
-globus = pytest.importorskip("pytest_pyhf_faas.engines.globus_compute")
+globus = pytest.importorskip("pytest_pyhf_faas.engines.globus_session")
+outbox = pytest.importorskip("pytest_pyhf_faas.engines.globus_outbox")
+engines = pytest.importorskip("pytest_pyhf_faas.engines.globus_compute")
 pytestmark = pytest.mark.timeout(300)
 
 UUID = "0a1b2c3d-0a1b-2c3d-4e5f-0a1b2c3d4e5f"
@@ -236,14 +239,22 @@ class _Closed:
         return self.closed
 
 
-class Stepped(globus._Session):
+class Stepped(globus.GlobusSession):
     """A session that does nothing until it is told to go on."""
 
     def __init__(self, engine, client, *, proven=False):
-        super().__init__(engine, {}, None, proven=proven)
+        super().__init__(
+            engine.spec,
+            {},
+            None,
+            on_worker=engine._heard.add,
+            on_accepted=engine._accepted,
+            proven=proven,
+        )
         self._changed, self._closed = _Changed(), _Closed()
         self._client = client
         self._connected.set()
+        self._health.connected = True
 
     def _connect(self):
         return self._client
@@ -276,7 +287,7 @@ class Stepped(globus._Session):
 @pytest.fixture
 def engine():
     """An engine that is never started by itself, and what it tells of accepted calls."""
-    engine = globus.GlobusComputeEngine(UUID, config={})
+    engine = engines.GlobusComputeEngine(UUID, config={})
     engine.accepted = []
     engine.on_accepted = lambda future, reference: engine.accepted.append((future, reference))
     return engine
@@ -324,8 +335,8 @@ def test_no_request_is_too_large_or_too_soon_and_nothing_is_lost(rounds):
     clock, service = Clock(), Service()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(globus, "time", clock)
-        patch.setattr(globus, "_SUBMISSION_BYTES", LIMIT)
-        session = Stepped(globus.GlobusComputeEngine(UUID, config={}), service)
+        patch.setattr(outbox, "SUBMISSION_BYTES", LIMIT)
+        session = Stepped(engines.GlobusComputeEngine(UUID, config={}), service)
         session.go_on()
         wanted = [pack_ping()]
         for texts in rounds:
@@ -368,26 +379,19 @@ def test_a_call_that_no_submission_holds_is_refused_with_a_remedy(engine, sessio
 @given(takes=st.lists(st.tuples(st.floats(0.0, 3.0), st.booleans()), max_size=80))
 def test_no_more_requests_are_let_through_than_the_service_takes(takes):
     """Even where threads wait side by side."""
-    clock = Clock()
+    now = 1000.0
     released = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(globus, "time", clock)
-        pace = globus._Pace()
-        for pause_s, waits in takes:
-            asked_at = clock.now
-            slept = len(clock.slept)
-            pace.take()
-            released.append(asked_at + sum(clock.slept[slept:]))
-            clock.now = (released[-1] if waits else asked_at) + pause_s
+    pace = outbox.Pace(now)
+    for pause_s, waits in takes:
+        released.append(now + pace.take(now))
+        now = (released[-1] if waits else now) + pause_s
     released.sort()
     assert all(later - first > 10.0 for first, later in zip(released, released[20:], strict=False))
 
 
-def test_the_first_requests_do_not_wait(clock):
-    pace = globus._Pace()
-    for _ in range(5):
-        pace.take()
-    assert clock.slept == []
+def test_the_first_requests_do_not_wait():
+    pace = outbox.Pace(1000.0)
+    assert [pace.take(1000.0) for _ in range(5)] == [0.0] * 5
 
 
 # Trouble that passes
@@ -397,7 +401,7 @@ def test_the_first_requests_do_not_wait(clock):
 def test_what_the_service_may_yet_take_is_sent_again_after_growing_delays(
     session, service, clock, monkeypatch, kind
 ):
-    monkeypatch.setattr(globus.random, "uniform", lambda _low, high: high)
+    monkeypatch.setattr(outbox.random, "uniform", lambda _low, high: high)
     service.script.extend(["hold"] * 8)
     future = session.submit(text_of(1))
     session.go_on()
@@ -424,7 +428,7 @@ def test_calls_that_failed_together_come_again_apart(session, service):
     futures = [session.submit(text_of(number)) for number in range(30)]
     service.script.extend([api_error(503)] * 30)
     session.go_on()
-    dues = {call.not_before for call in session._unsent}
+    dues = {call.not_before for call in session._outbox}
     assert len(dues) == len(futures)
 
 
@@ -666,11 +670,10 @@ def test_of_a_call_that_was_sent_again_the_first_future_counts_no_more(session, 
     session.go_on()
     service.sent[1].cancel()
     session.go_on(5.0)
-    (call,) = session._waiting - {c for c in session._waiting if c.outer is not future}
-    session._hand_over(call, service.sent[1])
-    assert len(session._unsent) == 0
+    session._hand_over(future, service.sent[1])
+    assert len(session._outbox) == 0
     service.sent[2].answer(7)
-    session._hand_over(call, service.sent[2])
+    session._hand_over(future, service.sent[2])
     assert future.result(0) == 7
 
 
@@ -714,7 +717,7 @@ def test_a_task_that_the_service_no_longer_knows_is_lost(session, service):
 
 
 def test_of_many_lost_tasks_all_are_asked_for_in_turns(session, service, monkeypatch):
-    monkeypatch.setattr(globus, "_IN_FLIGHT", 64)
+    monkeypatch.setattr(globus, "_POLLED", 64)
     futures = [session.submit(text_of(number)) for number in range(200)]
     while len(service.sent) < 201:
         session.go_on(1.0)
@@ -908,8 +911,8 @@ def test_settling_does_not_wait_for_an_engine_that_has_failed(session, service, 
     ],
 )
 def test_workers_are_those_that_were_asked_for(monkeypatch, config, options, workers, in_flight):
-    monkeypatch.setattr(globus, "_IN_FLIGHT", 40)
-    engine = globus.GlobusComputeEngine(UUID, config={"user_endpoint_config": config}, **options)
+    monkeypatch.setattr(engines, "_IN_FLIGHT", 40)
+    engine = engines.GlobusComputeEngine(UUID, config={"user_endpoint_config": config}, **options)
     assert engine.workers_known == (workers is not None)
     assert engine.workers == (workers or 1)
     assert engine.in_flight == in_flight
@@ -917,10 +920,10 @@ def test_workers_are_those_that_were_asked_for(monkeypatch, config, options, wor
 
 
 def test_workers_that_nobody_asked_for_are_those_that_answer(engine, monkeypatch):
-    monkeypatch.setattr(globus, "_IN_FLIGHT", 40)
+    monkeypatch.setattr(engines, "_IN_FLIGHT", 40)
     assert not engine.workers_known
     for number in range(40):
-        engine.heard_of(f"host:{number % 35}")
+        engine._heard.add(f"host:{number % 35}")
     assert engine.workers_known
     assert engine.workers == engine.workers_there == 35
     assert engine.in_flight == 70
@@ -994,18 +997,19 @@ def begin(service, monkeypatch):
     )
     monkeypatch.setattr(globus, "time", quick)
     monkeypatch.setattr(globus, "_LOOK_S", 0.002)
-    monkeypatch.setattr(globus, "_BACKOFF_S", 0.01)
-    engines = []
+    monkeypatch.setattr(globus, "_OFFLINE_S", math.inf)  # a busy machine must not decide a test
+    monkeypatch.setattr(outbox, "BACKOFF_S", 0.01)
+    begun = []
 
     def make(**options):
-        engine = globus.GlobusComputeEngine(UUID, **{"config": {}, **options})
+        engine = engines.GlobusComputeEngine(UUID, **{"config": {}, **options})
         engine.on_accepted = lambda *_: None
-        engines.append(engine)
+        begun.append(engine)
         engine.start()
         return engine
 
     yield make
-    for engine in engines:
+    for engine in begun:
         engine.stop()
     wait_until(lambda: not set(threading.enumerate()) - before, "its threads have ended")
 
@@ -1044,7 +1048,7 @@ def test_a_service_that_does_not_let_it_in_is_asked_again(begin, service, kind, 
 
 
 def test_while_the_service_does_not_let_it_in_it_is_told(begin, service, monkeypatch):
-    monkeypatch.setattr(globus, "_BACKOFF_S", 100.0)
+    monkeypatch.setattr(outbox, "BACKOFF_S", 100.0)
     service.troubles["connect"].extend(api_error(503) for _ in range(10))
     engine = begin()
     wait_until(lambda: "503" in (engine.waits_for or ""), "it is told")
@@ -1062,12 +1066,15 @@ def test_without_credentials_it_ends_as_the_client_says(begin, service):
         engine.describe()
 
 
-def test_an_endpoint_that_is_offline_at_the_start_is_given_up_in_the_end(begin, service):
+def test_an_endpoint_that_is_offline_at_the_start_is_given_up_in_the_end(
+    begin, service, monkeypatch
+):
     service.state = "offline"
     engine = begin()
     future = engine.submit(remote_functions.echo, 7)
     wait_until(lambda: "offline" in (engine.waits_for or ""), "it is told meanwhile")
     assert not future.done()
+    monkeypatch.setattr(globus, "_OFFLINE_S", 0.0)
     told = r"offline.*`globus-compute-endpoint start NAME`"
     with pytest.raises(EndpointUnusableError, match=told):
         future.result(PATIENCE_S)
@@ -1129,11 +1136,11 @@ def begin_calls(engine, service):
 @pytest.mark.parametrize("end", ["stop", "restart", "fail"])
 def test_whatever_a_call_waits_for_it_ends_with_the_engine(begin, service, monkeypatch, end):
     engine = begin()
-    monkeypatch.setattr(globus, "_BACKOFF_S", 1000.0)
+    monkeypatch.setattr(outbox, "BACKOFF_S", 1000.0)
     calls = begin_calls(engine, service)
     assert not any(future.done() for future in calls.values())
     if end == "fail":
-        monkeypatch.setattr(globus, "_BACKOFF_S", 0.0)
+        monkeypatch.setattr(outbox, "BACKOFF_S", 0.0)
         service.script.append(api_error(404))
         engine.submit(remote_functions.echo, 5)
         wait_until(lambda: engine.failure is not None, "it has failed")
@@ -1151,7 +1158,7 @@ def test_whatever_a_call_waits_for_it_ends_with_the_engine(begin, service, monke
 
 
 def test_a_stop_while_it_connects_ends_all(begin, service, monkeypatch):
-    monkeypatch.setattr(globus, "_BACKOFF_S", 100.0)
+    monkeypatch.setattr(outbox, "BACKOFF_S", 100.0)
     service.troubles["connect"].extend(network_error() for _ in range(100))
     engine = begin()
     future = engine.submit(remote_functions.echo, 1)

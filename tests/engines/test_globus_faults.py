@@ -13,6 +13,8 @@ from tests.helpers.stage import START_S, Stage, fits, ok
 from tests.services.processes import ServiceError
 
 engines = pytest.importorskip("pytest_pyhf_faas.engines.globus_compute")
+sessions = pytest.importorskip("pytest_pyhf_faas.engines.globus_session")
+outbox = pytest.importorskip("pytest_pyhf_faas.engines.globus_outbox")
 pytestmark = [pytest.mark.timeout(600)]
 
 
@@ -21,7 +23,7 @@ def stage(globus_compute, tmp_path, monkeypatch):
     """A stage on the loopback endpoint; what is lost without a word is missed in seconds."""
     monkeypatch.setattr(campaigns, "PING_S", 2.0)
     monkeypatch.setattr(campaigns, "STRAGGLER_S", 3.0)
-    monkeypatch.setattr(engines, "_STATUS_S", 2.0)
+    monkeypatch.setattr(sessions, "_STATUS_S", 2.0)
     engine = engines.GlobusComputeEngine(str(globus_compute.agents["first"].id), config={})
     stage = Stage("globus", engine, tmp_path, monkeypatch)
     stage.compute = globus_compute
@@ -126,7 +128,7 @@ def test_a_service_in_trouble(stage, record_property, fault, name):
 
 
 def test_an_outage_that_outlasts_the_sdk_is_waited_for(stage, record_property, monkeypatch):
-    monkeypatch.setattr(engines, "_BACKOFF_S", 3.0)
+    monkeypatch.setattr(outbox, "BACKOFF_S", 3.0)
     stage.begin(fits(4), late=True)
     stage.struck()
     stage.compute.service.fault("submit", status=503, retry_after=1, count=20)

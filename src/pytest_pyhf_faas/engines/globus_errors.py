@@ -7,13 +7,12 @@ import re
 import globus_sdk
 
 from pytest_pyhf_faas.engines.globus_client import redacted
+from pytest_pyhf_faas.engines.texts import in_one_line
 from pytest_pyhf_faas.errors import BlockLostError, FaasError, RemoteCallError, WorkerLostError
-from pytest_pyhf_faas.wording import one_line, shortened
 
 FORBIDDEN, TOO_LARGE, REFUSED = 403, 413, 422
 _TOO_MANY_REQUESTS = 429
 CHECK_NETWORK = "check the network, the proxy (HTTPS_PROXY) and https://status.globus.org"
-_MESSAGE_CHARACTERS = 2000
 
 #: An exception at the end of a traceback.
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?=: |$)", re.MULTILINE)
@@ -119,4 +118,4 @@ def _exception_in(text: str) -> str:
 
 def _readable(error: object) -> str:
     """Return a message as people can read it, without secrets."""
-    return shortened(one_line(redacted(str(error))), _MESSAGE_CHARACTERS, cut="beginning")
+    return in_one_line(redacted(str(error)))

@@ -57,6 +57,8 @@ class LocalEngine(SessionEngine["_PoolSession"]):
 
 class _PoolSession(Session):
     kind = "the local engine"
+    ready_at: float | None = None
+    missing_since: float | None = None
 
     def __init__(self, workers: int) -> None:
         super().__init__()

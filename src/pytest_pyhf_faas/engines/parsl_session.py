@@ -61,6 +61,8 @@ class ParslSession(Session):
     """
 
     kind = "the Parsl engine"
+    ready_at: float | None = None
+    missing_since: float | None = None
 
     def __init__(self, config: parsl.Config, directory: Path, *, proven: bool) -> None:
         super().__init__(proven=proven)

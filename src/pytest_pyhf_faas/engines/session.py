@@ -23,13 +23,9 @@ class Session(ABC):
         The engine as messages call it.
     hopeless : bool
         Whether the next life would fail as this one did.
-    ready_at, missing_since, waits_for
-        See `Engine`.
     """
 
     kind: str
-    ready_at: float | None = None
-    missing_since: float | None = None
     hopeless = False
 
     def __init__(self, *, proven: bool = False) -> None:
@@ -43,6 +39,16 @@ class Session(ABC):
     def failure(self) -> str | None:
         """Why nothing will come of it any more; ``None`` while something may."""
         return self._failure
+
+    @property
+    @abstractmethod
+    def ready_at(self) -> float | None:
+        """See `Engine`."""
+
+    @property
+    @abstractmethod
+    def missing_since(self) -> float | None:
+        """See `Engine`."""
 
     @property
     @abstractmethod

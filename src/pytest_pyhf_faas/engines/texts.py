@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pytest_pyhf_faas.wording import one_line, shortened
+
 _MESSAGE_CHARACTERS = 2000
 
 
 def in_one_line(message: object) -> str:
     """Return the end of a message, where its cause stands, without line breaks."""
-    text = " ".join(str(message).split())
-    return text if len(text) <= _MESSAGE_CHARACTERS else f"...{text[-_MESSAGE_CHARACTERS:]}"
+    return shortened(one_line(message), _MESSAGE_CHARACTERS, cut="beginning")

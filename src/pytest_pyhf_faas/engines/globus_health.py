@@ -1,0 +1,91 @@
+"""What is known of an endpoint of Globus Compute, and what that means for those who wait."""
+
+from __future__ import annotations
+
+from pytest_pyhf_faas.engines.globus_errors import CHECK_NETWORK
+
+
+class Health:
+    """What is between us and the next answer of an endpoint; times are `time.monotonic()`.
+
+    Attributes
+    ----------
+    ready_at : float or None
+        When a worker answered first.
+    answered_at : float
+        When the last answer came; the start, before the first.
+    connected : bool
+        Whether the service has let us in.
+    status : str
+        What the service says of the endpoint.
+    disturbance : str
+        The last trouble with the service.
+    """
+
+    def __init__(self, started_at: float) -> None:
+        self.ready_at: float | None = None
+        self.answered_at = started_at
+        self.connected = False
+        self.status = "unknown"
+        self.disturbance = ""
+        self._started_at = started_at
+        self._offline_since: float | None = None
+        self._disturbed_since: float | None = None
+
+    def answered(self, now: float) -> None:
+        """Take note of an answer, which proves the service and the endpoint to be there."""
+        self.answered_at = now
+        self._disturbed_since = self._offline_since = None
+
+    def worker_answered(self) -> None:
+        """Take note that the last answer was one of a worker of today."""
+        if self.ready_at is None:
+            self.ready_at = self.answered_at
+
+    def disturbed(self, disturbance: str, now: float) -> None:
+        """Take note of trouble with the service that may pass."""
+        self.disturbance = disturbance
+        if self._disturbed_since is None:
+            self._disturbed_since = now
+
+    def undisturbed(self) -> None:
+        """Take note that the service has done what it was asked for."""
+        self._disturbed_since = None
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether the service could not be used when it was last tried."""
+        return self._disturbed_since is not None
+
+    def says(self, status: str, now: float) -> None:
+        """Take note of what the service says of the endpoint."""
+        self.status = status
+        self._offline_since = (self._offline_since or now) if status == "offline" else None
+
+    @property
+    def missing_since(self) -> float | None:
+        """See `Engine`."""
+        if self.ready_at is None:
+            return self._started_at
+        return self._disturbed_since or self._offline_since
+
+    @property
+    def waits_for(self) -> str | None:
+        """See `Engine`."""
+        if self.missing_since is None:
+            return None
+        if self.is_disturbed:
+            return f"the service cannot be used: {self.disturbance}"
+        if not self.connected and self.status == "unknown":
+            return f"the service of Globus Compute has not answered yet: {CHECK_NETWORK}"
+        if self.status not in ("online", "unknown"):
+            return (
+                f"the endpoint is {self.status}: `globus-compute-endpoint start` on its machine "
+                "brings it back"
+            )
+        if self.ready_at is None:
+            return (
+                f"the endpoint is {self.status}, and no worker has answered yet: it waits for a "
+                "block of its cluster, or its worker_init takes long or fails"
+            )
+        return None

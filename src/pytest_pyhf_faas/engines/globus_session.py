@@ -1,0 +1,419 @@
+"""One life of an engine of Globus Compute: a connection to the service, and calls on their way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import globus_sdk
+
+from pytest_pyhf_faas.engines import globus_outbox, remote_worker
+from pytest_pyhf_faas.engines.globus_client import GlobusClient
+from pytest_pyhf_faas.engines.globus_errors import (
+    FORBIDDEN,
+    REFUSED,
+    TOO_LARGE,
+    blocks_failed,
+    explained,
+    of_the_task,
+    passes,
+    text_of,
+)
+from pytest_pyhf_faas.engines.globus_health import Health
+from pytest_pyhf_faas.engines.globus_outbox import Call, Outbox, Pace, call_of
+from pytest_pyhf_faas.engines.remote import pack_ping, parse_answer, value_of
+from pytest_pyhf_faas.engines.session import Session
+from pytest_pyhf_faas.errors import (
+    BlockLostError,
+    ConfigurationError,
+    FaasError,
+    RemoteCallError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
+
+_LOOK_S = 0.1
+_POLL_S = 3.0
+_STATUS_S = 15.0
+#: So many tasks are asked for in one request.
+_POLLED = 256
+#: How long an endpoint may be offline at the start before it is given up.
+_OFFLINE_S = 30.0
+#: So often is sent again what comes to an endpoint that starts anew, for its blocks have failed.
+_TRIES_WITHOUT_BLOCKS = 5
+_TRIES_AT_THE_START = 2
+_SETTLE_S = 3.0
+
+
+class GlobusSession(Session):
+    """One life of the engine.
+
+    A call waits to be sent, then for the service to take it, then for its answer. Answers come
+    through the SDK; where that has given up its connection, the service is asked for them.
+
+    Parameters
+    ----------
+    endpoint_id : str
+        The endpoint.
+    user_endpoint_config, resource_specification : mapping or None
+        What it is asked for.
+    on_worker : callable
+        Called with the name of a worker that has answered.
+    on_accepted : callable
+        See `Engine`.
+    proven : bool
+        Whether a worker has answered in an earlier life.
+    """
+
+    kind = "the Globus Compute engine"
+
+    def __init__(
+        self,
+        endpoint_id: str,
+        user_endpoint_config: Mapping[str, Any],
+        resource_specification: Mapping[str, Any] | None,
+        *,
+        on_worker: Callable[[str], None],
+        on_accepted: Callable[[Future[Any], str], None],
+        proven: bool,
+    ) -> None:
+        super().__init__(proven=proven)
+        self._endpoint_id = endpoint_id
+        self._asked = user_endpoint_config, resource_specification
+        self._on_worker = on_worker
+        self._on_accepted = on_accepted
+        now = time.monotonic()
+        self._health = Health(now)
+        self._pace = Pace(now)
+        self._pacing = threading.Lock()
+        self._sending = threading.Lock()
+        self._outbox = Outbox()
+        self._submitted: set[Call] = set()  # not yet known to be taken
+        self._detached: dict[str, Call] = {}  # what the SDK will tell nothing of
+        self._without_blocks_since: float | None = None
+        self._client: GlobusClient | None = None
+        self._connected = threading.Event()
+        # So that the endpoint starts its workers, and we learn when there is one.
+        self._take(call_of(pack_ping()))
+        self._in_thread(self._serve)
+        self._in_thread(self._watch)
+
+    # What the engine asks for
+
+    @property
+    def ready_at(self) -> float | None:
+        return self._health.ready_at
+
+    @property
+    def missing_since(self) -> float | None:
+        return self._health.missing_since
+
+    @property
+    def waits_for(self) -> str | None:
+        return self._health.waits_for
+
+    def describe(self) -> dict[str, str]:
+        """Return what the service knows of the endpoint, when there is a connection."""
+        health = self._health
+        while not self._connected.wait(_LOOK_S):
+            if self.failure or health.is_disturbed or self._closed.is_set():
+                break
+        if self.failure is not None or self._client is None:
+            raise ConfigurationError(self.failure or health.disturbance or "the engine was stopped")
+        self._wait_for_turn()
+        try:
+            return {**self._client.describe(), "status": health.status}
+        except Exception as error:
+            if getattr(error, "http_status", None) == FORBIDDEN:  # it may still take tasks
+                return {"status": health.status}
+            raise ConfigurationError(explained(error, self._endpoint_id)) from error
+
+    def submit(self, text: str) -> Future[Any]:
+        """Take a call that is to be sent."""
+        return self._take(call_of(text))
+
+    def _take(self, call: Call) -> Call:
+        self._begin(call)
+        with self._changed:
+            self._outbox.add(call)
+            self._changed.notify_all()
+        return call
+
+    def collect(self, task_id: str) -> Future[Any]:
+        """Take over a task that an earlier session has submitted."""
+        call = Call("", task_id=task_id)
+        self._begin(call)
+        with self._changed:
+            self._detached[task_id] = call
+        return call
+
+    def settle(self) -> None:
+        """Wait shortly until all that was sent is known by its id, so that it can be collected."""
+        limit = time.monotonic() + _SETTLE_S
+        while self._submitted and not self.failure and time.monotonic() < limit:
+            time.sleep(_LOOK_S)
+
+    def _release(self) -> None:
+        """Close the connection; what is with the endpoint runs on there."""
+        with self._sending:
+            if self._client is not None:
+                self._client.close()
+
+    # The life of a call
+
+    def _finish(
+        self, future: Future[Any], *, value: Any = None, error: BaseException | None = None
+    ) -> None:
+        assert isinstance(future, Call)  # there are no others here
+        with self._changed:
+            if future not in self._waiting:
+                return
+            self._submitted.discard(future)
+            if future.task_id is not None:
+                self._detached.pop(future.task_id, None)
+        super()._finish(future, value=value, error=error)
+        if future.inner is not None:
+            future.inner.cancel()  # unless it has ended
+
+    def _send_again(self, call: Call) -> None:
+        with self._changed:
+            if call not in self._waiting:
+                return
+            self._submitted.discard(call)
+            self._outbox.add_again(call, time.monotonic())
+            self._changed.notify_all()
+
+    def _answered(self, call: Call, answer: Any) -> None:
+        self._health.answered(time.monotonic())
+        if isinstance(answer, BaseException):
+            text = text_of(answer)
+            reason = blocks_failed(text)
+            if reason is None:
+                self._finish(call, error=of_the_task(text))
+            else:
+                self._lost_blocks(call, reason)
+            return
+        self._without_blocks_since = None
+        try:
+            data = parse_answer(answer)
+            if call.text:  # what an earlier session has sent tells nothing of today
+                self._on_worker(":".join(map(str, data.get("worker", ()))))
+                self._health.worker_answered()
+            self._finish(call, value=value_of(data))
+        except FaasError as error:
+            self._finish(call, error=error)
+
+    def _lost_blocks(self, call: Call, reason: str) -> None:
+        """End a call that was there when the blocks failed; send again what came right after.
+
+        An endpoint whose blocks have failed refuses all tasks until it has started itself anew.
+        """
+        if self.ready_at is None and not self._proven:
+            if call.tries < _TRIES_AT_THE_START:  # an earlier session may have left it like that
+                self._send_again(call)
+            else:
+                self._fail(reason, hopeless=True)  # so it will be with all others
+            return
+        if self._without_blocks_since is None:
+            self._without_blocks_since = time.monotonic()
+        if call.sent_at > self._without_blocks_since and call.tries < _TRIES_WITHOUT_BLOCKS:
+            self._send_again(call)
+        else:
+            self._finish(call, error=BlockLostError(reason))
+
+    def _hand_over(self, call: Call, inner: Future[Any]) -> None:
+        """Look at how the SDK's future of a call ended."""
+        if call not in self._waiting or call.inner is not inner:
+            return
+        self._note(call, inner)
+        error = None if inner.cancelled() else inner.exception()
+        if error is None and not inner.cancelled():
+            self._answered(call, inner.result())
+        elif hasattr(error, "remote_data"):
+            self._answered(call, error)
+        elif call.task_id is not None:
+            # The SDK has lost its connection, or cannot read the result.
+            with self._changed:
+                self._detached[call.task_id] = call
+        elif error is None:  # its submission went down with another one
+            self._send_again(call)
+        else:
+            self._refused(call, error)
+
+    def _refused(self, call: Call, error: BaseException) -> None:
+        """Send again what the service may yet take."""
+        too_large = getattr(error, "http_status", None) == TOO_LARGE
+        if too_large and not call.alone:
+            self._outbox.each_alone()
+            self._send_again(call)
+        elif too_large:
+            self._finish(call, error=RemoteCallError(explained(error, self._endpoint_id)))
+        elif self._met(error):
+            self._send_again(call)
+
+    def _met(self, error: BaseException) -> bool:
+        """Take note of an error of the service; say whether it may pass."""
+        explanation = explained(error, self._endpoint_id)
+        if passes(error):
+            self._health.disturbed(explanation, time.monotonic())
+            return True
+        started = self._proven or self.ready_at is not None
+        refused_later = getattr(error, "http_status", None) == REFUSED and started
+        self._fail(explanation, hopeless=not refused_later)
+        return False
+
+    # The thread that sends
+
+    def _serve(self) -> None:
+        client = self._connect()
+        while client is not None and not self._closed.is_set() and self.failure is None:
+            with self._changed:
+                self._note_accepted()
+                group = self._outbox.take(time.monotonic())
+                if not group:
+                    self._changed.wait(_LOOK_S if self._submitted or self._outbox else None)
+                    continue
+                self._submitted.update(group)
+            self._wait_for_turn()
+            most = self._outbox.most
+            with self._sending:
+                for call in group:
+                    self._hand_in(client, call, most)
+
+    def _hand_in(self, client: GlobusClient, call: Call, most: int) -> None:
+        if self._closed.is_set():
+            return
+        call.alone = most == 1
+        call.sent_at = time.monotonic()
+        try:
+            inner = client.submit(call.text, most=most)
+        except Exception as error:  # noqa: BLE001 - whatever the SDK raises
+            self._refused(call, error)
+            return
+        call.inner = inner
+        inner.add_done_callback(partial(self._hand_over, call))
+
+    def _connect(self) -> GlobusClient | None:
+        """Connect to the service, as soon as it lets us; hold the endpoint to be online."""
+        client = None
+        offline_since = None
+        tries = 0
+        while (
+            not self._closed.wait(min(2.0**tries - 1.0, globus_outbox.BACKOFF_S))
+            and self.failure is None
+        ):
+            tries += 1
+            self._wait_for_turn()
+            try:
+                if client is None:
+                    client = GlobusClient(self._endpoint_id, *self._asked)
+                if not self._connected.is_set():
+                    self._look_at_status(client)
+                    if self._health.status == "offline" and not self._proven:
+                        offline_since = offline_since or time.monotonic()
+                        if time.monotonic() - offline_since > _OFFLINE_S:
+                            self._fail(_offline(self._endpoint_id), hopeless=True)
+                        tries = min(tries, 2)
+                        continue
+                self._wait_for_turn()
+                client.register(remote_worker.run_call)
+            except ConfigurationError as error:
+                self._fail(str(error), hopeless=True)
+            except Exception as error:  # noqa: BLE001 - whatever the SDK raises
+                self._met(error)
+            else:
+                self._health.undisturbed()
+                self._health.connected = True
+                self._client = client
+                self._connected.set()
+                return client
+        if client is not None:
+            client.close()
+        return None
+
+    def _note_accepted(self) -> None:
+        for call in list(self._submitted):
+            if call.inner is not None:
+                self._note(call, call.inner)
+
+    def _note(self, call: Call, inner: Future[Any]) -> None:
+        """Tell under which name the service has taken a call."""
+        task_id = getattr(inner, "task_id", None)
+        if task_id is None or call.task_id == task_id:
+            return
+        call.task_id = str(task_id)
+        self._submitted.discard(call)
+        self._health.undisturbed()
+        group = self._client.task_group_id if self._client is not None else None
+        self._on_accepted(call, f"{group}/{task_id}")
+
+    def _wait_for_turn(self) -> None:
+        """Keep to what the service takes, over all threads."""
+        with self._pacing:
+            wait_s = self._pace.take(time.monotonic())
+        if wait_s > 0:
+            time.sleep(wait_s)
+
+    # The thread that watches
+
+    def _watch(self) -> None:
+        """Ask the service for what the SDK does not tell: detached tasks, an offline endpoint."""
+        polled_at = asked_at = time.monotonic()
+        while not self._closed.wait(_LOOK_S) and self.failure is None:
+            client = self._client
+            if client is None:
+                continue
+            now = time.monotonic()
+            if self._detached and now - polled_at > _POLL_S:
+                self._safely(partial(self._poll, client))
+                polled_at = time.monotonic()
+            silent_s = now - max(self._health.answered_at, asked_at)
+            if self._waiting and silent_s > _STATUS_S:
+                self._safely(partial(self._look_at_status, client))
+                asked_at = time.monotonic()
+
+    def _safely(self, ask: Callable[[], None]) -> None:
+        self._wait_for_turn()
+        try:
+            ask()
+        except Exception as error:  # noqa: BLE001 - whatever the SDK raises
+            if not self._closed.is_set():
+                self._met(error)
+
+    def _poll(self, client: GlobusClient) -> None:
+        task_ids = list(self._detached)[:_POLLED]
+        for task_id, answer in client.answers(task_ids).items():
+            call = self._detached.get(task_id)
+            if call is None:
+                continue
+            if isinstance(answer, BaseException) and passes(answer):
+                self._met(answer)  # it is not about the task
+                continue
+            with self._changed:
+                self._detached.pop(task_id)
+            self._answered(call, answer)
+        with self._changed:
+            # In turns, so that those that run long do not keep others from being asked for.
+            for task_id in task_ids:
+                if task_id in self._detached:
+                    self._detached[task_id] = self._detached.pop(task_id)
+
+    def _look_at_status(self, client: GlobusClient) -> None:
+        try:
+            status = client.status()
+        except globus_sdk.GlobusAPIError as error:
+            if error.http_status != FORBIDDEN:
+                raise
+            status = "unknown"  # who may not see it may still be allowed to submit
+        self._health.says(status, time.monotonic())
+
+
+def _offline(endpoint_id: str) -> str:
+    return (
+        f"the endpoint {endpoint_id} is offline: start it on its machine with "
+        "`globus-compute-endpoint start NAME`, and look at `globus-compute-endpoint list` there"
+    )
