@@ -116,6 +116,21 @@ def test_importing_the_plugin_imports_nothing_heavy():
     assert imported & set(HEAVY) == set()
 
 
+def test_reading_a_pallet_does_not_import_pyhf():
+    """Which takes a second, of each process of pytest-xdist."""
+    program = (
+        f"import sys\nfrom {PACKAGE}.pallets import catalogue\n"
+        "(pallet,) = catalogue.resolve(catalogue.BUNDLED, search_path=())\n"
+        "print(len(pallet.patches), 'pyhf' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    count, imported = done.stdout.split()
+    assert int(count) > 0
+    assert imported == "False"
+
+
 def test_a_session_without_our_tests_imports_nothing_heavy(pytester):
     pytester.makepyfile(
         f"""

@@ -1,6 +1,7 @@
 """Compiled schemas accept nothing that pyhf refuses."""
 
 import copy
+import importlib.machinery
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pytest_pyhf_faas
+from pytest_pyhf_faas import schemas
 from pytest_pyhf_faas.references.file import SCHEMA, read
 from pytest_pyhf_faas.references.reference import bundled_directory
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, accepted_by_pyhf_schema
@@ -100,6 +102,17 @@ def test_accepts_no_harmed_patchset_that_pyhf_refuses(path, replacement, how):
     assert pyhf_accepts(value, "patchset.json") or not accepted_by_pyhf_schema(
         value, "patchset.json"
     )
+
+
+def test_pyhf_is_asked_only_which_of_several_versions_it_uses(tmp_path, monkeypatch):
+    ours = schemas._pyhf_schemas()
+    assert ours == Path(str(pyhf.schema.path), pyhf.schema.version)
+    for version in ("1.0.0", "2.0.0"):
+        (tmp_path / "schemas" / version).mkdir(parents=True)
+    spec = importlib.machinery.ModuleSpec("pyhf", None)
+    spec.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr(schemas, "find_spec", lambda _name: spec)
+    assert schemas._pyhf_schemas() == ours
 
 
 STORED = paths.STORED / "references"

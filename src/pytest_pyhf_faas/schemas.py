@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,16 +48,33 @@ def _accepts(validate: Callable[[Any], Any], obj: Any) -> bool:
 @cache
 def _compiled_pyhf_schema(name: str) -> Callable[[Any], Any]:
     import fastjsonschema
-    import pyhf
+
+    directory = _pyhf_schemas()
 
     def load(name_or_uri: str) -> Any:
-        version = pyhf.schema.version
-        return pyhf.schema.load_schema(f"{version}/{name_or_uri.rpartition('/')[2]}")
+        return json.loads((directory / name_or_uri.rpartition("/")[2]).read_text(encoding="utf-8"))
 
     compiled: Callable[[Any], Any] = fastjsonschema.compile(
         load(name), handlers={"https": load, "http": load}, use_default=False
     )
     return compiled
+
+
+def _pyhf_schemas() -> Path:
+    """Return the directory of pyhf's schemas.
+
+    Importing pyhf takes a second, which a pytest process that fits nothing itself need not wait.
+    It is asked only where it comes with several versions of its schemas.
+    """
+    spec = find_spec("pyhf")
+    places = spec.submodule_search_locations if spec is not None else None
+    versions = [path for place in places or () for path in Path(place, "schemas").glob("*")]
+    versions = [path for path in versions if path.is_dir()]
+    if len(versions) == 1:
+        return versions[0]
+    import pyhf
+
+    return Path(str(pyhf.schema.path), pyhf.schema.version)
 
 
 @cache
