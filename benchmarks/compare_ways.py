@@ -188,8 +188,7 @@ def run_cls(folder, pallet, names, workers):
 
 def prepare(folder, pallet, count):
     """Write the files that the other ways read; return the names of the patches."""
-    from pytest_pyhf_faas.pallets import catalogue
-    from pytest_pyhf_faas.pallets import pallet as pallets
+    from pytest_pyhf_faas.pallets import catalogue, packing
 
     (found,) = catalogue.resolve(pallet, search_path=catalogue.search_path_from_environment())
     # A patch that makes no model would end the other ways.
@@ -198,7 +197,7 @@ def prepare(folder, pallet, count):
     if count:
         step = len(patches) / count
         patches = [patches[math.floor(step * (index + 0.5))] for index in range(count)]
-    (folder / "BkgOnly.json").write_text(json.dumps(pallets.unpack(found.background)))
+    (folder / "BkgOnly.json").write_text(json.dumps(packing.unpack(found.background)))
     for patch in patches:
         (folder / f"{patch.name}.json").write_text(json.dumps(patch.operations))
     names = [patch.name for patch in patches]
@@ -211,13 +210,12 @@ def bytes_sent(pallet):
     import pyhf
 
     from pytest_pyhf_faas.campaign import tasks
-    from pytest_pyhf_faas.pallets import catalogue
-    from pytest_pyhf_faas.pallets import pallet as pallets
+    from pytest_pyhf_faas.pallets import catalogue, packing
 
     (found,) = catalogue.resolve(pallet, search_path=catalogue.search_path_from_environment())
     all_tasks = tasks.make_tasks(found, tasks.HypotestConfig())
     ours = sum(len(pickle.dumps(tasks.batch_payload([task]))) for task in all_tasks)
-    workspace = pyhf.Workspace(pallets.unpack(found.background), validate=False)
+    workspace = pyhf.Workspace(packing.unpack(found.background), validate=False)
     theirs = sum(len(pickle.dumps((workspace, patch.operations))) for patch in found.patches)
     return ours, theirs, len(all_tasks)
 

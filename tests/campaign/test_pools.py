@@ -24,7 +24,7 @@ from pytest_pyhf_faas.campaign.tasks import (
     make_tasks,
     worker_function,
 )
-from pytest_pyhf_faas.pallets import catalogue, pallet
+from pytest_pyhf_faas.pallets import catalogue, packing, pallet, read
 from pytest_pyhf_faas.worker.certified import certify_batch
 from tests.histfactory.generated import MU, histosys, normsys, sample, workspace
 
@@ -37,7 +37,7 @@ def signal_patch(name, rates=(0.0, 7.0)):
     value = sample("signal", list(rates), MU)
     operations = [{"op": "add", "path": "/channels/0/samples/0", "value": value}]
     return pallet.SignalPatch(
-        "tiny", name, (1,), pallet.digest(operations), pallet.pack(operations)
+        "tiny", name, (1,), packing.digest(operations), packing.pack(operations)
     )
 
 
@@ -50,8 +50,8 @@ def pallet_of(patches, specification=None):
         references={},
         doi=None,
         synthetic=True,
-        digest=pallet.digest(specification),
-        background=pallet.pack_small(specification),
+        digest=packing.digest(specification),
+        background=packing.pack_small(specification),
         patches=tuple(patches),
         source="tests",
         sample=tuple(patches),
@@ -632,7 +632,7 @@ def test_the_sample_of_a_pallet_is_the_same_whatever_is_selected():
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 33])
 def test_a_sample_has_all_of_a_small_pallet_and_some_of_a_large_one(count):
     some = tuple(range(count))
-    sampled = pallet._evenly(some, 16)
+    sampled = read._evenly(some, 16)
     assert len(sampled) == len(set(sampled)) == min(count, 16)
     assert list(sampled) == sorted(sampled)
     if count <= 16:
@@ -658,7 +658,7 @@ def test_the_minima_that_one_real_hypothesis_finds_are_found_for_all():
     hypotheses = [signal_patch(f"s{number}", (0.0, 3.0 + 2 * number)) for number in range(3)]
     broken = [{"op": "add", "path": "/channels/0/name", "value": "bins"}]
     hypotheses.insert(
-        1, pallet.SignalPatch("tiny", "none", (1,), pallet.digest(broken), pallet.pack(broken))
+        1, pallet.SignalPatch("tiny", "none", (1,), packing.digest(broken), packing.pack(broken))
     )
     where = pallet_of(hypotheses, specification)
     results = []

@@ -27,7 +27,7 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
-from pytest_pyhf_faas.pallets.pallet import pack
+from pytest_pyhf_faas.pallets.packing import pack
 from pytest_pyhf_faas.worker.fitting import fit_batch
 from tests.helpers import fakes, remote_functions
 from tests.helpers.scripted_engine import (

@@ -19,7 +19,8 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
-from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch, digest, pack
+from pytest_pyhf_faas.pallets.packing import digest, pack
+from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
 
 #: No test waits longer for anything; who waits so long has failed.
 PATIENCE_S = 10.0

@@ -16,7 +16,7 @@ from pathlib import Path
 from pytest_pyhf_faas.campaign import campaign as campaigns
 from pytest_pyhf_faas.campaign.campaign import Campaign
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
-from pytest_pyhf_faas.pallets.pallet import pack
+from pytest_pyhf_faas.pallets.packing import pack
 from tests.engines.test_local import marked, processes
 from tests.helpers import faulty_fits
 from tests.helpers.scripted_engine import toy_pallet, wait_until

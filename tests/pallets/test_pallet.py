@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.pallets import sources as module
-from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch, digest, pack, read_pallets, unpack
+from pytest_pyhf_faas.pallets.packing import digest, pack, unpack
+from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+from pytest_pyhf_faas.pallets.read import read_pallets
 
 REAL = os.environ.get("PYHF_PALLET_PATH")
 needs_real = pytest.mark.skipif(not REAL, reason="PYHF_PALLET_PATH is not set")
@@ -828,7 +830,7 @@ def test_thousands_of_patches_scale_linearly(tmp_path):
 def test_real_1lbb_is_read_in_little_memory():
     code = (
         "import resource, sys, pyhf\n"
-        "from pytest_pyhf_faas.pallets.pallet import read_pallets\n"
+        "from pytest_pyhf_faas.pallets.read import read_pallets\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
         "before = peak()\n"
         "(pallet,) = read_pallets(sys.argv[1])\n"

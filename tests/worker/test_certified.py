@@ -21,7 +21,7 @@ from pytest_pyhf_faas.campaign.tasks import HypotestConfig, batch_payload, make_
 from pytest_pyhf_faas.histfactory import newton
 from pytest_pyhf_faas.histfactory.search import BRIEF, THOROUGH
 from pytest_pyhf_faas.histfactory.workspace import Workspace
-from pytest_pyhf_faas.pallets import catalogue, pallet
+from pytest_pyhf_faas.pallets import catalogue, packing
 from pytest_pyhf_faas.worker import certified, fitting
 from pytest_pyhf_faas.worker.certified import apply_patch, certify_batch
 from tests.histfactory.generated import (
@@ -572,9 +572,9 @@ def test_one_background_serves_many_patches(document, other, case):
 
 
 def test_only_what_leads_to_a_change_is_copied(bundled):
-    specification = pallet.unpack(bundled.background)
+    specification = packing.unpack(bundled.background)
     before = copied(specification)
-    operations = pallet.unpack(bundled.patches[3].packed)
+    operations = packing.unpack(bundled.patches[3].packed)
     patched = apply_patch(operations, specification)
     assert specification == before
     assert patched == jsonpatch.apply_patch(before, operations)

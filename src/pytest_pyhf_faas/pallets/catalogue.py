@@ -254,7 +254,7 @@ def _bundled() -> Path:
 
 def _in_search_path(search_path: Sequence[Path]) -> dict[str, Path]:
     """Return what looks like a pallet in the search path, by name; the first of a name counts."""
-    from pytest_pyhf_faas.pallets.pallet import holds_pallet
+    from pytest_pyhf_faas.pallets.parts import holds_pallet
     from pytest_pyhf_faas.pallets.sources import ARCHIVE_SUFFIXES, stem
 
     found: dict[str, Path] = {}
@@ -307,7 +307,7 @@ def _published_at(doi: re.Match[str]) -> list[PublishedPallet]:
 
 
 def _read(path: Path, *, name: str | None = None, part: str | None = None) -> list[Pallet]:
-    from pytest_pyhf_faas.pallets.pallet import read_pallets
+    from pytest_pyhf_faas.pallets.read import read_pallets
 
     return read_pallets(path, name=name, part=part)
 
@@ -341,7 +341,7 @@ def _download(
 
 def _verified(pallet: Pallet, entry: PublishedPallet) -> Pallet:
     """Return the pallet as the published one, if its background is."""
-    from pytest_pyhf_faas.pallets.pallet import digest_mismatch
+    from pytest_pyhf_faas.pallets.verify import digest_mismatch
 
     if entry.background_sha256 not in {None, pallet.digest}:
         where = f"{pallet.source}: {entry.name} ({entry.doi})"

@@ -1,0 +1,232 @@
+"""Read and verify pallets.
+
+A pallet is read from a directory or straight from an archive (which is never unpacked to disk), in
+any of the forms in which pallets have been published, and verified once, here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.errors import PalletError
+from pytest_pyhf_faas.pallets.packing import canonical, digest, pack, pack_small
+from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+from pytest_pyhf_faas.pallets.parts import Part, find_parts, no_part
+from pytest_pyhf_faas.pallets.sources import opened, stem
+from pytest_pyhf_faas.pallets.verify import check_digests, parse, valid_text, validate
+from pytest_pyhf_faas.wording import brief, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pytest_pyhf_faas.pallets.sources import Reader
+
+#: So many hypotheses are searched for starts where nobody has searched before.
+_SAMPLE = 16
+_NUMBER = re.compile(r"(?P<integer>\d+)(?:[p.](?P<fraction>\d+))?")
+
+
+def read_pallets(
+    source: Path | str, *, name: str | None = None, part: str | None = None
+) -> list[Pallet]:
+    """Read and verify all pallets of a directory or an archive.
+
+    All published forms are read: files at the top, in a sub-directory
+    (``Region-combined/BkgOnly.json``), or with a prefix (``Rpc2L0b_BkgOnly.json``); the patches in
+    one ``patchset.json`` or in single files (``patch.NAME.json``). A patchset is preferred to
+    single files that lie next to it. Other JSON files are ignored.
+
+    Parameters
+    ----------
+    source
+        A directory, or an archive: tar (plain or compressed with gzip, bzip2 or xz) or zip.
+    name
+        The name of the pallet; by default that of the directory or the archive. If there are
+        several, each name is followed by ``_`` and the sub-directory or the prefix.
+    part
+        The sub-directory or the prefix of the one pallet that is wanted.
+
+    Raises
+    ------
+    PalletError
+        If it cannot be read, is damaged, or does not hold what a pallet must hold.
+    """
+    source = Path(source)
+    name = name or stem(source.absolute())
+    with opened(source) as (paths, read):
+        found = find_parts(paths, source)
+        if part is not None:
+            everything, found = found, [one for one in found if one.is_called(part)]
+            if not found:
+                no_part(source, part, everything)
+        several = len(found) > 1
+        return [
+            _read_part(one, read, source, f"{name}_{one.label}" if several and one.label else name)
+            for one in found
+        ]
+
+
+def _read_part(part: Part, read: Reader, source: Path, name: str) -> Pallet:
+    """Read one pallet. Parsed objects are dropped as soon as they are packed."""
+    background_digests, background = _read_background(part.backgrounds[0], read, source)
+    if part.patchsets:
+        path = part.patchsets[0]
+        where = f"{source}: {path}"
+        metadata, specifications = _read_patchset(path, read, source)
+        check_digests(metadata["digests"], background_digests, f"{source}: {part.backgrounds[0]}")
+    else:
+        where = f"{source}: {part.directory}"
+        metadata, specifications = _read_single_patches(part, read, source)
+    patches = _signal_patches(name, metadata["labels"], specifications, where)
+    return Pallet(
+        name=name,
+        description=metadata["description"],
+        labels=tuple(metadata["labels"]),
+        references=dict(metadata["references"]),
+        doi=None,
+        synthetic=metadata["description"].lower().startswith("synthetic"),
+        digest=background_digests["sha256"],
+        background=background,
+        patches=patches,
+        source=str(source),
+        sample=_evenly(patches, _SAMPLE),
+    )
+
+
+def _evenly(patches: tuple[SignalPatch, ...], most: int) -> tuple[SignalPatch, ...]:
+    count = min(most, len(patches))
+    return tuple(patches[(2 * i + 1) * len(patches) // (2 * count)] for i in range(count))
+
+
+def _read_background(path: str, read: Reader, source: Path) -> tuple[dict[str, str], bytes]:
+    where = f"{source}: {path}"
+    workspace = parse(read(path), where)
+    validate(workspace, "workspace.json", where, "a HistFactory workspace")
+    with valid_text(where):
+        text = canonical(workspace)
+    digests = {
+        "sha256": hashlib.sha256(text).hexdigest(),
+        "md5": hashlib.md5(text, usedforsecurity=False).hexdigest(),
+    }
+    return digests, pack_small(workspace)
+
+
+# The metadata of one patch and its operations, packed.
+_Specification = tuple[dict[str, Any], str, bytes]
+
+
+def _read_patchset(
+    path: str, read: Reader, source: Path
+) -> tuple[dict[str, Any], Iterable[_Specification]]:
+    where = f"{source}: {path}"
+    patchset = parse(read(path), where)
+    validate(patchset, "patchset.json", where, "a patchset")
+
+    def specifications() -> Iterator[_Specification]:
+        patches = patchset.pop("patches")
+        patches.reverse()
+        while patches:  # drop each as soon as it is packed
+            patch = patches.pop()
+            at = f"{where}: {patch['metadata']['name']}"
+            yield patch["metadata"], *_pack_operations(patch["patch"], at)
+
+    return patchset["metadata"], specifications()
+
+
+def _read_single_patches(
+    part: Part, read: Reader, source: Path
+) -> tuple[dict[str, Any], Iterable[_Specification]]:
+    """Read ``patch.NAME.json`` files, and make up the metadata that a patchset would have."""
+    patches = []
+    for path, raw_name in part.singles.items():  # in the archive's order: it is read forward only
+        where = f"{source}: {path}"
+        operations = parse(read(path), where)
+        validate(operations, "jsonpatch.json", where, "a JSON patch")
+        patches.append((raw_name, *_pack_operations(operations, where)))
+    patches.sort(key=lambda patch: _natural(patch[0]))
+
+    values = [_values_in(raw_name) for raw_name, _, _ in patches]
+    count = len(values[0])
+    labels = [f"value_{i + 1}" for i in range(count)]
+    if not count or len({len(some) for some in values}) > 1 or len(set(values)) < len(values):
+        labels = ["index"]
+        values = [(i + 1,) for i in range(len(patches))]
+    specifications = [
+        # pyhf allows nothing else in the name of a patch
+        ({"name": re.sub(r"\W", "_", raw_name, flags=re.ASCII), "values": some}, sha256, packed)
+        for (raw_name, sha256, packed), some in zip(patches, values, strict=True)
+    ]
+    metadata = {
+        "description": f"{len(patches)} patches from single files",
+        "labels": labels,
+        "references": {},
+    }
+    return metadata, specifications
+
+
+def _values_in(name: str) -> tuple[float | int, ...]:
+    """Return the last run of numbers in a name: (300.0, 100) of ``ERJR_300p0_100``."""
+    values: list[float | int] = []
+    in_run = False
+    for token in name.split("_"):
+        match = _NUMBER.fullmatch(token)
+        if match and not in_run:
+            values.clear()
+        in_run = match is not None
+        if match and match["fraction"]:
+            values.append(float(f"{match['integer']}.{match['fraction']}"))
+        elif match:
+            values.append(int(match["integer"]))
+    return tuple(values)
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """Return a key that sorts ``x_9`` before ``x_10``."""
+    tokens = re.split(r"(\d+)", name)
+    return [(i % 2 == 1, int(token) if i % 2 else 0, token) for i, token in enumerate(tokens)]
+
+
+def _pack_operations(operations: list[dict[str, Any]], where: str) -> tuple[str, bytes]:
+    """Check the syntax of a JSON patch; return its digest and itself, packed."""
+    import jsonpatch
+    import jsonpointer
+
+    try:
+        jsonpatch.JsonPatch(operations)
+    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
+        raise PalletError(
+            f"{where}: not a JSON patch (RFC 6902): {brief(error)}\n"
+            "the file is damaged, or was edited by hand"
+        ) from error
+    with valid_text(where):
+        return digest(operations), pack(operations)
+
+
+def _signal_patches(
+    pallet: str, labels: list[str], specifications: Iterable[_Specification], where: str
+) -> tuple[SignalPatch, ...]:
+    patches = []
+    names: set[str] = set()
+    points: dict[tuple[float | int | str, ...], str] = {}
+    for metadata, sha256, packed in specifications:
+        name, values = metadata["name"], tuple(metadata["values"])
+        remedy = "a result could not be told from the other's: rename or remove one of them"
+        if name in names:
+            raise PalletError(f"{where}: two patches are called {brief(name)}\n{remedy}")
+        if values in points:
+            raise PalletError(
+                f"{where}: the patches {points[values]} and {name} have the same values "
+                f"{brief(values)}\n{remedy}"
+            )
+        if len(values) != len(labels):
+            raise PalletError(
+                f"{where}: the patch {name} has {len(values)} values, but there are "
+                f"{len(labels)} labels: {listed(labels, 8)}\ncorrect the patch's metadata"
+            )
+        names.add(name)
+        points[values] = name
+        patches.append(SignalPatch(pallet, name, values, sha256, packed))
+    return tuple(patches)

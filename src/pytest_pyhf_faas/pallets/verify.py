@@ -1,0 +1,96 @@
+"""What of a pallet is verified: that its files are JSON, what they should be, and as published."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.errors import PalletError
+from pytest_pyhf_faas.schemas import accepted_by_pyhf_schema
+from pytest_pyhf_faas.wording import brief
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def parse(data: bytearray, where: str) -> Any:
+    """Return what a file holds, which it is emptied for: both at once would be much."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PalletError(
+            f"{where}: not valid UTF-8 at byte {error.start}\n"
+            "the file is damaged, or not a JSON file: fetch it again"
+        ) from error
+    data.clear()
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        cause = "truncated" if error.pos >= len(text.rstrip()) else "damaged"
+        raise PalletError(
+            f"{where}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}\n"
+            f"the file looks {cause}: fetch it again"
+        ) from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 10,000 brackets
+        raise PalletError(
+            f"{where}: cannot be read as JSON: {brief(error)}\n"
+            "no pallet looks like that: the file is damaged"
+        ) from error
+
+
+def validate(obj: Any, schema: str, where: str, what: str) -> None:
+    """Check an object against a schema of pyhf."""
+    if accepted_by_pyhf_schema(obj, schema):
+        return
+    import jsonschema
+    import pyhf
+
+    try:
+        with warnings.catch_warnings():
+            # pyhf 0.7 uses jsonschema's RefResolver
+            warnings.filterwarnings("ignore", "jsonschema.RefResolver", DeprecationWarning)
+            pyhf.schema.validate(obj, schema)
+    except pyhf.exceptions.InvalidSpecification as error:
+        cause = error.__context__
+        if isinstance(cause, jsonschema.ValidationError):
+            cause = jsonschema.exceptions.best_match([cause])
+            at = "/".join(map(str, cause.absolute_path)) or "the top"
+            message = f"{brief(cause.message)} (at {brief(at)})"
+        else:
+            message = brief(error)
+        raise PalletError(
+            f"{where}: not {what}: {message}\n"
+            "the file is not what its name says, is damaged, or is of a schema that pyhf "
+            f"{pyhf.__version__} does not know"
+        ) from None  # pyhf's own message may hold the whole file
+
+
+def check_digests(published: dict[str, str], computed: dict[str, str], where: str) -> None:
+    """Check a background against the digests that its patchset has, by algorithm."""
+    for algorithm, expected in published.items():
+        if computed[algorithm] != expected.lower():
+            raise PalletError(digest_mismatch(where, expected, computed[algorithm], algorithm))
+
+
+def digest_mismatch(where: str, expected: str, found: str, algorithm: str = "sha256") -> str:
+    """Return the message that a background is not the one that was published."""
+    return (
+        f"{where}: the {algorithm} digest of the background-only workspace is not the published "
+        f"one\n  published {expected}\n  found     {found}\n"
+        "the background and the patches are probably of different versions of the publication, "
+        "or the workspace was edited: fetch both from the same archive"
+    )
+
+
+@contextmanager
+def valid_text(where: str) -> Iterator[None]:
+    """Say that a string is no valid Unicode, if that is found out in here."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise PalletError(
+            f"{where}: holds a string that is not valid Unicode (a lone surrogate)\n"
+            "the file is damaged: fetch it again"
+        ) from error
