@@ -36,6 +36,8 @@ def pytest_configure():
     """
     for variable in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
         del os.environ[variable]
+    # Without bytecode, each process that is started compiles this package for half a second.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     for number, usual in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGHUP, signal.SIG_DFL),
