@@ -16,7 +16,7 @@ from pytest_pyhf_faas.campaign.campaign import Campaign
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.pallets import catalogue
-from pytest_pyhf_faas.references.reference import DIRECTORY, ReferenceStore
+from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from pytest_pyhf_faas.campaign.campaign import Campaign
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, batch_payload, make_tasks
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.pallets import catalogue
-from pytest_pyhf_faas.references.reference import DIRECTORY, ReferenceStore
+from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore
 
 
 def real_tasks(count: int) -> list:

@@ -16,7 +16,7 @@ from pytest_pyhf_faas.histfactory.search import FIXED, THOROUGH, Search
 from pytest_pyhf_faas.histfactory.workspace import Workspace
 from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.pallets.packing import unpack
-from pytest_pyhf_faas.references.reference import ReferenceStore, bundled_directory
+from pytest_pyhf_faas.references.store import ReferenceStore, bundled_directory
 from pytest_pyhf_faas.worker.certified import apply_patch
 
 mpl.use("Agg")

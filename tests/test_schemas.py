@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import pytest_pyhf_faas
 from pytest_pyhf_faas import schemas
 from pytest_pyhf_faas.references.file import SCHEMA, read
-from pytest_pyhf_faas.references.reference import bundled_directory
+from pytest_pyhf_faas.references.store import bundled_directory
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, accepted_by_pyhf_schema
 from tests.helpers import paths
 

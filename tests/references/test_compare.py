@@ -15,23 +15,14 @@ from pytest_pyhf_faas.campaign.results import (
     FitError,
 )
 from pytest_pyhf_faas.plugin.terminal import ambiguous_lines, failure_text
-from pytest_pyhf_faas.references.compare import (
-    compare,
-    environment_line,
-    error_matches,
-    is_known_error,
-    moved,
-    table,
-)
+from pytest_pyhf_faas.references.cls_values import DEFAULT_ATOL, NO_EXCLUSION, cls_table
+from pytest_pyhf_faas.references.compare import compare
+from pytest_pyhf_faas.references.diagnosis import environment_line
+from pytest_pyhf_faas.references.known_issues import KnownIssue, is_known_error
 from pytest_pyhf_faas.references.places import NLL_TOLERANCE
-from pytest_pyhf_faas.references.reference import (
-    DEFAULT_ATOL,
-    DEFAULT_RTOL,
-    NO_EXCLUSION,
-    KnownIssue,
-    Missing,
-    bundled_directory,
-)
+from pytest_pyhf_faas.references.reference import DEFAULT_RTOL, Missing
+from pytest_pyhf_faas.references.sameness import error_matches, moved
+from pytest_pyhf_faas.references.store import bundled_directory
 from pytest_pyhf_faas.verdicts import Verdict
 from tests.helpers.made_minima import (
     AT_LOWEST,
@@ -457,6 +448,29 @@ def test_a_fit_below_the_references_says_so(fit):
     )
 
 
+@pytest.mark.parametrize("tolerance", [0.001, 0.01, 0.5])
+@pytest.mark.parametrize("fit", FITS)
+def test_how_far_below_the_reference_is_what_the_run_tolerates(fit, tolerance):
+    for share, below in ((1.1, True), (0.9, False)):
+        result = fitted(twice_nll={fit: MINIMA[fit] - share * tolerance}, nearby={})
+        comparison = check(result, certified(), nll_tolerance=tolerance)
+        assert comparison.verdict is Verdict.WRONG
+        assert ("the reference is not the minimum" in comparison.explanation) == below
+
+
+@pytest.mark.parametrize("tolerance", [0.01, 0.5])
+def test_which_asimov_data_are_the_same_is_what_the_run_tolerates(tolerance):
+    for share, same in ((0.9, True), (1.1, False)):
+        truth = MINIMA[FREE_ASIMOV] + share * tolerance
+        fits = {FREE_ASIMOV: truth, FIXED_ASIMOV: MINIMA[FIXED_ASIMOV] + share * tolerance}
+        comparison = check(
+            fitted(twice_nll=fits, truth=truth, nearby={}), certified(), nll_tolerance=tolerance
+        )
+        assert ("the Asimov data changed" in comparison.explanation) != same
+        kind = "known" if same else "not comparable"
+        assert [comparison.places[fit].kind for fit in (FREE_ASIMOV, FIXED_ASIMOV)] == [kind] * 2
+
+
 def test_a_reference_without_likelihoods_cannot_blame_a_fit():
     line = verdict_line(fitted(), certified(twice_nll={}, twice_nll_off_minimum=None))[1]
     assert line == "verdict: the reference has no twice-NLL to compare the fits with"
@@ -505,6 +519,17 @@ def test_a_known_issue_is_told_from_its_end_and_from_others(issue, result, verdi
     plain = check(result, certified())
     assert check(result, known, ignore_known_issues=True) == plain
     assert check(result, known, fit_setup="jax+scipy") == plain
+
+
+def test_a_known_issue_lends_no_tolerance():
+    """A known issue is far off; what it was off by must not make any value right."""
+    checked = {"numpy+scipy": {"set": "lowest", "cls": 0.87, "fit_s": 1.0}}
+    known = certified(checked=checked, known_issues={"numpy+scipy": ISSUE})
+    assert known.tolerance("numpy+scipy") == (DEFAULT_RTOL["scipy"], DEFAULT_ATOL)
+    assert known.tolerance("jax+scipy") == (DEFAULT_RTOL["scipy"], DEFAULT_ATOL)
+    assert check(fitted(at(0, 0.07)), known).verdict is Verdict.WRONG
+    unknown = replace(known, known_issues={})
+    assert unknown.tolerance("numpy+scipy") == (pytest.approx(2.61), DEFAULT_ATOL)
 
 
 def test_a_known_exception_is_one_of_that_fit_setup_and_type():
@@ -575,7 +600,7 @@ def test_the_table_has_the_shape_of_the_design():
     obtained = (0.04712345678, 0.001, math.nan, 0.04, 1e-12, 1.0)
     reference = (0.04712345677, 0.001024, 0.02, 0.04, 1e-12, 1.0)
     rows = check(result_of(obtained), reference_of(reference)).rows
-    assert table(rows) == [
+    assert cls_table(rows) == [
         "                    obtained      reference   rel. diff",
         "CLs_obs          0.047123457    0.047123457     2.1e-10",
         "CLs_exp -2σ            0.001       0.001024    -2.3e-02  <--",
@@ -589,7 +614,7 @@ def test_the_table_has_the_shape_of_the_design():
 @given(st.lists(st.floats(1e-300, 1), min_size=6, max_size=6), st.floats(-0.5, 0.5))
 def test_the_columns_of_the_table_stay_in_line(cls_values, relative):
     obtained = tuple(value * (1 + relative) for value in cls_values)
-    header, *lines = table(check(result_of(obtained), reference_of(tuple(cls_values))).rows)
+    header, *lines = cls_table(check(result_of(obtained), reference_of(tuple(cls_values))).rows)
     ends = [header.index(title) + len(title) for title in ("obtained", "reference", "rel. diff")]
     for line in lines:
         body = line.removesuffix("  <--")

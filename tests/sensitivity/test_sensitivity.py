@@ -17,7 +17,7 @@ from pytest_pyhf_faas.campaign.answers import parse_answer
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, batch_payload, make_tasks
 from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.references.compare import compare
-from pytest_pyhf_faas.references.reference import ReferenceStore, bundled_directory
+from pytest_pyhf_faas.references.store import ReferenceStore, bundled_directory
 from pytest_pyhf_faas.verdicts import Verdict
 from tests.helpers.paths import REPOSITORY
 from tests.sensitivity.faults import FAULTS

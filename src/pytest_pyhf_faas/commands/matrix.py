@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.references.matrix import Finding
-    from pytest_pyhf_faas.references.reference import ReferenceStore
+    from pytest_pyhf_faas.references.store import ReferenceStore
 
 FIT_SETUPS = ("numpy+scipy", "numpy+minuit", "jax+scipy", "jax+minuit", "certified")
 #: Options of the plugin that mean the same here; tolerances and known issues are looked for.
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from pytest_pyhf_faas.pallets import catalogue
     from pytest_pyhf_faas.references.matrix import notes, table
-    from pytest_pyhf_faas.references.reference import DIRECTORY, ReferenceStore, bundled_directory
+    from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore, bundled_directory
 
     values = {option.name: option.value(getattr(options, option.dest)) for option in _OPTIONS}
     configs = [_config(fit_setup) for fit_setup in options.fit_setup or FIT_SETUPS]

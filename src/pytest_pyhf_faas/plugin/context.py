@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.plugin.schedule import Schedule
     from pytest_pyhf_faas.plugin.settings import Settings
     from pytest_pyhf_faas.preflight.preflight import Preflight
-    from pytest_pyhf_faas.references.reference import ReferenceStore
+    from pytest_pyhf_faas.references.store import ReferenceStore
 
 _CONTEXT = pytest.StashKey["Context"]()
 
@@ -147,7 +147,7 @@ def _make_context(config: pytest.Config) -> Context:
     from pytest_pyhf_faas.plugin.progress import ProgressLine
     from pytest_pyhf_faas.plugin.schedule import Schedule
     from pytest_pyhf_faas.plugin.sharing import sharing_of
-    from pytest_pyhf_faas.references.reference import DIRECTORY, ReferenceStore, bundled_directory
+    from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore, bundled_directory
 
     settings = read_settings(config)
     own = config.rootpath / DIRECTORY

@@ -108,7 +108,9 @@ def hypotest_result(
     from pytest_pyhf_faas.plugin.recording import note_fit, note_verdict
     from pytest_pyhf_faas.plugin.terminal import broken_text
     from pytest_pyhf_faas.plugin.update import may_become_reference
-    from pytest_pyhf_faas.references.compare import at_minima, error_matches, is_known_error
+    from pytest_pyhf_faas.references.ambiguity import at_minima
+    from pytest_pyhf_faas.references.known_issues import is_known_error
+    from pytest_pyhf_faas.references.sameness import error_matches
     from pytest_pyhf_faas.verdicts import Verdict
 
     context = get_context(request.config)

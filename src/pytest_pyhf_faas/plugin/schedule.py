@@ -25,8 +25,8 @@ from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin.interrupts import Interrupts
 from pytest_pyhf_faas.plugin.markers import hypotest_config
-from pytest_pyhf_faas.references.compare import error_matches, is_known_error
-from pytest_pyhf_faas.references.reference import Missing
+from pytest_pyhf_faas.references.known_issues import is_known_error
+from pytest_pyhf_faas.references.sameness import error_matches
 from pytest_pyhf_faas.worker.fitting import probe_environment
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.plugin.progress import ProgressLine
     from pytest_pyhf_faas.plugin.settings import Settings
     from pytest_pyhf_faas.plugin.sharing import Sharing
-    from pytest_pyhf_faas.references.reference import ReferenceStore
+    from pytest_pyhf_faas.references.store import ReferenceStore
 
 _PROBE_S = 300.0
 #: Exceptions that speak of the worker, not of the fit: it may have what was missing by now.
@@ -188,9 +188,7 @@ class Schedule:
     def expected_s(self, task: Task) -> float | None:
         """Return how long the fit of a task took where its reference was made."""
         reference = self._references.find(task)
-        return (
-            None if isinstance(reference, Missing) else reference.expected_s(task.config.fit_setup)
-        )
+        return reference.expected_s(task.config.fit_setup) if reference else None
 
     def is_failure(self, task: Task, result: HypotestResult) -> bool:
         """Whether a fit broke, so that its item cannot be green."""

@@ -7,8 +7,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign.results import ENGINE, PARTS
-from pytest_pyhf_faas.references.compare import environment_line, table
-from pytest_pyhf_faas.references.file import Written
+from pytest_pyhf_faas.references.cls_values import cls_table
+from pytest_pyhf_faas.references.diagnosis import environment_line
+from pytest_pyhf_faas.references.merging import Written
 from pytest_pyhf_faas.report.summary import MEASURED_HEADER, measured_cells
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import columns, counted, duration, listed
@@ -85,7 +86,7 @@ def failure_text(
     rerun: str,
 ) -> str:
     """Return what a person reads when CLs differs from the reference, or has none."""
-    lines = table(comparison.rows) if comparison.rows else []
+    lines = cls_table(comparison.rows) if comparison.rows else []
     if comparison.explanation:
         lines += comparison.explanation.splitlines()
     environment = environment_line(result, reference)

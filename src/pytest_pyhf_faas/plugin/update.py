@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_pyhf_faas.errors import FaasError
-from pytest_pyhf_faas.references.compare import moved
+from pytest_pyhf_faas.references.sameness import moved
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.references.compare import Comparison
-    from pytest_pyhf_faas.references.reference import Missing, PatchReference, Update
+    from pytest_pyhf_faas.references.reference import Missing, PatchReference
+    from pytest_pyhf_faas.references.store import Update
 
 #: Exceptions that say something about the model. Others say something about the optimizer, the
 #: installation or the machine, and are never right. A patch that pyhf accepts and we refuse has no

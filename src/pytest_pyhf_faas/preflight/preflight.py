@@ -38,13 +38,10 @@ from pytest_pyhf_faas.errors import (
     WorkerLostError,
 )
 from pytest_pyhf_faas.pallets import catalogue
-from pytest_pyhf_faas.references.compare import compare, environment_line, table
-from pytest_pyhf_faas.references.reference import (
-    Missing,
-    PatchReference,
-    ReferenceStore,
-    bundled_directory,
-)
+from pytest_pyhf_faas.references.cls_values import cls_table
+from pytest_pyhf_faas.references.compare import compare
+from pytest_pyhf_faas.references.diagnosis import environment_line
+from pytest_pyhf_faas.references.store import ReferenceStore, bundled_directory
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted, listed
 from pytest_pyhf_faas.worker import inspection
@@ -54,6 +51,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.engines.base import Engine
+    from pytest_pyhf_faas.references.reference import PatchReference
 
 #: The oldest pyhf whose `hypotest` can return its calculator.
 OLDEST_PYHF = (0, 7)
@@ -426,7 +424,7 @@ class Preflight:
             versions = environment_line(result, reference)
             raise self._not_ready(
                 f"a fit of the bundled pallet is wrong: {comparison.title}",
-                *table(comparison.rows),
+                *cls_table(comparison.rows),
                 *comparison.explanation.splitlines(),
                 *([versions] if versions else []),
                 *self._on_its_side("have versions that are known to be right"),
@@ -655,7 +653,7 @@ def _quickest(config: HypotestConfig) -> tuple[Task, PatchReference]:
     pool = Pool((store.pool(bundled, config) if certified else None) or ())
     for task in make_tasks(bundled, config, pool=pool):
         reference = store.find(task)
-        if isinstance(reference, Missing) or reference.error is not None:
+        if not reference or reference.error is not None:
             continue
         expected_s = reference.expected_s(config.fit_setup)
         if expected_s is not None and config.fit_setup not in reference.known_issues:

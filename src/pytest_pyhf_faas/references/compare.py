@@ -1,4 +1,4 @@
-"""A result and its reference become a verdict, and the text that a person reads.
+"""A result and its reference become a verdict.
 
 A reference has two sets of minima, the lowest and the nominal ones (see `reference`). A result is
 right if all five of its fits are at those of one set and its CLs is the one that follows there.
@@ -10,135 +10,35 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas.campaign.results import CLS_LABELS, environment_differences
-from pytest_pyhf_faas.campaign.tasks import CERTIFIED
-from pytest_pyhf_faas.references import reasons
-from pytest_pyhf_faas.references.file import same_error, same_minima
-from pytest_pyhf_faas.references.places import NLL_TOLERANCE, listed, places_of, sets_of, words
-from pytest_pyhf_faas.references.reference import DEFAULT_ATOL, EXCLUDED, Missing, close, flips
+from pytest_pyhf_faas.campaign.results import CLS_LABELS
+from pytest_pyhf_faas.references import diagnosis
+from pytest_pyhf_faas.references.ambiguity import Ambiguity, at_minima
+from pytest_pyhf_faas.references.cls_values import Row, close
+from pytest_pyhf_faas.references.known_issues import is_same_issue
+from pytest_pyhf_faas.references.places import (
+    NLL_TOLERANCE,
+    place_lines,
+    places_of,
+    sets_of,
+    words,
+)
+from pytest_pyhf_faas.references.sameness import error_matches
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from pytest_pyhf_faas.campaign.results import HypotestResult, MinimumSet
     from pytest_pyhf_faas.references.places import Place
-    from pytest_pyhf_faas.references.reference import KnownIssue, PatchReference
+    from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
-#: The same of a certified result, which is stationary to 1e-8.
+#: `NLL_TOLERANCE` of a certified result, which is stationary to 1e-8.
 _NLL_TOLERANCE_CERTIFIED = 1e-4
-#: How near the value of a known issue must be to the one that was found: relative, absolute.
-_SAME_ISSUE = (1e-2, 1e-6)
-
 #: At which set of minima all five fits are, and CLs as well: "both" where the two sets are one, or
 #: cannot be told apart; "none" where they are at no consistent set.
 At = Literal["lowest", "nominal", "both", "none"]
 #: Which sets of minima a result may be at to be right, as ``--faas-minimum`` names them.
 Minimum = Literal["any", "lowest", "nominal"]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One compared value."""
-
-    label: str
-    obtained: float
-    reference: float
-    within: bool
-
-    @property
-    def relative(self) -> float:
-        """Relative difference; the reference is the denominator."""
-        difference = self.obtained - self.reference
-        if difference == 0 or (math.isnan(self.obtained) and math.isnan(self.reference)):
-            return 0.0
-        return difference / abs(self.reference) if self.reference else math.inf
-
-    @property
-    def indifferent(self) -> bool:
-        """Whether the two values differ in nothing that could matter, whatever their ratio."""
-        return self.within and (
-            math.isnan(self.obtained)
-            or math.isnan(self.reference)
-            or abs(self.obtained - self.reference) <= DEFAULT_ATOL
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Ambiguity:
-    """What the two sets of minima of a hypothesis differ in.
-
-    Attributes
-    ----------
-    lowest, nominal : tuple of float, shape (6,)
-        CLs_obs and the five CLs_exp at each of them.
-    differences : tuple of mapping
-        As in `PatchReference`; the largest gap first.
-    flips : bool
-        Whether the hypothesis is excluded at one of the two alone.
-    """
-
-    lowest: tuple[float, ...]
-    nominal: tuple[float, ...]
-    differences: tuple[Mapping[str, Any], ...]
-    flips: bool
-
-    @classmethod
-    def of(cls, source: PatchReference | HypotestResult) -> Ambiguity | None:
-        """Return the ambiguity of a reference, or of a certified result, if it has one."""
-        nominal = source.nominal
-        if not source.ambiguous:
-            return None
-        differences = sorted(source.differences, key=lambda each: -abs(each["gap"]))
-        return cls(
-            source.lowest.cls_values,
-            nominal.cls_values,
-            tuple(differences),
-            flips(source.lowest, nominal),
-        )
-
-    @property
-    def gap(self) -> float:
-        """The largest gap between the two minima of a fit, in twice the NLL."""
-        return float(self.differences[0]["gap"]) if self.differences else 0.0
-
-    @property
-    def fit(self) -> str:
-        """The fit that has the largest gap."""
-        return str(self.differences[0]["fit"]) if self.differences else ""
-
-    @property
-    def parameters(self) -> tuple[Mapping[str, Any], ...]:
-        """The parameters of that fit that differ most."""
-        return tuple(self.differences[0]["parameters"]) if self.differences else ()
-
-    @property
-    def at_bound(self) -> tuple[str, ...]:
-        """Parameters that lie at a bound at either minimum of any fit."""
-        names = (name for each in self.differences for name in each["at_bound"])
-        return tuple(dict.fromkeys(names))
-
-    @property
-    def lines(self) -> list[str]:
-        """What a person reads of it."""
-        observed = {"lowest": self.lowest[0], "nominal": self.nominal[0]}
-        values = " and ".join(f"{value:.4g} at the {name}" for name, value in observed.items())
-        lines = [f"ambiguous: CLs_obs is {values} minima"]
-        if self.flips:
-            (excluded,) = (name for name, value in observed.items() if value < EXCLUDED)
-            lines[0] += f"; excluded at the {excluded} ones alone"
-        if self.differences:
-            parameters = ", ".join(
-                f"{each['name']} {each['lowest']:.3g} (nominal: {each['nominal']:.3g})"
-                for each in self.parameters
-            )
-            lines.append(
-                f"they differ most in the {words(self.fit)}, by {self.gap:.3g} in twice-NLL"
-                + (f": {parameters}" if parameters else "")
-            )
-        if self.at_bound:
-            lines.append(f"at a bound in one of them: {', '.join(self.at_bound)}")
-        return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +137,7 @@ def compare(
         Call what is wrong wrong, known or not.
     """
     name = f"{result.pallet} / {result.patch}"
-    if isinstance(reference, Missing):
+    if not reference:
         return _without_reference(name, result, reference.reason, nll_tolerance)
     if reference.error is not None or result.error is not None:
         comparison = _compare_errors(name, result, reference)
@@ -255,55 +155,10 @@ def compare(
             f"{issue.reason} ({issue.link})\nit appears to be fixed: remove it from known_issues"
         )
         return replace(comparison, verdict=Verdict.FIXED, title=title, explanation=explanation)
-    if _is_same_issue(result, issue):
+    if is_same_issue(result, issue):
         title = f"known issue of {fit_setup}: {issue.reason} ({issue.link})"
         return replace(comparison, verdict=Verdict.KNOWN_ISSUE, title=title)
     return comparison
-
-
-def error_matches(result: HypotestResult, reference: PatchReference | Missing) -> bool:
-    """Whether a result is the very exception that its reference calls the right answer.
-
-    It may be that of another program: the last part of its type counts.
-    """
-    return (
-        not isinstance(reference, Missing)
-        and result.error is not None
-        and result.status == "error"
-        and same_error(result.error.type, reference.error)
-    )
-
-
-def at_minima(result: HypotestResult, minima: MinimumSet) -> HypotestResult:
-    """Return a certified result with the values of one of its sets of minima."""
-    return replace(
-        result,
-        CLs_obs=minima.CLs_obs,
-        CLs_exp=minima.CLs_exp,
-        mu_hat=minima.mu_hat,
-        twice_nll=minima.twice_nll,
-        twice_nll_asimov_truth=minima.twice_nll.get("free_fit_to_asimov"),
-    )
-
-
-def is_known_error(
-    result: HypotestResult, reference: PatchReference | Missing, fit_setup: str
-) -> KnownIssue | None:
-    """Return the known issue that is the exception of a result, if there is one."""
-    if isinstance(reference, Missing) or result.error is None:
-        return None
-    issue = reference.known_issues.get(fit_setup)
-    return issue if issue is not None and _is_same_issue(result, issue) else None
-
-
-def moved(result: HypotestResult, reference: PatchReference | Missing) -> bool:
-    """Whether a certified result has other sets of minima than its reference."""
-    if isinstance(reference, Missing) or result.error is not None or reference.error is not None:
-        return False
-    if not reference.nominal_is_known and result.ambiguous:
-        return True
-    pairs = ((result.lowest, reference.lowest), (result.nominal, reference.nominal))
-    return not all(same_minima(found, known, reference.rounding) for found, known in pairs)
 
 
 # The verdict
@@ -326,7 +181,7 @@ def _compare_errors(name: str, result: HypotestResult, reference: PatchReference
 def _without_reference(
     name: str, result: HypotestResult, reason: str, nll_tolerance: float
 ) -> Comparison:
-    failed = reasons.contradiction(result, nll_tolerance, {})
+    failed = diagnosis.contradiction(result, nll_tolerance, {})
     ambiguous = Ambiguity.of(result)
     if failed is not None:
         title = f"{name}: unconverged, and there is no reference"
@@ -382,11 +237,11 @@ def _compare_nominal(
         title = f"{name}: CLs agrees with the reference at the nominal minima"
         return Comparison(Verdict.RIGHT, title, rows, at="nominal")
     title = f"{name}: CLs at the nominal minima differs from the reference"
-    if apart and reasons.model_change(result, reference) is None:
+    if apart and diagnosis.model_change(result, reference) is None:
         changes = ", ".join(f"{words(fit)} {gap:+.3g}" for fit, gap in apart.items())
         reason = f"verdict: the nominal minima are others, in twice-NLL: {changes}"
     else:
-        reason = reasons.why(at_minima(result, found), reference, known, criteria.nll_tolerance)
+        reason = diagnosis.why(at_minima(result, found), reference, known, criteria.nll_tolerance)
     return Comparison(Verdict.WRONG, title, rows, f"{reason}\n{criteria.tolerance}", at="none")
 
 
@@ -406,7 +261,7 @@ class _Match:
         self.criteria = criteria
         self.sets = sets_of(reference)
         self.rows = {n: criteria.rows(result.lowest, minima) for n, minima in self.sets.items()}
-        changed = reasons.model_change(result, reference) is not None
+        changed = diagnosis.model_change(result, reference) is not None
         # Of another model nothing can be said but of its CLs.
         self.places = {} if changed else places_of(result, reference, criteria.nll_tolerance)
         #: The sets that all five fits are at.
@@ -416,25 +271,27 @@ class _Match:
 
     def comparison(self) -> Comparison:
         """Return what is to be said."""
-        failed = reasons.contradiction(self.result, self.criteria.nll_tolerance, self.places)
+        failed = diagnosis.contradiction(self.result, self.criteria.nll_tolerance, self.places)
         if failed is None and self.consistent:
             return self._by_cls()
         kinds = {place.kind for place in self.places.values()}
         if failed is not None or "above" in kinds:
             verdict, what = Verdict.UNCONVERGED, "unconverged"
-            reason = failed or reasons.stopped_above(self.result, self.places)
+            reason = failed or diagnosis.stopped_above(self.result, self.places)
         elif "below" in kinds:
             verdict, what = Verdict.WRONG, "below the reference"
             fit, gap = next((f, p.gap) for f, p in self.places.items() if p.kind == "below")
-            reason = reasons.ends_below(fit, gap)
+            reason = diagnosis.ends_below(fit, gap)
         elif self.result.certificate:
             verdict, what = Verdict.UNCONVERGED, "unconverged"
-            reason = reasons.missed(self.result, self.places)
+            reason = diagnosis.missed(self.result, self.places)
         else:
             verdict, what = Verdict.MIXED, "at minima of no consistent set"
-            reason = reasons.MIXED
-        fits = listed(self.places) if self._worth_listing(verdict) else []
-        return self._not_right(verdict, self._nearest(self.sets), [reason, *fits], what)
+            reason = diagnosis.MIXED
+        lines = [reason]
+        if self._worth_listing(verdict):
+            lines += place_lines(self.places, self.criteria.nll_tolerance)
+        return self._not_right(verdict, self._nearest(self.sets), lines, what)
 
     def _by_cls(self) -> Comparison:
         """Judge CLs, where the fits are at a consistent set or at both."""
@@ -456,21 +313,21 @@ class _Match:
         chosen = self._nearest([n for n in self.consistent if n in wanted] or self.consistent)
         elsewhere = [fit for fit, place in self.places.items() if chosen in place.away]
         if not elsewhere:
-            reason = reasons.why(
+            reason = diagnosis.why(
                 self.result, self.reference, self.sets[chosen], self.criteria.nll_tolerance
             )
             return self._not_right(Verdict.WRONG, chosen, [reason])
         which = "nominal" if chosen == "nominal" else "lowest"
         fits = ", ".join(map(words, elsewhere))
         lines = [f"nearest to another minimum than the {which} one: {fits}"]
-        return self._not_right(Verdict.MIXED, chosen, [reasons.MIXED, *lines])
+        return self._not_right(Verdict.MIXED, chosen, [diagnosis.MIXED, *lines])
 
     def _at_the_other(self, at: str, wanted: str) -> Comparison:
         """Return what is said of a result that is right, but at the set that does not count."""
         if self.result.certificate:
             verdict = Verdict.UNCONVERGED
             title = f"{self.name}: the search ended at the {at} minima"
-            reason = reasons.missed(self.result, self.places)
+            reason = diagnosis.missed(self.result, self.places)
         else:
             verdict = Verdict.WRONG
             title = f"{self.name}: at the {at} minima, not at the {wanted} ones"
@@ -538,48 +395,3 @@ def _with_history(comparison: Comparison, reference: PatchReference, fit_setup: 
     )
     explanation = "\n".join(filter(None, (comparison.explanation, line)))
     return replace(comparison, was_at=before, explanation=explanation)
-
-
-def _is_same_issue(result: HypotestResult, issue: KnownIssue) -> bool:
-    if issue.error is not None or result.error is not None:
-        return result.error is not None and same_error(result.error.type, issue.error)
-    return all(
-        close(obtained, known, *_SAME_ISSUE)
-        for obtained, known in zip(result.cls_values, issue.cls_values, strict=True)
-    )
-
-
-def environment_line(result: HypotestResult, reference: PatchReference | Missing) -> str | None:
-    """Say how the worker differs from what made the reference."""
-    environment = result.environment
-    if environment is None:
-        return None
-    line = f"worker {environment.host}"
-    if isinstance(reference, Missing):
-        return line
-    ours = {
-        "backend": str(environment.backend),
-        "optimizer": str(environment.optimizer),
-        **environment.computing,
-    }
-    theirs = dict(reference.provenance["versions"])
-    if reference.provenance["method"] != CERTIFIED:
-        theirs |= {name: reference.provenance[name] for name in ("backend", "optimizer")}
-    differences = [
-        f"{name} {mine} (reference: {other})"
-        for name, mine, other in environment_differences(ours, theirs)
-    ]
-    if not differences:
-        return f"{line}: the versions are those of the reference"
-    return f"{line}: {', '.join(differences)}; all else equal"
-
-
-def table(rows: Sequence[Row]) -> list[str]:
-    """Return the lines of the obtained/reference table."""
-    lines = [f"{'':14}{'obtained':>14}{'reference':>15}{'rel. diff':>12}"]
-    for row in rows:
-        mark = "" if row.within else "  <--"
-        lines.append(
-            f"{row.label:14}{row.obtained:>14.8g}{row.reference:>15.8g}{row.relative:>12.1e}{mark}"
-        )
-    return lines

@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.references.compare import compare
-from pytest_pyhf_faas.references.reference import DEFAULT_RTOL, TOLERANCE_MARGIN, Missing
+from pytest_pyhf_faas.references.reference import DEFAULT_RTOL, TOLERANCE_MARGIN
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import columns
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.references.compare import At
-    from pytest_pyhf_faas.references.reference import PatchReference
+    from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
 ISSUES = "https://github.com/scikit-hep/pyhf/issues"
 #: CLs that is off by less than this does not tell two minima apart.
@@ -82,7 +82,7 @@ def judge(
     setup : str
         Backend and optimizer, as `HypotestConfig.fit_setup`.
     """
-    if isinstance(reference, Missing):
+    if not reference:
         return None
     fit_s = result.seconds.get("fit", 0.0)
     comparison = compare(

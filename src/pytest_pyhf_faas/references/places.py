@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from pytest_pyhf_faas.campaign.results import FITS
+from pytest_pyhf_faas.references.sameness import SAME_ASIMOV_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,7 +77,9 @@ def places_of(
     """
     sets = sets_of(reference)
     threshold = nll_tolerance + reference.rounding
-    same_data = {name for name, known in sets.items() if has_asimov_data(result, known)}
+    same_data = {
+        name for name, known in sets.items() if has_asimov_data(result, known, nll_tolerance)
+    }
     places = {}
     for fit in FITS:
         known = {
@@ -133,10 +136,13 @@ def _place(
     return Place(at, kind, gap, away)
 
 
-def has_asimov_data(result: HypotestResult, known: MinimumSet) -> bool:
+def has_asimov_data(result: HypotestResult, known: MinimumSet, nll_tolerance: float) -> bool:
     """Whether the Asimov data of a result are those of a set of minima, as far as is known."""
     truth, expected = result.twice_nll_asimov_truth, known.twice_nll.get("free_fit_to_asimov")
-    return truth is None or expected is None or abs(truth - expected) <= NLL_TOLERANCE
+    if truth is None or expected is None:
+        return True
+    # It depends on where exactly the minimum is, not only on how high.
+    return abs(truth - expected) <= max(nll_tolerance, SAME_ASIMOV_DATA)
 
 
 def is_at_other_poi(result: HypotestResult, reference: PatchReference, fit: str) -> bool:
@@ -156,16 +162,16 @@ def words(fit: str) -> str:
     return fit.replace("_", " ")
 
 
-def listed(places: Mapping[str, Place]) -> list[str]:
+def place_lines(places: Mapping[str, Place], nll_tolerance: float) -> list[str]:
     """Return where each fit is, a line for those that are at one place."""
     groups: dict[str, list[str]] = {}
     for fit, place in places.items():
-        groups.setdefault(_where(fit, place), []).append(words(fit))
+        groups.setdefault(_where(fit, place, nll_tolerance), []).append(words(fit))
     return [f"{where}: {', '.join(fits)}" for where, fits in groups.items()]
 
 
-def _where(fit: str, place: Place) -> str:
-    above = f", {place.gap:.3g} above the lowest" if place.gap > NLL_TOLERANCE else ""
+def _where(fit: str, place: Place, nll_tolerance: float) -> str:
+    above = f", {place.gap:.3g} above the lowest" if place.gap > nll_tolerance else ""
     if place.kind == "known":
         (name, *more) = place.sets
         return f"at the {_BOTH if more or name == 'both' else f'{name} minimum'}{above}"

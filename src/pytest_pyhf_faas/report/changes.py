@@ -13,7 +13,7 @@ from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS, json_number
-from pytest_pyhf_faas.references.reference import close
+from pytest_pyhf_faas.references.cls_values import close
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:

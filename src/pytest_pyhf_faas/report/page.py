@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import jinja2
 
 from pytest_pyhf_faas.campaign.results import PARTS
-from pytest_pyhf_faas.references.reference import DEFAULT_ATOL
+from pytest_pyhf_faas.references.cls_values import DEFAULT_ATOL
 from pytest_pyhf_faas.report import summary
 from pytest_pyhf_faas.report.published import SOURCE
 from pytest_pyhf_faas.report.scaling import scaling_figures
@@ -21,7 +21,7 @@ from pytest_pyhf_faas.wording import duration, listed, shortened, with_spread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pytest_pyhf_faas.references.compare import Row
+    from pytest_pyhf_faas.references.cls_values import Row
     from pytest_pyhf_faas.report.document import Document
     from pytest_pyhf_faas.report.plots import Plot
 

@@ -14,8 +14,7 @@ from pytest_pyhf_faas.campaign.results import (
     WorkerEnvironment,
     environment_differences,
 )
-from pytest_pyhf_faas.references.compare import Row
-from pytest_pyhf_faas.references.reference import EXCLUDED
+from pytest_pyhf_faas.references.cls_values import EXCLUDED, Row
 from pytest_pyhf_faas.report.published import patches_of, published_of
 from pytest_pyhf_faas.verdicts import State, Verdict
 from pytest_pyhf_faas.wording import counted, listed, shortened, with_spread

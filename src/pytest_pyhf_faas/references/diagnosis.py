@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pytest_pyhf_faas.campaign.results import FITS
+from pytest_pyhf_faas.campaign.results import FITS, environment_differences
 from pytest_pyhf_faas.campaign.tasks import CERTIFIED
-from pytest_pyhf_faas.references.file import SAME_MODEL
+from pytest_pyhf_faas.references.cls_values import close
 from pytest_pyhf_faas.references.places import (
     asimov_poi_differs,
     has_asimov_data,
@@ -15,14 +15,14 @@ from pytest_pyhf_faas.references.places import (
     sets_of,
     words,
 )
-from pytest_pyhf_faas.references.reference import close
+from pytest_pyhf_faas.references.sameness import SAME_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_pyhf_faas.campaign.results import HypotestResult, MinimumSet
     from pytest_pyhf_faas.references.places import Place
-    from pytest_pyhf_faas.references.reference import PatchReference
+    from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
 #: How far CLs may be from what follows from the five fits: relative, absolute.
 _SAME_FORMULAE = (1e-5, 1e-8)
@@ -164,7 +164,7 @@ def why(
         fit
         for fit in gaps
         if is_at_other_poi(result, reference, fit)
-        or ("asimov" in fit and not has_asimov_data(result, known))
+        or ("asimov" in fit and not has_asimov_data(result, known, threshold))
     }
     for fit, gap in gaps.items():
         if gap < -(threshold + reference.rounding) and fit not in other_data:
@@ -223,3 +223,28 @@ def _recomputed(found: MinimumSet, reference: PatchReference) -> tuple[float, ..
         return None
     test = reference.test_stat, reference.test_poi
     return cls_values(*test, fits, found.mu_hat, reference.asimov_poi)
+
+
+def environment_line(result: HypotestResult, reference: PatchReference | Missing) -> str | None:
+    """Say how the worker differs from what made the reference."""
+    environment = result.environment
+    if environment is None:
+        return None
+    line = f"worker {environment.host}"
+    if not reference:
+        return line
+    ours = {
+        "backend": str(environment.backend),
+        "optimizer": str(environment.optimizer),
+        **environment.computing,
+    }
+    theirs = dict(reference.provenance["versions"])
+    if reference.provenance["method"] != CERTIFIED:
+        theirs |= {name: reference.provenance[name] for name in ("backend", "optimizer")}
+    differences = [
+        f"{name} {mine} (reference: {other})"
+        for name, mine, other in environment_differences(ours, theirs)
+    ]
+    if not differences:
+        return f"{line}: the versions are those of the reference"
+    return f"{line}: {', '.join(differences)}; all else equal"

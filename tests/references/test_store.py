@@ -7,18 +7,22 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_pyhf_faas.campaign.results import FITS, FitError, WorkerEnvironment
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
 from pytest_pyhf_faas.errors import ReferenceFileError
-from pytest_pyhf_faas.references.file import SCHEMA_VERSION, read, same_error
-from pytest_pyhf_faas.references.reference import Missing, ReferenceStore, bundled_directory
+from pytest_pyhf_faas.references.file import SCHEMA_VERSION, read
+from pytest_pyhf_faas.references.reference import Missing
+from pytest_pyhf_faas.references.sameness import same_error
+from pytest_pyhf_faas.references.store import ReferenceStore, bundled_directory
 from tests.helpers import paths
 from tests.helpers.scripted_engine import ENVIRONMENT, toy_pallet, toy_result, toy_tasks
 
@@ -188,15 +192,38 @@ def test_the_last_update_of_a_patch_counts_and_is_written_once(store):
     assert store.find(task).CLs_obs == 0.3
 
 
-def test_nothing_but_the_file_is_left_behind(saved, tmp_path):
-    assert [path.name for path in tmp_path.iterdir()] == ["toy.json"]
+def test_nothing_but_the_file_and_its_lock_is_left_behind(saved, tmp_path):
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".toy.json.lock", "toy.json"]
+
+
+def test_a_file_is_locked_beside_itself_so_that_other_machines_see_it(tmp_path):
+    (task,) = toy_tasks(1)
+    one, other = tmp_path / "one", tmp_path / "other"
+    stores = [ReferenceStore([directory], directory) for directory in (one, other)]
+    one.mkdir()
+    done = threading.Event()
+
+    def save(store):
+        store.update(task, certified(task))
+        store.save()
+        done.set()
+
+    with FileLock(one / ".toy.json.lock"):
+        save(stores[1])  # a file of the same name elsewhere is another one
+        done.clear()
+        waiting = threading.Thread(target=save, args=(stores[0],))
+        waiting.start()
+        assert not done.wait(0.3)
+        assert not (one / "toy.json").exists()
+    waiting.join()
+    assert (one / "toy.json").exists()
 
 
 WRITER = """
 import sys
 from pathlib import Path
 from tests.helpers.scripted_engine import toy_result, toy_tasks
-from pytest_pyhf_faas.references.reference import ReferenceStore
+from pytest_pyhf_faas.references.store import ReferenceStore
 
 directory, part = Path(sys.argv[1]), int(sys.argv[2])
 tasks = toy_tasks(20)[part::2]

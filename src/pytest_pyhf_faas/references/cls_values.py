@@ -1,0 +1,65 @@
+"""Two sets of CLs values side by side: when they agree, and the table of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Absolute tolerance on CLs: no limit in the field depends on less.
+DEFAULT_ATOL = 1e-6
+#: A hypothesis whose CLs_obs is below this is excluded at 95 % CL.
+EXCLUDED = 0.05
+#: CLs from here on excludes nothing. Without any sensitivity pyhf divides 0 by 0 there, and whether
+#: that gives 1 or NaN is decided by the rounding of the last digits.
+NO_EXCLUSION = 1 - 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One compared value."""
+
+    label: str
+    obtained: float
+    reference: float
+    within: bool
+
+    @property
+    def relative(self) -> float:
+        """Relative difference; the reference is the denominator."""
+        difference = self.obtained - self.reference
+        if difference == 0 or (math.isnan(self.obtained) and math.isnan(self.reference)):
+            return 0.0
+        return difference / abs(self.reference) if self.reference else math.inf
+
+    @property
+    def indifferent(self) -> bool:
+        """Whether the two values differ in nothing that could matter, whatever their ratio."""
+        return self.within and (
+            math.isnan(self.obtained)
+            or math.isnan(self.reference)
+            or abs(self.obtained - self.reference) <= DEFAULT_ATOL
+        )
+
+
+def close(obtained: float, reference: float, rtol: float, atol: float) -> bool:
+    """Whether two CLs values agree; those that exclude nothing do, even one that is no number."""
+    if math.isnan(obtained) or math.isnan(reference):
+        return all(math.isnan(v) or v >= NO_EXCLUSION for v in (obtained, reference))
+    if math.isinf(obtained) or math.isinf(reference):
+        return obtained == reference
+    return abs(obtained - reference) <= atol + rtol * abs(reference)
+
+
+def cls_table(rows: Sequence[Row]) -> list[str]:
+    """Return the lines of the obtained/reference table."""
+    lines = [f"{'':14}{'obtained':>14}{'reference':>15}{'rel. diff':>12}"]
+    for row in rows:
+        mark = "" if row.within else "  <--"
+        lines.append(
+            f"{row.label:14}{row.obtained:>14.8g}{row.reference:>15.8g}{row.relative:>12.1e}{mark}"
+        )
+    return lines

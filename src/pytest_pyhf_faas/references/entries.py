@@ -1,0 +1,143 @@
+"""What stands in a reference file: of its pallet, of a hypothesis, of how it was made."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.campaign.results import FITS, MinimumSet, json_number
+from pytest_pyhf_faas.references.file import SCHEMA_VERSION
+from pytest_pyhf_faas.references.sameness import last_part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
+    from pytest_pyhf_faas.pallets.pallet import Pallet
+
+DIGEST_DIGITS = 16
+#: Digits of the starts of a pool, which need not be exact, behind the decimal point.
+_POOL_DIGITS = 2
+#: What an entry has of the search for a minimum: all starts, those that ended in the lowest
+#: minimum, those that were drawn at random, and those of them that ended there.
+_SEARCH = ("starts", "reached", "random", "reached_at_random")
+#: How exceptions that are right answers are called in a file, whichever program raised them.
+_ANSWERS = {"InvalidModel": "pyhf.exceptions.InvalidModel"}
+
+
+def header_of(pallet: Pallet, config: HypotestConfig) -> dict[str, Any]:
+    """Return what a file says of all its references."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "pallet": pallet.name,
+        "description": pallet.description,
+        "synthetic": pallet.synthetic,
+        "doi": pallet.doi,
+        "background_sha256": pallet.digest,
+        "hypotest": config.physics,
+    }
+
+
+def entry_of(task: Task, result: HypotestResult) -> dict[str, Any]:
+    """Return what a file says of one hypothesis, without its provenance."""
+    entry: dict[str, Any] = {
+        "values": list(task.patch.values),
+        "digest": task.patch.digest[:DIGEST_DIGITS],
+    }
+    if result.error is not None:
+        entry["error"] = _ANSWERS.get(last_part(result.error.type), result.error.type)
+        return entry
+    entry |= _minima(result.lowest)
+    certificate = result.certificate
+    if result.ambiguous:
+        differences = [_to_six_digits(each) for each in result.differences]
+        entry["nominal"] = {**_minima(result.nominal), "differences": differences}
+    minima = {
+        fit: [_six_digits(gap) for gap in gaps] for fit, gaps in _of(certificate, "minima") if gaps
+    }
+    if minima:
+        entry["minima"] = minima
+    entry["twice_nll_off_minimum"] = _rounded(result.twice_nll_off_minimum)
+    if certificate:
+        entry["rounding"] = float(f"{result.rounding or 0.0:.2g}")
+        entry["distance"] = float(f"{certificate['distance']:.2g}")
+        search = dict(_of(certificate, "search"))
+        entry["search"] = {fit: [how[name] for name in _SEARCH] for fit, how in search.items()}
+        unseen = [how["unseen"] for how in search.values() if how.get("unseen") is not None]
+        if unseen:
+            entry["unseen"] = float(f"{max(unseen):.2g}")
+    entry["fit_s"] = float(f"{result.seconds['fit']:.3g}")
+    return entry
+
+
+def _of(certificate: Mapping[str, Any], what: str) -> list[tuple[str, Any]]:
+    """Return a part of a certificate by the fits, in their order."""
+    found = certificate.get(what, {})
+    return [(fit, found[fit]) for fit in FITS if fit in found]
+
+
+def _minima(found: MinimumSet) -> dict[str, Any]:
+    return {
+        "CLs_obs": _rounded(found.CLs_obs),
+        "CLs_exp": [_rounded(value) for value in found.CLs_exp],
+        "mu_hat": _rounded(found.mu_hat),
+        "twice_nll": {fit: _rounded(found.twice_nll[fit]) for fit in FITS},
+    }
+
+
+def _to_six_digits(value: Any) -> Any:
+    """Cut the floats in a value to what tells two minima apart."""
+    if isinstance(value, dict):
+        return {name: _to_six_digits(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_to_six_digits(each) for each in value]
+    return _six_digits(value) if isinstance(value, float) else value
+
+
+def _six_digits(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _rounded(value: float | None) -> float | str | None:
+    """Cut a float to 12 digits; the rest is rounding noise of one machine."""
+    if value is None or not math.isfinite(value):
+        return json_number(value)
+    return float(f"{value:.12g}")
+
+
+def provenance_of(config: HypotestConfig, result: HypotestResult) -> dict[str, Any]:
+    """Return how, when and with which versions a result was made."""
+    environment = result.environment
+    versions = dict(environment.computing) if environment else {}
+    return {
+        "method": config.method,
+        "backend": environment.backend if environment else config.backend,
+        "optimizer": environment.optimizer if environment else config.optimizer,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "cpu": environment.cpu if environment else "unknown",
+        "platform": environment.platform if environment else "unknown",
+        "versions": versions,
+    }
+
+
+def packed_pool(points: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Return starts as a file has them: the names once, the values in two digits."""
+    names = list(dict.fromkeys(name for point in points for name in point))
+    return {
+        "parameters": names,
+        "points": [
+            [None if point.get(n) is None else round(float(point[n]), _POOL_DIGITS) for n in names]
+            for point in points
+        ],
+    }
+
+
+def points_of(pool: Mapping[str, Any]) -> tuple[dict[str, float], ...]:
+    """Return the starts of a file, each a value for some parameters by their names."""
+    names = pool["parameters"]
+    return tuple(
+        {n: float(v) for n, v in zip(names, values, strict=True) if v is not None}
+        for values in pool["points"]
+    )
