@@ -153,6 +153,80 @@ def test_near_to_a_minimum_is_within_a_tenth_of_a_standard_deviation(curvature, 
     assert minimum.is_near(point, every(1)) is near
 
 
+@pytest.mark.parametrize(
+    ("shift", "free", "near"),
+    [
+        ((0.04, 0.0, 0.0), (1, 1, 1), True),  # 4 * 0.04**2 = 0.0064
+        ((0.06, 0.0, 0.0), (1, 1, 1), False),
+        ((0.06, -0.03, 0.0), (1, 1, 1), False),  # 0.0126
+        ((0.04, -0.05, 0.0), (1, 1, 1), True),  # 0.0074, of which -0.004 is mixed
+        ((0.0, 0.0, 1e-6), (1, 1, 1), False),  # off the bound that held it
+        ((9.0, 0.06, 0.0), (0, 1, 1), True),  # fixed there
+        ((9.0, 0.08, 0.0), (0, 1, 1), False),
+    ],
+)
+def test_what_is_near_is_measured_over_what_is_free_and_not_held(shift, free, near):
+    hessian = np.array([[4.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, -5.0]])
+    held = np.array([False, False, True])
+    minimum = newton.Minimum(np.array([1.0, 2.0, 0.0]), 3.0, 0.0, hessian, held, 4)
+    free = np.array(free, dtype=bool)
+    point = minimum.parameters + np.array(shift)
+    assert minimum.is_near(point, free) is near
+    stuck = replace(minimum, distance=np.inf)
+    assert not stuck.is_near(point, free)
+
+
+def test_the_step_within_bounds_lets_the_others_follow_what_a_bound_holds():
+    hessian = np.array([[2.0, 1.0, 0.5], [1.0, 3.0, 0.0], [0.5, 0.0, 1.0]])
+    gradient = np.array([-8.0, 1.0, -1.0])
+    lower, upper = np.full(3, -10.0), np.array([1.5, 10.0, 10.0])
+    step = newton._bounded_step(gradient, hessian, lower, upper, every(3), None)
+    assert step[0] == 1.5  # it would go to 5.1
+    slope = gradient + hessian @ step
+    assert slope[1:] == pytest.approx([0.0, 0.0], abs=1e-12)
+    lower, upper = -upper, -lower
+    mirrored = newton._bounded_step(-gradient, hessian, lower, upper, every(3), None)
+    assert mirrored == pytest.approx(-step)
+    fixed = newton._bounded_step(
+        gradient, hessian, -upper, upper, np.array([True, False, True]), None
+    )
+    assert fixed[1] == 0.0
+
+
+def test_a_step_on_a_quadratic_is_the_last():
+    function = quadratic(np.array([[2.0, 1.0], [1.0, 3.0]]), np.array([0.3, -0.4]))
+    end = newton.minimize(function, np.array([8.0, -9.0]), np.array([[-10.0, 10.0]] * 2), every(2))
+    assert end.steps == 1
+
+
+@pytest.mark.parametrize(
+    ("damping", "ratio", "after"),
+    [
+        (8.0, 0.9, 1.0),
+        (0.004, 0.9, 0.0005),
+        (1e-3, 0.9, 0.0),
+        (0.0, 0.9, 0.0),
+        (8.0, 0.75, 8.0),
+        (8.0, 0.5, 8.0),
+        (8.0, 0.25, 8.0),
+        (8.0, 0.2, 16.0),
+        (0.0, 0.2, 1e-3),
+        (0.0, 0.5, 0.0),
+    ],
+)
+def test_a_model_that_foretold_the_gain_is_damped_less_and_one_that_did_not_more(
+    damping, ratio, after
+):
+    assert newton._next_damping(damping, ratio) == pytest.approx(after)
+
+
+def test_damping_is_added_to_the_diagonal():
+    hessian = np.array([[2.0, 1.0], [1.0, 3.0]])
+    damped = newton._with_damping(hessian, np.array([0.5, 0.25]))
+    assert damped.tolist() == [[2.5, 1.0], [1.0, 3.25]]
+    assert hessian.tolist() == [[2.0, 1.0], [1.0, 3.0]]
+
+
 def test_two_shallow_wells_side_by_side_are_told_apart():
     """0.4 standard deviations of either lie between them, and a barrier of 0.005."""
     function = wells(0.0, depth=0.005)
