@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_pyhf_faas.engines import globus_client
@@ -23,7 +23,6 @@ from pytest_pyhf_faas.engines.globus_client import (
     LEGACY_CLIENT_SECRET,
     GlobusClient,
     _read_legacy,
-    redacted,
 )
 from pytest_pyhf_faas.errors import ConfigurationError
 
@@ -31,47 +30,6 @@ UUID = "0a1b2c3d-0a1b-2c3d-4e5f-0a1b2c3d4e5f"
 relaxed = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200
 )
-secrets = st.text("abcXYZ019+/=-_.~ ", min_size=1, max_size=40).filter(str.strip)
-
-
-# Secrets
-
-
-@relaxed
-@given(secret=secrets, pieces=st.lists(st.text(max_size=20), min_size=2, max_size=4))
-@example(secret="//", pieces=["//", "@"])
-@example(secret="abcabc", pieces=["abc", "abc"])
-@pytest.mark.parametrize("name", [CLIENT_SECRET, LEGACY_CLIENT_SECRET])
-def test_a_secret_is_shown_nowhere(monkeypatch, name, secret, pieces):
-    monkeypatch.setenv(name, secret)
-    shown = redacted(secret.join(pieces))
-    if "*" not in secret:
-        assert secret not in shown.replace("***", "\0")
-
-
-@relaxed
-@given(
-    before=st.text(" abc:/", max_size=8),
-    user=st.text("abcXYZ0.%", min_size=1, max_size=8),
-    password=st.text("abcXYZ0.%:@", min_size=1, max_size=8),
-    after=st.text(" abc:/", max_size=8),
-)
-def test_a_password_in_an_address_is_not_shown(before, user, password, after):
-    shown = redacted(f"{before} amqps://{user}:{password}@broker:5671/{after} refused")
-    assert shown == f"{before} amqps://***@broker:5671/{after} refused"
-
-
-@relaxed
-@given(text=st.text(st.characters(exclude_characters="@")))
-def test_what_is_no_secret_is_shown_as_it_is(monkeypatch, text):
-    monkeypatch.delenv(CLIENT_SECRET, raising=False)
-    monkeypatch.delenv(LEGACY_CLIENT_SECRET, raising=False)
-    assert redacted(text) == text
-
-
-def test_an_empty_secret_hides_nothing(monkeypatch):
-    monkeypatch.setenv(CLIENT_SECRET, "")
-    assert redacted("abc") == "abc"
 
 
 # What `funcx` carries is a pickle

@@ -13,7 +13,6 @@ import io
 import logging
 import os
 import pickle
-import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 CLIENT_ID, CLIENT_SECRET = "GLOBUS_COMPUTE_CLIENT_ID", "GLOBUS_COMPUTE_CLIENT_SECRET"
 #: The same under the names of the SDK that `funcx` 2.4 brings.
 LEGACY_CLIENT_ID, LEGACY_CLIENT_SECRET = "FUNCX_SDK_CLIENT_ID", "FUNCX_SDK_CLIENT_SECRET"
-_SECRETS = (CLIENT_SECRET, LEGACY_CLIENT_SECRET)
-_PASSWORD = re.compile(r"//[^/\s]+@")
 _NO_CREDENTIALS = (
     "Globus Compute knows nobody here: log in once on this machine with "
     "`python -c 'from globus_compute_sdk import Client; Client().app.login()'`, or, as in a CI, "
@@ -227,15 +224,6 @@ class GlobusClient:
             api_burst_window_s=1,
             **options,
         )
-
-
-def redacted(text: str) -> str:
-    """Return a message without the secrets that it might show."""
-    for name in _SECRETS:
-        secret = os.environ.get(name)
-        if secret:
-            text = text.replace(secret, "***")
-    return _PASSWORD.sub("//***@", text)
 
 
 def _plain(config: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -6,9 +6,9 @@ import re
 
 import globus_sdk
 
-from pytest_pyhf_faas.engines.globus_client import redacted
 from pytest_pyhf_faas.engines.texts import in_one_line
 from pytest_pyhf_faas.errors import BlockLostError, FaasError, RemoteCallError, WorkerLostError
+from pytest_pyhf_faas.redaction import redacted
 
 FORBIDDEN, TOO_LARGE, REFUSED = 403, 413, 422
 _TOO_MANY_REQUESTS = 429

@@ -22,6 +22,7 @@ from pytest_pyhf_faas.campaign.results import WorkerEnvironment, json_number
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.plugin.context import existing_context
 from pytest_pyhf_faas.plugin.options import without_secrets
+from pytest_pyhf_faas.redaction import redacted
 from pytest_pyhf_faas.report.document import VERSION, Document
 from pytest_pyhf_faas.report.publish import PAGE
 from pytest_pyhf_faas.verdicts import Verdict
@@ -309,8 +310,6 @@ class Recording:
         facts: Sequence[Mapping[str, Any]],
         notes: Sequence[str],
     ) -> Document:
-        from pytest_pyhf_faas.engines.globus_client import redacted
-
         ended = datetime.now(timezone.utc)
         book = _Book()
         planned = {item.nodeid: item for item in self._planned}
