@@ -125,7 +125,9 @@ UNDOCUMENTED = [
 
 
 @pytest.mark.parametrize(
-    ("name", "names_of", "why"), ATTRIBUTES + UNDOCUMENTED, ids=lambda value: str(value)[:40]
+    ("name", "names_of", "why"),
+    ATTRIBUTES + UNDOCUMENTED,
+    ids=lambda value: getattr(value, "__name__", value),
 )
 def test_what_we_use_is_there(name, names_of, why):
     assert name in names_of(), f"{name} is gone, which is needed for: {why}"
