@@ -193,7 +193,7 @@ def available(search_path: Sequence[Path]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def resolve(spec: str, *, search_path: Sequence[Path], progressbar: bool = True) -> list[Pallet]:
+def resolve(spec: str, *, search_path: Sequence[Path]) -> list[Pallet]:
     """Find, read and verify the pallets that `spec` means.
 
     The first of these that there is: an existing directory or archive; a directory or archive of
@@ -207,8 +207,6 @@ def resolve(spec: str, *, search_path: Sequence[Path], progressbar: bool = True)
         A name, a directory, an archive or a DOI.
     search_path
         Directories that hold pallets, see `search_path_from_environment`.
-    progressbar
-        Show the progress of a download on stderr, if that is a terminal.
 
     Returns
     -------
@@ -228,14 +226,14 @@ def resolve(spec: str, *, search_path: Sequence[Path], progressbar: bool = True)
     published = _published_at(doi) if doi else _published_as(spec)
     in_search_path = _in_search_path(search_path)
     if published:
-        return [_get(entry, in_search_path, progressbar) for entry in published]
+        return [_get(entry, in_search_path) for entry in published]
     if local := _look_up(spec, in_search_path):
         return [_recognised(pallet) for pallet in _read(local)]
     if spec.casefold() == BUNDLED and _bundled().is_dir():
         return [bundled()]
     if doi and doi["version"] and doi["resource"]:
         url = f"https://doi.org/{doi['doi']}{doi['version']}{doi['resource']}".lower()
-        return [_recognised(pallet) for pallet in _download(url, progressbar)]
+        return [_recognised(pallet) for pallet in _download(url)]
     raise PalletError(_unknown(spec, doi, search_path))
 
 
@@ -312,7 +310,7 @@ def _read(path: Path, *, name: str | None = None, part: str | None = None) -> li
     return read_pallets(path, name=name, part=part)
 
 
-def _get(entry: PublishedPallet, in_search_path: dict[str, Path], progressbar: bool) -> Pallet:
+def _get(entry: PublishedPallet, in_search_path: dict[str, Path]) -> Pallet:
     """Return a published pallet, from the search path or else from the publication."""
     local = _look_up(entry.name, in_search_path)
     if local is not None:
@@ -324,15 +322,13 @@ def _get(entry: PublishedPallet, in_search_path: dict[str, Path], progressbar: b
         local = _look_up(alias, in_search_path)
         if local is not None:
             return _verified(_read(local, name=entry.name, part=entry.part)[0], entry)
-    return _verified(_download(entry.archive_url, progressbar, entry.name, entry.part)[0], entry)
+    return _verified(_download(entry.archive_url, entry.name, entry.part)[0], entry)
 
 
-def _download(
-    url: str, progressbar: bool, name: str | None = None, part: str | None = None
-) -> list[Pallet]:
+def _download(url: str, name: str | None = None, part: str | None = None) -> list[Pallet]:
     from pytest_pyhf_faas.pallets.download import fetch
 
-    file = fetch(url, name=url.rpartition("doi.org/")[2].replace("/", "_"), progressbar=progressbar)
+    file = fetch(url, name=url.rpartition("doi.org/")[2].replace("/", "_"))
     try:
         return _read(file, name=name, part=part)
     except PalletError as error:
