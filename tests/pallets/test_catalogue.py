@@ -13,6 +13,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import jsonschema
 import pyhf
 import pytest
 
@@ -26,6 +27,7 @@ from pytest_pyhf_faas.pallets.catalogue import (
     resolve,
     search_path_from_environment,
 )
+from pytest_pyhf_faas.schemas import own_schema
 
 REAL = search_path_from_environment()
 needs_real = pytest.mark.skipif(not REAL, reason="PYHF_PALLET_PATH is not set")
@@ -442,3 +444,37 @@ def test_real_pallets_agree_with_the_catalogue(home, entry):
     assert len(pallet.patches) == entry.patches
     assert pallet.references == {"hepdata": entry.inspire}
     assert not pallet.synthetic
+
+
+# --- the data -----------------------------------------------------------------------------------
+
+
+def test_the_catalogue_fits_its_schema():
+    data = json.loads((catalogue._data() / "catalogue.json").read_text())
+    jsonschema.validate(data, own_schema("catalogue.schema.json"))
+    for publication in data["publications"]:
+        assert publication["doi"] in publication["archive_url"]
+
+
+def test_no_two_published_pallets_have_one_name():
+    named = [entry.name.casefold() for entry in CATALOGUE]
+    assert len(named) == len(set(named))
+    aliases = {alias.casefold() for entry in CATALOGUE for alias in entry.aliases}
+    assert not aliases & set(named)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pallet: pallet.pop("name"),
+        lambda pallet: pallet.update(background_sha256="x"),
+        lambda pallet: pallet.update(patches=0),
+        lambda pallet: pallet.update(subdirectory="a", prefix="b"),
+        lambda pallet: pallet.update(unknown=1),
+    ],
+)
+def test_a_slip_in_the_catalogue_is_found(change):
+    data = json.loads((catalogue._data() / "catalogue.json").read_text())
+    change(data["publications"][0]["pallets"][0])
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(data, own_schema("catalogue.schema.json"))

@@ -283,7 +283,7 @@ def test_a_server_that_falls_silent(server, cache, monkeypatch):
 
 def test_disk_is_full(server, cache, monkeypatch):
     """The disk fills up after a while: the real error of /dev/full, at the real write."""
-    full = lambda _path, _mode: Path("/dev/full").open("wb")  # noqa: E731
+    full = lambda _path, _mode: Path("/dev/full").open("wb")  # noqa: E731, SIM115
     monkeypatch.setattr(pooch.downloaders, "open", full, raising=False)
     message = refusal(server, cache)
     assert os.strerror(errno.ENOSPC) in message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from dataclasses import dataclass, replace
@@ -13,15 +14,15 @@ from typing import TYPE_CHECKING
 from pytest_pyhf_faas.errors import PalletError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from pytest_pyhf_faas.pallets.pallet import Pallet
 
+#: The name of the small pallet that comes with this package; it is not a physics analysis.
 BUNDLED = "synthetic"
-"""The name of the small pallet that comes with this package; it is not a physics analysis."""
 
+#: The environment variable with the directories in which pallets are looked for.
 SEARCH_PATH_VARIABLE = "PYHF_PALLET_PATH"
-"""The environment variable with the directories in which pallets are looked for."""
 
 
 @dataclass(frozen=True)
@@ -70,107 +71,35 @@ class PublishedPallet:
         return self.subdirectory or self.prefix
 
 
-def _1lbb() -> Iterable[PublishedPallet]:
-    doi = "10.17182/hepdata.90607"
-    yield PublishedPallet(
-        name="1Lbb",
-        title="ATLAS electroweakinos: one lepton, a Higgs boson to two b-jets, missing momentum",
-        reference="arXiv:1909.09226, Eur. Phys. J. C 80 (2020) 691",
-        inspire="ins1755298",
-        doi=doi,
-        archive_url=f"https://doi.org/{doi}.v3/r3",
-        patches=125,
-        background_sha256="2563672e1a165384faf49f1431e921d88c9c07ec10f150d5045576564f98f820",
-        aliases=("SUSY-2019-08", "1909.09226", "ins1755298", "1Lbb-likelihoods"),
-    )
+def _published() -> tuple[PublishedPallet, ...]:
+    """Return what ``data/catalogue.json`` says; its schema is beside it."""
+    text = (_data() / "catalogue.json").read_text(encoding="utf-8")
+    found = []
+    for publication in json.loads(text)["publications"]:
+        shared = {key: publication[key] for key in ("reference", "inspire", "doi", "archive_url")}
+        for pallet in publication["pallets"]:
+            part = pallet.get("subdirectory") or pallet.get("prefix")
+            found.append(
+                PublishedPallet(
+                    name=pallet["name"],
+                    title=publication["title"] + (f" ({part})" if part else ""),
+                    **shared,
+                    subdirectory=pallet.get("subdirectory"),
+                    prefix=pallet.get("prefix"),
+                    patches=pallet.get("patches"),
+                    background_sha256=pallet.get("background_sha256"),
+                    aliases=(*pallet.get("aliases", ()), *publication["aliases"]),
+                )
+            )
+    return tuple(found)
 
 
-def _staus() -> Iterable[PublishedPallet]:
-    doi = "10.17182/hepdata.92006"
-    for region, patches, sha256, aliases in (
-        (
-            "combined",
-            57,
-            "956aef2f8ba24ff49ac328757e1689c03be73c0ef846744555257eb98e894d10",
-            ("staus",),
-        ),
-        ("lowMass", None, None, ()),
-        ("highMass", None, None, ()),
-    ):
-        yield PublishedPallet(
-            name=f"stau_{region}",
-            title=f"ATLAS direct staus, two hadronic taus (Region-{region})",
-            reference="arXiv:1911.06660, Phys. Rev. D 101 (2020) 032009",
-            inspire="ins1765529",
-            doi=doi,
-            archive_url=f"https://doi.org/{doi}.v2/r2",
-            subdirectory=f"Region-{region}",
-            patches=patches,
-            background_sha256=sha256,
-            aliases=(*aliases, "SUSY-2018-04", "1911.06660", "ins1765529"),
-        )
+def _data() -> Path:
+    return Path(str(resources.files("pytest_pyhf_faas") / "data"))
 
 
-def _same_sign() -> Iterable[PublishedPallet]:
-    doi = "10.17182/hepdata.91214"
-    for prefix in ("Rpc2L0b", "Rpc2L1b", "Rpc2L2b", "Rpc3LSS1b", "Rpv2L"):
-        yield PublishedPallet(
-            name=f"SS3L_{prefix}",
-            title=f"ATLAS squarks and gluinos, same-sign or three leptons and jets ({prefix})",
-            reference="arXiv:1909.08457, JHEP 06 (2020) 046",
-            inspire="ins1754675",
-            doi=doi,
-            archive_url=f"https://doi.org/{doi}.v4/r6",
-            prefix=prefix,
-            aliases=(prefix, "SS3L", "InclSS3L", "SUSY-2018-09", "1909.08457", "ins1754675"),
-        )
-
-
-def _three_leptons() -> Iterable[PublishedPallet]:
-    doi = "10.17182/hepdata.91127"
-    yield PublishedPallet(
-        name="3L_eRJR",
-        title="ATLAS chargino-neutralino, three leptons, emulated recursive jigsaw",
-        reference="arXiv:1912.08479, Phys. Rev. D 101 (2020) 072001",
-        inspire="ins1771533",
-        doi=doi,
-        archive_url=f"https://doi.org/{doi}.v2/r3",
-        patches=64,
-        background_sha256="a20207ad6da9dc3e3e53dc159155a8371d7b44487e03fb4af4c6be20be4ad695",
-        aliases=("3L-RJ", "SUSY-2018-06", "1912.08479", "ins1771533"),
-    )
-
-
-def _sbottom() -> Iterable[PublishedPallet]:
-    doi = "10.17182/hepdata.89408"
-    for region, patches, sha256 in (
-        ("A", 217, "516fa21b09fd7aecb09116e8906f8259f151aa41b8763eefd9e5548bb7c82a58"),
-        ("B", 218, "e7d31923a652d498cfd62137c287a2460f5f63cdb9058f3a4deadef74fa35655"),
-        # from the metadata of the patchset alone, as preserved in eschanet/pyhf_inference_tools
-        ("C", None, "223c07cd7e0a9423f072b0aef6ba1be2dbfe3934f5e6a315e444792a0646e460"),
-    ):
-        yield PublishedPallet(
-            name=f"sbottom_Region{region}",
-            title=f"ATLAS sbottom pairs, Higgs bosons and b-jets (Region{region})",
-            reference="arXiv:1908.03122, JHEP 12 (2019) 060",
-            inspire="ins1748602",
-            doi=doi,
-            archive_url=f"https://doi.org/{doi}.v3/r2",
-            subdirectory=f"Region{region}",
-            patches=patches,
-            background_sha256=sha256,
-            aliases=("sbottom", "SUSY-2018-31", "1908.03122", "ins1748602"),
-        )
-
-
-CATALOGUE: tuple[PublishedPallet, ...] = (
-    *_1lbb(),
-    *_staus(),
-    *_same_sign(),
-    *_three_leptons(),
-    *_sbottom(),
-)
-"""The published pallets that are known by name."""
+#: The published pallets that are known by name.
+CATALOGUE = _published()
 
 _DOI = re.compile(
     r"(?:doi:\s*|https?://(?:dx\.)?doi\.org/)?"
@@ -247,7 +176,7 @@ def bundled() -> Pallet:
 
 
 def _bundled() -> Path:
-    return Path(str(resources.files("pytest_pyhf_faas") / "data" / BUNDLED))
+    return _data() / BUNDLED
 
 
 def _in_search_path(search_path: Sequence[Path]) -> dict[str, Path]:
