@@ -49,8 +49,6 @@ def main() -> None:
             engine = create_engine(endpoint, Path(scratch))
             campaign = Campaign(
                 engine,
-                timeout_s=None,
-                retries=1,
                 expected_s=lambda task: store.find(task).expected_s("numpy+scipy"),
             )
             trial = campaign.measure(tasks)

@@ -40,9 +40,7 @@ def main() -> None:
         for order, known in (("longest first", expected_s), ("as in the patchset", lambda _: None)):
             engine = create_engine("local:2", Path(tempfile.gettempdir()))
             fits = []
-            campaign = Campaign(
-                engine, timeout_s=None, retries=1, expected_s=known, on_result=fits.append
-            )
+            campaign = Campaign(engine, expected_s=known, on_result=fits.append)
             trial = campaign.measure(tasks)
             campaign.cancel("done")
             longest_s = max(fit.seconds["fit"] for fit in fits)

@@ -23,7 +23,7 @@ from machine import print_machine
 from tests.helpers import noop_fits
 from tests.helpers.scripted_engine import toy_tasks
 
-from pytest_pyhf_faas.campaign import campaign as campaigns
+from pytest_pyhf_faas.campaign import loop
 from pytest_pyhf_faas.campaign.campaign import Campaign
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, batch_payload, make_tasks
 from pytest_pyhf_faas.engines import create_engine
@@ -76,7 +76,7 @@ def measured(engine, tasks) -> tuple[float, float, float]:
     def took(_result) -> None:
         memory.append(rss_mb() if len(memory) in (len(tasks) // 10, len(tasks) - 1) else 0.0)
 
-    campaign = Campaign(engine, timeout_s=None, retries=1, on_result=took)
+    campaign = Campaign(engine, on_result=took)
     started = time.perf_counter()
     campaign.submit(tasks)
     campaign.drain()
@@ -92,9 +92,9 @@ def main() -> None:
     parser.add_argument("endpoints", nargs="*", default=["local:2"])
     options = parser.parse_args()
     if not options.fits:
-        campaigns.worker_function = lambda _config: noop_fits.fit_batch
+        loop.worker_function = lambda _config: noop_fits.fit_batch
     tasks = real_tasks(options.count) if options.fits else toy_tasks(options.count)
-    function = campaigns.worker_function(tasks[0].config)
+    function = loop.worker_function(tasks[0].config)
     print_machine()
     print("| endpoint | engine [tasks/s] | campaign [tasks/s] | ratio | memory [MB] |")
     print("|---|---|---|---|---|")

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_pyhf_faas.campaign import campaign as campaigns
-from pytest_pyhf_faas.campaign.campaign import IN_FLIGHT, MAX_RESTARTS, TAIL_BATCHES, Campaign
+from pytest_pyhf_faas.campaign import loop
+from pytest_pyhf_faas.campaign.campaign import Campaign
+from pytest_pyhf_faas.campaign.policy import Policy
 from pytest_pyhf_faas.campaign.results import PARTS
+from pytest_pyhf_faas.engines.base import IN_FLIGHT
 from pytest_pyhf_faas.errors import EngineError
 from tests.helpers.scripted_engine import (
     ENVIRONMENT,
@@ -26,10 +28,12 @@ from tests.helpers.scripted_engine import (
 
 pytestmark = pytest.mark.timeout(300)
 
+POLICY = Policy()
+
 
 @pytest.fixture(autouse=True)
 def fast_ticks(monkeypatch):
-    monkeypatch.setattr(campaigns, "TICK_S", 0.01)
+    monkeypatch.setattr(loop, "TICK_S", 0.01)
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def begin():
     begun = []
 
     def make(engine, *, timeout_s=None, retries=0, **options):
-        begun.append(Campaign(engine, timeout_s=timeout_s, retries=retries, **options))
+        begun.append(Campaign(engine, Policy(timeout_s, retries), **options))
         return begun[-1]
 
     yield make
@@ -173,11 +177,11 @@ def test_short_fits_share_a_batch_up_to_its_seconds_and_to_the_workers(begin, wo
         waiting = len(tasks) - sent
         size = len(batch.keys)
         assert size == 1 or size * each_s <= batch_s + 1e-9
-        assert size <= max(1, math.ceil(waiting / (workers * TAIL_BATCHES)))
+        assert size <= max(1, math.ceil(waiting / (workers * POLICY.tail_batches)))
         sent += size
         batch.answer(fit_s=each_s)
     first = len(engine.submissions[0].keys)
-    assert first == min(int(batch_s / each_s), math.ceil(60 / (workers * TAIL_BATCHES)))
+    assert first == min(int(batch_s / each_s), math.ceil(60 / (workers * POLICY.tail_batches)))
     assert len(engine.submissions[-1].keys) == 1
     assert statuses(results_of(campaign, tasks)) == ["ok"] * 60
 
@@ -393,10 +397,11 @@ def test_an_engine_that_breaks_again_and_again_is_given_up(begin, how):
     campaign.submit(tasks)
     results = results_of(campaign, tasks)
     assert statuses(results) == ["broken"] * 6
-    assert engine.restarts == MAX_RESTARTS
+    assert engine.restarts == POLICY.restarts
     for result in results:
         assert result.error.message.startswith(
-            f"the engine scripted broke down {MAX_RESTARTS + 1} times in a row without one answer"
+            f"the engine scripted broke down {POLICY.restarts + 1} times in a row without one "
+            "answer"
         )
     sent = len(engine.submissions)
     (late,) = toy_tasks(1, "late")
@@ -408,14 +413,14 @@ def test_an_engine_that_breaks_again_and_again_is_given_up(begin, how):
 
 
 def test_an_engine_that_breaks_now_and_then_is_not_given_up(begin):
-    tasks = toy_tasks(3 * MAX_RESTARTS)
-    engine = AutomaticEngine(["unusable", "ok"] * (3 * MAX_RESTARTS), workers=1)
+    tasks = toy_tasks(3 * POLICY.restarts)
+    engine = AutomaticEngine(["unusable", "ok"] * (3 * POLICY.restarts), workers=1)
     campaign = begin(engine)
     for task in tasks:  # one at a time, so that a result lies between two failures
         campaign.submit([task])
         (result,) = results_of(campaign, [task])
         assert result.status == "ok"
-    assert engine.restarts == 3 * MAX_RESTARTS
+    assert engine.restarts == 3 * POLICY.restarts
 
 
 def test_answers_of_a_replaced_engine_are_not_taken(begin):
@@ -491,17 +496,53 @@ def test_an_answer_that_makes_no_sense_costs_its_batch_an_attempt_and_no_other(b
     campaign.drain()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("listener", ["on_result", "is_failure"])
-def test_a_listener_that_fails_leaves_no_fit_waiting(begin, listener):
+@pytest.mark.parametrize("error", [ValueError("no number"), OSError(28, "No space left")])
+@pytest.mark.parametrize("listener", ["on_result", "is_failure", "on_record"])
+def test_a_listener_that_fails_ends_no_fit_and_is_told(begin, listener, error):
     def fail(*_arguments):
-        raise ValueError("cannot be written")
+        raise error
 
     tasks = toy_tasks(5)
-    campaign = begin(AutomaticEngine(), **{listener: fail})
+    campaign = begin(AutomaticEngine(["error"]), **{listener: fail})
+    campaign.submit(tasks)
+    assert sorted(statuses(results_of(campaign, tasks))) == ["error", *["ok"] * 4]
+    assert campaign.progress().done == 5
+    assert f"could not be noted in full ({type(error).__name__}: {error})" in campaign.problem
+    assert "--faas-resume" in campaign.problem
+
+
+def test_a_result_is_noted_although_nobody_knows_whether_it_is_a_failure(begin):
+    def fail(*_arguments):
+        raise ValueError("the reference file cannot be used")
+
+    taken = []
+    tasks = toy_tasks(2)
+    campaign = begin(AutomaticEngine(), is_failure=fail, on_result=taken.append)
     campaign.submit(tasks)
     results_of(campaign, tasks)
-    assert campaign.progress().done == 5
+    assert len(taken) == 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_campaign_that_fails_itself_leaves_no_fit_waiting(begin, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise LookupError("there is no such payload")
+
+    monkeypatch.setattr(loop, "batch_payload", fail)
+    tasks, late = toy_tasks(5), toy_tasks(1, "late")
+    engine = ScriptedEngine()
+    campaign = begin(engine)
+    campaign.submit(tasks)
+    results = results_of(campaign, tasks)
+    assert statuses(results) == ["broken"] * 5
+    assert (
+        "the campaign failed: LookupError('there is no such payload')" in results[0].error.message
+    )
+    campaign.drain()
+    campaign.submit(late)
+    (result,) = results_of(campaign, late)
+    assert "the campaign failed: LookupError" in result.error.message
+    wait_until(lambda: engine.stops, "the engine is stopped")
 
 
 def test_unreadable_expected_times_leave_no_fit_waiting(begin):
@@ -548,7 +589,7 @@ def test_cancelling_ends_everything_at_once(begin):
     assert "the user pressed Ctrl-C" in results[1].error.message
     assert [result.status for result in taken] == ["ok"]
     assert not engine.started
-    assert not [t for t in threading.enumerate() if t is campaign._thread]
+    assert not [t for t in threading.enumerate() if t is campaign._loop._thread]
     campaign.drain()
 
 
@@ -874,8 +915,7 @@ def test_whatever_the_engine_does_every_fit_ends_exactly_once(
     engine = AutomaticEngine(script, workers, batch_s=0.25)
     campaign = Campaign(
         engine,
-        timeout_s=None,
-        retries=retries,
+        Policy(retries=retries),
         expected_s=lambda task: times[task.key],
         on_result=taken.append,
     )

@@ -22,14 +22,21 @@ def killed(project):
     project.run(suite=False).assert_outcomes(passed=6)
     (journal,) = project.path.glob(".pytest_cache/d/pyhf-faas/*.jsonl")
     lines = [(json.loads(line), line) for line in journal.read_text().splitlines() if line]
-    lost = {"result": patches[2:], "accepted": patches[4:], "sent": patches[4:]}
-    journal.write_text(
-        "".join(
-            f"{line}\n"
-            for event, line in lines
-            if event.get("result", event).get("patch") not in lost.get(event["event"], [])
-        )
-    )
+    numbers = {}  # of the patches, by key and by batch
+    for line, _text in lines:
+        if line.get("event") == "submitted":
+            numbers |= {fit[0]: patches.index(fit[-1].partition("/")[2]) for fit in line["fits"]}
+        elif line.get("do") == "send":
+            (key,) = line["keys"]
+            numbers[line["batch"]] = numbers[key]
+    kept = {"send": 4, "sent": 4, "accepted": 4, "answered": 2, "count": 2, "take": 2, "result": 2}
+
+    def is_kept(line):
+        what = line.get("result", line)
+        number = numbers.get(what.get("batch", what.get("key")), 0)
+        return number < kept.get(line.get("do") or line["event"], len(patches))
+
+    journal.write_text("".join(f"{text}\n" for line, text in lines if is_kept(line)))
     assert project.journaled() == patches[:2]
     project.plan(loses_tasks=True)
     return patches

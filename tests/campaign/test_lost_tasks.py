@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import itertools
 from concurrent.futures import Future
+from functools import partial
 
 import pytest
 
-from pytest_pyhf_faas.campaign import campaign as campaigns
-from pytest_pyhf_faas.campaign.campaign import (
-    IN_FLIGHT,
-    MAX_RESTARTS,
-    PING_S,
-    SILENCE_S,
-    STRAGGLER_FACTOR,
-    STRAGGLER_S,
-)
+from pytest_pyhf_faas.campaign.policy import Policy
 from pytest_pyhf_faas.campaign.tasks import batch_payload
+from pytest_pyhf_faas.engines.base import IN_FLIGHT
 from pytest_pyhf_faas.errors import (
     BlockLostError,
     EngineError,
@@ -25,9 +19,11 @@ from pytest_pyhf_faas.errors import (
     WorkerLostError,
 )
 from tests.helpers.scripted_engine import ScriptedEngine, Submission, toy_tasks
-from tests.helpers.stepped import Clock, noted_campaign
+from tests.helpers.stepped import Clock, NotedCampaign
 
 pytestmark = pytest.mark.timeout(300)
+
+POLICY = Policy()
 
 
 class LossyEngine(ScriptedEngine):
@@ -67,16 +63,14 @@ class LossyEngine(ScriptedEngine):
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(campaigns, "time", clock)
-    return clock
+def clock():
+    return Clock()
 
 
 @pytest.fixture
 def begin(clock):
     """Make campaigns that take steps, and take note of what they tell."""
-    return noted_campaign
+    return partial(NotedCampaign, clock=clock)
 
 
 def short(_task):
@@ -123,7 +117,7 @@ def test_what_a_later_answer_has_overtaken_is_sent_once_more(begin, clock):
     submit(campaign, tasks)
     _lost, second = engine.submissions
     answer(campaign, second)
-    wait_s(campaign, clock, STRAGGLER_S - 1.0)
+    wait_s(campaign, clock, POLICY.straggler_s - 1.0)
     assert copies(engine, tasks) == []
     wait_s(campaign, clock, 2.0)
     assert copies(engine, tasks) == [0]
@@ -140,7 +134,7 @@ def test_what_nothing_has_overtaken_may_still_wait_and_is_not_sent_again(begin, 
     campaign = begin(engine, expected_s=short)
     submit(campaign, tasks)
     answer(campaign, engine.submissions[0])
-    wait_s(campaign, clock, SILENCE_S - 10.0)
+    wait_s(campaign, clock, POLICY.silence_s - 10.0)
     assert copies(engine, tasks) == []
 
 
@@ -150,7 +144,7 @@ def test_a_long_fit_that_was_overtaken_is_given_its_time(begin, clock):
     campaign = begin(engine, expected_s=lambda task: 100.0 if task is tasks[0] else 10.0)
     submit(campaign, tasks)
     answer(campaign, engine.submissions[1], fit_s=10.0)
-    wait_s(campaign, clock, STRAGGLER_FACTOR * 100.0 - 1.0)
+    wait_s(campaign, clock, POLICY.straggler_factor * 100.0 - 1.0)
     assert copies(engine, tasks) == []
     wait_s(campaign, clock, 2.0)
     assert copies(engine, tasks) == [0]
@@ -161,10 +155,10 @@ def test_an_answered_ping_tells_what_is_lost_when_nothing_else_is_there(begin, c
     engine = LossyEngine()
     campaign = begin(engine, expected_s=short)
     submit(campaign, tasks)
-    wait_s(campaign, clock, PING_S + 1.0)
+    wait_s(campaign, clock, POLICY.ping_s + 1.0)
     engine.pings[0].set_result(False)
     campaign.go_on()
-    wait_s(campaign, clock, STRAGGLER_S - 1.0)
+    wait_s(campaign, clock, POLICY.straggler_s - 1.0)
     assert copies(engine, tasks) == []
     wait_s(campaign, clock, 2.0)
     assert copies(engine, tasks) == [0]
@@ -191,11 +185,11 @@ def test_what_was_sent_after_a_ping_is_not_overtaken_by_it(begin, clock):
     engine = LossyEngine()
     campaign = begin(engine, expected_s=short)
     submit(campaign, tasks[:1])
-    wait_s(campaign, clock, PING_S + 1.0)
+    wait_s(campaign, clock, POLICY.ping_s + 1.0)
     submit(campaign, tasks[1:])
     engine.pings[0].set_result(False)
     campaign.go_on()
-    wait_s(campaign, clock, STRAGGLER_S + 1.0)
+    wait_s(campaign, clock, POLICY.straggler_s + 1.0)
     assert copies(engine, tasks) == [0]
 
 
@@ -205,7 +199,7 @@ def test_a_fit_of_unknown_time_is_lost_when_its_worker_would_have_ended_it(begin
     campaign = begin(engine, timeout_s=50.0)
     submit(campaign, tasks)
     answer(campaign, engine.submissions[1], errors={tasks[1].key: "ValueError"})
-    wait_s(campaign, clock, STRAGGLER_S + 49.0)
+    wait_s(campaign, clock, POLICY.straggler_s + 49.0)
     assert copies(engine, tasks) == []
     wait_s(campaign, clock, 2.0)
     assert copies(engine, tasks) == [0]
@@ -231,7 +225,8 @@ def test_while_the_endpoint_is_away_nothing_is_taken_for_lost(begin, clock):
     wait_s(campaign, clock, 1000.0)
     assert (copies(engine, tasks), engine.pings) == ([], [])
     engine.missing_since = None
-    wait_s(campaign, clock, STRAGGLER_S - 1.0)
+    campaign.go_on()
+    wait_s(campaign, clock, POLICY.straggler_s - 1.0)
     assert copies(engine, tasks) == []
     wait_s(campaign, clock, 2.0)
     assert copies(engine, tasks) == [0]
@@ -244,7 +239,7 @@ def test_an_engine_that_loses_nothing_is_believed(begin, clock):
     campaign = begin(engine, expected_s=short)
     submit(campaign, tasks)
     answer(campaign, engine.submissions[1])
-    wait_s(campaign, clock, SILENCE_S - 10.0)
+    wait_s(campaign, clock, POLICY.silence_s - 10.0)
     assert (copies(engine, tasks), engine.pings) == ([], [])
 
 
@@ -264,7 +259,7 @@ def full(begin, **options):
 
 def test_while_others_go_on_the_place_of_a_loss_is_taken_back_when_its_time_is_over(begin, clock):
     campaign, engine, tasks = full(begin)
-    wait_s(campaign, clock, STRAGGLER_S + 1.0)
+    wait_s(campaign, clock, POLICY.straggler_s + 1.0)
     assert engine.sent == keys([*tasks[:3], tasks[0]])
     answer(campaign, engine.submissions[3])
     # Both its places are free, of which one was none.
@@ -281,7 +276,7 @@ def test_what_was_never_sent_goes_first_where_there_is_a_place(begin, clock):
     campaign = begin(engine, expected_s=short)
     submit(campaign, tasks[:2])
     answer(campaign, engine.submissions[1])
-    clock.now += STRAGGLER_S + 1.0
+    clock.now += POLICY.straggler_s + 1.0
     submit(campaign, tasks[2:])
     assert engine.sent == keys([*tasks[:2], *tasks[2:], tasks[0]])
 
@@ -289,7 +284,7 @@ def test_what_was_never_sent_goes_first_where_there_is_a_place(begin, clock):
 @pytest.mark.parametrize("first", [0, 3])
 def test_the_answer_that_comes_first_counts_and_the_other_is_of_no_interest(begin, clock, first):
     campaign, engine, tasks = full(begin)
-    wait_s(campaign, clock, STRAGGLER_S + 1.0)
+    wait_s(campaign, clock, POLICY.straggler_s + 1.0)
     answer(campaign, engine.submissions[first], worker="toy:first")
     taken = len(campaign.taken)
     answer(campaign, engine.submissions[3 - first], worker="toy:second")
@@ -307,7 +302,7 @@ def test_the_answer_that_comes_first_counts_and_the_other_is_of_no_interest(begi
 
 def test_the_failure_of_a_copy_waits_for_the_other(begin, clock):
     campaign, engine, tasks = full(begin, retries=0)
-    wait_s(campaign, clock, STRAGGLER_S + 1.0)
+    wait_s(campaign, clock, POLICY.straggler_s + 1.0)
     engine.submissions[3].fail()
     campaign.go_on()
     assert not campaign.result(tasks[0]).done()
@@ -321,8 +316,8 @@ def test_a_lost_copy_is_not_copied_but_the_silence_ends_it(begin, clock):
     campaign = begin(engine, expected_s=short, retries=1)
     submit(campaign, tasks)
     answer(campaign, engine.submissions[1])
-    wait_s(campaign, clock, STRAGGLER_S + 1.0)
-    wait_s(campaign, clock, SILENCE_S - STRAGGLER_S - 10.0)
+    wait_s(campaign, clock, POLICY.straggler_s + 1.0)
+    wait_s(campaign, clock, POLICY.silence_s - POLICY.straggler_s - 10.0)
     assert copies(engine, tasks) == [0]
     wait_s(campaign, clock, 20.0)
     assert engine.restarts == 1
@@ -338,7 +333,7 @@ def test_a_batch_that_is_half_done_is_completed_alone(begin, clock):
     lost, second = engine.submissions
     assert len(lost.keys) == 2
     answer(campaign, second)
-    wait_s(campaign, clock, STRAGGLER_S + 1.0)
+    wait_s(campaign, clock, POLICY.straggler_s + 1.0)
     copy = next(sent for sent in engine.submissions[2:] if set(sent.keys) & set(lost.keys))
     assert copy.keys == lost.keys
     # One of its fits is sent again, the other is not.
@@ -356,7 +351,7 @@ def pinged(begin, clock, **options):
     engine = LossyEngine(workers=1)
     campaign = begin(engine, expected_s=short, **options)
     submit(campaign, tasks)
-    wait_s(campaign, clock, PING_S + 1.0)
+    wait_s(campaign, clock, POLICY.ping_s + 1.0)
     assert len(engine.pings) == 1
     return campaign, engine, tasks
 
@@ -371,8 +366,10 @@ def test_what_does_not_answer_is_pinged_less_and_less_often(begin, clock):
         wait_s(campaign, clock, 1.0)
         if len(engine.pings) > count:
             times.append(clock.now - began_at)
-    assert times[:2] == [2 * PING_S + 1, 6 * PING_S + 2]
-    assert {later - earlier for earlier, later in itertools.pairwise(times[1:])} == {4 * PING_S + 1}
+    assert times[:2] == [2 * POLICY.ping_s + 1, 6 * POLICY.ping_s + 2]
+    assert {later - earlier for earlier, later in itertools.pairwise(times[1:])} == {
+        4 * POLICY.ping_s + 1
+    }
 
 
 def test_where_pings_are_answered_they_are_as_frequent_as_before(begin, clock):
@@ -381,15 +378,15 @@ def test_where_pings_are_answered_they_are_as_frequent_as_before(begin, clock):
         assert len(engine.pings) == count
         engine.pings[-1].set_result(False)
         campaign.go_on()
-        wait_s(campaign, clock, PING_S + 1.0)
+        wait_s(campaign, clock, POLICY.ping_s + 1.0)
 
 
 def test_a_ping_is_as_good_as_lost_when_another_was_answered(begin, clock):
     campaign, engine, _tasks = pinged(begin, clock)
-    wait_s(campaign, clock, 2 * PING_S + 1.0)
+    wait_s(campaign, clock, 2 * POLICY.ping_s + 1.0)
     engine.pings[1].set_result(False)
     campaign.go_on()
-    wait_s(campaign, clock, PING_S + 1.0)
+    wait_s(campaign, clock, POLICY.ping_s + 1.0)
     assert len(engine.pings) == 3
 
 
@@ -399,7 +396,7 @@ def test_where_answers_come_nobody_pings(begin, clock):
     campaign = begin(engine, expected_s=short)
     submit(campaign, tasks)
     for number in range(19):
-        wait_s(campaign, clock, PING_S - 1.0)
+        wait_s(campaign, clock, POLICY.ping_s - 1.0)
         answer(campaign, engine.submissions[number])
     assert engine.pings == []
 
@@ -412,7 +409,7 @@ def test_before_there_is_a_worker_nobody_pings(begin, clock):
     wait_s(campaign, clock, 100.0)
     assert engine.pings == []
     engine.first_answer_at = clock.now
-    wait_s(campaign, clock, PING_S + 1.0)
+    wait_s(campaign, clock, POLICY.ping_s + 1.0)
     assert len(engine.pings) == 1
 
 
@@ -444,13 +441,13 @@ def test_a_ping_of_before_a_restart_tells_nothing_of_what_was_sent_after_it(begi
     assert engine.restarts == 1
     engine.pings[0].set_result(False)
     campaign.go_on()
-    assert not any(batch.overtaken_at for batch in campaign._in_flight.values())
-    wait_s(campaign, clock, PING_S + 1.0)
+    assert not any(batch.overtaken_at for batch in campaign.state.flight)
+    wait_s(campaign, clock, POLICY.ping_s + 1.0)
     assert len(engine.pings) == 2
     engine.pings[1].set_result(False)
     campaign.go_on()
-    assert all(batch.overtaken_at for batch in campaign._in_flight.values())
-    assert len(campaign._in_flight) == IN_FLIGHT
+    assert all(batch.overtaken_at for batch in campaign.state.flight)
+    assert len(campaign.state.flight) == IN_FLIGHT
     assert not any(campaign.result(task).done() for task in tasks)
 
 
@@ -467,7 +464,7 @@ def test_a_ping_that_cannot_be_sent_is_tried_again_later(begin, clock, monkeypat
     monkeypatch.setattr(engine, "ping", ping)
     submit(campaign, tasks)
     for _ in range(3):
-        wait_s(campaign, clock, PING_S + 1.0)
+        wait_s(campaign, clock, POLICY.ping_s + 1.0)
     assert len(tries) == 3
     answer(campaign, engine.submissions[0])
     assert statuses(campaign, tasks) == ["ok"]
@@ -493,6 +490,17 @@ def test_what_an_earlier_session_has_sent_is_awaited_and_not_sent(begin, clock):
     assert campaign.fits_sent == 1
     assert [event.kind for event in campaign.events] == ["sent"]
     assert campaign.progress().total == campaign.progress().done == 4
+
+
+def test_what_is_collected_while_something_is_sent_does_not_hold_that_up(begin):
+    tasks = toy_tasks(8)
+    engine = LossyEngine(workers=3)
+    engine.sent_before("group/a", tasks[:1])
+    campaign = begin(engine)
+    campaign.submit(tasks[1:])
+    campaign.collect("group/a", tasks[:1])
+    campaign.go_on()
+    assert len(engine.submissions) == 3 * IN_FLIGHT - 1
 
 
 def test_of_what_was_sent_together_only_what_is_asked_for_is_taken(begin, clock):
@@ -583,7 +591,7 @@ def test_what_was_sent_before_and_is_lost_is_noticed_like_any_other(begin, clock
     campaign.collect("group/a", tasks[:1])
     submit(campaign, tasks[1:])
     answer(campaign, engine.submissions[0])
-    wait_s(campaign, clock, STRAGGLER_S + 1.0)
+    wait_s(campaign, clock, POLICY.straggler_s + 1.0)
     assert engine.sent == keys([tasks[1], tasks[0]])
     answer(campaign, engine.submissions[1])
     assert statuses(campaign, tasks) == ["ok"] * 2
@@ -612,7 +620,7 @@ def test_under_what_each_fit_can_be_collected_is_told(begin, clock):
     campaign.go_on()
     engine.on_accepted(first.future, "group/1")
     campaign.go_on()
-    told = [(event.task.key, event.text) for event in campaign.events if event.kind == "accepted"]
+    told = [(event.key, event.text) for event in campaign.events if event.kind == "accepted"]
     assert told == [(key, "group/2") for key in second.keys] + [
         (key, "group/1") for key in first.keys
     ]
@@ -621,10 +629,10 @@ def test_under_what_each_fit_can_be_collected_is_told(begin, clock):
 
 def test_the_reference_of_a_copy_is_told_as_well(begin, clock):
     campaign, engine, tasks = full(begin)
-    wait_s(campaign, clock, STRAGGLER_S + 1.0)
+    wait_s(campaign, clock, POLICY.straggler_s + 1.0)
     engine.on_accepted(engine.submissions[3].future, "group/copy")
     campaign.go_on()
-    told = [(event.task.key, event.text) for event in campaign.events if event.kind == "accepted"]
+    told = [(event.key, event.text) for event in campaign.events if event.kind == "accepted"]
     assert told == [(tasks[0].key, "group/copy")]
 
 
@@ -642,7 +650,7 @@ def test_what_is_accepted_at_the_last_moment_is_told(begin, clock):
     submit(campaign, tasks)
     campaign.cancel("the session ended")
     assert engine.settled == 1
-    told = [(event.task.key, event.text) for event in campaign.events if event.kind == "accepted"]
+    told = [(event.key, event.text) for event in campaign.events if event.kind == "accepted"]
     assert told == [(tasks[0].key, "group/0"), (tasks[1].key, "group/1")]
     assert campaign.taken == []
 
@@ -650,7 +658,7 @@ def test_what_is_accepted_at_the_last_moment_is_told(begin, clock):
 def test_what_remains_is_what_runs_on_and_no_more(begin, clock):
     campaign, engine, tasks = full(begin)
     assert campaign.remaining == 2  # one was answered, and two never sent
-    wait_s(campaign, clock, STRAGGLER_S + 1.0)
+    wait_s(campaign, clock, POLICY.straggler_s + 1.0)
     assert campaign.remaining == 2  # one of them twice
     campaign.wind_down("Ctrl-C")
     assert campaign.remaining == 2
@@ -686,10 +694,10 @@ def test_an_engine_that_breaks_down_ends_its_pings_and_all_is_given_up_in_the_en
     engine = LossyEngine()
     campaign = begin(engine, expected_s=short, retries=10)
     submit(campaign, tasks)
-    for _ in range(MAX_RESTARTS + 1):
-        wait_s(campaign, clock, PING_S + 1.0)
+    for _ in range(POLICY.restarts + 1):
+        wait_s(campaign, clock, POLICY.ping_s + 1.0)
         engine.pings[-1].set_exception(EngineError("it was stopped"))
         engine.is_broken = True
         campaign.go_on()
     assert statuses(campaign, tasks) == ["broken"]
-    assert len(engine.pings) == MAX_RESTARTS + 1
+    assert len(engine.pings) == POLICY.restarts + 1

@@ -19,9 +19,10 @@ from hypothesis.stateful import (
     rule,
 )
 
-from pytest_pyhf_faas.campaign import campaign as campaigns
-from pytest_pyhf_faas.campaign.campaign import IN_FLIGHT, MAX_LOSSES, MAX_RESTARTS
 from pytest_pyhf_faas.campaign.journal import Journal, JournalReader
+from pytest_pyhf_faas.campaign.log import replay
+from pytest_pyhf_faas.campaign.policy import Policy
+from pytest_pyhf_faas.engines.base import IN_FLIGHT
 from pytest_pyhf_faas.errors import BlockLostError, EngineError, RemoteCallError, WorkerLostError
 from tests.helpers.scripted_engine import (
     ENVIRONMENT,
@@ -42,13 +43,7 @@ TASKS = [task for pair in zip(toy_tasks(8, "a"), toy_tasks(8, "b"), strict=True)
 INDEX = {task.key: number for number, task in enumerate(TASKS)}
 #: No example needs as many steps.
 MANY_STEPS = 3000
-
-
-@pytest.fixture(autouse=True, scope="module")
-def clock():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(campaigns, "time", CLOCK)
-        yield
+POLICY = Policy()
 
 
 def value_of(key):
@@ -229,9 +224,10 @@ class Run:
         self.journal = Journal(Path(directory, name))
         self.campaign = SteppedCampaign(
             engine,
+            CLOCK,
             timeout_s=TIMEOUT_S,
             on_result=self.take,
-            on_event=partial(self.journal.note, ENDPOINT),
+            on_record=partial(self.journal.note, ENDPOINT),
             **options,
         )
 
@@ -262,6 +258,13 @@ class Run:
     def read(self):
         return [result for _endpoint, result in JournalReader(self.journal.path).read()]
 
+    def check_replay(self):
+        """A state that is alone with the log decides the same."""
+        turns = list(replay(JournalReader(self.journal.path).records(ENDPOINT)))
+        assert turns
+        for event, logged, decided in turns:
+            assert logged == decided, event
+
 
 def told(result):
     """A result in full; NaN is not equal to itself, but reads the same."""
@@ -275,6 +278,7 @@ def check_counted_once(run, results):
     for key, result in results.items():
         if result.status == "ok":
             assert result.CLs_obs == value_of(key)
+    run.check_replay()
     progress = run.campaign.progress()
     assert progress.total == progress.done == len(results)
     assert progress.failed == sum(result.status != "ok" for result in results.values())
@@ -340,7 +344,9 @@ def test_whatever_an_engine_does_every_fit_ends_once_and_the_journal_has_it(
         check_counted_once(run, results)
         assert {r.key: told(r) for r in run.read()} == {k: told(r) for k, r in results.items()}
         sent = Counter(engine.sent)
-    most = retries + 1 + MAX_LOSSES + MAX_RESTARTS + 1  # and once more in a batch that was split
+    most = (
+        retries + 1 + POLICY.losses + POLICY.restarts + 1
+    )  # and once more in a batch that was split
     assert max(sent.values(), default=0) <= 2 * (most + 1)
     for result in results.values():
         assert result.is_answer <= result.attempts <= retries + 1
@@ -409,7 +415,7 @@ def test_what_is_lost_once_without_a_word_is_fitted_and_the_engine_is_kept(
         )
         run = Run(engine, directory, retries=0, expected_s=expected_by(expected))
         results = run.finish(TASKS[:count], picks)
-    check_counted_once(run, results)
+        check_counted_once(run, results)
     assert {(result.status, result.attempts) for result in results.values()} == {("ok", 1)}
     assert engine.restarts == 0
     assert max(Counter(engine.sent).values()) <= 2
@@ -420,7 +426,7 @@ def check_innocents(engine, count, retries, expected, fates, picks):
         engine = SimulatedEngine(**engine, fates=by_key(fates))
         run = Run(engine, directory, retries=retries, expected_s=expected_by(expected))
         results = run.finish(TASKS[:count], picks)
-    check_counted_once(run, results)
+        check_counted_once(run, results)
     found = {INDEX[key]: result for key, result in results.items()}
     assert {number for number, result in found.items() if result.status == "ok"} == {
         number for number in range(count) if number not in fates
@@ -549,11 +555,11 @@ class CampaignMachine(RuleBasedStateMachine):
 
     @invariant()
     def in_flight_is_bounded(self):
-        in_flight = self.campaign._in_flight
+        in_flight = self.campaign.state.flight
         # What is lost keeps its place until its copy is answered.
         most = IN_FLIGHT * self.engine.workers * (1 + self.engine.loses_tasks)
         assert len(in_flight) <= most
-        if any(batch.quarantined for batch in in_flight.values()):
+        if any(batch.alone for batch in in_flight):
             assert len(in_flight) == 1
 
     @invariant()
@@ -572,10 +578,9 @@ class CampaignMachine(RuleBasedStateMachine):
 
     @invariant()
     def each_fit_is_somewhere(self):
-        queued = [entry for queue in self.campaign._queues.values() for entry in queue]
-        queued = [entry.task.key for entry in [*queued, *self.campaign._suspects]]
-        batches = self.campaign._in_flight.values()
-        in_flight = {entry.task.key for batch in batches for entry in batch.entries}
+        queued = [entry.fit.key for entry in self.campaign.state.queue]
+        batches = self.campaign.state.flight
+        in_flight = {entry.fit.key for batch in batches for entry in batch.entries}
         waiting = {t.key for t in self.submitted if not self.campaign.result(t).done()}
         assert waiting <= {*queued, *in_flight}
         assert len(queued) == len(set(queued))
@@ -586,6 +591,7 @@ class CampaignMachine(RuleBasedStateMachine):
         if hasattr(self, "run"):
             results = self.run.finish(self.submitted)
             self.read_the_journal()
+            self.run.check_replay()
             statuses = {result.status for result in results.values()}
             assert statuses <= {"ok", "error", "broken", "timeout", "cancelled"}
             assert self.ended_early or "cancelled" not in statuses

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import Future, wait
+from functools import partial
 
 import pytest
 
-from pytest_pyhf_faas.campaign import campaign as campaigns
-from pytest_pyhf_faas.campaign.campaign import (
-    IN_FLIGHT,
-    MAX_LOSSES,
-    MAX_RESTARTS,
-    SILENCE_FACTOR,
-    SILENCE_S,
-    STRAGGLER_FACTOR,
-    STRAGGLER_S,
-    Campaign,
-)
+from pytest_pyhf_faas.campaign import loop
+from pytest_pyhf_faas.campaign.campaign import Campaign
+from pytest_pyhf_faas.campaign.policy import Policy
+from pytest_pyhf_faas.engines.base import IN_FLIGHT
 from pytest_pyhf_faas.errors import (
     BlockLostError,
     ConfigurationError,
@@ -33,22 +27,22 @@ from tests.helpers.scripted_engine import (
     toy_tasks,
     wait_until,
 )
-from tests.helpers.stepped import Clock, noted_campaign
+from tests.helpers.stepped import Clock, NotedCampaign
 
 pytestmark = pytest.mark.timeout(300)
 
+POLICY = Policy()
+
 
 @pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(campaigns, "time", clock)
-    return clock
+def clock():
+    return Clock()
 
 
 @pytest.fixture
 def begin(clock):
     """Make campaigns that take steps, and take note of what they tell."""
-    return noted_campaign
+    return partial(NotedCampaign, clock=clock)
 
 
 def remote_engine(workers=1, **attributes):
@@ -99,7 +93,7 @@ def keys(tasks):
 def told(campaign, tasks):
     """The events as (kind, number of the task, attempt)."""
     numbers = {task.key: number for number, task in enumerate(tasks)}
-    return [(event.kind, numbers[event.task.key], event.attempt) for event in campaign.events]
+    return [(event.kind, numbers[event.key], event.attempt) for event in campaign.events]
 
 
 def after(engine, count):
@@ -110,7 +104,7 @@ def after(engine, count):
 # Blocks that are lost
 
 
-@pytest.mark.parametrize("losses", [1, 2, MAX_LOSSES])
+@pytest.mark.parametrize("losses", [1, 2, POLICY.losses])
 def test_the_loss_of_its_block_costs_a_fit_no_attempt(begin, losses):
     (task,) = toy_tasks(1)
     engine = ScriptedEngine()
@@ -131,16 +125,16 @@ def test_a_fit_that_loses_its_block_too_often_is_broken(begin):
     engine = ScriptedEngine()
     campaign = begin(engine, retries=5)
     submit(campaign, [task])
-    for number in range(MAX_LOSSES + 1):
+    for number in range(POLICY.losses + 1):
         engine.submissions[number].lose_block()
         campaign.go_on()
     (result,) = results_of(campaign, [task])
     assert result.status == "broken"
-    assert len(engine.submissions) == MAX_LOSSES + 1
+    assert len(engine.submissions) == POLICY.losses + 1
     message = result.error.message
     assert "its block is gone. It was there 4 times when that happened" in message
     assert "with nothing else on the engine" in message
-    assert message.count("\nattempt ") == MAX_LOSSES
+    assert message.count("\nattempt ") == POLICY.losses
     assert engine.restarts == 0
 
 
@@ -290,11 +284,11 @@ def test_innocents_of_lost_blocks_and_engines_are_fitted_and_only_the_poison_is_
     found = statuses(campaign, tasks)
     assert found.pop(place) == "broken"
     assert found == ["ok"] * 11
-    assert engine.sent.count(tasks[place].key) == MAX_LOSSES + 1
-    assert max(Counter(engine.sent).values()) == MAX_LOSSES + 1
+    assert engine.sent.count(tasks[place].key) == POLICY.losses + 1
+    assert max(Counter(engine.sent).values()) == POLICY.losses + 1
     assert all(result.attempts == 1 for result in results_of(campaign, tasks))
     alone = [sent.keys for sent in engine.submissions if sent.keys == [tasks[place].key]]
-    assert len(alone) >= MAX_LOSSES - 1
+    assert len(alone) >= POLICY.losses - 1
 
 
 @pytest.mark.parametrize("poisoned", [{0, 1}, {0, 11}, {3, 4, 5}, {0, 2, 4, 6, 8, 10}])
@@ -307,7 +301,7 @@ def test_several_that_take_their_blocks_down_are_all_found(begin, poisoned):
     found = statuses(campaign, tasks)
     assert {number for number, status in enumerate(found) if status == "broken"} == poisoned
     assert found.count("ok") == 12 - len(poisoned)
-    assert max(Counter(engine.sent).values()) == MAX_LOSSES + 1
+    assert max(Counter(engine.sent).values()) == POLICY.losses + 1
 
 
 def test_a_batch_with_a_poison_in_it_is_split_and_the_rest_of_it_is_fitted(begin):
@@ -359,7 +353,7 @@ def test_the_second_breakdown_of_its_engine_makes_a_fit_a_suspect(begin):
 
 
 def test_an_answer_between_its_breakdowns_keeps_an_engine(begin):
-    tasks = toy_tasks(2 * MAX_RESTARTS + 2)
+    tasks = toy_tasks(2 * POLICY.restarts + 2)
     engine = ScriptedEngine(workers=1)
     campaign = begin(engine)
     for task in tasks:
@@ -393,7 +387,7 @@ def test_an_engine_that_cannot_be_restarted_ends_all_with_its_text(begin):
 
 
 def silence_limit(timeout_s):
-    return SILENCE_S + IN_FLIGHT * timeout_s
+    return POLICY.silence_s + IN_FLIGHT * timeout_s
 
 
 def test_a_silent_engine_is_replaced(begin, clock):
@@ -456,7 +450,7 @@ def test_what_waits_behind_a_fit_that_is_never_answered_is_fitted(begin, clock, 
     campaign = begin(engine, timeout_s=50.0, retries=retries)
     submit(campaign, tasks)
     stranded = 0
-    for _ in range(2 * MAX_LOSSES):
+    for _ in range(2 * POLICY.losses):
         waiting = [sent for sent in engine.submissions[stranded:] if not sent.future.done()]
         if not waiting:
             break
@@ -479,7 +473,7 @@ def test_silence_is_measured_by_the_longest_fit_once_fits_are_known(begin, clock
     assert engine.restarts == 0
     engine.submissions[0].answer(fit_s=40.0)
     campaign.go_on()
-    clock.now += SILENCE_FACTOR * 40.0
+    clock.now += POLICY.silence_factor * 40.0
     campaign.go_on()
     assert engine.restarts == 0
     clock.now += 1.0
@@ -491,7 +485,11 @@ def test_silence_is_measured_by_the_longest_fit_once_fits_are_known(begin, clock
 
 @pytest.mark.parametrize(
     ("fit_s", "timeout_s", "limit_s"),
-    [(0.1, 1000.0, SILENCE_S), (40.0, 50.0, SILENCE_S + 100.0), (40.0, 1000.0, 800.0)],
+    [
+        (0.1, 1000.0, POLICY.silence_s),
+        (40.0, 50.0, POLICY.silence_s + 100.0),
+        (40.0, 1000.0, 800.0),
+    ],
 )
 def test_the_shorter_limit_of_silence_counts(begin, clock, fit_s, timeout_s, limit_s):
     tasks = toy_tasks(2)
@@ -570,6 +568,9 @@ def test_silence_is_counted_from_when_a_worker_came(begin, clock):
     assert engine.restarts == 0
     clock.now += silence_limit(50.0)
     campaign.go_on()
+    assert engine.restarts == 0
+    clock.now += 1.0
+    campaign.go_on()
     assert engine.restarts == 1
 
 
@@ -613,7 +614,7 @@ def with_straggler(begin, clock, workers=2, **options):
     submit(campaign, tasks)
     engine.submissions[1].answer(fit_s=1.0)
     campaign.go_on()
-    clock.now += STRAGGLER_S + 1.0
+    clock.now += POLICY.straggler_s + 1.0
     return campaign, engine, tasks
 
 
@@ -626,7 +627,9 @@ def test_a_straggler_is_copied_once(begin, clock):
     assert told(campaign, tasks) == [("sent", 0, 1), ("sent", 1, 1), ("copied", 0, 1)]
 
 
-@pytest.mark.parametrize(("fit_s", "after_s"), [(0.1, STRAGGLER_S), (9.0, STRAGGLER_FACTOR * 9)])
+@pytest.mark.parametrize(
+    ("fit_s", "after_s"), [(0.1, POLICY.straggler_s), (9.0, POLICY.straggler_factor * 9)]
+)
 def test_a_straggler_takes_long_and_longer_than_it_should(begin, clock, fit_s, after_s):
     tasks = toy_tasks(2)
     engine = remote_engine(workers=2)
@@ -729,7 +732,7 @@ def test_a_batch_is_copied_as_a_whole_and_each_of_its_fits_counts_once(begin, cl
         held(engine)[-1].answer(fit_s=1.0)
         campaign.go_on()
     engine.workers = 2
-    clock.now += STRAGGLER_S + 1.0
+    clock.now += POLICY.straggler_s + 1.0
     campaign.go_on()
     copy = engine.submissions[-1]
     assert copy.keys == original.keys
@@ -748,7 +751,7 @@ def test_each_of_several_stragglers_is_copied_once(begin, clock):
     for sent in engine.submissions[2:]:
         sent.answer(fit_s=1.0)
     campaign.go_on()
-    clock.now += STRAGGLER_S + 1.0
+    clock.now += POLICY.straggler_s + 1.0
     campaign.go_on()
     campaign.go_on()
     assert engine.sent[5:] == keys(tasks[:2])
@@ -777,7 +780,7 @@ def test_no_copies_are_made_while_no_worker_is_there(begin, clock):
     submit(campaign, tasks)
     engine.submissions[2].answer(fit_s=1.0)
     campaign.go_on()
-    clock.now += STRAGGLER_S + 1.0
+    clock.now += POLICY.straggler_s + 1.0
     engine.missing_since = clock.now
     campaign.go_on()
     engine.submissions[1].answer()  # on its way while the last worker went
@@ -795,7 +798,10 @@ def test_what_waited_for_a_worker_is_no_straggler(begin, clock):
     clock.now += 5.0
     campaign.go_on()
     assert len(engine.submissions) == 2
-    clock.now += STRAGGLER_S
+    clock.now += POLICY.straggler_s
+    campaign.go_on()
+    assert len(engine.submissions) == 2
+    clock.now += 1.0
     campaign.go_on()
     assert engine.sent[2:] == [tasks[0].key]
 
@@ -817,7 +823,7 @@ def test_no_copies_are_made_before_one_fit_was_measured_here(begin, clock):
     engine = remote_engine(workers=3)
     campaign = begin(engine, expected_s=lambda task: 1.0 if task.pallet.name == "known" else None)
     submit(campaign, known + unknown)
-    clock.now += STRAGGLER_S + 1.0
+    clock.now += POLICY.straggler_s + 1.0
     campaign.go_on()
     assert len(engine.submissions) == 2  # this machine may be a slow one
 
@@ -833,7 +839,7 @@ def test_no_copies_are_made_of_a_suspect(begin, clock):
         held(engine)[0].lose_block()
         campaign.go_on()
     count = len(engine.submissions)
-    clock.now += STRAGGLER_S + 1.0
+    clock.now += POLICY.straggler_s + 1.0
     campaign.go_on()
     assert len(engine.submissions) == count
     submit(campaign, toy_tasks(1, "others"))
@@ -852,7 +858,7 @@ def test_a_suspect_waits_for_a_straggler_and_comes_after_the_silence_at_the_late
     campaign.go_on()
     assert statuses(campaign, tasks) == ["ok", "ok"]
     count = len(engine.submissions)
-    clock.now += SILENCE_S + 1.0
+    clock.now += POLICY.silence_s + 1.0
     campaign.go_on()
     assert engine.restarts == 1
     assert after(engine, count) == [[suspect.key]]
@@ -1160,16 +1166,18 @@ def test_each_sending_and_each_trouble_is_told_in_order(begin):
         ("block lost", 1, 1),
         ("sent", 1, 1),
         ("out of memory", 0, 2),
+        ("sent", 0, 3),
         ("engine lost", 1, 1),
+        ("engine lost", 0, 3),
         ("sent", 0, 3),
     ]
     texts = [event.text for event in campaign.events if event.text]
-    assert texts == ["killed", "its block is gone", "MemoryError on toy:1", "broke down"]
-    assert {event.task for event in campaign.events} == set(tasks)
+    assert texts == ["killed", "its block is gone", "MemoryError on toy:1", *["broke down"] * 2]
+    assert {event.key for event in campaign.events} == set(keys(tasks))
     engine.submissions[-1].time_out()
     campaign.go_on()
     answer_all(campaign, engine, since=len(engine.submissions) - 1)
-    assert told(campaign, tasks)[10:] == [("timeout", 0, 3), ("sent", 1, 1)]
+    assert told(campaign, tasks)[12:] == [("timeout", 0, 3), ("sent", 1, 1)]
     assert statuses(campaign, tasks) == ["timeout", "ok", "ok"]
 
 
@@ -1227,12 +1235,11 @@ def test_what_befalls_a_copy_is_told_as_well(begin, clock, error):
 @pytest.fixture
 def begin_thread(monkeypatch):
     """Make campaigns in threads of their own, which are quick to make copies."""
-    monkeypatch.setattr(campaigns, "TICK_S", 0.01)
-    monkeypatch.setattr(campaigns, "STRAGGLER_S", 0.05)
+    monkeypatch.setattr(loop, "TICK_S", 0.01)
     begun = []
 
-    def make(engine, *, timeout_s=None, retries=0, **options):
-        begun.append(Campaign(engine, timeout_s=timeout_s, retries=retries, **options))
+    def make(engine, **policy):
+        begun.append(Campaign(engine, Policy(**{"retries": 0, "straggler_s": 0.05, **policy})))
         return begun[-1]
 
     yield make
@@ -1252,17 +1259,15 @@ def waited_for(campaign, tasks):
     ("word", "status"),
     [("block_lost", "broken"), ("remote_error", "broken"), ("silent", "timeout")],
 )
-def test_a_thread_gives_up_what_never_succeeds(begin_thread, monkeypatch, word, status):
-    if word == "silent":
-        monkeypatch.setattr(campaigns, "SILENCE_S", 0.1)
+def test_a_thread_gives_up_what_never_succeeds(begin_thread, word, status):
     (task,) = toy_tasks(1)
     engine = AutomaticEngine([word] * 10)
     engine.watches_workers = False
-    campaign = begin_thread(engine, retries=2, timeout_s=0.01)
+    campaign = begin_thread(engine, retries=2, timeout_s=0.01, silence_s=0.1)
     campaign.submit([task])
     (result,) = waited_for(campaign, [task])
     assert result.status == status
-    assert len(engine.submissions) == (MAX_LOSSES + 1 if word == "block_lost" else 3)
+    assert len(engine.submissions) == (POLICY.losses + 1 if word == "block_lost" else 3)
 
 
 def test_a_thread_copies_a_straggler(begin_thread):

@@ -165,7 +165,7 @@ def test_walltime_reached_in_mid_fit(stage, record_property):
     stage.struck()
     stage.slurm.expire(next(iter(stage.slurm.jobs())))
     assert ok(stage.finish(180))
-    assert "block lost" in {event.kind for _, event in stage.events}
+    assert "block lost" in {event.kind for event in stage.told.events}
     stage.note_down(record_property, "walltime reached")
 
 
@@ -259,7 +259,7 @@ def test_a_fit_that_finds_no_memory_once(stage, record_property):
     orders[3] |= {"do": "use all memory", "times": 1}
     stage.begin(orders)
     assert ok(stage.finish())
-    assert "out of memory" in {event.kind for _, event in stage.events}
+    assert "out of memory" in {event.kind for event in stage.told.events}
     stage.note_down(record_property, "out of memory once")
 
 

@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 
-from pytest_pyhf_faas.campaign import campaign as campaigns
 from tests.helpers.scripted_engine import wait_until
 from tests.helpers.stage import START_S, Stage, fits, ok
 from tests.services.processes import ServiceError
@@ -21,11 +20,10 @@ pytestmark = [pytest.mark.timeout(600)]
 @pytest.fixture
 def stage(globus_compute, tmp_path, monkeypatch):
     """A stage on the loopback endpoint; what is lost without a word is missed in seconds."""
-    monkeypatch.setattr(campaigns, "PING_S", 2.0)
-    monkeypatch.setattr(campaigns, "STRAGGLER_S", 3.0)
     monkeypatch.setattr(sessions, "_STATUS_S", 2.0)
     engine = engines.GlobusComputeEngine(str(globus_compute.agents["first"].id), config={})
     stage = Stage("globus", engine, tmp_path, monkeypatch)
+    stage.policy = {"ping_s": 2.0, "straggler_s": 3.0}
     stage.compute = globus_compute
     yield stage
     if stage.campaign is not None:
@@ -34,7 +32,8 @@ def stage(globus_compute, tmp_path, monkeypatch):
 
 
 def accepted(stage):
-    return {event.task.patch.name for _at, event in stage.events if event.kind == "accepted"}
+    names = {task.key: task.patch.name for task in stage.tasks}
+    return {names[event.key] for event in stage.told.events if event.kind == "accepted"}
 
 
 def wait_until_accepted(stage):

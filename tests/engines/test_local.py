@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_pyhf_faas.campaign.campaign import Campaign
+from pytest_pyhf_faas.campaign.policy import Policy
 from pytest_pyhf_faas.engines import create_engine, local
 from pytest_pyhf_faas.engines.local import LocalEngine
 from pytest_pyhf_faas.errors import EngineError, TaskTimeoutError, WorkerLostError
@@ -210,7 +211,7 @@ def test_a_campaign_survives_the_death_of_all_workers_and_of_their_server(engine
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)  # so that the fits are in flight, and none is begun
     tasks = toy_tasks(12)
-    campaign = Campaign(engine, timeout_s=None, retries=0)
+    campaign = Campaign(engine, Policy(retries=0))
     campaign.submit(tasks)
     wait_until(lambda: campaign.fits_sent == 4, "the fits are in flight")
     server, _command = processes()[min(workers)]

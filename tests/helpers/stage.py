@@ -13,13 +13,16 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_pyhf_faas.campaign import campaign as campaigns
+from pytest_pyhf_faas.campaign import loop
 from pytest_pyhf_faas.campaign.campaign import Campaign
+from pytest_pyhf_faas.campaign.events import Note
+from pytest_pyhf_faas.campaign.policy import Policy
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
 from pytest_pyhf_faas.pallets.packing import pack
 from tests.engines.test_local import marked, processes
 from tests.helpers import faulty_fits
 from tests.helpers.scripted_engine import toy_pallet, wait_until
+from tests.helpers.stepped import Told
 
 #: In the environment of whatever these tests start.
 MARK = f"FAAS_FAULTS={uuid.uuid4().hex}"
@@ -37,14 +40,16 @@ class Stage:
         self.log = tmp_path / "begun.jsonl"
         self.log.touch()
         self.engine = engine
-        self.events = []
+        self.told = Told()
+        #: What a campaign's policy is on this stage, but for the defaults.
+        self.policy = {}
         self.results = []
         self.told_at = []
         self.campaign = None
         self.before = marked(MARK)
         self.injected_at = None
         monkeypatch.chdir(tmp_path)  # where what Parsl starts is known by
-        monkeypatch.setattr(campaigns, "worker_function", lambda _config: faulty_fits.fit_batch)
+        monkeypatch.setattr(loop, "worker_function", lambda _config: faulty_fits.fit_batch)
 
     def begin(self, orders, **options):
         """Send one fit for each order; with ``late`` two of them, and wait for these."""
@@ -56,13 +61,8 @@ class Stage:
             patches.append(replace(patch, digest=digest, packed=pack(data)))
         self.tasks = make_tasks(replace(pallet, patches=tuple(patches)), HypotestConfig())
         late = options.pop("late", False)
-        keywords = {"timeout_s": 60.0, "retries": 1, **options}
-        self.campaign = Campaign(
-            self.engine,
-            on_result=self.take,
-            on_event=lambda event: self.events.append((time.monotonic(), event)),
-            **keywords,
-        )
+        policy = Policy(**{"timeout_s": 60.0, **self.policy, **options})
+        self.campaign = Campaign(self.engine, policy, on_result=self.take, on_record=self.told.hear)
         if not late:
             self.campaign.submit(self.tasks)
             return
@@ -107,8 +107,7 @@ class Stage:
         """How long after it was done the campaign took note of the fault."""
         if self.injected_at is None:
             return None
-        kinds = ("sent", "accepted", "copied")
-        times = [at for at, event in self.events if event.kind not in kinds]
+        times = [at for at, record in self.told.records if isinstance(record, Note)]
         later = [at for at in (*times, *self.told_at) if at >= self.injected_at]
         return min(later) - self.injected_at if later else None
 

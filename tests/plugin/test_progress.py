@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from pytest_pyhf_faas.campaign.campaign import Progress
+from pytest_pyhf_faas.campaign.progress import Progress
 from pytest_pyhf_faas.plugin import progress as module
 from pytest_pyhf_faas.plugin.progress import ProgressLine, describe
 

@@ -1,11 +1,11 @@
 """Results on disk as they arrive, so that an interrupted run loses none.
 
 One file for each run, one JSON object on each line, only ever appended to: a run that is killed
-leaves at most its last line cut off, and readers leave such a line out. Each line is an event (a
-fit was sent, was accepted by a service that will do it whatever happens here, met trouble, has a
-result) with its time; results are found again by the key of their
-task, which is made from the contents of pallet, patch and configuration. The same file is how the
-workers of pytest-xdist read what one of them computes.
+leaves at most its last line cut off, and readers leave such a line out. It is the log of the run's
+campaigns, see `log`: what each of them heard and decided, with the time, so that a run can be
+replayed; and between these lines the results, and the workers that they came from. Results are
+found again by the key of their task, which is made from the contents of pallet, patch and
+configuration. The same file is how the workers of pytest-xdist read what one of them computes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.campaign.log import record_from_json, record_to_json
 from pytest_pyhf_faas.campaign.results import HypotestResult, WorkerEnvironment
 
 if TYPE_CHECKING:
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from io import TextIOWrapper
     from pathlib import Path
 
-    from pytest_pyhf_faas.campaign.campaign import Event
+    from pytest_pyhf_faas.campaign.log import Record
 
 SUFFIX = ".jsonl"
+#: Of the lines; those of version 1 had no number, and are read as well.
+VERSION = 2
 #: Runs whose journals are kept; older ones go when a new run begins.
 KEPT = 20
 
@@ -51,6 +54,8 @@ class Journal:
                 self._file.write("\n")  # whoever wrote here before may have died in mid-line
         except OSError as error:
             self._give_up(error)
+        # Twice, so that a damaged byte is told from a newer version.
+        self._append({"event": "journal", "version": VERSION, "again": VERSION})
 
     def write(self, endpoint: str, result: HypotestResult) -> None:
         """Append a result, and before it the environment of a worker seen for the first time."""
@@ -60,30 +65,21 @@ class Journal:
             # A worker that serves another optimizer than before is another environment.
             if worker and environment is not None and self._known.get(worker) != environment:
                 self._known[worker] = environment
-                self._append("worker", {"worker": worker, "environment": environment.to_json()})
-            self._append("result", {"endpoint": endpoint, "result": result.to_json()})
+                self._append(
+                    {"event": "worker", "worker": worker, "environment": environment.to_json()}
+                )
+            self._append({"event": "result", "endpoint": endpoint, "result": result.to_json()})
 
-    def note(self, endpoint: str, event: Event) -> None:
-        """Append what happened to a fit on its way: that it was sent, or met trouble."""
-        task = event.task
-        data = {
-            "endpoint": endpoint,
-            "pallet": task.pallet.name,
-            "patch": task.patch.name,
-            "attempt": event.attempt,
-            "key": task.key,
-        }
-        if event.text:
-            data["text"] = event.text
+    def note(self, endpoint: str, now: float, record: Record) -> None:
+        """Append a record of a campaign's log, and the moment that it is of."""
         with self._lock:
-            self._append(event.kind, data)
+            self._append({"endpoint": endpoint, "now": now, **record_to_json(record)})
 
-    def _append(self, kind: str, data: dict[str, Any]) -> None:
+    def _append(self, data: dict[str, Any]) -> None:
         if self._file is None:
             return
-        event = {"at": _now(), "event": kind, **data}
         try:
-            self._file.write(json.dumps(event, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps({"at": _now(), **data}, ensure_ascii=False) + "\n")
             self._file.flush()
         except OSError as error:
             self._give_up(error)
@@ -111,13 +107,34 @@ class JournalReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        #: Why it was not read to its end, if so.
+        self.problem: str | None = None
         #: References of what an endpoint has accepted and not answered, by endpoint and key.
         self.accepted: dict[tuple[str, str], str] = {}
         self._offset = 0
         self._environments: dict[str, WorkerEnvironment] = {}
+        self._batches: dict[tuple[str, int], list[str]] = {}
 
     def read(self) -> Iterator[tuple[str, HypotestResult]]:
         """Yield (endpoint, result) for what is new since the last call."""
+        for line in self._lines():
+            try:
+                if line.get("event") == "result":
+                    yield line["endpoint"], self._result(line["endpoint"], line["result"])
+                else:
+                    self._learn(line)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # damaged
+
+    def records(self, endpoint: str) -> Iterator[tuple[float, Record]]:
+        """Yield the log of the campaigns on an endpoint, as far as it is new: moment and record."""
+        for line in self._lines():
+            if line.get("endpoint") == endpoint and "now" in line:
+                record = record_from_json(line)
+                if record is not None:
+                    yield line["now"], record
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
         try:
             with self.path.open("rb") as file:
                 file.seek(self._offset)
@@ -127,23 +144,39 @@ class JournalReader:
         whole, newline, _cut_off = data.rpartition(b"\n")
         self._offset += len(whole) + len(newline)
         for line in whole.splitlines():
-            if not line:
-                continue
             try:
-                event = json.loads(line)
-                if event["event"] == "worker":
-                    self._environments[event["worker"]] = WorkerEnvironment.from_json(
-                        event["environment"]
-                    )
-                elif event["event"] == "accepted":
-                    self.accepted[event["endpoint"], event["key"]] = str(event["text"])
-                elif event["event"] == "result":
-                    data_ = event["result"]
-                    self.accepted.pop((event["endpoint"], data_["key"]), None)
-                    environment = self._environments.get(data_.get("worker"))
-                    yield event["endpoint"], HypotestResult.from_json(data_, environment)
-            except (ValueError, KeyError, TypeError):
-                continue  # cut off by a crash, and then appended to
+                data_ = json.loads(line)
+            except ValueError:
+                continue  # empty, or cut off by a crash and then appended to
+            if not isinstance(data_, dict):
+                continue
+            version = data_.get("version", VERSION)
+            if version not in (VERSION, None) and version == data_.get("again"):
+                self.problem = (
+                    f"the journal {self.path} has version {version!r}, and only "
+                    f"{VERSION} and older ones are known: it was written by a newer pytest-pyhf-"
+                    "faas and is left out. Use that one to take its results over"
+                )
+            if self.problem is None:
+                yield data_
+
+    def _result(self, endpoint: str, data: dict[str, Any]) -> HypotestResult:
+        self.accepted.pop((endpoint, data["key"]), None)
+        return HypotestResult.from_json(data, self._environments.get(data.get("worker", "")))
+
+    def _learn(self, line: dict[str, Any]) -> None:
+        event, endpoint = line.get("event") or line.get("do"), line.get("endpoint", "")
+        if event == "worker":
+            self._environments[line["worker"]] = WorkerEnvironment.from_json(line["environment"])
+        elif event in ("send", "collect"):
+            self._batches[endpoint, line["batch"]] = line["keys"]
+        elif event in ("answered", "failed"):
+            self._batches.pop((endpoint, line["batch"]), None)
+        elif event == "accepted" and "key" in line:  # of version 1
+            self.accepted[endpoint, line["key"]] = str(line["text"])
+        elif event == "accepted":
+            for key in self._batches.get((endpoint, line["batch"]), ()):
+                self.accepted[endpoint, key] = str(line["reference"])
 
 
 def _now() -> str:

@@ -145,6 +145,7 @@ def _campaign(values: dict[str, Any], store: ReferenceStore) -> Campaign:
     import platformdirs
 
     from pytest_pyhf_faas.campaign.campaign import Campaign
+    from pytest_pyhf_faas.campaign.policy import Policy
     from pytest_pyhf_faas.engines import create_engine, read_endpoint_config, resolve_endpoint
 
     asked = values["endpoint_config"]
@@ -162,9 +163,11 @@ def _campaign(values: dict[str, Any], store: ReferenceStore) -> Campaign:
 
     return Campaign(
         engine,
-        timeout_s=values["timeout"],
-        retries=values["retries"],
-        queue_timeout_s=values["queue_timeout"],
+        Policy(
+            timeout_s=values["timeout"],
+            retries=values["retries"],
+            queue_timeout_s=values["queue_timeout"],
+        ),
         expected_s=expected_s,
     )
 

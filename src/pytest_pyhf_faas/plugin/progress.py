@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pytest_pyhf_faas.campaign.campaign import Progress
+    from pytest_pyhf_faas.campaign.progress import Progress
 
 _REFRESH_S = 0.5
 _FIRST_WAIT_S = 10.0

@@ -16,8 +16,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.campaign import journal as journals
-from pytest_pyhf_faas.campaign.campaign import TICK_S, Campaign
+from pytest_pyhf_faas.campaign.campaign import Campaign
 from pytest_pyhf_faas.campaign.clocks import Clocks
+from pytest_pyhf_faas.campaign.loop import TICK_S
+from pytest_pyhf_faas.campaign.policy import Policy
 from pytest_pyhf_faas.campaign.pools import Pools
 from pytest_pyhf_faas.campaign.results import WallTime
 from pytest_pyhf_faas.campaign.tasks import CERTIFIED, Pool, make_task, make_tasks
@@ -419,6 +421,8 @@ class Schedule:
                 )
             remaining = campaign.remaining
             campaign.cancel("the session ended before this fit")
+            if campaign.problem:
+                self.notes.append(campaign.problem)
             if remaining:
                 self.notes.append(
                     f"{remaining} fits are still with {campaign.engine.spec} and run on there; "
@@ -471,7 +475,7 @@ class Schedule:
             self._campaigns[endpoint] = self._new_campaign(
                 engine,
                 on_result=partial(journal.write, endpoint),
-                on_event=partial(journal.note, endpoint),
+                on_record=partial(journal.note, endpoint),
                 clocks=self.clocks[endpoint],
             )
         return self._campaigns[endpoint]
@@ -479,9 +483,11 @@ class Schedule:
     def _new_campaign(self, engine: Engine, **options: Any) -> Campaign:
         campaign = Campaign(
             engine,
-            timeout_s=self.settings.timeout_s,
-            retries=self.settings.retries,
-            queue_timeout_s=self.settings.queue_timeout_s,
+            Policy(
+                timeout_s=self.settings.timeout_s,
+                retries=self.settings.retries,
+                queue_timeout_s=self.settings.queue_timeout_s,
+            ),
             expected_s=self.expected_s,
             is_failure=self.is_failure,
             **options,
@@ -580,6 +586,8 @@ class Schedule:
                     accepted.pop(result.key, None)
                     if result.environment is not None and _stands(result):
                         found[result.key] = result
+            if reader.problem:
+                self.notes.append(reader.problem)
             for (where, key), reference in reader.accepted.items():
                 if where == endpoint:
                     accepted[key] = reference

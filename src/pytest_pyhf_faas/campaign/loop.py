@@ -1,0 +1,402 @@
+"""Does on an engine what the state of a campaign asks for, and tells the state what comes of it.
+
+One thread takes what has happened, from the engine and from callers, in the order in which it came.
+The lock is held while the state decides, which is quick, and never while the engine or a listener
+is called.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_pyhf_faas.campaign.answers import parse_answer
+from pytest_pyhf_faas.campaign.events import (
+    Accepted,
+    Answered,
+    Collect,
+    Count,
+    EngineUnusable,
+    Facts,
+    Failed,
+    GiveUp,
+    Looked,
+    Outcome,
+    Ping,
+    PingEnded,
+    Restart,
+    Restarted,
+    Send,
+    Sent,
+    Stopped,
+    Take,
+    Ticked,
+    WoundDown,
+)
+from pytest_pyhf_faas.campaign.results import FitError, HypotestResult
+from pytest_pyhf_faas.campaign.state import CampaignState
+from pytest_pyhf_faas.campaign.tasks import batch_payload, worker_function
+from pytest_pyhf_faas.errors import (
+    BlockLostError,
+    ConfigurationError,
+    EndpointUnusableError,
+    EngineError,
+    FaasError,
+    RemoteCallError,
+    TaskTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
+
+    from pytest_pyhf_faas.campaign.answers import Answer
+    from pytest_pyhf_faas.campaign.events import Event, Instruction, Trouble
+    from pytest_pyhf_faas.campaign.policy import Policy
+    from pytest_pyhf_faas.campaign.results import WorkerEnvironment
+    from pytest_pyhf_faas.campaign.tasks import Task
+    from pytest_pyhf_faas.engines.base import Engine
+
+#: How often an engine's health is looked at, and a caller that waits may show progress.
+TICK_S = 0.2
+#: Who stops at once waits so long for what is just being sent.
+SETTLE_S = 2.0
+
+
+class Listener(Protocol):
+    """Hears what comes of the fits; called without any lock, one call at a time."""
+
+    def note(self, now: float, record: Policy | Event | Instruction) -> None:
+        """Take down what was heard or decided, at a moment of the monotonic clock."""
+
+    def count(self, answer: Answer, tasks: list[Task], sent_at: float, received_at: float) -> None:
+        """Count what an answer has cost."""
+
+    def end(self, key: str, result: HypotestResult) -> None:
+        """End a fit."""
+
+    def fail(self, text: str) -> None:
+        """End all fits, for the campaign itself has failed."""
+
+
+class Loop:
+    """The thread of a campaign.
+
+    Parameters
+    ----------
+    engine : Engine
+        Where the fits run.
+    policy : Policy
+        Of the state.
+    tasks : mapping
+        The tasks by their keys; it may grow.
+    listener : Listener
+        Is told what comes of them.
+    clock : callable
+        The client's monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        policy: Policy,
+        tasks: Mapping[str, Task],
+        listener: Listener,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.engine = engine
+        self.state = CampaignState(policy)
+        #: Guards the state and the inbox; notified when something has changed.
+        self.changed = threading.Condition()
+        self.fits_sent = 0
+        self._policy = policy
+        self._tasks = tasks
+        self._listener = listener
+        self._clock = clock
+        self._inbox: deque[Callable[[], Event | None]] = deque()
+        self._over = False
+        self._thread: threading.Thread | None = None
+        self._facts = Facts()
+        self._keys: dict[int, tuple[str, ...]] = {}
+        self._numbers: dict[Future[Any], int] = {}
+        self._taken: int | None = None  # the batch that the engine has just taken
+        self._answer: Answer | None = None
+        self._environments: dict[tuple[str, str], WorkerEnvironment] = {}
+        engine.on_accepted = self._hear_accepted
+        listener.note(clock(), policy)
+
+    # What others use
+
+    def ask(self, make_event: Callable[[], Event | None]) -> None:
+        """Have an event of a caller handled: soon, or at once where all has ended."""
+        if not self._post(make_event):
+            self._hear(make_event)
+
+    def stop(self, reason: str) -> None:
+        """End all that is not done as "cancelled", and return when the thread and engine ended."""
+        self.ask(lambda: self._settle(reason))
+        self._join()
+        # The thread may have been sending or restarting, which starts an engine.
+        self.engine.stop()
+
+    # The thread
+
+    def _post(self, make_event: Callable[[], Event | None]) -> bool:
+        """Put something into the inbox, unless nobody looks there any more."""
+        with self.changed:
+            if self._over:
+                return False
+            self._inbox.append(make_event)
+            self._start()
+            self.changed.notify_all()
+            return True
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, name="pyhf-faas-campaign", daemon=True
+            )
+            self._thread.start()
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join(SETTLE_S)
+            if self._thread.is_alive():  # it sends something, or restarts the engine
+                self.engine.stop()
+                self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while self._step(TICK_S):
+                pass
+        except Exception as error:  # a waiting caller must get an answer whatever happens
+            self._fail(f"the campaign failed: {error!r}")
+            raise
+        finally:
+            self.engine.stop()
+
+    def _step(self, patience_s: float) -> bool:
+        """Handle what came first, or that nothing came; say whether there may be more."""
+        with self.changed:
+            if self._is_idle and self.state.stopped is None:
+                self.changed.wait_for(lambda: self._inbox, patience_s)
+            if not self._inbox and self.state.stopped is not None:
+                self._over = True
+                return False
+            make_event = self._inbox.popleft() if self._inbox else self._nothing_came
+        self._hear(make_event)
+        return True
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self._inbox and self._taken is None
+
+    def _nothing_came(self) -> Event:
+        # What came meanwhile goes first: it may be that nothing more is to be sent.
+        batch, self._taken = self._taken, None
+        return Ticked() if batch is None else Sent(batch)
+
+    def _fail(self, text: str) -> None:
+        with self.changed:
+            self.state = CampaignState(self._policy)
+            self.state.handle(EngineUnusable(text), self._clock())
+            self._inbox.clear()
+            self._over = True
+        self._listener.fail(text)
+
+    def _hear(self, make_event: Callable[[], Event | None]) -> None:
+        facts = look_at(self.engine)
+        if facts != self._facts:
+            self._facts = facts
+            self._handle(Looked(facts))
+        event = make_event()
+        if event is not None:
+            self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        now = self._clock()
+        with self.changed:
+            instructions = self.state.handle(event, now)
+        if instructions or not isinstance(event, Ticked):
+            self._listener.note(now, event)
+        for instruction in instructions:
+            self._listener.note(now, instruction)
+            self._follow(instruction, now)
+        if isinstance(event, (Answered, Failed)):
+            self._keys.pop(event.batch, None)
+
+    def _follow(self, instruction: Instruction, now: float) -> None:
+        match instruction:
+            case Send():
+                self._send(instruction)
+            case Collect(batch, keys, reference):
+                self._keys[batch] = keys
+                self._await(batch, lambda: self.engine.collect(reference))
+            case Ping(number):
+                self._ping(number)
+            case Restart():
+                self._restart()
+            case Count(batch, sent_at):
+                assert self._answer is not None
+                self._listener.count(self._answer, self._tasks_of(batch), sent_at, now)
+            case Take(key, _batch, attempts):
+                self._listener.end(key, self._result_of(key, attempts))
+            case GiveUp(key):
+                self._listener.end(key, given_up(instruction, self._tasks[key]))
+
+    # What is done
+
+    def _send(self, send: Send) -> None:
+        self._keys[send.batch] = send.keys
+        self.fits_sent += len(send.keys)
+        tasks = self._tasks_of(send.batch)
+        payload = batch_payload(tasks)
+        function = worker_function(tasks[0].config)
+        timeout_s = self._policy.timeout_s
+        if self._await(
+            send.batch, lambda: self.engine.submit(function, payload, timeout_s=timeout_s)
+        ):
+            self._taken = send.batch
+
+    def _await(self, batch: int, send: Callable[[], Future[Any]]) -> bool:
+        """Send a batch, and hear of its end; say whether the engine has taken it."""
+        try:
+            future = send()
+        except FaasError as error:
+            failure = failure_of(batch, error)
+            self._post(lambda: failure)
+            return False
+        self._numbers[future] = batch
+        future.add_done_callback(lambda done: self._post(lambda: self._ended(batch, done)))
+        return True
+
+    def _ping(self, number: int) -> None:
+        try:
+            future = self.engine.ping()
+        except FaasError:
+            self._post(lambda: PingEnded(number, answered=False))
+            return
+        future.add_done_callback(
+            lambda done: self._post(lambda: PingEnded(number, answered=_has_value(done)))
+        )
+
+    def _restart(self) -> None:
+        self._keys.clear()
+        self._numbers.clear()
+        try:
+            self.engine.restart()
+        except FaasError as error:
+            text = str(error)
+            self._post(lambda: EngineUnusable(text))
+        else:
+            self._post(Restarted)
+
+    # What comes of it
+
+    def _hear_accepted(self, future: Future[Any], reference: str) -> None:
+        self._post(lambda: self._accepted(future, reference))
+
+    def _accepted(self, future: Future[Any], reference: str) -> Event | None:
+        batch = self._numbers.get(future)
+        return None if batch is None else Accepted(batch, reference)
+
+    def _ended(self, batch: int, future: Future[Any]) -> Event | None:
+        self._numbers.pop(future, None)
+        if batch not in self._keys:
+            return None  # of an engine that was replaced
+        if future.cancelled():
+            return Failed(batch, "engine lost", "it cancelled a task")
+        error = future.exception()
+        if error is None:
+            try:
+                self._answer = answer = parse_answer(future.result(), self._tasks_of(batch))
+            except RemoteCallError as senseless:
+                error = senseless
+            else:
+                outcomes = tuple(outcome_of(result) for result in answer.results.values())
+                return Answered(batch, answer.worker, outcomes)
+        return failure_of(batch, error)
+
+    def _settle(self, reason: str) -> Event | None:
+        """Stop; what was just sent is to be collected by a later session, so that it is noted."""
+        if self.state.stopped is not None:
+            return None
+        self.engine.settle()
+        self._post(lambda: Stopped(reason))
+        return WoundDown(reason)
+
+    def _result_of(self, key: str, attempts: int) -> HypotestResult:
+        answer = self._answer
+        assert answer is not None
+        # One object for each worker and way to find minima.
+        kind = answer.worker, self._tasks[key].config.fit_setup
+        if answer.environment is not None:
+            self._environments.setdefault(kind, answer.environment)
+        return replace(
+            answer.results[key], environment=self._environments.get(kind), attempts=attempts
+        )
+
+    def _tasks_of(self, batch: int) -> list[Task]:
+        return [self._tasks[key] for key in self._keys[batch]]
+
+
+def look_at(engine: Engine) -> Facts:
+    """Return what an engine says of itself now."""
+    return Facts(
+        spec=engine.spec,
+        workers=engine.workers,
+        workers_there=engine.workers_there,
+        in_flight=engine.in_flight,
+        batch_s=engine.batch_s,
+        watches_workers=engine.watches_workers,
+        loses_tasks=engine.loses_tasks,
+        ready_at=engine.ready_at,
+        missing_since=engine.missing_since,
+        waits_for=engine.waits_for,
+        broken=engine.broken,
+        failure=engine.failure,
+    )
+
+
+def outcome_of(result: HypotestResult) -> Outcome:
+    """Return what the state needs of a result."""
+    if result.error is not None:
+        return Outcome(result.key, None, result.error.type)
+    return Outcome(result.key, result.seconds["fit"])
+
+
+def given_up(instruction: GiveUp, task: Task) -> HypotestResult:
+    """Return the result of a fit that ends without an answer."""
+    return HypotestResult(
+        key=instruction.key,
+        pallet=task.pallet.name,
+        patch=task.patch.name,
+        status=instruction.status,
+        error=FitError(instruction.error, instruction.text),
+        attempts=instruction.attempts,
+    )
+
+
+def failure_of(batch: int, error: BaseException) -> Event:
+    """Return what an exception in the place of an answer means."""
+    text = str(error) if isinstance(error, FaasError) else repr(error)
+    if isinstance(error, (EndpointUnusableError, ConfigurationError)):
+        return EngineUnusable(text)
+    return Failed(batch, _trouble_of(error), text)
+
+
+def _trouble_of(error: BaseException) -> Trouble:
+    if isinstance(error, EngineError):
+        return "engine lost"
+    if isinstance(error, BlockLostError):
+        return "block lost"
+    if isinstance(error, TaskTimeoutError):
+        return "timeout"
+    return "remote call failed" if isinstance(error, RemoteCallError) else "worker lost"
+
+
+def _has_value(future: Future[Any]) -> bool:
+    return not future.cancelled() and future.exception() is None

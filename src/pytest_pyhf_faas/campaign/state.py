@@ -1,0 +1,388 @@
+"""The state of a campaign: events in, instructions out.
+
+It has no thread, lock, clock, engine, file or callback: what it decides follows from the events
+that it was handed and from the moments that these came with. So whatever a campaign did can be done
+again from its log, see `log.replay`.
+
+The rules stand in modules of their own: `queue` says what is sent next, `recovery` what becomes of
+a fit that met trouble, `watch` what no answer tells of, `estimates` how long a fit will take.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from pytest_pyhf_faas.campaign import events, recovery
+from pytest_pyhf_faas.campaign.estimates import FitTimes
+from pytest_pyhf_faas.campaign.events import Facts
+from pytest_pyhf_faas.campaign.flight import Batch, Flight
+from pytest_pyhf_faas.campaign.queue import Entry, Queue
+from pytest_pyhf_faas.campaign.results import ENGINE
+from pytest_pyhf_faas.campaign.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from pytest_pyhf_faas.campaign.events import Event, Fit, Instruction, Trouble
+    from pytest_pyhf_faas.campaign.policy import Policy
+    from pytest_pyhf_faas.campaign.results import Status
+
+
+class CampaignState:
+    """All that a campaign knows of its fits.
+
+    Parameters
+    ----------
+    policy : Policy
+        How patient it is.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.facts = Facts()
+        self.queue = Queue()
+        self.flight = Flight()
+        self.times = FitTimes()
+        #: Why nothing more is done, once that is so.
+        self.stopped: tuple[Status, str] | None = None
+        self._watch = Watch(policy, self.times)
+        self._open: dict[str, Entry] = {}
+        self._left_behind: set[str] = set()
+        self._winding_down: str | None = None
+        self._sending: int | None = None
+        self._restarting = False
+        self._breakdowns = 0
+        self._now = -math.inf
+        self._out: list[Instruction] = []
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            events.Submitted: self._on_submitted,
+            events.FoundSent: self._on_found_sent,
+            events.Sent: self._on_sent,
+            events.Accepted: self._on_accepted,
+            events.Answered: self._on_answered,
+            events.Failed: self._on_failed,
+            events.EngineUnusable: self._on_engine_unusable,
+            events.PingEnded: self._on_ping_ended,
+            events.Looked: self._on_looked,
+            events.Restarted: self._on_restarted,
+            events.Ticked: self._on_ticked,
+            events.WoundDown: self._on_wound_down,
+            events.Stopped: self._on_stopped,
+        }
+
+    def handle(self, event: Event, now: float) -> list[Instruction]:
+        """Take note of an event, and say what is to be done.
+
+        Parameters
+        ----------
+        event : Event
+            What has happened.
+        now : float
+            When, in seconds on the client's monotonic clock.
+
+        Returns
+        -------
+        list of Instruction
+            To be followed in this order. At most one of them is a `Send`.
+        """
+        self._now = now
+        self._out = []
+        self._handlers[type(event)](event)
+        self._go_on()
+        return self._out
+
+    # What can be asked
+
+    @property
+    def with_engine(self) -> set[str]:
+        """The keys of the fits that the engine has and that have no result, or were cancelled."""
+        return self._left_behind | self.flight.open_keys
+
+    @property
+    def held(self) -> int:
+        """How many fits the engine has, as often as it has them."""
+        return sum(len(batch.entries) for batch in self.flight)
+
+    @property
+    def left_s(self) -> float | None:
+        """How many seconds are left until all is done, if all times are known."""
+        total_s = self.times.of_all(entry.fit for entry in self._open.values())
+        return None if total_s is None else total_s / self.facts.workers
+
+    # Callers
+
+    def _on_submitted(self, event: events.Submitted) -> None:
+        self.queue.add(self._begin(event.fits))
+
+    def _on_found_sent(self, event: events.FoundSent) -> None:
+        entries = self._begin(event.fits)
+        if entries:
+            number = self.flight.add(Batch(entries, self._now, collected=True))
+            keys = tuple(entry.fit.key for entry in entries)
+            self._out.append(events.Collect(number, keys, event.reference))
+
+    def _begin(self, fits: Iterable[Fit]) -> list[Entry]:
+        entries = []
+        for fit in fits:
+            if fit.key in self._open:
+                continue
+            entry = self._open[fit.key] = Entry(fit)
+            if self.stopped is not None:
+                self._give_up(entry, *self.stopped)
+            elif self._winding_down is not None:
+                self._give_up(entry, "cancelled", self._winding_down)
+            else:
+                entries.append(entry)
+        return entries
+
+    def _on_wound_down(self, event: events.WoundDown) -> None:
+        if self.stopped is not None:
+            return
+        self._winding_down = event.reason
+        if self.facts.missing_since is not None:
+            self._end_all("cancelled", event.reason)  # what is with the engine does not run
+            return
+        for entry in self.queue.clear():
+            self._give_up(entry, "cancelled", event.reason)
+
+    def _on_stopped(self, event: events.Stopped) -> None:
+        self._end_all("cancelled", event.reason)
+
+    # The engine
+
+    def _on_looked(self, event: events.Looked) -> None:
+        if self.facts.missing_since is not None and event.facts.missing_since is None:
+            self._watch.missing_until = self._now
+        self.facts = event.facts
+
+    def _on_restarted(self, _event: events.Restarted) -> None:
+        self._restarting = False
+
+    def _on_engine_unusable(self, event: events.EngineUnusable) -> None:
+        self._end_all("broken", event.text)
+
+    def _on_sent(self, event: events.Sent) -> None:
+        if self._sending == event.batch:
+            self._sending = None
+
+    def _on_accepted(self, _event: events.Accepted) -> None:
+        """Do nothing: only a later session needs it, and reads it in the log."""
+
+    def _on_ping_ended(self, event: events.PingEnded) -> None:
+        if event.ping in self.flight.pings:
+            self.flight.pings.discard(event.ping)
+            if event.answered:
+                self._overtake(event.ping)
+
+    def _overtake(self, number: int) -> None:
+        self.flight.overtake(number, self._now, losable=self.facts.loses_tasks)
+
+    def _on_answered(self, event: events.Answered) -> None:
+        batch = self._arrived(event.batch)
+        if batch is None or not batch.open_entries:
+            return  # its copy was faster
+        if not batch.collected:  # its worker began it at some time in an earlier session
+            self._out.append(events.Count(event.batch, batch.sent_at))
+        outcomes = {outcome.key: outcome for outcome in event.outcomes}
+        for entry in batch.open_entries:
+            outcome = outcomes[entry.fit.key]
+            if recovery.is_worth_another_try(outcome, entry, self.policy):
+                text = f"{outcome.error} on {event.worker}"
+                self._note(entry, "out of memory", text)
+                if not entry.in_flight:
+                    self._follow(entry, recovery.Again(free=False), text)
+                continue
+            if outcome.fit_s is not None:
+                self.times.learn(entry.fit, outcome.fit_s)
+            self._close(entry)
+            attempts = max(1, entry.attempts)  # an earlier session may have sent it
+            self._out.append(events.Take(entry.fit.key, event.batch, attempts))
+        self._forget_answered()
+
+    def _on_failed(self, event: events.Failed) -> None:
+        if event.trouble == "engine lost":
+            if event.batch in self.flight.batches:
+                self._replace_engine("engine lost", event.text)
+            return
+        batch = self._arrived(event.batch)
+        if batch is None:
+            return
+        shared = len(batch.entries) > 1
+        for entry in batch.open_entries:
+            if entry.in_flight:  # another copy may yet answer
+                self._note(entry, event.trouble, event.text)
+            elif event.trouble == "block lost":
+                self._lose(entry, event.trouble, event.text)
+            else:
+                self._note(entry, event.trouble, event.text)
+                what = recovery.after_trouble(
+                    entry, event.trouble, event.text, self.policy, shared=shared
+                )
+                self._follow(entry, what, event.text)
+        self._forget_answered()
+
+    def _arrived(self, number: int) -> Batch | None:
+        """Take note that something came back; ``None`` if it is of an engine that was replaced."""
+        if number not in self.flight.batches:
+            return None
+        if self._sending == number:
+            self._sending = None
+        batch = self.flight.remove(number)
+        self._overtake(number)
+        self._watch.answered_at = self._now
+        self._breakdowns = 0
+        return batch
+
+    def _forget_answered(self) -> None:
+        if self.facts.loses_tasks:
+            self.flight.forget_answered()
+
+    # What comes next
+
+    def _go_on(self) -> None:
+        if self.stopped is not None or self._restarting:
+            return
+        if self.flight and self.facts.broken:
+            self._replace_engine("engine lost", self.facts.failure or "it broke down")
+        elif self._sending is None and self._can_send():
+            self._send_next()
+
+    def _on_ticked(self, _event: events.Ticked) -> None:
+        if self.stopped is not None or self._restarting or not self.flight:
+            return
+        missing = self._watch.missing_text(self.flight, self.facts, self._now)
+        if missing is not None:
+            self._end_all("broken", missing)
+            return
+        silence = self._watch.silence_text(self.flight, self.facts, self._now)
+        if silence is not None:
+            self._replace_engine("silence", silence)
+            return
+        if self._winding_down is not None:
+            return
+        ping_is_due = self._watch.ping_is_due(self.flight, self.facts, self._now)
+        self._copy_straggler()
+        if ping_is_due:
+            self._out.append(events.Ping(self.flight.add_ping(self._now)))
+
+    def _can_send(self) -> bool:
+        if any(batch.alone for batch in self.flight):
+            return False
+        if self.queue:
+            return len(self.flight) < self.facts.in_flight
+        return self.queue.has_suspects and not self.flight
+
+    def _send_next(self) -> None:
+        if not self.queue:
+            batch = Batch([self.queue.next_suspect()], self._now, alone=True)
+            self._send(batch, "alone")
+            return
+        spread = self.facts.workers * self.policy.tail_batches
+        entries = self.queue.next_batch(
+            self.times,
+            most=max(1, math.ceil(len(self.queue) / spread)),
+            batch_s=self.facts.batch_s,
+        )
+        self._send(Batch(entries, self._now), "again" if entries[0].troubles else "first")
+
+    def _copy_straggler(self) -> None:
+        waits = bool(self.queue) or self.queue.has_suspects
+        if self._sending is not None or (waits and self._can_send()):
+            return
+        idle = not waits and len(self.flight) < self.facts.workers_there
+        slow = self._watch.straggler(self.flight, self.facts, self._now, idle=idle)
+        if slow is not None:
+            slow.copied = True
+            self._send(Batch(slow.open_entries, self._now, copied=True), "copy")
+
+    def _send(self, batch: Batch, why: Literal["first", "again", "alone", "copy"]) -> None:
+        for entry in batch.entries:
+            entry.attempts += not batch.copied
+        self._sending = self.flight.add(batch)
+        keys = tuple(entry.fit.key for entry in batch.entries)
+        attempts = tuple(entry.attempts for entry in batch.entries)
+        self._out.append(events.Send(self._sending, keys, attempts, why))
+
+    # What goes wrong
+
+    def _replace_engine(self, trouble: Trouble, reason: str) -> None:
+        self._breakdowns += 1
+        self._sending = None
+        waiting = self.flight.clear()
+        if self._breakdowns > self.policy.restarts:
+            self._end_all(
+                "broken",
+                f"the engine {self.facts.spec} broke down {self._breakdowns} times in a row "
+                f"without one answer in between, the last time because {reason}",
+            )
+            return
+        self._watch.answered_at = self._now
+        if self._winding_down is None:  # else there is nothing left to send
+            self._restarting = True
+            self._out.append(events.Restart())
+        if trouble == "silence" and len(waiting) == 1:
+            # With others there, it may be one of them that hangs.
+            waiting[0].silences += 1
+            if recovery.hangs(waiting[0], self.policy):
+                self._note(waiting[0], "timeout", reason)
+                self._give_up(waiting[0], "timeout", reason)
+                return
+        for entry in waiting:
+            self._lose(entry, trouble, reason)
+
+    def _lose(self, entry: Entry, trouble: Trouble, text: str) -> None:
+        """Take note that a fit was lost with all around it: most of these are not to blame."""
+        entry.losses += 1
+        self._note(entry, trouble, text)
+        self._follow(entry, recovery.after_loss(entry, trouble, text, self.policy), text)
+
+    def _follow(self, entry: Entry, what: recovery.Again | recovery.End, text: str) -> None:
+        """Send a fit again or end it, as the rules say."""
+        if isinstance(what, recovery.End):
+            self._give_up(entry, what.status, what.text)
+            return
+        if self._winding_down is None and what.free:
+            entry.attempts = max(0, entry.attempts - 1)  # what was collected has none
+        entry.troubles.append(text)
+        if self._winding_down is not None:
+            self._give_up(entry, "cancelled", self._winding_down)
+        elif recovery.is_suspect(entry, self.policy):
+            self.queue.add_suspect(entry)
+        else:
+            entry.alone = True
+            self.queue.add([entry])
+
+    def _end_all(self, status: Status, reason: str) -> None:
+        """Stop for good: what is not done ends so, and what comes later too."""
+        if self.stopped is not None:
+            return
+        self.stopped = status, reason
+        if status == "cancelled":
+            self._left_behind |= self.flight.open_keys
+        self.queue.clear()
+        self.flight.clear()
+        self._restarting, self._sending = False, None
+        for entry in list(self._open.values()):
+            self._give_up(entry, status, reason)
+        self._out.append(events.Halt())
+
+    def _note(self, entry: Entry, trouble: Trouble, text: str) -> None:
+        self._out.append(events.Note(entry.fit.key, trouble, entry.attempts, text))
+
+    def _give_up(self, entry: Entry, status: Status, text: str) -> None:
+        # What ends all fits says itself what is to be done.
+        error = ENGINE if status == "broken" and self.stopped is not None else status
+        history = "".join(
+            f"\nattempt {number}: {trouble}" for number, trouble in enumerate(entry.troubles, 1)
+        )
+        self._close(entry)
+        self._out.append(
+            events.GiveUp(entry.fit.key, status, error, text + history, entry.attempts)
+        )
+
+    def _close(self, entry: Entry) -> None:
+        entry.ended = True
+        if self._open.get(entry.fit.key) is entry:
+            del self._open[entry.fit.key]

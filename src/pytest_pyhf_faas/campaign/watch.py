@@ -1,0 +1,125 @@
+"""What no answer tells of: a silent engine, a straggler, a lost task, workers that never come.
+
+Each rule looks at what is with the engine and says whether it is so at a moment; none changes
+anything.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.engines.base import IN_FLIGHT
+
+if TYPE_CHECKING:
+    from pytest_pyhf_faas.campaign.estimates import FitTimes
+    from pytest_pyhf_faas.campaign.events import Facts
+    from pytest_pyhf_faas.campaign.flight import Batch, Flight
+    from pytest_pyhf_faas.campaign.policy import Policy
+
+
+@dataclass(slots=True)
+class Watch:
+    """The rules, and the two moments that they count from.
+
+    Attributes
+    ----------
+    answered_at : float
+        When the last answer came, of whatever kind.
+    missing_until : float
+        Until when no worker was there, as far as is known.
+    """
+
+    policy: Policy
+    times: FitTimes
+    answered_at: float = -math.inf
+    missing_until: float = -math.inf
+
+    def missing_text(self, flight: Flight, facts: Facts, now: float) -> str | None:
+        """Return why all is to be given up because no worker came, if it is."""
+        limit_s = self.policy.queue_timeout_s
+        if facts.missing_since is None or limit_s is None or not flight:
+            return None
+        waited_s = now - max(facts.missing_since, _oldest(flight))
+        if waited_s <= limit_s:
+            return None
+        what = f": {facts.waits_for}" if facts.waits_for else ""
+        return (
+            f"no worker of {facts.spec} was there for {waited_s:.0f} s{what}. Look at the queue "
+            "and at the start of a block by hand, or wait longer with --faas-queue-timeout"
+        )
+
+    def silence_text(self, flight: Flight, facts: Facts, now: float) -> str | None:
+        """Return why an engine is taken for dead that cannot tell it, if it is."""
+        if facts.missing_since is not None or not flight:
+            return None
+        oldest = _oldest(flight)
+        began_at = max(oldest, self.missing_until, facts.ready_at or oldest)
+        silent_s = now - max(began_at, self.answered_at)
+        limit_s = self._silence_s(flight, facts)
+        if limit_s is None or silent_s <= limit_s:
+            return None
+        return (
+            f"no answer came for {silent_s:.0f} s, where {limit_s:.0f} s are enough for all that "
+            "was sent"
+        )
+
+    def _silence_s(self, flight: Flight, facts: Facts) -> float | None:
+        if facts.watches_workers:
+            return None
+        policy, limits = self.policy, []
+        estimates = [self._batch_s(batch) for batch in flight]
+        known = [seconds for seconds in estimates if seconds is not None]
+        if self.times.measured and len(known) == len(estimates):
+            limits.append(max(policy.silence_s, policy.silence_factor * max(known)))
+        if policy.timeout_s is not None:
+            limits.append(policy.silence_s + IN_FLIGHT * policy.timeout_s)
+        return min(limits, default=None)
+
+    def straggler(self, flight: Flight, facts: Facts, now: float, *, idle: bool) -> Batch | None:
+        """Return a batch that takes too long, where a copy of it helps.
+
+        Parameters
+        ----------
+        idle : bool
+            Whether a worker has nothing else to do. Where none has, a copy helps only for the
+            place that a lost batch takes.
+        """
+        if facts.watches_workers or facts.missing_since is not None:
+            return None
+        for batch in flight:
+            begun_at = batch.overtaken_at or (batch.sent_at if idle else None)
+            limit_s = self._straggles_after_s(batch)
+            if begun_at is None or limit_s is None or batch.copied or batch.alone:
+                continue
+            if now - max(begun_at, self.missing_until) > limit_s:
+                return batch
+        return None
+
+    def _straggles_after_s(self, batch: Batch) -> float | None:
+        """Return after how long a batch that has begun is sent once more, if ever."""
+        policy, limits = self.policy, []
+        expected_s = self._batch_s(batch)
+        if expected_s is not None and (self.times.measured or batch.overtaken_at is not None):
+            limits.append(max(policy.straggler_s, policy.straggler_factor * expected_s))
+        if policy.timeout_s is not None and batch.overtaken_at is not None:
+            limits.append(policy.straggler_s + policy.timeout_s)  # its worker would have ended it
+        return min(limits, default=None)
+
+    def ping_is_due(self, flight: Flight, facts: Facts, now: float) -> bool:
+        """Whether to find out which of the batches that do not answer have begun or are lost."""
+        if not (facts.loses_tasks and flight) or facts.missing_since is not None:
+            return False
+        newest = max(batch.sent_at for batch in flight)
+        ready_at = math.inf if facts.ready_at is None else facts.ready_at
+        since = max(self.answered_at, flight.pinged_at, newest, ready_at)
+        patience = min(2.0 ** len(flight.pings), self.policy.ping_factor)
+        return now - since > self.policy.ping_s * patience
+
+    def _batch_s(self, batch: Batch) -> float | None:
+        return self.times.of_all(entry.fit for entry in batch.entries)
+
+
+def _oldest(flight: Flight) -> float:
+    return min(batch.sent_at for batch in flight)

@@ -1,0 +1,476 @@
+"""The state of a campaign, alone: events and moments in, instructions out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from pytest_pyhf_faas.campaign.events import (
+    Accepted,
+    Answered,
+    Collect,
+    Count,
+    EngineUnusable,
+    Facts,
+    Failed,
+    Fit,
+    FoundSent,
+    GiveUp,
+    Halt,
+    Looked,
+    Note,
+    Outcome,
+    Ping,
+    PingEnded,
+    Restart,
+    Restarted,
+    Send,
+    Sent,
+    Stopped,
+    Submitted,
+    Take,
+    Ticked,
+    WoundDown,
+)
+from pytest_pyhf_faas.campaign.log import replay
+from pytest_pyhf_faas.campaign.policy import Policy
+from pytest_pyhf_faas.campaign.state import CampaignState
+
+pytestmark = pytest.mark.timeout(300)
+
+FACTS = Facts(spec="engine", workers=2, workers_there=2, in_flight=4)
+#: An engine that does not notice when a worker hangs.
+BLIND = replace(FACTS, watches_workers=False)
+#: One that does not know either what it has lost.
+LOSSY = replace(BLIND, loses_tasks=True, ready_at=0.0)
+MANY_STEPS = 2000
+
+
+def a_fit(number, expected_s=None):
+    return Fit(f"key{number}", "group", "family", expected_s, f"toy/{number}")
+
+
+def keys(*numbers):
+    return tuple(f"key{number}" for number in numbers)
+
+
+class Scene:
+    """A state, what it has been told and what it has decided."""
+
+    def __init__(self, policy=None, facts=FACTS):
+        self.policy = policy or Policy()
+        self.state = CampaignState(self.policy)
+        self.now = 1000.0
+        self.log = [(self.now, self.policy)]
+        self.decided = []
+        self.tell(Looked(facts))
+
+    def tell(self, event, after_s=0.0):
+        """Hand an event over; return what is to be done, notes and all."""
+        self.now += after_s
+        decided = self.state.handle(event, self.now)
+        self.log += [(self.now, event), *((self.now, instruction) for instruction in decided)]
+        self.decided += decided
+        return decided
+
+    def submit(self, *fits):
+        """Submit fits and have the engine take all that is sent; return the sendings."""
+        return self.all_sent(self.tell(Submitted(tuple(fits))))
+
+    def all_sent(self, decided):
+        """Have the engine take what is sent, and what is sent then; return the sendings."""
+        sent = []
+        while sends := [each for each in decided if isinstance(each, Send)]:
+            sent += sends
+            decided = self.tell(Sent(sends[0].batch))
+        return sent
+
+    def answer(self, send, *, after_s=0.0, fit_s=1.0, error=None):
+        """Have a worker answer a batch, and the engine take what is then sent."""
+        outcomes = tuple(Outcome(key, None if error else fit_s, error) for key in send.keys)
+        decided = self.tell(Answered(send.batch, "toy:1", outcomes), after_s)
+        return [*decided, *self.all_sent(decided)[1:]]
+
+    def fail(self, send, trouble, *, after_s=0.0):
+        return self.tell(Failed(send.batch, trouble, "it broke"), after_s)
+
+
+def of(kind, decided):
+    return [each for each in decided if isinstance(each, kind)]
+
+
+# What is sent, one batch at a time
+
+
+def test_the_next_batch_is_sent_when_the_engine_has_taken_the_one_before():
+    scene = Scene()
+    fits = tuple(a_fit(number) for number in range(3))
+    assert scene.tell(Submitted(fits)) == [Send(1, keys(0), (1,), "first")]
+    assert scene.tell(Ticked()) == []
+    assert scene.tell(Sent(1)) == [Send(2, keys(1), (1,), "first")]
+    assert scene.tell(Sent(2)) == [Send(3, keys(2), (1,), "first")]
+    assert scene.tell(Sent(3)) == []
+
+
+def test_an_engine_that_refuses_a_batch_is_restarted_before_anything_else_is_sent():
+    scene = Scene()
+    fits = tuple(a_fit(number) for number in range(3))
+    scene.tell(Submitted(fits))
+    assert scene.tell(Failed(1, "engine lost", "it takes no tasks")) == [
+        Restart(),
+        Note("key0", "engine lost", 1, "it takes no tasks"),
+    ]
+    assert scene.tell(Submitted((a_fit(3),))) == []
+    assert of(Send, scene.tell(Restarted())) == [Send(2, keys(1), (1,), "first")]
+
+
+def test_no_more_is_sent_than_the_engine_should_hold():
+    scene = Scene()
+    sent = scene.submit(*(a_fit(number) for number in range(9)))
+    assert [send.batch for send in sent] == [1, 2, 3, 4]
+    scene.tell(Looked(replace(FACTS, in_flight=6)))
+    assert [send.batch for send in scene.all_sent(scene.decided[-1:])] == [5, 6]
+
+
+def test_the_longest_goes_first_and_what_is_unknown_before_it():
+    scene = Scene(facts=replace(FACTS, in_flight=9))
+    sent = scene.submit(a_fit(0, 1.0), a_fit(1), a_fit(2, 3.0))
+    assert [send.keys for send in sent] == [keys(1), keys(2), keys(0)]
+
+
+def test_a_fit_that_is_under_way_is_not_begun_again():
+    scene = Scene()
+    (send,) = scene.submit(a_fit(0))
+    assert scene.submit(a_fit(0)) == []
+    assert of(Take, scene.answer(send)) == [Take("key0", 1, 1)]
+    assert len(scene.submit(a_fit(0))) == 1  # measured anew
+
+
+# What is decided when something came back
+
+
+def test_an_answer_ends_its_fits_and_its_time_counts_from_its_sending():
+    scene = Scene()
+    (send,) = scene.submit(a_fit(0))
+    assert scene.answer(send, after_s=7.0) == [Count(1, 1000.0), Take("key0", 1, 1)]
+
+
+def test_a_loss_of_a_worker_costs_an_attempt_and_the_last_one_ends_the_fit():
+    scene = Scene(Policy(retries=1))
+    (send,) = scene.submit(a_fit(0))
+    (note, again) = scene.fail(send, "worker lost")
+    assert note == Note("key0", "worker lost", 1, "it broke")
+    assert again == Send(2, keys(0), (2,), "again")
+    scene.tell(Sent(2))
+    assert scene.fail(again, "worker lost") == [
+        Note("key0", "worker lost", 2, "it broke"),
+        GiveUp("key0", "broken", "broken", "it broke\nattempt 1: it broke", 2),
+    ]
+
+
+def test_a_loss_of_its_block_costs_a_fit_no_attempt_and_the_second_makes_it_a_suspect():
+    scene = Scene(Policy(retries=0))
+    (send,) = scene.submit(a_fit(0))
+    for why in ("again", "alone", "alone"):
+        (send,) = of(Send, scene.fail(send, "block lost"))
+        assert (send.attempts, send.why) == ((1,), why)
+        scene.tell(Sent(send.batch))
+    (ended,) = of(GiveUp, scene.fail(send, "block lost"))
+    assert (ended.status, ended.attempts) == ("broken", 1)
+    assert "It was there 4 times when that happened" in ended.text
+
+
+def test_while_a_suspect_runs_nothing_else_is_sent():
+    scene = Scene()
+    (send,) = scene.submit(a_fit(0))
+    for _ in range(2):
+        (send,) = of(Send, scene.fail(send, "block lost"))
+        scene.tell(Sent(send.batch))
+    assert send.why == "alone"
+    assert scene.submit(a_fit(1), a_fit(2)) == []
+    assert of(Send, scene.answer(send)) == [
+        Send(4, keys(1), (1,), "first"),
+        Send(5, keys(2), (1,), "first"),
+    ]
+
+
+def test_what_comes_from_an_engine_that_was_replaced_is_of_no_interest():
+    scene = Scene()
+    (send,) = scene.submit(a_fit(0))
+    scene.tell(Looked(replace(FACTS, broken=True)))
+    scene.tell(Looked(FACTS))
+    (again,) = of(Send, scene.tell(Restarted()))
+    assert scene.answer(send) == scene.fail(send, "engine lost") == scene.tell(Sent(1)) == []
+    scene.tell(Sent(again.batch))
+    assert of(Take, scene.answer(again)) == [Take("key0", 2, 1)]
+
+
+def test_an_engine_that_is_unusable_ends_all_and_what_comes_later():
+    scene = Scene()
+    scene.submit(a_fit(0))
+    assert scene.tell(EngineUnusable("no block ever started")) == [
+        GiveUp("key0", "broken", "engine", "no block ever started", 1),
+        Halt(),
+    ]
+    assert scene.tell(Submitted((a_fit(1),))) == [
+        GiveUp("key1", "broken", "engine", "no block ever started", 0)
+    ]
+    assert scene.tell(EngineUnusable("again")) == scene.tell(Stopped("again")) == []
+
+
+def test_what_is_accepted_changes_nothing():
+    scene = Scene()
+    scene.submit(a_fit(0))
+    assert scene.tell(Accepted(1, "group/1")) == []
+
+
+def test_what_an_earlier_session_has_sent_is_collected_and_its_time_does_not_count():
+    scene = Scene()
+    assert scene.tell(FoundSent("group/1", (a_fit(0),))) == [Collect(1, keys(0), "group/1")]
+    assert scene.tell(Answered(1, "toy:1", (Outcome("key0", 1.0),))) == [Take("key0", 1, 1)]
+
+
+# What no answer tells of
+
+
+def known(facts, **policy):
+    """A scene with one fit in flight, after another of its family has taken a second."""
+    scene = Scene(Policy(**policy), facts)
+    first, second = scene.submit(a_fit(0), a_fit(1))
+    scene.answer(second)
+    return scene, first
+
+
+def test_a_straggler_is_copied_once_where_a_worker_is_idle():
+    scene, first = known(BLIND)
+    assert scene.tell(Ticked(), Policy().straggler_s) == []
+    assert scene.tell(Ticked(), 1.0) == [Send(3, first.keys, (1,), "copy")]
+    scene.tell(Sent(3))
+    assert scene.tell(Ticked(), 1.0) == []
+    assert of(Take, scene.answer(first)) == [Take("key0", 1, 1)]
+    assert scene.answer(Send(3, first.keys, (1,), "copy")) == []
+
+
+def test_a_ping_that_overtakes_a_batch_has_it_copied_in_time():
+    scene = Scene(facts=LOSSY)
+    scene.submit(a_fit(0, 1.0))
+    assert scene.tell(Ticked(), Policy().ping_s) == []
+    assert scene.tell(Ticked(), 1.0) == [Ping(2)]
+    assert scene.tell(PingEnded(2, answered=True)) == []
+    (copy,) = of(Send, scene.tell(Ticked(), Policy().straggler_s + 1.0))
+    assert (copy.keys, copy.why) == (keys(0), "copy")
+
+
+def test_a_silent_engine_is_restarted_and_the_only_fit_on_it_ends_in_time():
+    scene, _first = known(BLIND, retries=0, timeout_s=10.0)
+    assert of(Restart, scene.tell(Ticked(), 200.0)) == []
+    scene = Scene(Policy(retries=0, timeout_s=10.0), replace(BLIND, workers=1, workers_there=1))
+    scene.submit(a_fit(0))
+    assert scene.tell(Ticked(), 320.0) == []
+    text = "no answer came for 321 s, where 320 s are enough for all that was sent"
+    assert scene.tell(Ticked(), 1.0) == [
+        Restart(),
+        Note("key0", "timeout", 1, text),
+        GiveUp("key0", "timeout", "timeout", text, 1),
+    ]
+
+
+def test_where_no_worker_comes_all_is_given_up():
+    waits = replace(FACTS, missing_since=1000.0, waits_for="blocks: 1 pending")
+    scene = Scene(Policy(queue_timeout_s=60.0), waits)
+    scene.submit(a_fit(0))
+    assert scene.tell(Ticked(), 60.0) == []
+    (ended, halt) = scene.tell(Ticked(), 1.0)
+    assert (ended.status, ended.error, halt) == ("broken", "engine", Halt())
+    assert "no worker of engine was there for 61 s: blocks: 1 pending" in ended.text
+
+
+def test_a_tick_that_asks_for_nothing_changes_nothing():
+    """So that it need not be in the log."""
+    scene, _first = known(LOSSY, timeout_s=50.0)
+    quiet = Scene(Policy(timeout_s=50.0), LOSSY)
+    quiet.submit(a_fit(0), a_fit(1))
+    quiet.answer(Send(2, keys(1), (1,), "first"))
+    for _ in range(9):
+        assert scene.tell(Ticked(), 1.0) == []
+    quiet.now = scene.now
+    assert scene.tell(Ticked(), 20.0) == quiet.tell(Ticked(), 20.0) != []
+
+
+# The end
+
+
+def test_winding_down_sends_nothing_more_and_stopping_ends_the_rest():
+    scene = Scene(facts=replace(LOSSY, in_flight=1))
+    (send,) = scene.submit(a_fit(0), a_fit(1))
+    assert scene.tell(WoundDown("Ctrl-C")) == [
+        GiveUp("key1", "cancelled", "cancelled", "Ctrl-C", 0)
+    ]
+    assert scene.tell(Ticked(), 25.0) == []
+    assert scene.state.with_engine == {"key0"}
+    (ended, halt) = scene.tell(Stopped("the session ended"))
+    assert (ended.key, ended.status, halt) == ("key0", "cancelled", Halt())
+    assert scene.state.with_engine == {"key0"}  # it runs on
+    assert scene.answer(send) == []
+
+
+# Whatever the order of events
+
+TROUBLES = [
+    "worker lost",
+    "block lost",
+    "engine lost",
+    "timeout",
+    "out of memory",
+    "remote call failed",
+]
+facts_of_an_engine = st.builds(
+    Facts,
+    spec=st.just("engine"),
+    workers=st.integers(1, 3),
+    workers_there=st.integers(0, 3),
+    in_flight=st.integers(1, 6),
+    batch_s=st.sampled_from([0.0, 5.0]),
+    watches_workers=st.booleans(),
+    loses_tasks=st.booleans(),
+    ready_at=st.sampled_from([None, 0.0]),
+    missing_since=st.sampled_from([None, None, 1000.0]),
+    broken=st.sampled_from([False, False, False, True]),
+)
+
+
+class StateMachine(RuleBasedStateMachine):
+    """A state under any order of events, sensible or not."""
+
+    @initialize(
+        facts=facts_of_an_engine,
+        retries=st.integers(0, 2),
+        timeout_s=st.sampled_from([None, 30.0]),
+        queue_timeout_s=st.sampled_from([None, 100.0]),
+    )
+    def begin(self, facts, retries, timeout_s, queue_timeout_s):
+        self.scene = Scene(Policy(timeout_s, retries, queue_timeout_s), facts)
+        self.submitted = 0
+        self.ended_early = False
+
+    def sends(self):
+        return of((Send, Collect), self.scene.decided)
+
+    def tell(self, event, after_s=0.0):
+        decided = self.scene.tell(event, after_s)
+        assert len(of(Send, decided)) <= 1
+        assert len(of(Restart, decided)) <= 1
+
+    @rule(count=st.integers(1, 4), expected_s=st.sampled_from([None, 0.1, 10.0]))
+    def submit(self, count, expected_s):
+        numbers = range(self.submitted, self.submitted + count)
+        self.submitted += count
+        self.tell(Submitted(tuple(a_fit(number, expected_s) for number in numbers)))
+
+    @rule(count=st.integers(1, 2))
+    def find_sent(self, count):
+        numbers = range(self.submitted, self.submitted + count)
+        self.submitted += count
+        self.tell(FoundSent("group/1", tuple(a_fit(number) for number in numbers)))
+
+    @precondition(lambda self: self.sends())
+    @rule(pick=st.integers(0, 99), seconds=st.sampled_from([0.0, 1.0]))
+    def take(self, pick, seconds):
+        self.tell(Sent(self.sends()[-1 - pick % len(self.sends())].batch), seconds)
+
+    @precondition(lambda self: self.sends())
+    @rule(
+        pick=st.integers(0, 99),
+        error=st.sampled_from([None, None, None, "ValueError", "MemoryError"]),
+        seconds=st.sampled_from([0.1, 30.0]),
+    )
+    def answer(self, pick, error, seconds):
+        send = self.sends()[-1 - pick % len(self.sends())]
+        fit_s = None if error else 1.0
+        outcomes = tuple(Outcome(key, fit_s, error) for key in send.keys)
+        self.tell(Answered(send.batch, "toy:1", outcomes), seconds)
+
+    @precondition(lambda self: self.sends())
+    @rule(pick=st.integers(0, 99), trouble=st.sampled_from(TROUBLES))
+    def fail(self, pick, trouble):
+        send = self.sends()[-1 - pick % len(self.sends())]
+        self.tell(Failed(send.batch, trouble, "it broke"), 0.1)
+
+    @rule(facts=facts_of_an_engine)
+    def look(self, facts):
+        self.tell(Looked(facts), 0.1)
+
+    @rule(seconds=st.sampled_from([0.2, 15.0, 50.0, 400.0]))
+    def tick(self, seconds):
+        self.tell(Ticked(), seconds)
+
+    @rule()
+    def restart(self):
+        self.tell(Restarted(), 1.0)
+
+    @rule(number=st.integers(0, 40), answered=st.booleans())
+    def end_ping(self, number, answered):
+        self.tell(PingEnded(number, answered), 0.1)
+
+    @precondition(lambda self: self.submitted > 10)
+    @rule(event=st.sampled_from([WoundDown("Ctrl-C"), Stopped("over"), EngineUnusable("gone")]))
+    def end_early(self, event):
+        self.ended_early = True
+        self.tell(event)
+
+    @invariant()
+    def no_fit_ends_twice(self):
+        ended = Counter(each.key for each in of((Take, GiveUp), self.scene.decided))
+        assert max(ended.values(), default=1) == 1
+
+    @invariant()
+    def each_fit_is_somewhere(self):
+        state = self.scene.state
+        ended = {each.key for each in of((Take, GiveUp), self.scene.decided)}
+        queued = [entry.fit.key for entry in state.queue]
+        assert len(queued) == len(set(queued))
+        assert not set(queued) & (ended | state.flight.open_keys)
+        assert set(keys(*range(self.submitted))) - ended == {*queued, *state.flight.open_keys}
+
+    @invariant()
+    def a_suspect_has_the_engine_for_itself(self):
+        flight = self.scene.state.flight
+        if any(batch.alone for batch in flight):
+            assert len([batch for batch in flight if not batch.collected]) == 1
+
+    def teardown(self):
+        """Let all that can be answered be answered: then no fit is left."""
+        scene = self.scene
+        scene.tell(Looked(FACTS))
+        for _ in range(MANY_STEPS):
+            state = scene.state
+            if not state.flight and not state.queue and not state.queue.has_suspects:
+                break
+            scene.tell(Restarted())
+            if scene.state._sending is not None:
+                scene.tell(Sent(scene.state._sending))
+            for number, batch in list(state.flight.batches.items())[:1]:
+                outcomes = tuple(Outcome(entry.fit.key, 1.0) for entry in batch.entries)
+                scene.tell(Answered(number, "toy:1", outcomes))
+        else:
+            raise AssertionError("it never ends")
+        ended = Counter(each.key for each in of((Take, GiveUp), scene.decided))
+        assert ended == dict.fromkeys(keys(*range(self.submitted)), 1)
+        cancelled = [each for each in of(GiveUp, scene.decided) if each.status == "cancelled"]
+        assert self.ended_early or not cancelled
+        for event, logged, decided in replay(scene.log):
+            assert logged == decided, event
+
+
+StateMachine.TestCase.settings = settings(
+    max_examples=200,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestStateMachine = StateMachine.TestCase
