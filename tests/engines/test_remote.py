@@ -67,6 +67,9 @@ import sys
 for apart in (False, True):
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     print(subprocess.Popen(command, start_new_session=apart).pid, flush=True)
+# A daemon of the user's: in the same group, an orphan too, and not started by the parent itself.
+program = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid, flush=True)"
+subprocess.run([sys.executable, "-c", program, *command])
 worker = subprocess.Popen([sys.executable, "-I", "-c", sys.argv[1]], stdin=subprocess.PIPE)
 worker.stdin.write(sys.stdin.readline().encode())
 worker.stdin.flush()
@@ -521,7 +524,7 @@ def test_a_worker_that_is_a_thread_has_no_time_limits(start):
 
 
 @needs_proc
-def test_a_worker_whose_parent_dies_ends_itself_and_what_that_left_behind(tmp_path):
+def test_a_worker_whose_parent_dies_ends_itself_and_what_that_had_started(tmp_path):
     path = tmp_path / "worker"
     parent = subprocess.Popen(
         [sys.executable, "-I", "-c", PARENT, BARE],
@@ -531,7 +534,7 @@ def test_a_worker_whose_parent_dies_ends_itself_and_what_that_left_behind(tmp_pa
         start_new_session=True,  # or it would be these tests that are left behind
     )
     with parent:
-        beside, apart = (int(parent.stdout.readline()) for _ in range(2))
+        beside, apart, daemon = (int(parent.stdout.readline()) for _ in range(3))
         call = pack_call(remote_functions.announce_and_nap, (str(path),), 50.0)
         parent.stdin.write(line_of(call))
         parent.stdin.flush()
@@ -543,8 +546,10 @@ def test_a_worker_whose_parent_dies_ends_itself_and_what_that_left_behind(tmp_pa
         wait_until(lambda: not alive(process_id), "the worker is gone")
         wait_until(lambda: not alive(beside), "what its parent started as well is gone")
         assert alive(apart)
+        assert alive(daemon)
     finally:
-        os.kill(apart, signal.SIGKILL)
+        for process_id in (apart, daemon):
+            os.kill(process_id, signal.SIGKILL)
 
 
 def test_variables_of_threads_are_set_where_they_are_not(start, monkeypatch):

@@ -510,8 +510,12 @@ def test_a_huge_message_is_cut_and_an_unreadable_one_is_said_to_be(monkeypatch):
 
     monkeypatch.setattr(pyhf.infer, "hypotest", fail)
     huge, unreadable = fit(signal(), signal())["results"]
-    assert len(huge["error"]["message"]) == fitting.MAX_ERROR_CHARACTERS
-    assert len(huge["error"]["traceback"]) <= fitting.MAX_ERROR_CHARACTERS
+    assert len(huge["error"]["message"]) == fitting.MAX_ERROR_CHARACTERS == 50_000
+    # Which says where it was, and does not repeat what was said.
+    assert "in fail\n" in huge["error"]["traceback"]
+    assert huge["error"]["traceback"].endswith("x...\n")
+    assert len(huge["error"]["traceback"]) < 5_000
+    assert len(json.dumps(huge)) < 60_000
     assert "cannot be read" in unreadable["error"]["message"]
 
 

@@ -45,6 +45,8 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
     request = json.loads(call)
     package, limit_s = request["package"], request["timeout_s"]
     here = socket.gethostname()
+    client = request["client"][1] if request["client"][0] == here else None
+    children: dict[str, str] = {}  # of our parent, and when they started
     own_process = [here, os.getpid()] != request["client"]
     can_be_interrupted = threading.current_thread() is threading.main_thread()
     limited = limit_s is not None and own_process and can_be_interrupted
@@ -75,28 +77,44 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
 
     def end_with(parent: int) -> None:
         while os.getppid() == parent:
+            note_children(parent)
             time.sleep(1.0)
         end_orphans(parent)
         os._exit(1)
+
+    def stat_of(process: str) -> list[str]:
+        """Return what stands behind its name: state, parent, group, ..., start time (the 20th)."""
+        with open(f"/proc/{process}/stat") as file:  # noqa: PTH123
+            return file.read().rpartition(")")[2].split()
+
+    def note_children(parent: int) -> None:
+        """Take note of what the manager has started, while it lives and is known by its children.
+
+        A kernel that does not tell (or is no Linux) leaves them to themselves.
+        """
+        with contextlib.suppress(OSError, IndexError):
+            for thread in os.listdir(f"/proc/{parent}/task"):  # noqa: PTH208
+                with open(f"/proc/{parent}/task/{thread}/children") as file:  # noqa: PTH123
+                    for child in file.read().split():
+                        stat = stat_of(child)
+                        if stat[1] == str(parent):
+                            children[child] = stat[19]
 
     def end_orphans(parent: int) -> None:
         """End what the manager started for itself, if that is gone.
 
         They are orphans of the same group then, and stay where nobody clears a job up (Slurm
-        without cgroups).
+        without cgroups). What somebody else has started, or is a process of the same number that
+        came later, has nothing to do with it.
         """
-        orphaned = [os.getppid(), os.getpgrp()]
-        if orphaned[0] == parent:
+        if os.getppid() == parent:
             return
-        with contextlib.suppress(OSError):
-            if here == request["client"][0] and os.getpgid(request["client"][1]) == orphaned[1]:
-                return
-        for entry in os.listdir("/proc") if os.path.isdir("/proc/self") else ():  # noqa: PTH112, PTH208
-            with contextlib.suppress(OSError, ValueError):
-                with open(f"/proc/{entry}/stat") as file:  # noqa: PTH123
-                    ids = file.read().rpartition(")")[2].split()[1:3]
-                if list(map(int, ids)) == orphaned and int(entry) != os.getpid():
-                    os.kill(int(entry), signal.SIGKILL)
+        for child, started in children.items():
+            with contextlib.suppress(OSError, IndexError):
+                stat = stat_of(child)
+                same = stat[19] == started and stat[2] == str(os.getpgrp())
+                if same and int(child) not in (os.getpid(), client):
+                    os.kill(int(child), signal.SIGKILL)
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -131,8 +149,8 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
         answer = {
             "error": {
                 "type": type(error).__name__,
-                "message": str(error)[:100_000],
-                "traceback": traceback.format_exc()[-100_000:],
+                "message": str(error)[:50_000],
+                "traceback": traceback.format_exc()[-50_000:],
             }
         }
     finally:

@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 
 #: Backgrounds that a worker keeps, so that a campaign over several pallets does not grow it.
 MAX_BACKGROUNDS = 8
-#: pyhf's FailedMinimization carries correlation matrices; more than this helps nobody.
-MAX_ERROR_CHARACTERS = 1_000_000
+#: pyhf's FailedMinimization carries correlation matrices; more than this helps nobody, and Globus
+#: Compute carries 10 MiB for a whole batch.
+MAX_ERROR_CHARACTERS = 50_000
+#: So much of a message stands in its traceback as well.
+_REPEATED_CHARACTERS = 500
 MAX_WARNINGS = 20
 
 THREAD_VARIABLES = (
@@ -464,12 +467,13 @@ def _failure(error: BaseException) -> Failure:
         message = str(error)
     except Exception as broken:
         message = f"(its message cannot be read: {broken!r})"
+    lines = "".join(traceback.format_exception(kind, error, error.__traceback__))
+    if len(message) > _REPEATED_CHARACTERS:
+        lines = lines.replace(message, f"{message[:_REPEATED_CHARACTERS]}...")
     return {
         "type": f"{module}{kind.__qualname__}",
         "message": message[:MAX_ERROR_CHARACTERS],
-        "traceback": "".join(traceback.format_exception(kind, error, error.__traceback__))[
-            -MAX_ERROR_CHARACTERS:
-        ],
+        "traceback": lines[-MAX_ERROR_CHARACTERS:],
     }
 
 
