@@ -192,11 +192,10 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
 def _pack_operations(operations: list[dict[str, Any]], where: str) -> tuple[str, bytes]:
     """Check the syntax of a JSON patch; return its digest and itself, packed."""
     import jsonpatch
-    import jsonpointer
 
     try:
         jsonpatch.JsonPatch(operations)
-    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         raise PalletError(
             f"{where}: not a JSON patch (RFC 6902): {brief(error)}\n"
             "the file is damaged, or was edited by hand"
