@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+#: What stands in a table where there is nothing.
+NOTHING = "–"
 #: How much of a name tells it from others.
 NAME_CHARACTERS = 60
 

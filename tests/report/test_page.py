@@ -12,7 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from pytest_pyhf_faas.campaign.results import PARTS
-from pytest_pyhf_faas.report import markdown, page, summary
+from pytest_pyhf_faas.report import answer, markdown, page
 from pytest_pyhf_faas.schemas import accepted_by_own_schema
 from tests.helpers import report_documents as documents
 
@@ -203,8 +203,8 @@ def test_the_table_of_a_failure_has_six_rows_and_stands_there_once():
 )  # fmt: skip
 def test_what_is_absent_breaks_nothing(document):
     _source, found = rendered(document)
-    assert summary.verdict(document) in found.text
-    assert summary.state(document).value in markdown.summarize(document)
+    assert answer.verdict(document) in found.text
+    assert answer.state(document).value in markdown.summarize(document)
 
 
 def test_nothing_takes_effect():

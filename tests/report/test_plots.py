@@ -23,7 +23,8 @@ from pytest_pyhf_faas.report.plots.times import (
     plot_wall_time,
     plot_where_the_time_went,
 )
-from pytest_pyhf_faas.report.scaling import amdahl, scaling_figures, wall_time
+from pytest_pyhf_faas.report.scaling import amdahl, scaling_figures
+from pytest_pyhf_faas.report.wall_times import wall_time
 from tests.helpers.report_documents import (
     analysis,
     broken,
@@ -455,8 +456,11 @@ def test_no_wall_time_has_no_fractions():
 
 
 def test_wall_time_of_trials():
-    assert wall_time([{"wall_s": 2.0}]) == (2, None)
-    assert wall_time([{"wall_s": 2.0}, {"wall_s": 4.0}]) == (3, pytest.approx(math.sqrt(2)))
+    one, other = trial(wall_s=2.0), trial(wall_s=4.0)
+    assert wall_time([one]).stdev_s is None
+    assert wall_time([one]).mean_s == 2
+    assert wall_time([one, other]).mean_s == 3
+    assert wall_time([one, other]).stdev_s == pytest.approx(math.sqrt(2))
 
 
 def test_scaling_is_drawn_and_told():

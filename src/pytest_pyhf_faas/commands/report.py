@@ -93,9 +93,10 @@ def _draw(path: Path) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from pytest_pyhf_faas.report import changes, changes_text, document
+    from pytest_pyhf_faas.report import document
+    from pytest_pyhf_faas.report.comparison import runs, text
 
-    found = changes.compare_runs(
+    found = runs.compare_runs(
         document.read(options.run_directory),
         document.read(options.after),
         rtol=options.rtol,
@@ -114,7 +115,7 @@ def _compare(options: argparse.Namespace) -> int:
                 f"the changes cannot be written to {options.json}: {error.strerror or error}. "
                 "Give --json another file"
             ) from error
-    _say(changes_text.text(found))
+    _say(text.text(found))
     return found.status
 
 

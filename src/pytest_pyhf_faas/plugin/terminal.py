@@ -10,7 +10,7 @@ from pytest_pyhf_faas.campaign.results import ENGINE, PARTS
 from pytest_pyhf_faas.references.cls_values import cls_table
 from pytest_pyhf_faas.references.diagnosis import environment_line
 from pytest_pyhf_faas.references.merging import Written
-from pytest_pyhf_faas.report.summary import MEASURED_HEADER, measured_cells
+from pytest_pyhf_faas.report.wall_times import MEASURED_HEADER, measured_cells
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import columns, counted, duration, listed
 

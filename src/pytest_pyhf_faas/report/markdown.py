@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.report import summary
+from pytest_pyhf_faas.report import ambiguous, analyses, answer, environments
 from pytest_pyhf_faas.wording import listed, one_line, shortened
 
 if TYPE_CHECKING:
@@ -42,15 +42,15 @@ def summarize(document: Document) -> str:
         GitHub's Markdown, at most 60 kB of it; nothing in the report takes effect as Markdown or
         HTML.
     """
-    found = summary.state(document)
+    found = answer.state(document)
     parts = [
-        f"## {found.emoji} {found.value}: {_escaped(summary.verdict(document), 1000)}",
-        _table(*summary.wall_time_table(document)),
+        f"## {found.emoji} {found.value}: {_escaped(answer.verdict(document), 1000)}",
+        _table(*analyses.wall_time_table(document)),
         _ambiguous(document),
-        _list("Not done", summary.missing(document)),
+        _list("Not done", answer.missing(document)),
         _list("Notes", document["notes"]),
         *_failures(document),
-        _list("Different from the references", summary.differences(document)),
+        _list("Different from the references", environments.differences(document)),
         f"Command:\n\n{_fenced(document['run']['command'], _COMMAND_CHARACTERS)}",
     ]
     return _within(filter(None, parts))
@@ -58,8 +58,8 @@ def summarize(document: Document) -> str:
 
 def _ambiguous(document: Document) -> str:
     """Return a line about hypotheses that have two sets of minima."""
-    said = summary.ambiguous(document)
-    flipping = [row.patch for row in summary.ambiguous_rows(document) if row.flips]
+    said = ambiguous.ambiguous(document)
+    flipping = [row.patch for row in ambiguous.ambiguous_rows(document) if row.flips]
     names = f": {listed(flipping)}" if flipping else ""
     return _escaped(f"Two sets of minima: {said}{names}", 1000) if said else ""
 
@@ -73,9 +73,9 @@ def _failures(document: Document) -> list[str]:
     ]
     told += [
         (f"{each['verdict']}: {each['title']}", _without_title(each))
-        for each in summary.all_failures(document)
+        for each in answer.all_failures(document)
     ]
-    told += [(each["test"], each["text"]) for each in summary.other_failures(document)]
+    told += [(each["test"], each["text"]) for each in answer.other_failures(document)]
     parts = [
         f"<details><summary>{_escaped(title)}</summary>\n\n{_fenced(text)}\n\n</details>"
         for title, text in told[:MOST_FAILURES]

@@ -12,11 +12,11 @@ import jinja2
 
 from pytest_pyhf_faas.campaign.results import PARTS
 from pytest_pyhf_faas.references.cls_values import DEFAULT_ATOL
-from pytest_pyhf_faas.report import summary
+from pytest_pyhf_faas.report import ambiguous, analyses, answer, environments, wall_times
 from pytest_pyhf_faas.report.published import SOURCE
 from pytest_pyhf_faas.report.scaling import scaling_figures
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import duration, listed, shortened, with_spread
+from pytest_pyhf_faas.wording import NOTHING, duration, listed, shortened, with_spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -107,15 +107,15 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
         An HTML file without scripts and without references to anything outside of it; without
         the plots at most 3 MB, however many hypotheses there are and whatever they say.
     """
-    failing = summary.all_failures(document)
-    others = summary.other_failures(document)
+    failing = answer.all_failures(document)
+    others = answer.other_failures(document)
     endpoint_failures = [
         (endpoint["endpoint"], each)
         for endpoint in document["endpoints"]
         for each in endpoint["failures"]
     ]
     long_texts = _LongTexts(failing[:MOST_FAILURES], others[:MOST_FAILURES], endpoint_failures)
-    environments = summary.environment_rows(document)
+    machines = environments.environment_rows(document)
     return (
         _environment()
         .get_template("page.html.j2")
@@ -123,12 +123,12 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
             document=document,
             run=document["run"],
             took=duration(document["run"]["seconds"]),
-            verdict=summary.verdict(document),
-            state=summary.state(document),
-            missing=summary.missing(document),
+            verdict=answer.verdict(document),
+            state=answer.state(document),
+            missing=answer.missing(document),
             command=_cut(document["run"]["command"], _COMMAND_BYTES),
-            table=summary.wall_time_table(document),
-            rows=summary.rows(document),
+            table=analyses.wall_time_table(document),
+            rows=analyses.rows(document),
             source=SOURCE,
             failures=long_texts.failures,
             open_failures=_OPEN_FAILURES,
@@ -137,15 +137,15 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
             other_failures=long_texts.others,
             other_failure_count=len(others),
             endpoint_failures=long_texts.endpoints,
-            ambiguous=_within(summary.ambiguous_rows(document), LIST_BYTES, _ambiguous_bytes),
-            ambiguous_count=len(summary.ambiguous_rows(document)),
+            ambiguous=_within(ambiguous.ambiguous_rows(document), LIST_BYTES, _ambiguous_bytes),
+            ambiguous_count=len(ambiguous.ambiguous_rows(document)),
             plots=_grouped(plots, document),
             parts=[_PART_TITLES.get(part, part) for part in PARTS],
             time_rows=_time_rows(document),
             scaling=_scaling(document),
-            environments=environments,
-            environment_names=_names(environments),
-            differences=summary.differences(document),
+            environments=machines,
+            environment_names=_names(machines),
+            differences=environments.differences(document),
             listings=_listings(document),
             negligible=f"{DEFAULT_ATOL:g}",
         )
@@ -166,8 +166,8 @@ def _environment() -> jinja2.Environment:
         "digits": _digits,
         "relative": _relative,
         "state": lambda verdict: Verdict(verdict).state,
-        "title_of": summary.title_of,
-        "largest": summary.largest_difference,
+        "title_of": analyses.title_of,
+        "largest": analyses.largest_difference,
         "data": lambda svg: base64.b64encode(svg).decode(),
     }
     return environment
@@ -177,12 +177,12 @@ def _environment() -> jinja2.Environment:
 
 
 def _digits(value: float | str | None, digits: int = 4) -> str:
-    return summary.NOTHING if value is None else f"{float(value):.{digits}g}"
+    return NOTHING if value is None else f"{float(value):.{digits}g}"
 
 
 def _relative(value: float | None) -> str:
     if value is None:
-        return summary.NOTHING
+        return NOTHING
     return f"{value:.1e}" if value else "0"
 
 
@@ -239,7 +239,7 @@ def _list_bytes(hypothesis: Mapping[str, Any]) -> int:
     return 30 + _size(hypothesis["patch"])
 
 
-def _ambiguous_bytes(row: summary.AmbiguousRow) -> int:
+def _ambiguous_bytes(row: ambiguous.AmbiguousRow) -> int:
     texts = (row.title, row.patch, row.fit, row.parameters, row.at_bound)
     return 300 + sum(map(_size, texts))
 
@@ -300,7 +300,7 @@ class _LongTexts:
         return _Failure(
             anchor=anchor,
             hypothesis=hypothesis,
-            rows=summary.compared(hypothesis),
+            rows=analyses.compared(hypothesis),
             remarks=remarks,
             rerun=rerun.text,
             error=error,
@@ -319,7 +319,7 @@ def _remarks(hypothesis: Mapping[str, Any]) -> tuple[str, str]:
     lines = hypothesis["text"].splitlines()
     if lines and lines[0] == hypothesis["title"]:
         del lines[0]
-    if summary.compared(hypothesis):
+    if analyses.compared(hypothesis):
         lines = [line for line in lines if not _is_of_table(line)]
     reruns = [line for line in lines if line.startswith(_RERUN)]
     remarks = [line.removeprefix("  ") for line in lines if line not in reruns]
@@ -350,7 +350,7 @@ def _grouped(plots: Sequence[Plot], document: Document) -> list[_Group]:
         groups.setdefault(plot.analysis, []).append((plot, caption))
     return [
         _Group(
-            "The run" if analysis is None else summary.title_of(document["analyses"][analysis]),
+            "The run" if analysis is None else analyses.title_of(document["analyses"][analysis]),
             those,
         )
         for analysis, those in groups.items()
@@ -371,7 +371,7 @@ def _time_rows(document: Document) -> list[_TimeRow]:
     """Return where the time of the workers went, for each analysis with a wall time."""
     found = []
     for analysis in document["analyses"]:
-        wall_time = summary.wall_time_of(analysis)
+        wall_time = wall_times.wall_time_of(analysis)
         if wall_time is None:
             continue
         capacity_s = sum(each.workers * each.wall_s for each in wall_time.trials)
@@ -381,7 +381,7 @@ def _time_rows(document: Document) -> list[_TimeRow]:
         sum_s = sum(seconds)
         found.append(
             _TimeRow(
-                summary.title_of(analysis),
+                analyses.title_of(analysis),
                 seconds,
                 shares,
                 sum_s,
@@ -408,7 +408,7 @@ def _scaling(document: Document) -> list[_ScalingTable]:
         wall_times = map(with_spread, found.wall_s, found.stdev_s)
         tables.append(
             _ScalingTable(
-                f"{summary.title_of(entry)}, by {entry['unit']}",
+                f"{analyses.title_of(entry)}, by {entry['unit']}",
                 entry["unit"],
                 list(zip(found.counts, wall_times, found.speed_up, found.efficiency, strict=True)),
                 found.explained_fraction,
@@ -418,9 +418,9 @@ def _scaling(document: Document) -> list[_ScalingTable]:
     return tables
 
 
-def _names(environments: Sequence[summary.EnvironmentRow]) -> list[str]:
+def _names(machines: Sequence[environments.EnvironmentRow]) -> list[str]:
     """Return the names of all that is known of environments, in the order in which it comes."""
-    return list(dict.fromkeys(name for each in environments for name in each.values))
+    return list(dict.fromkeys(name for each in machines for name in each.values))
 
 
 def _listings(document: Document) -> list[_Listing]:

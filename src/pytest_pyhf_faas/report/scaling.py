@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.report.wall_times import wall_time
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def scaling_figures(entry: Mapping[str, Any]) -> ScalingFigures:
     points = sorted(entry["points"], key=lambda point: int(point["count"]))
     counts = tuple(int(point["count"]) for point in points)
     walls = [wall_time(point["trials"]) for point in points]
-    wall_s = tuple(mean for mean, _ in walls)
+    wall_s = tuple(wall.mean_s for wall in walls)
     first, wall_of_first = counts[0], wall_s[0]
     ratios = [count / first for count in counts]
     relative = [wall_of_first / wall if wall > 0 else math.nan for wall in wall_s]
@@ -79,7 +81,7 @@ def scaling_figures(entry: Mapping[str, Any]) -> ScalingFigures:
     return ScalingFigures(
         counts=counts,
         wall_s=wall_s,
-        stdev_s=tuple(spread for _, spread in walls),
+        stdev_s=tuple(wall.stdev_s for wall in walls),
         speed_up=tuple(first * speed_up for speed_up in relative),
         efficiency=tuple(s / ratio for s, ratio in zip(relative, ratios, strict=True)),
         explained_fraction=serial_s / wall_of_first if wall_of_first > 0 else None,
@@ -104,9 +106,3 @@ def amdahl(fraction: float, ratio: float) -> float:
     """
     share = fraction + (1 - fraction) / ratio
     return 1 / share if share > 0 else math.nan
-
-
-def wall_time(trials: Sequence[Mapping[str, Any]]) -> tuple[float, float | None]:
-    """Return the mean wall time of trials, and its sample standard deviation if there are two."""
-    seconds = [float(trial["wall_s"]) for trial in trials]
-    return fmean(seconds), stdev(seconds) if len(seconds) > 1 else None

@@ -39,7 +39,7 @@ from pytest_pyhf_faas.report.plots.texts import (
     within_width,
 )
 from pytest_pyhf_faas.report.published import published_of
-from pytest_pyhf_faas.report.scaling import wall_time
+from pytest_pyhf_faas.report.wall_times import wall_time
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def plot_wall_time(analyses: Sequence[Mapping[str, Any]], names: Sequence[str]) 
     measured = [
         (name, one)
         for name, one in zip(names, analyses, strict=True)
-        if one["wall_time"] and wall_time(one["wall_time"]["trials"])[0] > 0
+        if one["wall_time"] and wall_time(one["wall_time"]["trials"]).mean_s > 0
     ]
     if not measured:
         return None
@@ -109,11 +109,11 @@ def plot_wall_time(analyses: Sequence[Mapping[str, Any]], names: Sequence[str]) 
     log_axis(axes, "x")
     told, labels, published_handles = [], [], []
     for row, (name, analysis) in enumerate(shown):
-        trials = analysis["wall_time"]["trials"]
-        (wall_s, stdev_s), fit_s = wall_time(trials), _mean(trials, "fit_s")
+        found = wall_time(analysis["wall_time"]["trials"])
+        wall_s, stdev_s, fit_s = found.mean_s, found.stdev_s, found.mean_of("fit_s")
         _draw_times(axes, row, (wall_s, fit_s), stdev_s, markersize=_SIZE)
         _draw_ratio(axes, row, wall_s, fit_s)
-        workers = counted(trials[-1]["workers"], "worker")
+        workers = counted(found.last.workers, "worker")
         labels.append(f"{within_width(name, AT_ROW)}\n{workers}")
         told.append(
             f"{drawable(name)}: {with_stdev(wall_s, stdev_s)} s on {workers}, {fit_s:.4g} s on one"

@@ -6,13 +6,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
-from pytest_pyhf_faas.report.changes import SLOW_FIT
+from pytest_pyhf_faas.report.comparison.changes import SLOW_FIT
 from pytest_pyhf_faas.wording import columns, listed, printable, shortened, with_spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_pyhf_faas.report.changes import Changes, OnlyIn, WallTimeChange
+    from pytest_pyhf_faas.report.comparison.changes import Changes, OnlyIn, WallTimeChange
 
 _MOVED_SHOWN = 30
 _OTHERS_SHOWN = 10

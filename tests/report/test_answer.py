@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_pyhf_faas.report import published, summary
+from pytest_pyhf_faas.report import ambiguous, analyses, answer, environments, published
 from pytest_pyhf_faas.schemas import accepted_by_own_schema
 from pytest_pyhf_faas.verdicts import State
+from pytest_pyhf_faas.wording import NOTHING
 from tests.helpers import report_documents as documents
 
 
@@ -158,24 +159,24 @@ SAME_TEST = {"test": "test_endpoint_clock", "outcome": "failed", "text": "its cl
 )
 def test_the_answer_is_one_sentence(made, state, sentence):
     assert accepted_by_own_schema(made, "report.schema.json")
-    assert summary.verdict(made) == sentence
-    assert summary.state(made).value == state
+    assert answer.verdict(made) == sentence
+    assert answer.state(made).value == state
 
 
 def test_a_right_hypothesis_whose_test_fails_is_told():
     one = documents.hypothesis(outcome="failed", text="assert took < 1")
     made = documents.document([documents.analysis([one, documents.hypothesis("other")])])
-    assert summary.state(made) is State.BROKEN
-    assert summary.verdict(made).endswith("are right; 1 test failed though CLs did not.")
-    assert summary.failures(made["analyses"][0]) == [one]
+    assert answer.state(made) is State.BROKEN
+    assert answer.verdict(made).endswith("are right; 1 test failed though CLs did not.")
+    assert answer.failures(made["analyses"][0]) == [one]
 
 
 def test_several_pallets_and_endpoints_are_told():
     three = [documents.analysis(pallet=name) for name in ("a", "b", "b")]
     made = documents.document(three)
-    assert summary.verdict(made) == "All 75 hypotheses of a, b in 3 analyses are right."
+    assert answer.verdict(made) == "All 75 hypotheses of a, b in 3 analyses are right."
     many = documents.document([documents.analysis(pallet=f"p{i}") for i in range(5)])
-    assert summary.verdict(many) == "All 125 hypotheses of 5 pallets are right."
+    assert answer.verdict(many) == "All 125 hypotheses of 5 pallets are right."
 
 
 def test_failures_are_in_the_order_in_which_they_matter():
@@ -191,7 +192,7 @@ def test_failures_are_in_the_order_in_which_they_matter():
         "wrong",
     ]
     analysis = documents.analysis(hypotheses(**dict.fromkeys(names, 1), not_run=1, known_issue=1))
-    assert [each["verdict"] for each in summary.failures(analysis)] == [
+    assert [each["verdict"] for each in answer.failures(analysis)] == [
         "wrong", "mixed", "unconverged", "error", "broken", "timeout", "no reference", "fixed",
     ]  # fmt: skip
 
@@ -202,7 +203,7 @@ def test_ambiguous_hypotheses_are_listed_those_that_flip_first():
     made = documents.document(
         [documents.analysis([documents.hypothesis("one"), same, moved, documents.broken("b")])]
     )
-    flips, other = summary.ambiguous_rows(made)
+    flips, other = ambiguous.ambiguous_rows(made)
     assert (flips.patch, flips.at, flips.flips) == (
         "moved",
         "nominal (was lowest)",
@@ -213,16 +214,16 @@ def test_ambiguous_hypotheses_are_listed_those_that_flip_first():
     assert flips.parameters == "mu_W 0 (nominal: 1.02)"
     assert (flips.fit, flips.at_bound) == ("fixed poi fit to data", "mu_W")
     assert (other.patch, other.at, other.flips, other.at_bound) == ("same", "lowest", "", "")
-    assert summary.ambiguous(made) == (
+    assert ambiguous.ambiguous(made) == (
         "2 hypotheses are ambiguous (the exclusion depends on the minimum for 1)"
     )
-    assert summary.ambiguous(document(right=3)) == ""
+    assert ambiguous.ambiguous(document(right=3)) == ""
 
 
 def test_what_is_missing_is_listed_for_each_analysis():
     made = document(right=2, not_run=1, not_compared=1)
     title = "wino on local:2, numpy+scipy"
-    assert summary.missing(made) == [
+    assert answer.missing(made) == [
         f"{title}: 1 of 4 hypotheses not fitted",
         f"{title}: 1 of 4 hypotheses not compared",
     ]
@@ -233,10 +234,10 @@ def test_the_largest_difference_leaves_out_what_could_not_matter():
     one = documents.hypothesis(
         CLs=[0.101, 2e-12, *tiny[2:]], reference={"CLs": tiny, "error": None}
     )
-    assert summary.largest_difference(one) == pytest.approx(1e-2)
-    assert summary.largest_difference(documents.broken()) is None
+    assert analyses.largest_difference(one) == pytest.approx(1e-2)
+    assert analyses.largest_difference(documents.broken()) is None
     undefined = documents.wrong(CLs=["nan"] * 6)
-    assert str(summary.largest_difference(undefined)) == "nan"
+    assert str(analyses.largest_difference(undefined)) == "nan"
 
 
 # The published table
@@ -253,9 +254,9 @@ def test_rows_stand_beside_the_published_ones():
     trials = [documents.trial(fits=125, wall_s=40.0), documents.trial(fits=125, wall_s=44.0)]
     one = documents.analysis(pallet="1Lbb", wall_time={"test": "t", "trials": trials})
     made = documents.document([one])
-    (row,) = summary.rows(made)
-    assert summary.wall_time_table(made) == [summary.ROW_HEADER, row.cells]
-    assert dict(zip(summary.ROW_HEADER, row.cells, strict=True)) == {
+    (row,) = analyses.rows(made)
+    assert analyses.wall_time_table(made) == [analyses.ROW_HEADER, row.cells]
+    assert dict(zip(analyses.ROW_HEADER, row.cells, strict=True)) == {
         "pallet": "1Lbb",
         "endpoint": "local:2 (2 workers), numpy+scipy",
         "patches": "125",
@@ -271,10 +272,10 @@ def test_rows_stand_beside_the_published_ones():
 
 def test_a_row_without_wall_time_or_publication_has_dashes():
     made = documents.document([fitted("wino", 3, synthetic=True)])
-    (row,) = summary.rows(made)
-    assert summary.wall_time_table(made) == [summary.ROW_HEADER[:7], row.cells[:7]]
+    (row,) = analyses.rows(made)
+    assert analyses.wall_time_table(made) == [analyses.ROW_HEADER[:7], row.cells[:7]]
     assert row.cells[0] == "wino (synthetic, no physics)"
-    assert row.cells[2:] == ("3", *(summary.NOTHING,) * 7)
+    assert row.cells[2:] == ("3", *(NOTHING,) * 7)
 
 
 def test_only_real_pallets_have_published_figures():
@@ -296,14 +297,14 @@ def test_which_same_sign_pallet_was_published_is_confirmed_by_its_patches():
 
 
 def test_workers_that_differ_in_host_and_processor_alone_are_one_kind():
-    environments = [
+    machines = [
         documents.environment(),
         documents.environment(host="node2", cpu="Another CPU"),
         documents.environment(host="node3", versions={"numpy": "2.3.0"}),
     ]
     used = [documents.hypothesis(f"p_{i}", environment=i) for i in range(3)]
-    made = documents.document([documents.analysis(used)], environments=environments)
-    client, first, second, reference = summary.environment_rows(made)
+    made = documents.document([documents.analysis(used)], environments=machines)
+    client, first, second, reference = environments.environment_rows(made)
     assert (client.kind, client.title, client.values["backend"]) == ("client", "laptop", "–")
     assert first.title == "2 hosts: node1, node2"
     assert first.cpus == {"Another CPU", "Some CPU @ 2.50GHz"}
@@ -311,7 +312,7 @@ def test_workers_that_differ_in_host_and_processor_alone_are_one_kind():
     assert second.differs == {"numpy": "2.4.6", "scipy": "1.17.0"}
     assert first.values["threads"] == "OMP_NUM_THREADS=1"
     assert reference.title == "wino: certified, 2026-11-01"
-    assert summary.differences(made) == [
+    assert environments.differences(made) == [
         "workers on 2 hosts: node1, node2: scipy 1.17.1 (reference: 1.17.0)",
         (
             "workers on 1 host: node3: numpy 2.3.0 (reference: 2.4.6), scipy 1.17.1 (reference: "
@@ -324,14 +325,14 @@ def test_a_worker_is_held_against_the_references_of_its_own_analyses():
     other = documents.analysis(
         [documents.hypothesis(environment=1)], pallet="other", reference=None
     )
-    environments = [documents.environment(), documents.environment(python="3.12.1")]
-    made = documents.document([documents.analysis(), other], environments=environments)
-    _client, first, second, _reference = summary.environment_rows(made)
+    machines = [documents.environment(), documents.environment(python="3.12.1")]
+    made = documents.document([documents.analysis(), other], environments=machines)
+    _client, first, second, _reference = environments.environment_rows(made)
     assert first.differs
     assert second.differs == {}
 
 
 def test_tests_that_were_not_run_are_told_where_nobody_knows_which():
     made = documents.document(run={"tests": {"passed": 25, "not run": 3}, "exit_status": 1})
-    assert summary.verdict(made).endswith("; 3 other tests were not run.")
-    assert summary.state(made) is State.INCOMPLETE
+    assert answer.verdict(made).endswith("; 3 other tests were not run.")
+    assert answer.state(made) is State.INCOMPLETE

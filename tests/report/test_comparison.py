@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
 from pytest_pyhf_faas.report import document as documents
-from pytest_pyhf_faas.report.changes import compare_runs
-from pytest_pyhf_faas.report.changes_text import text
+from pytest_pyhf_faas.report.comparison.runs import compare_runs
+from pytest_pyhf_faas.report.comparison.text import text
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
 from tests.helpers import report_documents as make
 

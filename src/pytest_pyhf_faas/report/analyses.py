@@ -1,0 +1,118 @@
+"""The analyses of a run beside their published figures, and the values of their hypotheses."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.campaign.results import CLS_LABELS
+from pytest_pyhf_faas.references.cls_values import Row
+from pytest_pyhf_faas.report.published import patches_of, published_of
+from pytest_pyhf_faas.report.wall_times import MEASURED_HEADER, measured_cells, wall_time_of
+from pytest_pyhf_faas.wording import NOTHING, counted, with_spread
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_pyhf_faas.campaign.results import WallTime
+    from pytest_pyhf_faas.report.document import Document
+    from pytest_pyhf_faas.report.published import Published
+
+ROW_HEADER = (
+    "pallet",
+    "endpoint",
+    "patches",
+    *MEASURED_HEADER,
+    "published patches",
+    "published wall time [s]",
+    "published single node [s]",
+)
+#: What comes after these is published.
+_MEASURED_COLUMNS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisRow:
+    """An analysis in the shape of the published table; times in seconds."""
+
+    pallet: str
+    endpoint: str
+    fit_setup: str
+    synthetic: bool
+    patches: int
+    wall_time: WallTime | None
+    published: Published | None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What stands below `ROW_HEADER`."""
+        workers = f" ({counted(self.wall_time.last.workers, 'worker')})" if self.wall_time else ""
+        return (
+            f"{self.pallet} (synthetic, no physics)" if self.synthetic else self.pallet,
+            f"{self.endpoint}{workers}, {self.fit_setup}",
+            str(self.patches),
+            *measured_cells(self.wall_time),
+            *self._published(),
+        )
+
+    def _published(self) -> tuple[str, ...]:
+        if self.published is None:
+            return (NOTHING,) * 3
+        return (
+            str(self.published.patches),
+            with_spread(self.published.wall_time_s, self.published.stdev_s),
+            f"{self.published.single_node_s:.0f}",
+        )
+
+
+def rows(document: Document) -> list[AnalysisRow]:
+    """Return each analysis with its wall time, beside the published figures."""
+    return [
+        AnalysisRow(
+            pallet=analysis["pallet"],
+            endpoint=analysis["endpoint"],
+            fit_setup=analysis["fit_setup"],
+            synthetic=analysis["synthetic"],
+            patches=patches_of(analysis),
+            wall_time=wall_time_of(analysis),
+            published=published_of(analysis),
+        )
+        for analysis in document["analyses"]
+    ]
+
+
+def wall_time_table(document: Document) -> list[tuple[str, ...]]:
+    """Return the header and the cells of all `rows`; without published figures, where none is."""
+    found = rows(document)
+    columns = len(ROW_HEADER) if any(row.published for row in found) else _MEASURED_COLUMNS
+    return [ROW_HEADER[:columns], *(row.cells[:columns] for row in found)]
+
+
+def title_of(analysis: Mapping[str, Any]) -> str:
+    """Return what tells an analysis from the others of its run."""
+    return f"{analysis['pallet']} on {analysis['endpoint']}, {analysis['fit_setup']}"
+
+
+def compared(hypothesis: Mapping[str, Any]) -> list[Row]:
+    """Return the six values of a hypothesis beside their references; nothing if there are none."""
+    obtained, reference = hypothesis["CLs"], hypothesis["reference"]
+    if obtained is None or reference is None or reference["CLs"] is None:
+        return []
+    # What was not compared is not called outside of the tolerance.
+    within = hypothesis["within"] or (True,) * len(CLS_LABELS)
+    return [
+        Row(label, float(mine), float(theirs), good)
+        for label, mine, theirs, good in zip(
+            CLS_LABELS, obtained, reference["CLs"], within, strict=True
+        )
+    ]
+
+
+def largest_difference(hypothesis: Mapping[str, Any]) -> float | None:
+    """Return the largest relative difference that could matter; ``None`` without two values."""
+    rows = compared(hypothesis)
+    if not rows:
+        return None
+    differences = [abs(row.relative) for row in rows if not row.indifferent]
+    return math.nan if any(map(math.isnan, differences)) else max(differences, default=0.0)

@@ -1,0 +1,177 @@
+"""The answer of a run: one sentence, what it is as a whole, and what needs attention."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.report.ambiguous import ambiguous
+from pytest_pyhf_faas.report.analyses import title_of
+from pytest_pyhf_faas.verdicts import State, Verdict
+from pytest_pyhf_faas.wording import counted, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_pyhf_faas.report.document import Document
+
+_NAMES = 3
+_FAILED = frozenset({"failed", "error"})
+
+
+def verdict(document: Document) -> str:
+    """Return the answer of a run as one sentence."""
+    parts = [_of_hypotheses(document), *_counted_extras(document)]
+    prefix = "Interrupted: " if document["run"]["interrupted"] else ""
+    sentence = prefix + "; ".join(parts)
+    return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def state(document: Document) -> State:
+    """Return what a run is as a whole; what is worst decides."""
+    verdicts = set(_verdicts(document))
+    present = {verdict.state for verdict in verdicts - {Verdict.KNOWN_ISSUE}}
+    if State.WRONG in present:
+        return State.WRONG
+    if State.BROKEN in present or _failing_checks(document) or other_failures(document):
+        return State.BROKEN
+    if any(failed_though_not_wrong(each) for each in _hypotheses(document)):
+        return State.BROKEN
+    run = document["run"]
+    if run["interrupted"] or run["exit_status"] or not verdicts or State.INCOMPLETE in present:
+        return State.INCOMPLETE
+    return State.RIGHT
+
+
+def failures(analysis: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the hypotheses of an analysis that need attention.
+
+    Returns
+    -------
+    list of dict
+        In the order of `Verdict`, the worst first; at the end those whose test failed for a reason
+        of its own.
+    """
+    failing = [
+        each
+        for each in analysis["hypotheses"]
+        if Verdict(each["verdict"]).fails or failed_though_not_wrong(each)
+    ]
+    return sorted(failing, key=_severity)
+
+
+def all_failures(document: Document) -> list[dict[str, Any]]:
+    """Return the `failures` of all analyses, in the same order."""
+    found = [each for analysis in document["analyses"] for each in failures(analysis)]
+    return sorted(found, key=_severity)
+
+
+def failed_though_not_wrong(hypothesis: Mapping[str, Any]) -> bool:
+    """Whether a test failed though its verdict is no failure: for a reason of its own."""
+    verdict = Verdict(hypothesis["verdict"])
+    return hypothesis["outcome"] in _FAILED and verdict.is_fitted and not verdict.fails
+
+
+def other_failures(document: Document) -> list[dict[str, str]]:
+    """Return the failed tests that are no hypothesis, without those that endpoints tell of."""
+    told = [each["text"] for one in document["endpoints"] for each in one["failures"]]
+    return [
+        each
+        for each in document["run"]["failures"]
+        if not any(text and text in each["text"] for text in told)
+    ]
+
+
+def missing(document: Document) -> list[str]:
+    """Return what a run did not do, a line for each analysis."""
+    lines = []
+    for analysis in document["analyses"]:
+        verdicts = [Verdict(each["verdict"]) for each in analysis["hypotheses"]]
+        counts = {
+            "fitted": sum(not verdict.is_fitted for verdict in verdicts),
+            "compared": verdicts.count(Verdict.NOT_COMPARED),
+        }
+        lines += [
+            f"{title_of(analysis)}: {count} of {counted(len(verdicts), 'hypothesis')} not {what}"
+            for what, count in counts.items()
+            if count
+        ]
+    return lines
+
+
+def _severity(hypothesis: Mapping[str, Any]) -> int:
+    verdict = Verdict(hypothesis["verdict"])
+    return verdict.severity if verdict.fails else len(Verdict)
+
+
+def _hypotheses(document: Document) -> list[dict[str, Any]]:
+    return [each for analysis in document["analyses"] for each in analysis["hypotheses"]]
+
+
+def _verdicts(document: Document) -> list[Verdict]:
+    """Return the verdicts of all hypotheses, the worst first."""
+    found = (Verdict(each["verdict"]) for each in _hypotheses(document))
+    return sorted(found, key=lambda verdict: verdict.severity)
+
+
+def _of_hypotheses(document: Document) -> str:
+    """Return the part of the answer that tells of the hypotheses."""
+    counts = Counter(verdict.clause for verdict in _verdicts(document))
+    others = counts.pop(Verdict.RIGHT.clause, 0)
+    total = counts.total() + others
+    if not total:
+        return "nothing was fitted"
+    pallets = list(dict.fromkeys(analysis["pallet"] for analysis in document["analyses"]))
+    of = f"of {listed(pallets)}" if len(pallets) <= _NAMES else f"of {len(pallets)} pallets"
+    if len(document["analyses"]) > len(pallets):
+        of += f" in {len(document['analyses'])} analyses"
+    if others == total:
+        return f"{_all(total, 'hypothesis')} {of} {'is' if total == 1 else 'are'} right"
+    first = next(iter(counts))
+    clauses = []
+    for place, (clause, count) in enumerate(counts.items()):
+        noun, said = clause.noun, clause.one if count == 1 else clause.several
+        if count == total:
+            clauses.append(f"{_all(total, noun)} {of} {said}")
+        elif place == 0:
+            clauses.append(f"{count} of {counted(total, noun)} {of} {said}")
+        elif noun == first.noun == "hypothesis":
+            clauses.append(f"{count} {said}")
+        else:
+            clauses.append(f"{counted(count, noun)} {said}")
+    if others:
+        rest = "the other one is right" if others == 1 else f"the other {others} are right"
+        return f"{', '.join(clauses)}; {rest}"
+    return ", ".join(clauses) + ("" if len(clauses) == 1 else "; none is right")
+
+
+def _counted_extras(document: Document) -> list[str]:
+    """Return the parts of the answer that come after the verdicts of the hypotheses."""
+    extras = []
+    nonetheless = sum(map(failed_though_not_wrong, _hypotheses(document)))
+    if nonetheless:
+        extras.append(f"{counted(nonetheless, 'test')} failed though CLs did not")
+    checks = _failing_checks(document)
+    if checks:
+        extras.append(f"{counted(checks, 'check')} of an endpoint failed")
+    others = len(other_failures(document))
+    if others:
+        extras.append(f"{counted(others, 'other test')} failed")
+    run = document["run"]
+    # Under xdist nobody knows which hypotheses they are.
+    unrun = run["tests"].get("not run", 0)
+    unrun -= sum(each["outcome"] == "not run" for each in _hypotheses(document))
+    if unrun > 0:
+        extras.append(f"{counted(unrun, 'other test')} {'was' if unrun == 1 else 'were'} not run")
+    explained = extras or run["interrupted"] or all_failures(document)
+    if run["exit_status"] and not explained:
+        extras.append(f"pytest ended with status {run['exit_status']}")
+    return [*filter(None, [ambiguous(document)]), *extras]
+
+
+def _failing_checks(document: Document) -> int:
+    return sum(len(endpoint["failures"]) for endpoint in document["endpoints"])
+
+
+def _all(count: int, noun: str) -> str:
+    return f"the one {noun}" if count == 1 else f"all {counted(count, noun)}"

@@ -1,0 +1,95 @@
+"""How environments, configurations and references of two runs differ."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.report.comparison.changes import Difference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_pyhf_faas.report.document import Document
+
+#: Parts of a configuration that say how CLs is calculated; the others say what CLs is.
+CALCULATION = ("backend", "optimizer", "method")
+_DIGEST_WIDTH = 12
+
+
+def environment_differences(
+    before: Document, after: Document, analyses: Sequence[tuple[Any, Any]]
+) -> list[Difference]:
+    """Return how package, client and the workers of each endpoint and fit setup differ."""
+    runs = (before, after)
+    found = []
+    versions = [run["run"]["package"] for run in runs]
+    if versions[0] != versions[1]:
+        found.append(Difference("run", "pytest-pyhf-faas", *versions))
+    found += _different_facts("client", [before["client"]], [after["client"]])
+    workers: dict[tuple[str, str], tuple[list[Any], list[Any]]] = defaultdict(lambda: ([], []))
+    for pair in analyses:
+        group = workers[pair[0]["endpoint"], pair[0]["fit_setup"]]
+        for environments, run, analysis in zip(group, runs, pair, strict=True):
+            environments.extend(_workers(run, analysis))
+    for (endpoint, fit_setup), group in workers.items():
+        where = "workers" if len(workers) == 1 else f"workers of {endpoint}, {fit_setup}"
+        found += _different_facts(where, *group)
+    return found
+
+
+def input_differences(
+    name: str, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> list[Difference]:
+    """Return how configuration, background, references and what was measured differ."""
+    found = []
+    first, second = before["config"], after["config"]
+    for key in dict.fromkeys((*first, *second)):
+        told = key in CALCULATION and before["fit_setup"] != after["fit_setup"]
+        if not told and first.get(key) != second.get(key):
+            found.append(Difference(name, key, _word(first.get(key)), _word(second.get(key))))
+    if before["digest"] != after["digest"]:
+        digests = [each["digest"][:_DIGEST_WIDTH] for each in (before, after)]
+        found.append(Difference(name, "background (SHA-256)", *digests))
+    measured = ["measured" if each["wall_time"] else "not measured" for each in (before, after)]
+    if measured[0] != measured[1]:
+        found.append(Difference(name, "wall time", *measured))
+    made = [each["reference"] or {} for each in (before, after)]
+    for key in ("method", "date"):
+        words = [_word(each.get(key)) for each in made]
+        if words[0] != words[1]:
+            found.append(Difference(name, f"{key} of references", *words))
+    return found
+
+
+def _workers(run: Document, analysis: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    places = {each["environment"] for each in analysis["hypotheses"]}
+    return [each for place, each in enumerate(run["environments"]) if place in places]
+
+
+def _different_facts(where: str, before: Sequence[Any], after: Sequence[Any]) -> list[Difference]:
+    """Return the facts that differ; none where nothing is known of one run's environments."""
+    if not before or not after:
+        return []
+    first, second = _facts(before), _facts(after)
+    both = {name: (first.get(name, "-"), second.get(name, "-")) for name in (*first, *second)}
+    return [Difference(where, name, *pair) for name, pair in both.items() if pair[0] != pair[1]]
+
+
+def _facts(environments: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what may matter to a fit; where workers differ, all that there is."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for environment in environments:
+        facts = {
+            **{name: environment[name] for name in ("python", "platform", "cpu")},
+            **{name: environment[name] for name in ("backend", "optimizer")},
+            **environment["versions"],
+            **environment["threads"],
+        }
+        for name, value in facts.items():
+            found[name].add("-" if value is None else value)
+    return {name: ", ".join(sorted(values)) for name, values in found.items()}
+
+
+def _word(value: Any) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,167 @@
+"""Two runs become their changes: which analyses and hypotheses belong together."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict, deque
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.report.comparison.changes import Changes, Difference, OnlyIn, Run
+from pytest_pyhf_faas.report.comparison.hypotheses import (
+    moved,
+    reference_changes,
+    verdict_changes,
+)
+from pytest_pyhf_faas.report.comparison.inputs import (
+    CALCULATION,
+    environment_differences,
+    input_differences,
+)
+from pytest_pyhf_faas.report.comparison.wall_times import fit_times, wall_time_change
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping, Sequence
+
+    from pytest_pyhf_faas.report.comparison.changes import FitTimes, WallTimeChange
+    from pytest_pyhf_faas.report.document import Document
+
+
+def compare_runs(
+    before: Document, after: Document, *, rtol: float, atol: float, slower: float | None
+) -> Changes:
+    """Compare two runs, from their reports alone.
+
+    Analyses belong together that have the same pallet, endpoint and fit setup (backend and
+    optimizer). Where each of the runs has exactly one endpoint, it may have any name, so that two
+    endpoints can be compared; the same holds for the fit setup. Of several such analyses those
+    with the same configuration belong together first. Hypotheses belong together by their patch,
+    and by their test where several tests look at one patch.
+
+    Parameters
+    ----------
+    before, after : Document
+        The reports.
+    rtol, atol : float
+        A value has moved beyond ``atol + rtol * abs(before)``. Two that are not a number are equal;
+        so are, as in `compare`, one that is not and one that excludes nothing. Values that only one
+        run has have moved, unless the verdict changed with them and says so.
+    slower : float or None
+        An analysis is slower than allowed if its mean wall time is more than so many times the
+        earlier one, and, where both runs have two trials or more, if the means differ by more than
+        two standard errors; with a single trial there is no spread, and the ratio decides alone.
+        At least 1; ``None`` allows all.
+
+    Returns
+    -------
+    Changes
+        What changed.
+    """
+    runs = (before, after)
+    free = tuple(
+        name for name in ("endpoint", "fit_setup") if all(len(_all(run, name)) == 1 for run in runs)
+    )
+
+    def who(analysis: Mapping[str, Any]) -> tuple[str, ...]:
+        return (
+            analysis["pallet"],
+            *(analysis[name] for name in ("endpoint", "fit_setup") if name not in free),
+        )
+
+    def named(analysis: Mapping[str, Any]) -> str:
+        """Return the name of an analysis, with no more than tells it from the others."""
+        name = str(analysis["pallet"])
+        for part, word in (("fit_setup", ""), ("endpoint", "on ")):
+            if any(len(_all(run, part)) > 1 for run in runs):
+                name += f" {word}{analysis[part]}"
+        return name
+
+    analyses, gone, new = _matched(
+        before["analyses"], after["analyses"], lambda each: (*who(each), _physics(each)), who
+    )
+    differences = [
+        Difference("run", name.replace("_", " "), *(next(iter(_all(run, name))) for run in runs))
+        for name in free
+        if _all(before, name) != _all(after, name)
+    ]
+    differences += environment_differences(before, after, analyses)
+    only_before = [_whole(named(each), each) for each in gone]
+    only_after = [_whole(named(each), each) for each in new]
+    pairs: list[tuple[str, Any, Any]] = []
+    wall_times: list[WallTimeChange] = []
+    times_of_fits: list[FitTimes] = []
+    for first, second in analyses:
+        name = named(first)
+        differences += input_differences(name, first, second)
+        both, *rests = _matched(
+            first["hypotheses"],
+            second["hypotheses"],
+            lambda each: (each["patch"], each["test"]),
+            lambda each: each["patch"],
+        )
+        pairs += [(name, *pair) for pair in both]
+        for rest, only in zip(rests, (only_before, only_after), strict=True):
+            if rest:
+                only.append(OnlyIn(name, False, tuple(each["patch"] for each in rest)))
+        if first["wall_time"] and second["wall_time"]:
+            wall_times.append(wall_time_change(name, first, second, slower))
+        times_of_fits += fit_times(name, both)
+    other = [each for pair in pairs if (each := moved(*pair, rtol, atol)) is not None]
+    return Changes(
+        before=_run(before),
+        after=_run(after),
+        rtol=rtol,
+        atol=atol,
+        compared=len(pairs),
+        differences=tuple(dict.fromkeys(differences)),
+        moved=tuple(sorted(other, key=lambda each: -abs(each.relative))),
+        verdicts=tuple(verdict_changes(pairs)),
+        references=tuple(reference_changes(pairs)),
+        only_before=tuple(only_before),
+        only_after=tuple(only_after),
+        wall_times=tuple(wall_times),
+        fit_times=tuple(times_of_fits),
+    )
+
+
+def _matched(
+    before: Sequence[Any], after: Sequence[Any], *keys: Callable[[Any], Hashable]
+) -> tuple[list[tuple[Any, Any]], list[Any], list[Any]]:
+    """Return pairs with equal keys, and what is left of both.
+
+    What no pair was found for by the first key is tried with the next one; of those with equal keys
+    the first belong together, then the second, and so on.
+    """
+    pairs: list[tuple[int, int]] = []
+    gone, new = list(range(len(before))), list(range(len(after)))
+    for key in keys:
+        places: dict[Hashable, deque[int]] = defaultdict(deque)
+        for place in new:
+            places[key(after[place])].append(place)
+        same = [(place, places[key(before[place])]) for place in gone]
+        pairs += [(place, queue.popleft()) for place, queue in same if queue]
+        gone = sorted(set(gone) - {place for place, _ in pairs})
+        new = sorted(set(new) - {place for _, place in pairs})
+    return (
+        [(before[first], after[second]) for first, second in sorted(pairs)],
+        [before[place] for place in gone],
+        [after[place] for place in new],
+    )
+
+
+def _all(run: Document, name: str) -> set[str]:
+    """Return the endpoints or the fit setups of a run."""
+    return {analysis[name] for analysis in run["analyses"]}
+
+
+def _physics(analysis: Mapping[str, Any]) -> str:
+    config = {name: value for name, value in analysis["config"].items() if name not in CALCULATION}
+    return json.dumps(config, sort_keys=True)
+
+
+def _run(run: Document) -> Run:
+    return Run(**{each.name: run["run"][each.name] for each in fields(Run)})
+
+
+def _whole(name: str, analysis: Mapping[str, Any]) -> OnlyIn:
+    return OnlyIn(name, True, tuple(each["patch"] for each in analysis["hypotheses"]))
