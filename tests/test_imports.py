@@ -283,3 +283,11 @@ def test_the_worker_works_from_its_source_alone():
     assert len(good["CLs_exp"]) == 5
     assert (bad["key"], bad["status"]) == ("two", "error")
     assert answer["environment"]["versions"]["pyhf"]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if top(name) == "report"])
+def test_the_report_needs_a_document_and_the_values_in_it_alone(module):
+    values = {"campaign.results", "references.cls_values"}
+    words = {"errors", "schemas", "verdicts", "wording"}
+    own = {name for name in own_imports_of(module) if top(name) != "report"}
+    assert own <= values | words

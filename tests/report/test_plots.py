@@ -13,7 +13,7 @@ import pytest
 from pytest_pyhf_faas.report.plots import draw, style
 from pytest_pyhf_faas.report.plots.cls_difference import _tolerance, plot_cls_difference
 from pytest_pyhf_faas.report.plots.contours import Contours
-from pytest_pyhf_faas.report.plots.plane import _reaches, plot_plane
+from pytest_pyhf_faas.report.plots.plane import _reaches, is_mass, plot_plane
 from pytest_pyhf_faas.report.plots.scaling import _ticks
 from pytest_pyhf_faas.report.plots.texts import names_of, within_width
 from pytest_pyhf_faas.report.plots.timeline import plot_timeline
@@ -285,6 +285,31 @@ def test_any_tolerance(tolerance):
     exact |= {"CLs": exact["reference"]["CLs"], "rtol": tolerance, "atol": tolerance}
     plot = plot_of("cls_difference", analysis([exact]))
     assert "the largest difference is 0" in plot.alt
+
+
+@pytest.mark.parametrize(
+    "label", ["m1", "m", "mn2", "msb", "mst", "mglu", "m_chi", r"m_{\tilde{g}}", "$m_1$", "A mass"]
+)
+def test_a_mass_is_one_by_its_label(label):
+    assert is_mass(label)
+
+
+@pytest.mark.parametrize(
+    "label", ["mu", "mu_sig", "$mu$", "x", "tau", "lifetime", "model", "multiplicity", "signal", ""]
+)
+def test_what_is_no_mass(label):
+    assert not is_mass(label)
+
+
+def test_only_masses_are_in_gev():
+    masses = plot_of("plane", analysis())
+    assert "CLs = 0.05 in the mass plane: wino" in texts_of(masses.svg)
+    assert {"m1 [GeV]", "m2 [GeV]"} <= set(texts_of(masses.svg))
+    assert "exclusion up to m1 = 645.2 GeV." in masses.alt
+    other = plot_of("plane", analysis(labels=["lifetime", "m2"], plane=["lifetime", "m2"]))
+    assert "CLs = 0.05 in the plane: wino" in texts_of(other.svg)
+    assert {"lifetime", "m2 [GeV]"} <= set(texts_of(other.svg))
+    assert "exclusion up to lifetime = 645.2." in other.alt
 
 
 # --- mass plane

@@ -1,8 +1,9 @@
-"""The hypotheses in the mass plane, and where the model is excluded."""
+"""The hypotheses in the plane of two of their values, and where the model is excluded."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.plots.contours import Surface, Surfaces
 
 _EXCLUDED = 0.05
+#: An m with its index (not the signal strength), or the word.
+_MASS = re.compile(r"[\W_]*(m(?!u([\W_\d]|$))([\W_\d]|[a-z]{0,3}\d*$)|.*\bmass)", re.IGNORECASE)
 _LEVEL = math.log10(_EXCLUDED)
 #: The values of which it is said where they exclude.
 _TOLD = {OBSERVED: "observed", EXPECTED: "expected"}
@@ -76,10 +79,11 @@ def plot_plane(place: int, analysis: Mapping[str, Any], name: str) -> Plot | Non
         *_draw_states(axes, at, states),
     ]
     _limit(axes, at)
-    axes.set_xlabel(f"{within_width(plane[0], AT_AXIS)} [GeV]")
-    axes.set_ylabel(f"{within_width(plane[1], AT_AXIS)} [GeV]")
+    axes.set_xlabel(_axis_label(plane[0]))
+    axes.set_ylabel(_axis_label(plane[1]))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    title = f"CLs = {_EXCLUDED:g} in the mass plane: {within_width(name, IN_TITLE)}"
+    kind = "mass plane" if all(map(is_mass, plane)) else "plane"
+    title = f"CLs = {_EXCLUDED:g} in the {kind}: {within_width(name, IN_TITLE)}"
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
     alt = (
         f"Exclusion at 95 % CL (CLs = {_EXCLUDED:g}) in the plane of {drawable(plane[0])} and "
@@ -88,6 +92,15 @@ def plot_plane(place: int, analysis: Mapping[str, Any], name: str) -> Plot | Non
         + " ".join([*_reaches(contours, obtained, plane[0]), *(f"{note}." for note in notes)])
     )
     return plot_of(figure, stem_of("plane", place, analysis), title, alt.strip(), place)
+
+
+def is_mass(label: str) -> bool:
+    """Whether a label of a pallet is that of a mass, such as ``m1``, ``mst`` or ``$m_1$``."""
+    return _MASS.match(label) is not None
+
+
+def _axis_label(label: str) -> str:
+    return within_width(label, AT_AXIS) + (" [GeV]" if is_mass(label) else "")
 
 
 # --- contours -------------------------------------------------------------------------------------
@@ -160,8 +173,8 @@ def _notes(surfaces: Surfaces | None) -> list[str]:
 def _reaches(contours: Contours, surfaces: Surfaces | None, label: str) -> list[str]:
     """Say up to where the first axis is excluded."""
     return [
-        f"{what.capitalize()} exclusion up to {drawable(label)} = {contours.x[excluded][-1]:.4g} "
-        "GeV."
+        f"{what.capitalize()} exclusion up to {drawable(label)} = {contours.x[excluded][-1]:.4g}"
+        f"{' GeV' if is_mass(label) else ''}."
         for column, what in _TOLD.items()
         if surfaces is not None
         and (excluded := (surfaces[column] < _LEVEL).filled(False).any(axis=0)).any()
