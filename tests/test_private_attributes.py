@@ -75,23 +75,10 @@ def of_metafunc():
     return inspect.getsource(pytest.Metafunc.__init__).replace("self.", " ").split()
 
 
-def of_terminal_reporters():
-    import _pytest.terminal
-
-    made = inspect.getsource(_pytest.terminal.TerminalReporter.__init__)
-    return made.replace("self.", " ").replace(":", " ").split()
-
-
 def of_configurations_with_benchmarks():
     import pytest_benchmark.plugin
 
     return inspect.getsource(pytest_benchmark.plugin).replace("config.", " ").split()
-
-
-def of_terminal_writers():
-    import _pytest._io
-
-    return inspect.getsource(_pytest._io.TerminalWriter.__init__).replace("self.", " ").split()
 
 
 #: Each with what must have it, and what it does for us.
@@ -105,8 +92,6 @@ ATTRIBUTES = [
     ("_RESULT_WATCHERS", of_the_sdk, "no thread of the SDK keeps the interpreter from its end"),
     ("_log_version_mismatch", of_sdk_clients, "other versions on the workers are no warning"),
     ("_arg2fixturedefs", of_metafunc, "a fixture of the user's goes before ours"),
-    ("_tw", of_terminal_reporters, "the live line"),
-    ("_file", of_terminal_writers, "the live line"),
     ("_benchmarksession", of_configurations_with_benchmarks, "wall times in the report"),
 ]
 #: Without an underscore, and in no documentation.

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import io
 import re
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,17 +62,24 @@ class Writer:
         self.screen = screen
         self.fullwidth = screen.width
         self.width_of_current_line = 0
-        self._file = io.StringIO()
-
-    def flush(self):
-        self.screen.feed(self._file.getvalue())
-        self._file.seek(0)
-        self._file.truncate()
 
     def write(self, text):
-        self._file.write(text)
-        self.flush()
+        self.screen.feed(text)
         self.width_of_current_line = len(text.rpartition("\n")[2])
+
+
+class Stdout:
+    """The same terminal, past pytest's writer: what is written is there when it is flushed."""
+
+    screen = None
+    waiting = ""
+
+    def write(self, text):
+        self.waiting += text
+
+    def flush(self):
+        self.screen.feed(self.waiting)
+        self.waiting = ""
 
 
 class Reporter:
@@ -83,7 +90,9 @@ class Reporter:
         self.verbosity = verbosity
         self.screen = Screen(width)
         self._tw = Writer(self.screen)
+        self.config = SimpleNamespace(get_terminal_writer=lambda: self._tw)
         self.printed = []
+        Stdout.screen = self.screen
 
     def ensure_newline(self):
         self.printed.append("newline")
@@ -93,6 +102,11 @@ class Reporter:
 
     def write_line(self, line):
         self.printed.append(line)
+
+
+@pytest.fixture(autouse=True)
+def stdout(monkeypatch):
+    monkeypatch.setattr(module, "sys", SimpleNamespace(stdout=Stdout()))
 
 
 @pytest.fixture
@@ -184,7 +198,7 @@ def test_clearing_what_was_not_shown_writes_nothing(clock):
     assert reporter.screen.text == ["", ""]
 
 
-def test_the_line_is_written_past_the_capture(clock):
+def test_the_line_is_written_past_the_capture(clock, monkeypatch):
     state = []
 
     @contextmanager
@@ -193,12 +207,12 @@ def test_the_line_is_written_past_the_capture(clock):
         yield
         state.append("closed")
 
-    class Watched(Writer):
+    class Watched(Stdout):
         def flush(self):
             state.append("written")
 
+    monkeypatch.setattr(module.sys, "stdout", Watched())
     reporter = Reporter(isatty=True)
-    reporter._tw = Watched(reporter.screen)
     ProgressLine(reporter, uncaptured).show("toy", progress())
     assert state == ["open", "written", "closed"]
 

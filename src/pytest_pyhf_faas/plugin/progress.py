@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from contextlib import nullcontext
 from functools import partial
@@ -109,13 +110,14 @@ class ProgressLine:
     def _draw(self, text: str) -> None:
         if self._reporter is None:
             return
-        writer = self._reporter._tw  # noqa: SLF001 - pytest has no other way to its terminal
+        writer = self._reporter.config.get_terminal_writer()
         column = writer.width_of_current_line
         right = f"\x1b[{column}C" if column else ""
         # Down to a fresh line, the text, and back to where pytest stopped.
+        # Beside pytest's writer, which would take it for a part of its own line.
         with self._uncaptured():
-            writer._file.write(f"\n\r\x1b[K{text[: writer.fullwidth - 1]}\x1b[A\r{right}")  # noqa: SLF001
-            writer.flush()
+            sys.stdout.write(f"\n\r\x1b[K{text[: writer.fullwidth - 1]}\x1b[A\r{right}")
+            sys.stdout.flush()
         self._live = True
 
 
