@@ -97,8 +97,9 @@ def own_imports_of(module):
 
 
 def test_the_import_finder_finds_imports():
-    assert {"engines", "plugin.markers", "campaign.campaign"} <= own_imports_of("plugin.schedule")
-    assert "plugin.sharing" not in own_imports_of("plugin.schedule")  # for the sake of types alone
+    found = own_imports_of("plugin.campaigns")
+    assert {"engines", "plugin.interrupts", "campaign.campaign"} <= found
+    assert "plugin.settings" not in found  # for the sake of types alone
     assert "pyhf" in imports_of("worker.fitting")
     assert "pytest" in imports_of("plugin.hooks")
 

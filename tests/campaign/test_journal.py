@@ -7,7 +7,6 @@ import tempfile
 import threading
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -29,7 +28,7 @@ from pytest_pyhf_faas.campaign.results import (
     HypotestResult,
     WorkerEnvironment,
 )
-from pytest_pyhf_faas.plugin.schedule import Schedule
+from pytest_pyhf_faas.plugin.resume import read_earlier
 from tests.helpers.scripted_engine import ENVIRONMENT, PATIENCE_S, toy_result, toy_tasks
 
 pytestmark = pytest.mark.timeout(300)
@@ -340,9 +339,8 @@ def test_a_result_in_a_later_journal_answers_what_an_earlier_one_awaits(stories)
     with tempfile.TemporaryDirectory() as directory:
         for number, story in enumerate(stories):
             told(Path(directory, f"{number}.jsonl"), story)
-        schedule = SimpleNamespace(_journal_directory=Path(directory), notes=[])
         for endpoint in ("local", "uuid"):
-            _found, accepted = Schedule._journaled(schedule, endpoint)
+            accepted = read_earlier(Path(directory), endpoint).accepted
             assert set(accepted) == {
                 key
                 for where, key in awaited([each for story in stories for each in story])

@@ -30,7 +30,7 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
-from pytest_pyhf_faas.plugin import schedule
+from pytest_pyhf_faas.plugin import campaigns
 
 HOST = "fakehost"
 VERSIONS = {"pyhf": "0.7.6", "numpy": "2.0.0", "scipy": "1.16.0", "jsonpatch": "1.33"}
@@ -97,9 +97,9 @@ def install(config):
     """Replace the engines of an inner run, until it ends."""
     patch = pytest.MonkeyPatch()
     plan = Plan.read()
-    patch.setattr(schedule, "create_engine", lambda spec, _directory, **_: FakeEngine(spec, plan))
+    patch.setattr(campaigns, "create_engine", lambda spec, _directory, **_: FakeEngine(spec, plan))
     if plan.journal_full:
-        patch.setattr(schedule.journals, "Journal", FullJournal)
+        patch.setattr(campaigns.journals, "Journal", FullJournal)
     config.add_cleanup(patch.undo)
 
 

@@ -12,7 +12,7 @@ import matplotlib.figure  # noqa: F401
 import pytest
 
 from pytest_pyhf_faas import __main__ as commands
-from pytest_pyhf_faas.plugin.recording import plane_of
+from pytest_pyhf_faas.plugin.book import plane_of
 from pytest_pyhf_faas.report import document as documents
 from pytest_pyhf_faas.report import page, publish
 from tests.helpers.fakes import PYTHON, VERSIONS, canned, certificate, nominal_minima

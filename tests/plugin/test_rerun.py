@@ -12,6 +12,7 @@ from pytest_pyhf_faas.plugin.options import BY_NAME, OPTIONS
 from pytest_pyhf_faas.plugin.rerun import rerun_command
 
 PATCH = "sig_100_0"
+PALLET = SimpleNamespace(name="tiny")
 #: Something else than the default.
 GIVEN = {
     "endpoint": "local:3",
@@ -56,11 +57,11 @@ def rerun(config, *, endpoints=("local",), **parameters):
     """Return the words of the rerun line of an item of the suite."""
     item = SimpleNamespace(
         get_closest_marker=lambda _name: None,
-        callspec=SimpleNamespace(params={"signal_patch": PATCH, **parameters}),
+        callspec=SimpleNamespace(params={"pallet": PALLET, "signal_patch": PATCH, **parameters}),
     )
     settings = SimpleNamespace(endpoints=endpoints)
     context = SimpleNamespace(config=config, settings=settings, origins={})
-    result = SimpleNamespace(pallet="tiny", patch=PATCH)
+    result = SimpleNamespace(pallet="of the same content", patch=PATCH)
     return shlex.split(rerun_command(context, item, result))
 
 

@@ -17,14 +17,9 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult, Trial, WallTime
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
-    from pytest_pyhf_faas.plugin.context import Context
+    from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.preflight.preflight import Preflight
-    from pytest_pyhf_faas.references.compare import Comparison
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
-
-
-#: What the summary of a session says of its ambiguous hypotheses; see `terminal.ambiguous_lines`.
-AMBIGUOUS = pytest.StashKey[list[dict[str, Any]]]()
 
 
 class AssertCLs(Protocol):
@@ -86,18 +81,18 @@ def reference_result(
     request: pytest.FixtureRequest, pallet: Pallet, signal_patch: SignalPatch
 ) -> PatchReference | Missing:
     """The reference of a signal patch; false, with the reason, where there is none."""
-    from pytest_pyhf_faas.campaign.tasks import make_task
+    from pytest_pyhf_faas.plugin.subjects import subject_with
 
-    config, _criteria = _hypotest(request)
-    return get_context(request.config).references.find(make_task(pallet, signal_patch, config))
+    context = get_context(request.config)
+    subject = subject_with(request.node, context.settings, pallet, signal_patch)
+    assert subject.task is not None
+    return context.schedule.reference(subject.task)
 
 
 @pytest.fixture
 def hypotest_result(
     request: pytest.FixtureRequest,
     faas_endpoint: str,
-    pallet: Pallet,
-    signal_patch: SignalPatch,
     reference_result: PatchReference | Missing,
 ) -> HypotestResult:
     """The hypothesis test of a signal patch, done on the endpoint.
@@ -105,36 +100,18 @@ def hypotest_result(
     The setup of the item fails if the fit broke: its worker died, it took too long, or pyhf raised
     an exception that the reference does not call the right answer.
     """
-    from pytest_pyhf_faas.plugin.recording import note_fit, note_verdict
-    from pytest_pyhf_faas.plugin.terminal import broken_text
-    from pytest_pyhf_faas.plugin.update import may_become_reference
+    from pytest_pyhf_faas.plugin.notes import note_fit
+    from pytest_pyhf_faas.plugin.outcomes import refuse_broken_fit
     from pytest_pyhf_faas.references.ambiguity import at_minima
-    from pytest_pyhf_faas.references.known_issues import is_known_error
-    from pytest_pyhf_faas.references.sameness import error_matches
-    from pytest_pyhf_faas.verdicts import Verdict
 
+    del faas_endpoint
     context = get_context(request.config)
-    config, criteria = _hypotest(request)
-    (result,) = context.schedule.results(request.node)
-    shown = at_minima(result, result.nominal) if criteria.minimum == "nominal" else result
-    note_fit(
-        request.node, context, pallet, signal_patch, config, faas_endpoint, reference_result, shown
-    )
-    request.node.user_properties += _properties(shown)
-    right_error = error_matches(result, reference_result) or (
-        context.settings.update is not None and may_become_reference(result)
-    )
-    if result.status != "ok" and not right_error:
-        if result.status == "cancelled" and context.schedule.interrupted:
-            pytest.skip("interrupted before this fit was done; --faas-resume goes on from there")
-        issue = is_known_error(result, reference_result, config.fit_setup)
-        if issue is not None:
-            context.count_known_issue(pallet.name, config)
-            title = f"known issue of {config.fit_setup}: {issue.reason} ({issue.link})"
-            note_verdict(request.node, Verdict.KNOWN_ISSUE, title)
-            pytest.xfail(title)
-        setup = context.schedule.engine(faas_endpoint).worker_setup
-        pytest.fail(broken_text(result, _rerun(request, result), setup), pytrace=False)
+    subject = _subject(request)
+    result = context.schedule.result(subject)
+    nominal = subject.criteria.minimum == "nominal"
+    shown = at_minima(result, result.nominal) if nominal else result
+    note_fit(request.node, subject, shown, reference_result)
+    refuse_broken_fit(context, request.node, subject, result, reference_result)
     return result
 
 
@@ -147,26 +124,25 @@ def wall_time(
     Its last trial feeds the items that compare the fits. While it is measured nothing else runs on
     the endpoint.
     """
-    from pytest_pyhf_faas.plugin.recording import note_wall_time
+    from pytest_pyhf_faas.plugin.notes import note_wall_time
+    from pytest_pyhf_faas.plugin.outcomes import refuse_broken_analysis
 
-    del faas_endpoint
     context = get_context(request.config)
-    config, _criteria = _hypotest(request)
+    subject = _subject(request)
     measured, results = context.schedule.measure(
-        request.node,
-        pallet.name,
+        subject,
         lambda trial: benchmark.pedantic(trial, rounds=context.settings.trials, iterations=1),
     )
     benchmark.group = "wall time"
     benchmark.extra_info.update(
         analysis=pallet.name,
         synthetic=pallet.synthetic,
-        endpoint=measured.endpoint,
+        endpoint=faas_endpoint,
         patches=len(pallet.patches),
         trials=[trial.to_json() for trial in measured.trials],
     )
-    note_wall_time(request.node, context, pallet, config, measured)
-    _refuse_broken(context, pallet, results)
+    note_wall_time(request.node, subject, measured)
+    refuse_broken_analysis(context, pallet.name, results)
     return measured
 
 
@@ -175,41 +151,37 @@ def scaling_point(
     request: pytest.FixtureRequest, faas_endpoint: str, pallet: Pallet, benchmark: Any
 ) -> Sequence[Trial]:
     """The trials of an analysis with one of the numbers of workers or blocks of --faas-scaling."""
-    from pytest_pyhf_faas.campaign.tasks import make_tasks
-    from pytest_pyhf_faas.plugin.recording import note_scaling
+    from pytest_pyhf_faas.plugin.notes import note_scaling
+    from pytest_pyhf_faas.plugin.outcomes import refuse_broken_analysis
 
     context = get_context(request.config)
-    config, _criteria = _hypotest(request)
-    count: int = request.param
+    subject = _subject(request)
     trials, results = context.schedule.measure_with(
-        count,
-        faas_endpoint,
-        make_tasks(pallet, config),
+        subject,
         lambda trial: benchmark.pedantic(trial, rounds=context.settings.trials, iterations=1),
     )
     benchmark.group = "scaling"
     benchmark.extra_info.update(
         analysis=pallet.name,
         endpoint=faas_endpoint,
-        count=count,
+        count=subject.count,
         trials=[trial.to_json() for trial in trials],
     )
-    _refuse_broken(context, pallet, results)
-    note_scaling(request.node, context, pallet, config, faas_endpoint, count, trials)
+    refuse_broken_analysis(context, pallet.name, results)
+    note_scaling(request.node, subject, context.schedule.scaling_unit(faas_endpoint), trials)
     return trials
 
 
 @pytest.fixture
 def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
     """Compare a result with its reference, as `--faas-rtol`, `--faas-atol` and the marker say."""
-    from pytest_pyhf_faas.plugin.recording import note_comparison
-    from pytest_pyhf_faas.plugin.terminal import failure_text
-    from pytest_pyhf_faas.plugin.update import update_reference
+    from pytest_pyhf_faas.plugin.notes import note_comparison
+    from pytest_pyhf_faas.plugin.outcomes import decide
     from pytest_pyhf_faas.references.compare import compare
-    from pytest_pyhf_faas.verdicts import Verdict
 
     context = get_context(request.config)
-    config, criteria = _hypotest(request)
+    subject = _subject(request)
+    fit_setup, criteria = subject.config.fit_setup, subject.criteria
 
     def check(
         result: HypotestResult,
@@ -223,70 +195,17 @@ def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
         comparison = compare(
             result,
             reference,
-            fit_setup=config.fit_setup,
+            fit_setup=fit_setup,
             rtol=rtol,
             atol=atol,
             nll_tolerance=criteria.nll_tolerance,
             minimum=criteria.minimum,
         )
-        note_comparison(
-            request.node,
-            comparison,
-            None if not reference else reference.tolerance(config.fit_setup, rtol, atol),
-        )
-        properties = request.node.user_properties
-        properties.append(("verdict", comparison.verdict.value))
-        if comparison.rows:
-            largest = max((row.relative for row in comparison.rows), key=abs)
-            properties.append(("largest_relative_difference", largest))
-        if comparison.at is not None:
-            properties.append(("minimum_set", comparison.at))
-        if comparison.ambiguous is not None:
-            properties.append(("ambiguous", "; ".join(comparison.ambiguous.lines)))
-            _note_ambiguous(request.config, comparison, result, config.fit_setup)
-        parameters = request.node.callspec.params
-        pallet, patch = parameters["pallet"], parameters["signal_patch"]
-        update_reference(context, pallet, patch, config, result, reference, comparison)
-        if comparison.verdict is Verdict.KNOWN_ISSUE:
-            context.count_known_issue(parameters["pallet"].name, config)
-            pytest.xfail(comparison.title)
-        if comparison.verdict is not Verdict.RIGHT:
-            pytest.fail(
-                failure_text(comparison, result, reference, _rerun(request, result)), pytrace=False
-            )
+        tolerance = reference.tolerance(fit_setup, rtol, atol) if reference else None
+        note_comparison(request.node, fit_setup, comparison, result, tolerance)
+        decide(context, request.node, subject, comparison, result, reference)
 
     return check
-
-
-def _note_ambiguous(
-    config: pytest.Config, comparison: Comparison, result: HypotestResult, fit_setup: str
-) -> None:
-    """Take note of an ambiguous hypothesis, for the summary of the session."""
-    ambiguous = comparison.ambiguous
-    assert ambiguous is not None
-    config.stash.setdefault(AMBIGUOUS, []).append(
-        {
-            "pallet": result.pallet,
-            "patch": result.patch,
-            "fit_setup": fit_setup,
-            "at": comparison.at,
-            "was_at": comparison.was_at,
-            "flips": ambiguous.flips,
-            "lowest": ambiguous.lowest[0],
-            "nominal": ambiguous.nominal[0],
-        }
-    )
-
-
-def _refuse_broken(context: Context, pallet: Pallet, results: Sequence[HypotestResult]) -> None:
-    """Skip or fail a measurement whose fits were not all answered."""
-    from pytest_pyhf_faas.plugin.terminal import broken_analysis_text
-
-    broken = [result for result in results if not result.is_answer]
-    if broken and context.schedule.interrupted:
-        pytest.skip("interrupted before all fits were done")
-    if broken:
-        pytest.fail(broken_analysis_text(pallet.name, broken, len(results)), pytrace=False)
 
 
 def _parameter(request: pytest.FixtureRequest, name: str) -> Any:
@@ -299,31 +218,7 @@ def _parameter(request: pytest.FixtureRequest, name: str) -> Any:
     return request.param
 
 
-def _hypotest(request: pytest.FixtureRequest) -> Any:
-    from pytest_pyhf_faas.plugin.markers import hypotest_config
+def _subject(request: pytest.FixtureRequest) -> Subject:
+    from pytest_pyhf_faas.plugin.subjects import subject_of
 
-    settings = get_context(request.config).settings
-    return hypotest_config(settings, request.node.get_closest_marker("hypotest"))
-
-
-def _rerun(request: pytest.FixtureRequest, result: HypotestResult) -> str:
-    from pytest_pyhf_faas.plugin.rerun import rerun_command
-
-    return rerun_command(get_context(request.config), request.node, result)
-
-
-def _properties(result: HypotestResult) -> list[tuple[str, object]]:
-    """What junitxml and other reports get of a fit."""
-    properties: list[tuple[str, object]] = [("status", result.status)]
-    if result.status == "ok":
-        properties.append(("CLs_obs", result.CLs_obs))
-        properties += [
-            (f"CLs_exp_{n:+d}sigma" if n else "CLs_exp", value)
-            for n, value in zip(range(-2, 3), result.CLs_exp, strict=True)
-        ]
-        properties.append(("mu_hat", result.mu_hat))
-        properties.append(("fit_s", result.seconds["fit"]))
-    elif result.error is not None:
-        properties.append(("error", result.error.type))
-    properties.append(("worker", result.worker))
-    return properties
+    return subject_of(request.node, get_context(request.config).settings)

@@ -6,7 +6,6 @@ nothing for it.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +14,6 @@ from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin import sharing
 from pytest_pyhf_faas.plugin.context import existing_context, get_context, journal_directory
 from pytest_pyhf_faas.plugin.fixtures import (
-    AMBIGUOUS,
     assert_cls,
     faas_endpoint,
     faas_engine,
@@ -30,12 +28,15 @@ from pytest_pyhf_faas.plugin.fixtures import (
 from pytest_pyhf_faas.plugin.markers import hypotest_config, pallet_selection
 from pytest_pyhf_faas.plugin.options import add_options, any_given, check_paths
 from pytest_pyhf_faas.plugin.settings import read_settings
+from pytest_pyhf_faas.plugin.subjects import endpoint_of, role_of, subject_of
+from pytest_pyhf_faas.plugin.summaries import summaries_of, summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from pytest_pyhf_faas.plugin.context import Context
+    from pytest_pyhf_faas.plugin.plan import Plan
 
 __all__ = [
     "assert_cls",
@@ -80,7 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
         directory = journal_directory(config)
         journal.prune(directory)
         hooks = sharing.XdistHooks(journal.new_path(directory))
-        config.pluginmanager.register(hooks, "pyhf-faas-xdist")
+        config.pluginmanager.register(hooks, sharing.XDIST)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -90,11 +91,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     context = get_context(metafunc.config)
     if "faas_endpoint" in metafunc.fixturenames and len(context.settings.endpoints) > 1:
         metafunc.parametrize("faas_endpoint", context.settings.endpoints, indirect=True)
-    if "pallet" not in metafunc.fixturenames:
+    if not _ours(metafunc, "pallet"):
         return
     rows: list[tuple[Any, ...]] = []
     names: list[str] = []
-    patches = "signal_patch" in metafunc.fixturenames
+    patches = _ours(metafunc, "signal_patch")
     try:
         definition = metafunc.definition
         hypotest_config(context.settings, definition.get_closest_marker("hypotest"))
@@ -152,7 +153,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     context = existing_context(session.config)
     if context is not None:
         try:
-            context.schedule.plan(session.items)
+            context.schedule.plan = _plan(context, session.items)
             if not sharing.is_worker(session.config):
                 _check_endpoints(context, session.items)
         except FaasError as error:
@@ -203,12 +204,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Any:
         interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         context.schedule.close(interrupted=interrupted)
         if sharing.is_worker(config):
-            sharing.hand_in(config, {**_summary(context), "failed": failed})
+            sharing.hand_in(config, {**summary_of(context), "failed": failed})
     outcome = yield  # xdist ends its workers here
-    hooks: Any = config.pluginmanager.getplugin("pyhf-faas-xdist")
     if context is not None and context.schedule.interrupted:
         session.exitstatus = pytest.ExitCode.INTERRUPTED
-    failed = failed or any(summary["failed"] for summary in getattr(hooks, "summaries", ()))
+    failed = failed or any(summary["failed"] for summary in sharing.handed_in(config))
     if failed and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return outcome
@@ -219,42 +219,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Any:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the wall times, and what else a person should know."""
     config = terminalreporter.config
-    context = existing_context(config)
-    hooks: Any = config.pluginmanager.getplugin("pyhf-faas-xdist")
-    summaries = [*getattr(hooks, "summaries", ())]
-    if context is not None:
-        summaries.append(_summary(context))
-    fits = sum(summary["fits"] for summary in summaries)
-    adopted = sum(summary["adopted"] for summary in summaries)
-    collected = sum(summary["collected"] for summary in summaries)
-    known: dict[str, int] = {}
-    for summary in summaries:
-        for what, count in summary["known_issues"].items():
-            known[what] = known.get(what, 0) + count
-    notes = list(dict.fromkeys(note for summary in summaries for note in summary["notes"]))
-    measured = _measured_lines(context)
-    if not (fits or adopted or collected or notes or measured):
-        return
-    from pytest_pyhf_faas.plugin.terminal import ambiguous_lines, written_lines
+    summaries = summaries_of(config)
+    if summaries:
+        from pytest_pyhf_faas.plugin.terminal import measured_lines, summary_lines
 
-    terminalreporter.section("pyhf-faas")
-    for line in measured:
-        terminalreporter.write_line(line)
-    earlier = f", {adopted} taken over from earlier runs" if adopted else ""
-    earlier += f", {collected} collected that an earlier run had sent" if collected else ""
-    if fits or adopted or collected or not measured:
-        terminalreporter.write_line(f"{fits} fits sent to workers{earlier}")
-    for what, count in sorted(known.items()):
-        hypotheses = "hypothesis" if count == 1 else "hypotheses"
-        terminalreporter.write_line(
-            f"known issues: {what} gets {count} {hypotheses} wrong, as before (-rx says why)",
-            yellow=True,
-        )
-    ambiguous = [each for summary in summaries for each in summary["ambiguous"]]
-    for line in (*ambiguous_lines(ambiguous), *notes):
-        terminalreporter.write_line(line, yellow=True)
-    for line in written_lines(summary["written"] for summary in summaries):
-        terminalreporter.write_line(line)
+        lines = summary_lines(summaries, measured_lines(existing_context(config)))
+        if lines:
+            terminalreporter.section("pyhf-faas")
+        for line, marked in lines:
+            terminalreporter.write_line(line, yellow=marked)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -266,10 +239,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def _record(config: pytest.Config, directory: Path, plane: tuple[str, str] | None) -> None:
     """Take down what the report of this run is made of."""
-    from pytest_pyhf_faas.plugin import recording
+    from pytest_pyhf_faas.plugin import notes, recording
     from pytest_pyhf_faas.report.publish import check_directory, check_packages
 
-    config.pluginmanager.register(recording.NoteCarrier(), recording.CARRIER)
+    config.pluginmanager.register(notes.NoteCarrier(), notes.CARRIER)
     if not sharing.is_worker(config):
         check_packages()
         check_directory(directory)
@@ -286,6 +259,15 @@ def _ours(metafunc: pytest.Metafunc, *names: str) -> bool:
         for name in names
         if name in definitions
     )
+
+
+def _plan(context: Context, items: Sequence[pytest.Item]) -> Plan:
+    """Return which fits the selected items need."""
+    from pytest_pyhf_faas.plugin.plan import Plan
+
+    needy = (item for item in items if role_of(item) and not item.get_closest_marker("skip"))
+    subjects = [subject_of(item, context.settings) for item in needy]
+    return Plan(subjects, measures=context.schedule.no_wall_time is None)
 
 
 def _warm_up(metafunc: pytest.Metafunc, context: Context) -> None:
@@ -326,42 +308,8 @@ def _check_endpoints(context: Context, items: Sequence[pytest.Item]) -> None:
     """Refuse an endpoint that cannot be used before its items run, as is done for fits."""
     for item in items:
         if {"faas_preflight", "scaling_point"} & set(getattr(item, "fixturenames", ())):
-            parameters = item.callspec.params if hasattr(item, "callspec") else {}
-            endpoint = parameters.get("faas_endpoint", context.settings.endpoints[0])
-            context.schedule.engine(endpoint)
-
-
-def _measured_lines(context: Context | None) -> list[str]:
-    """Return what was measured of endpoints, and of the wall times of analyses."""
-    if context is None or not (context.preflights or context.schedule.wall_times):
-        return []
-    from pytest_pyhf_faas.plugin.terminal import endpoint_lines, wall_time_table
-
-    lines = [line for each in context.preflights.values() for line in endpoint_lines(each)]
-    wall_times = context.schedule.wall_times
-    return lines + (wall_time_table(wall_times) if wall_times else [])
+            context.schedule.engine(endpoint_of(item, context.settings))
 
 
 def _is_below(path: Path, directories: Sequence[str]) -> bool:
     return any(path.is_relative_to(directory) for directory in directories)
-
-
-def _summary(context: Context) -> dict[str, Any]:
-    schedule = context.schedule
-    facts = {}
-    if context.settings.report is not None:
-        from pytest_pyhf_faas.plugin.recording import session_facts
-
-        facts = session_facts(context)
-    return {
-        **facts,
-        "fits": sum(campaign.fits_sent for campaign in schedule.campaigns),
-        "adopted": schedule.adopted,
-        "collected": schedule.collected,
-        "notes": list(schedule.notes),
-        "known_issues": dict(context.known_issues),
-        "ambiguous": list(context.config.stash.get(AMBIGUOUS, ())),
-        "written": {
-            str(path): asdict(written) for path, written in context.references.written.items()
-        },
-    }

@@ -29,7 +29,8 @@ def rerun_command(context: Context, item: pytest.Item, result: HypotestResult) -
         if config.args_source is config.ArgsSource.ARGS:
             words += ["--pyargs"] if config.option.pyargs else []
             words += [str(argument).partition("::")[0] for argument in config.args]
-        chosen["pallet"] = [context.origins.get(result.pallet, result.pallet)]
+        pallet = parameters["pallet"].name  # that of the result may be another with the same patch
+        chosen["pallet"] = [context.origins.get(pallet, pallet)]
         chosen["patch"] = [result.patch]
         chosen["endpoint"] = [parameters.get("faas_endpoint", settings.endpoints[0])]
     else:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
 
+XDIST = "pyhf-faas-xdist"
 _INPUT = "pyhf_faas_journal"
 _OUTPUT = "pyhf_faas_summary"
 _POLL_S = 0.05
@@ -102,6 +103,11 @@ def sharing_of(config: pytest.Config) -> Sharing | None:
     """Return this process's part in a run under xdist; ``None`` without xdist."""
     journal = getattr(config, "workerinput", {}).get(_INPUT)
     return Sharing(Path(journal)) if journal else None
+
+
+def handed_in(config: pytest.Config) -> list[dict[str, Any]]:
+    """Return the summaries of workers that have ended; on the controller of xdist."""
+    return [*getattr(config.pluginmanager.getplugin(XDIST), "summaries", ())]
 
 
 def hand_in(config: pytest.Config, summary: dict[str, Any]) -> None:

@@ -134,6 +134,54 @@ def broken_analysis_text(analysis: str, broken: Sequence[HypotestResult], fits: 
     )
 
 
+def summary_lines(
+    summaries: Sequence[Mapping[str, Any]], measured: Sequence[str]
+) -> list[tuple[str, bool]]:
+    """Return what a person should know at the end of a session, and whether it is marked.
+
+    Parameters
+    ----------
+    summaries : sequence of mapping
+        As `summaries.summary_of` makes them, of each process.
+    measured : sequence of str
+        What was measured; see `measured_lines`.
+    """
+    fits, adopted, collected = (
+        sum(summary[name] for summary in summaries) for name in ("fits", "adopted", "collected")
+    )
+    notes = list(dict.fromkeys(note for summary in summaries for note in summary["notes"]))
+    if not (fits or adopted or collected or notes or measured):
+        return []
+    plain = list(measured)
+    earlier = f", {adopted} taken over from earlier runs" if adopted else ""
+    earlier += f", {collected} collected that an earlier run had sent" if collected else ""
+    if fits or adopted or collected or not measured:
+        plain.append(f"{fits} fits sent to workers{earlier}")
+    known: Counter[str] = Counter()
+    for summary in summaries:
+        known.update(summary["known_issues"])
+    marked = [
+        f"known issues: {what} gets {counted(count, 'hypothesis')} wrong, as before (-rx says why)"
+        for what, count in sorted(known.items())
+    ]
+    marked += ambiguous_lines([each for summary in summaries for each in summary["ambiguous"]])
+    written = written_lines(summary["written"] for summary in summaries)
+    return [
+        *((line, False) for line in plain),
+        *((line, True) for line in (*marked, *notes)),
+        *((line, False) for line in written),
+    ]
+
+
+def measured_lines(context: Context | None) -> list[str]:
+    """Return what was measured of endpoints, and of the wall times of analyses."""
+    if context is None:
+        return []
+    lines = [line for each in context.preflights.values() for line in endpoint_lines(each)]
+    wall_times = context.schedule.wall_times
+    return lines + (wall_time_table(wall_times) if wall_times else [])
+
+
 def wall_time_table(wall_times: Sequence[WallTime]) -> list[str]:
     """Return the wall times in the shape of the published table, and where the time went."""
     header = ("analysis", "endpoint", "patches", *MEASURED_HEADER)
@@ -237,7 +285,7 @@ def endpoint_lines(preflight: Preflight) -> list[str]:
 
 def plan_lines(context: Context) -> list[str]:
     """Return what is going to be fitted, after collection."""
-    fits = context.schedule.fits()
+    fits = context.schedule.plan.fits()
     lines = []
     for (endpoint, pallet), tasks in fits.items():
         first = next(iter(tasks.values()))
@@ -252,7 +300,7 @@ def plan_lines(context: Context) -> list[str]:
             f"pyhf-faas: {pallet}{label}: {counted(len(tasks), 'fit')} on {endpoint}{workers}, "
             f"{first.config.fit_setup}{times}"
         )
-    for (endpoint, pallet, patches), counts in context.schedule.scaling.items():
+    for (endpoint, pallet, patches), counts in context.schedule.plan.scaling.items():
         numbers = ", ".join(map(str, counts))
         lines.append(
             f"pyhf-faas: {pallet}: {counted(patches, 'fit')} on {endpoint} with {numbers} "

@@ -13,8 +13,7 @@ from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult
-    from pytest_pyhf_faas.campaign.tasks import HypotestConfig
-    from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.campaign.tasks import Task
     from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.references.compare import Comparison
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
@@ -35,9 +34,7 @@ def may_become_reference(result: HypotestResult) -> bool:
 
 def update_reference(
     context: Context,
-    pallet: Pallet,
-    patch: SignalPatch,
-    config: HypotestConfig,
+    task: Task,
     result: HypotestResult,
     reference: PatchReference | Missing,
     comparison: Comparison,
@@ -62,31 +59,22 @@ def update_reference(
     if not (wanted and may_become_reference(result)):
         return
     try:
-        update = _update(context, pallet, patch, config, result)
+        update = _update(context, task, result)
     except FaasError as error:
         pytest.fail(str(error), pytrace=False)
     if update.worse:
-        title = f"{pallet.name} / {patch.name}: {update.refused} ({update.path.name})"
+        title = f"{task.pallet.name} / {task.patch.name}: {update.refused} ({update.path.name})"
         lines = [title, *(f"  {line}" for line in comparison.explanation.splitlines())]
         pytest.fail("\n".join(lines), pytrace=False)
     said = update.refused or "reference written"
     pytest.skip(f"not compared: {said} ({update.path.name})")
 
 
-def _update(
-    context: Context,
-    pallet: Pallet,
-    patch: SignalPatch,
-    config: HypotestConfig,
-    result: HypotestResult,
-) -> Update:
-    from pytest_pyhf_faas.campaign.tasks import make_task
-
-    task = make_task(pallet, patch, config)
+def _update(context: Context, task: Task, result: HypotestResult) -> Update:
     found = context.schedule.exploration(task)
     if found is None:
         return context.references.update(task, result)
-    evidence = found.evidence.get(patch.digest)
+    evidence = found.evidence.get(task.patch.digest)
     if evidence is not None and result.certificate:
         # The search for the starts was longer than the one that they made possible.
         result = replace(result, certificate={**result.certificate, "search": evidence})

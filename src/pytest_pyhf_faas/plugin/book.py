@@ -1,0 +1,157 @@
+"""The parts of a run's document: analyses with their hypotheses, environments, endpoints."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.plugin import notes
+from pytest_pyhf_faas.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pytest
+
+    from pytest_pyhf_faas.plugin.subjects import Subject
+
+#: Longer texts of failures are cut; errors of workers stand apart, in whole.
+_MAX_TEXT = 100_000
+_AXES = 2  # of a plane
+_ONE_ANALYSIS = ("pallet", "endpoint", "config")
+
+
+@dataclass
+class Ended:
+    """How an item ended."""
+
+    outcome: str = "not run"
+    text: str = ""
+    note: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, report: pytest.TestReport) -> None:
+        """Learn from the report of one of its phases."""
+        self.note = notes.carried_by(report) or self.note
+        expected = hasattr(report, "wasxfail")
+        if report.failed:
+            self.outcome = "failed" if report.when == "call" else "error"
+            self.text = "\n".join(filter(None, [self.text, report.longreprtext[:_MAX_TEXT]]))
+        elif report.skipped:
+            self.outcome = "xfailed" if expected else "skipped"
+            self.text = report.wasxfail if expected else _skip_reason(report)
+        elif report.when == "call":
+            self.outcome = "xpassed" if expected else "passed"
+
+
+class Book:
+    """The parts of a document that hypotheses share."""
+
+    def __init__(self) -> None:
+        self.analyses: dict[str, dict[str, Any]] = {}
+        self.scaling: dict[str, dict[str, Any]] = {}
+        self.environments: list[dict[str, Any]] = []
+        self._places: dict[str, int] = {}
+
+    def add(self, item: Ended) -> None:
+        """Add what was taken down of an item."""
+        note = item.note
+        if "scaling" in note:
+            entry = self.scaling.setdefault(
+                _key(note["scaling"]), {**note["scaling"], "points": []}
+            )
+            entry["points"].append(note["point"])
+            entry["points"].sort(key=lambda point: point["count"])
+            return
+        analysis = self._analysis(note["analysis"])
+        if "wall_time" in note:
+            analysis["wall_time"] = note["wall_time"]
+            analysis["timeline"] = note["timeline"]
+            return
+        hypothesis = {**note["hypothesis"], "outcome": item.outcome, "text": item.text}
+        if item.outcome == "skipped":
+            hypothesis["verdict"] = Verdict.NOT_COMPARED.value
+        hypothesis["title"] = hypothesis["title"] or item.text.partition("\n")[0]
+        hypothesis["environment"] = self._environment(note["environment"])
+        analysis["hypotheses"].append(hypothesis)
+
+    def add_unfitted(self, subject: Subject, item: Ended) -> bool:
+        """Add an item that was selected and not fitted; say whether it is a hypothesis."""
+        if subject.task is None:
+            return False
+        hypothesis = notes.unfitted(subject.task.patch, subject.test)
+        hypothesis |= {"outcome": item.outcome, "text": item.text}
+        hypothesis["title"] = item.text.partition("\n")[0]
+        if item.outcome in ("failed", "error"):  # before its fit was there
+            hypothesis["verdict"] = Verdict.BROKEN.value
+        elif item.outcome != "not run":
+            hypothesis["verdict"] = Verdict.NOT_COMPARED.value
+        self._analysis(notes.analysis_of(subject))["hypotheses"].append(hypothesis)
+        return True
+
+    def add_planes(self, chosen: tuple[str, str] | None) -> None:
+        """Add in which plane the hypotheses of each analysis are drawn, if there is one."""
+        for analysis in self.analyses.values():
+            points = [hypothesis["values"] for hypothesis in analysis["hypotheses"]]
+            plane = plane_of(analysis["labels"], points, chosen)
+            if plane is not None:
+                analysis["plane"] = list(plane)
+
+    def add_timelines(self, timelines: Iterable[Mapping[str, Any]]) -> None:
+        """Add when fits ran, where no trial of a wall time says so."""
+        for entry in timelines:
+            for analysis in self.analyses.values():
+                same = all(analysis[each] == entry[each] for each in _ONE_ANALYSIS)
+                if same and analysis["timeline"] is None:
+                    analysis["timeline"] = entry["timeline"]
+
+    def endpoints(self, facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return what was measured of each endpoint, and of those that analyses name."""
+        measured = {entry["endpoint"]: entry for fact in facts for entry in fact["endpoints"]}
+        names = dict.fromkeys([*measured, *(one["endpoint"] for one in self.analyses.values())])
+        return [
+            measured.get(name, {"endpoint": name, "findings": [], "failures": []}) for name in names
+        ]
+
+    def _analysis(self, said: dict[str, Any]) -> dict[str, Any]:
+        key = _key({name: said[name] for name in ("pallet", "digest", "endpoint", "config")})
+        empty: dict[str, Any] = {"wall_time": None, "timeline": None, "hypotheses": []}
+        analysis = self.analyses.setdefault(key, {**said, **empty})
+        analysis["reference"] = analysis["reference"] or said["reference"]
+        return analysis
+
+    def _environment(self, environment: dict[str, Any] | None) -> int | None:
+        if environment is None:
+            return None
+        key = _key(environment)
+        if key not in self._places:
+            self._places[key] = len(self.environments)
+            self.environments.append(environment)
+        return self._places[key]
+
+
+def plane_of(
+    labels: Sequence[str], points: Sequence[Sequence[Any]], chosen: tuple[str, str] | None
+) -> tuple[str, str] | None:
+    """Return the labels of the plane that hypotheses are drawn in, if they make one.
+
+    Those that were chosen, where there are such, or else the two numbers that vary: with more of
+    them, hypotheses that differ would lie at one place.
+    """
+    if chosen is not None and set(chosen) <= set(labels):
+        return chosen
+    varying = [
+        label
+        for label, values in zip(labels, zip(*points, strict=False), strict=False)
+        if len(set(values)) > 1 and all(isinstance(value, (int, float)) for value in values)
+    ]
+    return (varying[0], varying[1]) if len(varying) == _AXES else None
+
+
+def _skip_reason(report: pytest.TestReport) -> str:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+    return reason.removeprefix("Skipped: ")
+
+
+def _key(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, sort_keys=True)

@@ -1,0 +1,222 @@
+"""The engines and campaigns of a session, one of each for an endpoint, and their journal."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+from collections import defaultdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.campaign import journal as journals
+from pytest_pyhf_faas.campaign.campaign import Campaign
+from pytest_pyhf_faas.campaign.clocks import Clocks
+from pytest_pyhf_faas.campaign.loop import TICK_S
+from pytest_pyhf_faas.campaign.policy import Policy
+from pytest_pyhf_faas.engines import create_engine
+from pytest_pyhf_faas.plugin.interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.tasks import Task
+    from pytest_pyhf_faas.engines.base import Engine
+    from pytest_pyhf_faas.plugin.progress import ProgressLine
+    from pytest_pyhf_faas.plugin.settings import Settings
+
+_INTERRUPTED = "the session was interrupted before this fit began"
+
+
+class Campaigns:
+    """Begins campaigns, waits for them while it shows how far they are, and ends them.
+
+    Parameters
+    ----------
+    settings : Settings
+        The options of the session.
+    directory : Path
+        Where journals lie, and what engines keep in files.
+    journal : Path or None
+        The journal that the workers of xdist share; ``None``: one of this process's own.
+    progress : ProgressLine
+        Shows how far the fits are while an item waits.
+    expected_s, is_failure : callable
+        As `Campaign` takes them.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        directory: Path,
+        journal: Path | None,
+        progress: ProgressLine,
+        *,
+        expected_s: Callable[[Task], float | None],
+        is_failure: Callable[[Task, HypotestResult], bool],
+    ) -> None:
+        self.notes: list[str] = []
+        self.clocks: defaultdict[str, Clocks] = defaultdict(Clocks)
+        self.directory = directory
+        self._settings = settings
+        self._journal_path = journal
+        self._journal: journals.Journal | None = None
+        self._progress = progress
+        self._expected_s = expected_s
+        self._is_failure = is_failure
+        self._engines: dict[str, Engine] = {}
+        self._campaigns: dict[str, Campaign] = {}
+        self._passing: list[Campaign] = []
+        self._wound_down = False
+        self._interrupts = Interrupts(lambda: any(each.busy for each in self))
+
+    def __iter__(self) -> Iterator[Campaign]:
+        """Iterate over the campaigns that were begun."""
+        return iter([*self._campaigns.values(), *self._passing])
+
+    def __contains__(self, endpoint: str) -> bool:
+        return endpoint in self._campaigns
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C was pressed while fits ran."""
+        return self._interrupts.count > 0
+
+    @property
+    def is_journaled(self) -> bool:
+        """Whether the journal, if there is one yet, could be written."""
+        return self._journal is None or self._journal.problem is None
+
+    def engine(self, endpoint: str) -> Engine:
+        """Return the engine of an endpoint."""
+        if endpoint not in self._engines:
+            self._engines[endpoint] = self.new_engine(endpoint, blocks=self._settings.blocks)
+        return self._engines[endpoint]
+
+    def new_engine(self, endpoint: str, *, blocks: int | None = None) -> Engine:
+        """Return an engine beside the endpoint's own, perhaps with another number of blocks."""
+        return create_engine(
+            endpoint,
+            self.directory,
+            blocks=blocks,
+            workers=self._settings.workers,
+            config=self._settings.endpoint_config,
+        )
+
+    def of(self, endpoint: str) -> Campaign:
+        """Return the campaign of an endpoint, begun if it was not."""
+        if endpoint not in self._campaigns:
+            journal = self.journal()
+            self._campaigns[endpoint] = self._new(
+                self.engine(endpoint),
+                on_result=partial(journal.write, endpoint),
+                on_record=partial(journal.note, endpoint),
+                clocks=self.clocks[endpoint],
+            )
+        return self._campaigns[endpoint]
+
+    def rest(self, endpoint: str) -> None:
+        """Wait for the fits on an endpoint, and end its workers."""
+        if endpoint in self._campaigns:
+            own = self._campaigns[endpoint]
+            own.drain(partial(self.show, own))
+        if endpoint in self._engines:
+            self._engines[endpoint].stop()
+
+    @contextlib.contextmanager
+    def passing(self, engine: Engine) -> Iterator[Campaign]:
+        """Fit for a while with an engine of its own."""
+        campaign = self._new(engine)
+        self._passing.append(campaign)
+        try:
+            yield campaign
+        finally:
+            campaign.cancel("the measurement is over")
+            self._passing.remove(campaign)
+            self._progress.clear()
+
+    def journal(self) -> journals.Journal:
+        """Return the journal of the session, begun if it was not."""
+        if self._journal is None:
+            if self._journal_path is None:
+                journals.prune(self.directory)
+                self._journal_path = journals.new_path(self.directory)
+            self._journal = journals.Journal(self._journal_path)
+        return self._journal
+
+    def watch_interrupts(self) -> None:
+        """Let the first Ctrl-C finish what runs, from now on."""
+        self._interrupts.watch()
+
+    def wait(self, campaign: Campaign, tasks: Sequence[Task]) -> list[HypotestResult]:
+        """Return the results of tasks that were submitted, when they are done."""
+        futures = [campaign.result(task) for task in tasks]
+        try:
+            while concurrent.futures.wait(futures, timeout=TICK_S).not_done:
+                self.show(campaign)
+        finally:
+            self._progress.clear()
+        return [future.result() for future in futures]
+
+    def show(self, campaign: Campaign) -> None:
+        """Show how far a campaign is; after Ctrl-C let all of them begin no other fits."""
+        if self.interrupted and not self._wound_down:
+            self._wound_down = True
+            for each in self:
+                each.wind_down(_INTERRUPTED)
+            running = sum(each.progress().running for each in self)
+            self._progress.say(
+                f"interrupted: {running} running fits are finished first, and no others begun; "
+                "Ctrl-C again ends at once"
+            )
+        self._progress.show(campaign.engine.spec, campaign.progress())
+
+    def clear(self) -> None:
+        """Remove the live line."""
+        self._progress.clear()
+
+    def close(self) -> None:
+        """End all that was started."""
+        for campaign in self._campaigns.values():
+            progress = campaign.progress()
+            if progress.done < progress.total:
+                self.notes.append(
+                    f"{progress.total - progress.done} of {progress.total} fits on "
+                    f"{campaign.engine.spec} were not done; --faas-resume takes over what was done"
+                )
+            remaining = campaign.remaining
+            campaign.cancel("the session ended before this fit")
+            if campaign.problem:
+                self.notes.append(campaign.problem)
+            if remaining:
+                self.notes.append(
+                    f"{remaining} fits are still with {campaign.engine.spec} and run on there; "
+                    "--faas-resume collects their results"
+                )
+        for engine in self._engines.values():
+            engine.stop()
+        if self._journal is not None:
+            self._journal.close()
+            if self._journal.problem:
+                self.notes.append(self._journal.problem)
+
+    def restore_interrupts(self) -> None:
+        """Leave Ctrl-C to whoever had it before."""
+        self._interrupts.restore()
+
+    def _new(self, engine: Engine, **options: Any) -> Campaign:
+        campaign = Campaign(
+            engine,
+            Policy(
+                timeout_s=self._settings.timeout_s,
+                retries=self._settings.retries,
+                queue_timeout_s=self._settings.queue_timeout_s,
+            ),
+            expected_s=self._expected_s,
+            is_failure=self._is_failure,
+            **options,
+        )
+        if self._wound_down:
+            campaign.wind_down(_INTERRUPTED)
+        return campaign

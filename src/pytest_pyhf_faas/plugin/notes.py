@@ -1,0 +1,272 @@
+"""What is taken down of an item while it runs: for the report, for junitxml, for the summary.
+
+Notes for the report travel with pytest's own report of the item, which pytest-xdist sends on to
+its controller. All of it is plain values.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_pyhf_faas.campaign.results import json_number
+from pytest_pyhf_faas.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pytest_pyhf_faas.campaign.results import HypotestResult, Trial, WallTime
+    from pytest_pyhf_faas.pallets.pallet import SignalPatch
+    from pytest_pyhf_faas.plugin.subjects import Subject
+    from pytest_pyhf_faas.references.compare import Comparison
+    from pytest_pyhf_faas.references.reference import Missing, PatchReference
+
+#: What the summary of a session says of its ambiguous hypotheses; see `terminal.ambiguous_lines`.
+AMBIGUOUS = pytest.StashKey[list[dict[str, Any]]]()
+CARRIER = "pyhf-faas-notes"
+_ATTRIBUTE = "pyhf_faas"
+_NOTE = pytest.StashKey[dict[str, Any]]()
+
+
+def note_fit(
+    item: pytest.Item,
+    subject: Subject,
+    result: HypotestResult,
+    reference: PatchReference | Missing,
+) -> None:
+    """Take down the fit of a hypothesis; `note_verdict` adds what is said of it."""
+    assert subject.task is not None
+    item.user_properties += _properties(result)
+    hypothesis = unfitted(subject.task.patch, item.nodeid)
+    said = result.to_json()
+    hypothesis |= {name: said[name] for name in hypothesis if name in said}
+    hypothesis |= {
+        "verdict": Verdict.of_fit(result.status).value,
+        "CLs": _numbers(result.cls_values),
+        "reference": _values_of(reference),
+    }
+    item.stash[_NOTE] = {
+        "analysis": analysis_of(subject, reference),
+        "environment": None if result.environment is None else result.environment.to_json(),
+        "hypothesis": hypothesis,
+    }
+
+
+def note_comparison(
+    item: pytest.Item,
+    fit_setup: str,
+    comparison: Comparison,
+    result: HypotestResult,
+    tolerance: tuple[float, float] | None,
+) -> None:
+    """Take down what the comparison of a hypothesis with its reference said."""
+    properties = item.user_properties
+    properties.append(("verdict", comparison.verdict.value))
+    differences = [row.relative for row in comparison.rows if not row.indifferent]
+    if comparison.rows:
+        properties.append(("largest_relative_difference", max(differences, key=abs, default=0.0)))
+    if comparison.at is not None:
+        properties.append(("minimum_set", comparison.at))
+    if comparison.ambiguous is not None:
+        properties.append(("ambiguous", "; ".join(comparison.ambiguous.lines)))
+        _note_ambiguous(item.config, comparison, result, fit_setup)
+    if _NOTE not in item.stash:
+        return
+    note_verdict(item, comparison.verdict, comparison.title)
+    hypothesis = item.stash[_NOTE]["hypothesis"]
+    hypothesis |= {"minimum_set": comparison.at, "ambiguous": _ambiguous(comparison)}
+    if comparison.rows and tolerance is not None:
+        rtol, atol = tolerance
+        # The values of the set of minima that was compared.
+        hypothesis |= {
+            "CLs": _numbers(row.obtained for row in comparison.rows),
+            "reference": {
+                "CLs": _numbers(row.reference for row in comparison.rows),
+                "error": None,
+            },
+            "within": [row.within for row in comparison.rows],
+            "rtol": rtol,
+            "atol": atol,
+        }
+
+
+def note_verdict(item: pytest.Item, verdict: Verdict, title: str) -> None:
+    """Take down what is said of a hypothesis."""
+    if _NOTE in item.stash:
+        item.stash[_NOTE]["hypothesis"] |= {"verdict": verdict.value, "title": title}
+
+
+def note_wall_time(item: pytest.Item, subject: Subject, measured: WallTime) -> None:
+    """Take down the wall time of an analysis."""
+    item.stash[_NOTE] = {
+        "analysis": analysis_of(subject),
+        "wall_time": {
+            "test": item.nodeid,
+            "trials": [trial.to_json() for trial in measured.trials],
+        },
+        "timeline": None if measured.timeline is None else measured.timeline.to_json(),
+    }
+
+
+def note_scaling(item: pytest.Item, subject: Subject, unit: str, trials: Sequence[Trial]) -> None:
+    """Take down the wall time of an analysis with some number of workers or blocks."""
+    assert subject.pallet is not None
+    item.stash[_NOTE] = {
+        "scaling": {
+            "pallet": subject.pallet.name,
+            "endpoint": subject.endpoint,
+            "fit_setup": subject.config.fit_setup,
+            "unit": unit,
+        },
+        "point": {"count": subject.count, "trials": [trial.to_json() for trial in trials]},
+    }
+
+
+class NoteCarrier:
+    """Sends the notes on each item with pytest's report of its end; in each process."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+        """Add the notes."""
+        report = yield
+        if call.when == "teardown" and _NOTE in item.stash:
+            setattr(report, _ATTRIBUTE, item.stash[_NOTE])
+        return report
+
+
+def carried_by(report: pytest.TestReport) -> dict[str, Any] | None:
+    """Return the notes that a report of pytest brings."""
+    found: dict[str, Any] | None = getattr(report, _ATTRIBUTE, None)
+    return found
+
+
+def analysis_of(
+    subject: Subject, reference: PatchReference | Missing | None = None
+) -> dict[str, Any]:
+    """Return the part of a document that tells one analysis from others."""
+    pallet = subject.pallet
+    assert pallet is not None
+    return {
+        "pallet": pallet.name,
+        "endpoint": subject.endpoint,
+        "fit_setup": subject.config.fit_setup,
+        "config": subject.config.to_json(),
+        "synthetic": pallet.synthetic,
+        "doi": pallet.doi,
+        "digest": pallet.digest,
+        "labels": list(pallet.labels),
+        "reference": _reference(reference),
+    }
+
+
+def unfitted(patch: SignalPatch, test: str) -> dict[str, Any]:
+    """Return what a document says of a hypothesis before its fit."""
+    return {
+        "patch": patch.name,
+        "values": [json_value(value) for value in patch.values],
+        "test": test,
+        "outcome": "not run",
+        "verdict": Verdict.NOT_RUN.value,
+        "title": "",
+        "text": "",
+        "status": None,
+        "CLs": None,
+        "reference": None,
+        "minimum_set": None,
+        "ambiguous": None,
+        "within": None,
+        "rtol": None,
+        "atol": None,
+        "mu_hat": None,
+        "error": None,
+        "environment": None,
+        "worker": None,
+        "attempts": 0,
+        "seconds": {},
+        "warnings": [],
+    }
+
+
+def json_value(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    return json_number(value) if isinstance(value, float) else value
+
+
+def _note_ambiguous(
+    config: pytest.Config, comparison: Comparison, result: HypotestResult, fit_setup: str
+) -> None:
+    """Take note of an ambiguous hypothesis, for the summary of the session."""
+    ambiguous = comparison.ambiguous
+    assert ambiguous is not None
+    config.stash.setdefault(AMBIGUOUS, []).append(
+        {
+            "pallet": result.pallet,
+            "patch": result.patch,
+            "fit_setup": fit_setup,
+            "at": comparison.at,
+            "was_at": comparison.was_at,
+            "flips": ambiguous.flips,
+            "lowest": ambiguous.lowest[0],
+            "nominal": ambiguous.nominal[0],
+        }
+    )
+
+
+def _reference(reference: PatchReference | Missing | None) -> dict[str, Any] | None:
+    if not reference:  # there is none, or none was looked for
+        return None
+    provenance = reference.provenance
+    return {
+        "file": reference.path.name,
+        "method": provenance["method"],
+        "date": provenance["date"],
+        "versions": dict(provenance["versions"]),
+    }
+
+
+def _values_of(reference: PatchReference | Missing) -> dict[str, Any] | None:
+    if not reference:
+        return None
+    return {"CLs": _numbers(reference.cls_values), "error": reference.error}
+
+
+def _ambiguous(comparison: Comparison) -> dict[str, Any] | None:
+    """Return what the two sets of minima of a hypothesis differ in, if it has two."""
+    found = comparison.ambiguous
+    if found is None:
+        return None
+    return {
+        "lowest": _numbers(found.lowest),
+        "nominal": _numbers(found.nominal),
+        "flips": found.flips,
+        "gap": found.gap,
+        "fit": found.fit,
+        "parameters": [
+            {name: each[name] for name in ("name", "lowest", "nominal")}
+            for each in found.parameters
+        ],
+        "at_bound": list(found.at_bound),
+        "was_at": comparison.was_at,
+    }
+
+
+def _properties(result: HypotestResult) -> list[tuple[str, object]]:
+    """What junitxml and other reports get of a fit."""
+    properties: list[tuple[str, object]] = [("status", result.status)]
+    if result.status == "ok":
+        properties.append(("CLs_obs", result.CLs_obs))
+        properties += [
+            (f"CLs_exp_{n:+d}sigma" if n else "CLs_exp", value)
+            for n, value in zip(range(-2, 3), result.CLs_exp, strict=True)
+        ]
+        properties.append(("mu_hat", result.mu_hat))
+        properties.append(("fit_s", result.seconds["fit"]))
+    elif result.error is not None:
+        properties.append(("error", result.error.type))
+    properties.append(("worker", result.worker))
+    return properties
+
+
+def _numbers(values: Iterable[float]) -> list[float | str | None] | None:
+    return [json_number(value) for value in values] or None

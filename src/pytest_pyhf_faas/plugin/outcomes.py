@@ -1,0 +1,96 @@
+"""What pytest says of an item: an error, a failure, a skip, or an expected failure.
+
+A fit that broke is an ERROR, since it is refused in the setup of its item; a CLs value that
+differs is a FAILED.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_pyhf_faas.plugin import notes
+from pytest_pyhf_faas.plugin.rerun import rerun_command
+from pytest_pyhf_faas.plugin.terminal import broken_analysis_text, broken_text, failure_text
+from pytest_pyhf_faas.plugin.update import may_become_reference, update_reference
+from pytest_pyhf_faas.references.known_issues import is_known_error
+from pytest_pyhf_faas.references.sameness import error_matches
+from pytest_pyhf_faas.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.plugin.context import Context
+    from pytest_pyhf_faas.plugin.subjects import Subject
+    from pytest_pyhf_faas.references.compare import Comparison
+    from pytest_pyhf_faas.references.reference import Missing, PatchReference
+
+
+def refuse_broken_fit(
+    context: Context,
+    item: pytest.Item,
+    subject: Subject,
+    result: HypotestResult,
+    reference: PatchReference | Missing,
+) -> None:
+    """End an item whose fit has neither values nor an exception that is the right answer.
+
+    It is skipped where the run was interrupted, and an expected failure where this is a known
+    issue.
+    """
+    updates = context.settings.update is not None
+    if (
+        result.status == "ok"
+        or error_matches(result, reference)
+        or (updates and may_become_reference(result))
+    ):
+        return
+    if result.status == "cancelled" and context.schedule.interrupted:
+        pytest.skip("interrupted before this fit was done; --faas-resume goes on from there")
+    fit_setup = subject.config.fit_setup
+    issue = is_known_error(result, reference, fit_setup)
+    if issue is not None:
+        context.count_known_issue(_analysis(subject, result), subject.config)
+        title = f"known issue of {fit_setup}: {issue.reason} ({issue.link})"
+        notes.note_verdict(item, Verdict.KNOWN_ISSUE, title)
+        pytest.xfail(title)
+    setup = context.schedule.engine(subject.endpoint).worker_setup
+    rerun = rerun_command(context, item, result)
+    pytest.fail(broken_text(result, rerun, setup), pytrace=False)
+
+
+def refuse_broken_analysis(
+    context: Context, analysis: str, results: Sequence[HypotestResult]
+) -> None:
+    """End an item that measures a time, if its fits were not all answered."""
+    broken = [result for result in results if not result.is_answer]
+    if broken and context.schedule.interrupted:
+        pytest.skip("interrupted before all fits were done")
+    if broken:
+        pytest.fail(broken_analysis_text(analysis, broken, len(results)), pytrace=False)
+
+
+def decide(
+    context: Context,
+    item: pytest.Item,
+    subject: Subject,
+    comparison: Comparison,
+    result: HypotestResult,
+    reference: PatchReference | Missing,
+) -> None:
+    """End an item whose result is not right; skip it where the result becomes the reference."""
+    if subject.task is not None:
+        update_reference(context, subject.task, result, reference, comparison)
+    if comparison.verdict is Verdict.KNOWN_ISSUE:
+        context.count_known_issue(_analysis(subject, result), subject.config)
+        pytest.xfail(comparison.title)
+    if comparison.verdict is not Verdict.RIGHT:
+        rerun = rerun_command(context, item, result)
+        pytest.fail(failure_text(comparison, result, reference, rerun), pytrace=False)
+
+
+def _analysis(subject: Subject, result: HypotestResult) -> str:
+    """Return the pallet of an item; one with the same patch may have given the result its name."""
+    return result.pallet if subject.pallet is None else subject.pallet.name

@@ -1,0 +1,83 @@
+"""Which fits the selected items need, and which of them an item has to begin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
+    from pytest_pyhf_faas.pallets.pallet import SignalPatch
+    from pytest_pyhf_faas.plugin.subjects import Subject
+
+
+class Plan:
+    """The fits of a session, in the order in which its items run.
+
+    Parameters
+    ----------
+    subjects : iterable of Subject
+        What the selected items are about.
+    measures : bool
+        Whether wall times are measured in this session, so that their last trial feeds the items
+        that come after it.
+    """
+
+    def __init__(self, subjects: Iterable[Subject] = (), *, measures: bool = True) -> None:
+        self._subjects: dict[str, Subject] = {}
+        #: The numbers of workers or blocks to measure with, by endpoint, pallet and its patches.
+        self.scaling: dict[tuple[str, str, int], list[int]] = {}
+        self._places: dict[str, int] = {}
+        self._measured_at: dict[tuple[str, str], int] = {}
+        compared: set[tuple[str, str]] = set()
+        for place, subject in enumerate(subjects):
+            if subject.role == "scale":
+                assert subject.pallet is not None
+                where = subject.endpoint, subject.pallet.name, len(subject.pallet.patches)
+                self.scaling.setdefault(where, []).append(subject.count)
+                continue
+            self._subjects[subject.test] = subject
+            self._places[subject.test] = place
+            for task in subject.tasks:
+                fit = subject.endpoint, task.key
+                if subject.role == "compare":
+                    compared.add(fit)
+                elif measures and fit not in compared:
+                    self._measured_at.setdefault(fit, place)
+
+    def fits(self) -> dict[tuple[str, str], dict[str, Task]]:
+        """Return the fits that the items need, by endpoint and pallet, then by key."""
+        fits: dict[tuple[str, str], dict[str, Task]] = {}
+        for subject in self._subjects.values():
+            for task in subject.tasks:
+                fits.setdefault((subject.endpoint, task.pallet.name), {})[task.key] = task
+        return fits
+
+    def due(self, subject: Subject) -> dict[str, list[Task]]:
+        """Return the fits to begin, by endpoint, when an item comes that needs some.
+
+        All that are planned, but for those whose time a later item measures.
+        """
+        place = self._places.get(subject.test, -1)
+        due: dict[str, list[Task]] = {}
+        for each in (subject, *self._subjects.values()):
+            for task in each.tasks:
+                if self._measured_at.get((each.endpoint, task.key), -1) <= place:
+                    due.setdefault(each.endpoint, []).append(task)
+        return due
+
+    def patches_beside(self, task: Task) -> Iterator[SignalPatch]:
+        """Yield the patches that the session tests with a pallet in one way."""
+        for subject in self._subjects.values():
+            for other in subject.tasks:
+                if other.pallet.digest == task.pallet.digest and other.config == task.config:
+                    yield other.patch
+
+    def analyses(self) -> set[tuple[str, str, HypotestConfig]]:
+        """Return endpoint, pallet and configuration of what is fitted."""
+        return {
+            (subject.endpoint, task.pallet.name, task.config)
+            for subject in self._subjects.values()
+            for task in subject.tasks
+        }

@@ -1,0 +1,96 @@
+"""`--faas-resume`: what earlier runs have left for an endpoint, and what of it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.campaign import journal as journals
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+
+#: Exceptions that speak of the worker, not of the fit: it may have what was missing by now.
+_OF_THE_WORKER = frozenset(
+    {
+        "ImportError",
+        "MemoryError",
+        "ModuleNotFoundError",
+        "pyhf.exceptions.ImportBackendError",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What earlier runs have left.
+
+    Attributes
+    ----------
+    results : dict
+        Answers, by the keys of their tasks.
+    accepted : dict
+        References of what was sent and not received, by the keys of tasks.
+    problems : list of str
+        What is wrong with the journals.
+    """
+
+    results: dict[str, HypotestResult] = field(default_factory=dict)
+    accepted: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def read_earlier(directory: Path, endpoint: str) -> Earlier:
+    """Return what the journals in a directory hold for an endpoint, as far as it may stand."""
+    found = Earlier()
+    for path in journals.earlier(directory):
+        reader = journals.JournalReader(path)
+        for where, result in reader.read():
+            if where == endpoint:
+                found.accepted.pop(result.key, None)
+                if result.environment is not None and _stands(result):
+                    found.results[result.key] = result
+        if reader.problem:
+            found.problems.append(reader.problem)
+        for (where, key), reference in reader.accepted.items():
+            if where == endpoint:
+                found.accepted[key] = reference
+    return found
+
+
+def of_the_same_workers(
+    results: Mapping[str, HypotestResult], probe: Mapping[str, Any]
+) -> tuple[dict[str, HypotestResult], str | None]:
+    """Return the results that workers like those of today gave, and a note on the others.
+
+    Parameters
+    ----------
+    results : mapping
+        By the keys of their tasks.
+    probe : mapping
+        What a worker of today is, as `fitting.probe_environment` says it.
+    """
+    today = {"python": probe["python"], **probe["versions"]}
+    changed: dict[str, str] = {}
+    usable = {}
+    for key, result in results.items():
+        then = result.environment.computing if result.environment else {}
+        differ = {name: old for name, old in then.items() if today.get(name) != old}
+        if differ:
+            changed |= {name: f"{old} -> {today.get(name)}" for name, old in differ.items()}
+        else:
+            usable[key] = result
+    if not changed:
+        return usable, None
+    return usable, (
+        f"--faas-resume left {len(results) - len(usable)} earlier results out, because the "
+        f"workers changed: {', '.join(f'{k} {v}' for k, v in sorted(changed.items()))}"
+    )
+
+
+def _stands(result: HypotestResult) -> bool:
+    """Whether a worker of the same versions would answer the same again."""
+    return result.is_answer and not (result.error and result.error.type in _OF_THE_WORKER)

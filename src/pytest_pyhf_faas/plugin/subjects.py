@@ -1,0 +1,122 @@
+"""What an item is about: found once, and carried by the item from collection on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
+    from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.plugin.markers import Criteria
+    from pytest_pyhf_faas.plugin.settings import Settings
+
+_SUBJECT = pytest.StashKey["Subject"]()
+#: What becomes of the fits of an item, by the fixture that asks for them.
+_ROLES: dict[str, Role] = {
+    "wall_time": "measure",
+    "scaling_point": "scale",
+    "hypotest_result": "compare",
+}
+
+Role = Literal["compare", "measure", "scale"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What one item is about.
+
+    Attributes
+    ----------
+    test : str
+        Node id of the item.
+    endpoint : str
+        Where its fits are done.
+    config, criteria : HypotestConfig, Criteria
+        How its hypotheses are tested, and when a result is right.
+    pallet : Pallet or None
+        What it is given.
+    task : Task or None
+        The hypothesis that it is given.
+    tasks : tuple of Task
+        What it needs to be fitted: that one, or all of its pallet.
+    role : "compare", "measure", "scale" or None
+        Whether its fits are compared or their time is measured, with the endpoint's own workers or
+        with some other number of them; ``None``: it needs no fits.
+    count : int
+        That number.
+    """
+
+    test: str
+    endpoint: str
+    config: HypotestConfig
+    criteria: Criteria
+    pallet: Pallet | None = None
+    task: Task | None = None
+    tasks: tuple[Task, ...] = ()
+    role: Role | None = None
+    count: int = 0
+
+
+def role_of(item: pytest.Item) -> Role | None:
+    """Return what an item does with fits, from the fixtures that it asks for."""
+    names = getattr(item, "fixturenames", ())
+    return next((role for fixture, role in _ROLES.items() if fixture in names), None)
+
+
+def endpoint_of(item: pytest.Item, settings: Settings) -> str:
+    """Return the endpoint that an item is for."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return str(parameters.get("faas_endpoint", settings.endpoints[0]))
+
+
+def subject_of(item: pytest.Item, settings: Settings) -> Subject:
+    """Return what an item is about.
+
+    Raises
+    ------
+    ConfigurationError
+        If its marker ``hypotest`` makes no sense.
+    """
+    if _SUBJECT not in item.stash:
+        item.stash[_SUBJECT] = _make_subject(item, settings)
+    return item.stash[_SUBJECT]
+
+
+def subject_with(
+    item: pytest.Item, settings: Settings, pallet: Pallet, patch: SignalPatch
+) -> Subject:
+    """Return what an item is about, which may have the hypothesis from fixtures of its own."""
+    from pytest_pyhf_faas.campaign.tasks import make_task
+
+    subject = subject_of(item, settings)
+    if subject.task is None:
+        task = make_task(pallet, patch, subject.config)
+        subject = replace(subject, pallet=pallet, task=task, tasks=(task,), role=role_of(item))
+        item.stash[_SUBJECT] = subject
+    return subject
+
+
+def _make_subject(item: pytest.Item, settings: Settings) -> Subject:
+    from pytest_pyhf_faas.campaign.tasks import make_task, make_tasks
+    from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.plugin.markers import hypotest_config
+
+    config, criteria = hypotest_config(settings, item.get_closest_marker("hypotest"))
+    endpoint = endpoint_of(item, settings)
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    pallet: Pallet | None = parameters.get("pallet")
+    patch: SignalPatch | None = parameters.get("signal_patch")
+    if not isinstance(pallet, Pallet):  # there is none, or a fixture of the user's own
+        return Subject(item.nodeid, endpoint, config, criteria)
+    role = role_of(item)
+    task = make_task(pallet, patch, config) if isinstance(patch, SignalPatch) else None
+    tasks: tuple[Task, ...] = ()
+    if role in ("measure", "scale"):
+        tasks = tuple(make_tasks(pallet, config))
+    elif role == "compare" and task is not None:
+        tasks = (task,)
+    count = parameters.get("scaling_point", 0)
+    return Subject(item.nodeid, endpoint, config, criteria, pallet, task, tasks, role, count)

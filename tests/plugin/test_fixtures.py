@@ -1,0 +1,101 @@
+"""What a test of a user's own may do with the fixtures, and that nothing is done twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from pytest_pyhf_faas.campaign import tasks
+from pytest_pyhf_faas.plugin import markers
+from pytest_pyhf_faas.references.store import ReferenceStore
+
+WRONG = "sig_100_50"
+
+
+@pytest.mark.parametrize("options", [[], ["--faas-update=all"]], ids=["", "update"])
+def test_a_result_is_compared_in_a_test_that_is_for_no_pallet(project, options):
+    project.pallet(2)
+    project.change_reference(WRONG, CLs_obs=0.9)
+    project.own_test(
+        """\
+import pytest
+
+found = {}
+
+def test_fit(hypotest_result, reference_result):
+    found[hypotest_result.patch] = hypotest_result, reference_result
+
+def test_right(assert_cls):
+    assert_cls(*found["sig_100_0"])
+
+@pytest.mark.hypotest(rtol=10)
+def test_loose(assert_cls):
+    assert_cls(*found["sig_100_50"])
+
+def test_wrong(assert_cls):
+    assert_cls(*found["sig_100_50"])
+"""
+    )
+    before = project.reference()
+    result = project.run(*options, suite=False)
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            f"tiny / {WRONG}: CLs differs from the reference",
+            "  rerun:  pytest test_own.py::test_wrong*",
+        ]
+    )
+    assert project.reference() == before  # which is not to be updated by who is for no hypothesis
+
+
+def test_fixtures_of_a_users_own_give_the_hypothesis(project):
+    (patch,) = project.pallet(1)
+    project.own_test(
+        """\
+import pytest
+
+@pytest.fixture
+def pallet():
+    from pathlib import Path
+    from pytest_pyhf_faas.pallets.read import read_pallets
+
+    (found,) = read_pallets(Path("tiny"))
+    return found
+
+@pytest.fixture
+def signal_patch(pallet):
+    return pallet.patches[0]
+
+def test_cls(hypotest_result, reference_result, assert_cls):
+    assert_cls(hypotest_result, reference_result)
+"""
+    )
+    project.run(suite=False, pallet=None).assert_outcomes(passed=1)
+    assert project.fits() == [patch]
+
+
+def test_nothing_is_found_out_twice(project, monkeypatch):
+    """One look at the marker for each item, one task for each use, one look-up for each task."""
+    calls = Counter()
+
+    def counted(owner, name, what):
+        function = getattr(owner, name)
+
+        def wrapper(*arguments, **keywords):
+            calls[name, what(*arguments)] += 1
+            return function(*arguments, **keywords)
+
+        monkeypatch.setattr(owner, name, wrapper)
+
+    counted(ReferenceStore, "find", lambda _store, task: task.patch.name)
+    counted(tasks, "make_task", lambda _pallet, patch, *_: patch.name)
+    counted(markers, "hypotest_config", lambda *_: "")
+    patches = project.pallet(3)
+    project.run().assert_outcomes(passed=4)
+    assert calls == {
+        **{("find", patch): 1 for patch in patches},
+        # Of its own item, and of that which measures the wall time of all.
+        **{("make_task", patch): 2 for patch in patches},
+        ("hypotest_config", ""): 4,
+    }

@@ -1,0 +1,93 @@
+"""Which fits an item has to begin, decided without pytest, an engine, or time."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from pytest_pyhf_faas.plugin.plan import Plan
+
+HERE, THERE = "local:1", "local:2"
+PALLET = SimpleNamespace(name="tiny", digest="d", patches=("a", "b"))
+OTHER = SimpleNamespace(name="other", digest="e", patches=("c",))
+
+
+def task(patch, pallet=PALLET, config="usual"):
+    return SimpleNamespace(
+        key=f"{pallet.name}-{patch}-{config}", pallet=pallet, patch=patch, config=config
+    )
+
+
+def subject(test, role, *tasks, endpoint=HERE, count=0):
+    pallet = tasks[0].pallet if tasks else None
+    return SimpleNamespace(
+        test=test, role=role, tasks=tasks, endpoint=endpoint, count=count, pallet=pallet
+    )
+
+
+def compare(*patches, **changes):
+    return [subject(patch, "compare", task(patch), **changes) for patch in patches]
+
+
+def due(plan, subject):
+    return {where: [each.patch for each in tasks] for where, tasks in plan.due(subject).items()}
+
+
+MEASURE = subject("wall time", "measure", task("a"), task("b"))
+
+
+def test_the_first_item_begins_the_fits_of_all():
+    a, b, c = compare("a", "b", "c")
+    plan = Plan([a, b, c])
+    assert due(plan, a) == {HERE: ["a", "a", "b", "c"]}
+    assert list(plan.fits()[HERE, "tiny"]) == [each.tasks[0].key for each in (a, b, c)]
+
+
+def test_what_a_later_item_measures_is_not_begun():
+    other = subject("first", "compare", task("c", OTHER))
+    a, b = compare("a", "b")
+    plan = Plan([other, MEASURE, a, b])
+    assert due(plan, other) == {HERE: ["c", "c"]}
+    assert set(due(plan, a)[HERE]) == {"a", "b", "c"}
+
+
+def test_what_was_compared_before_is_not_left_to_a_measurement():
+    a, b = compare("a", "b")
+    plan = Plan([a, MEASURE, b])
+    assert due(plan, a) == {HERE: ["a", "a", "a"]}  # b is measured
+    assert set(due(plan, b)[HERE]) == {"a", "b"}
+
+
+def test_where_nothing_is_measured_all_is_begun():
+    a, b = compare("a", "b")
+    plan = Plan([a, MEASURE, b], measures=False)
+    assert set(due(plan, a)[HERE]) == {"a", "b"}
+
+
+def test_each_endpoint_has_its_own():
+    (a,) = compare("a")
+    (there,) = compare("b", endpoint=THERE)
+    plan = Plan([a, there])
+    assert due(plan, a) == {HERE: ["a", "a"], THERE: ["b"]}
+    assert plan.analyses() == {(HERE, "tiny", "usual"), (THERE, "tiny", "usual")}
+
+
+def test_an_item_that_was_not_selected_begins_its_own():
+    (a,) = compare("a")
+    assert due(Plan(), a) == {HERE: ["a"]}
+
+
+def test_a_scaling_is_counted_and_begins_nothing():
+    points = [subject(f"n{count}", "scale", task("a"), task("b"), count=count) for count in (1, 2)]
+    plan = Plan(points)
+    assert plan.scaling == {(HERE, "tiny", 2): [1, 2]}
+    assert plan.fits() == {}
+
+
+def test_patches_beside_are_those_of_one_background_and_one_way():
+    here = compare("a", "b")
+    apart = [
+        subject("c", "compare", task("c", OTHER)),
+        subject("d", "compare", task("d", config="another")),
+    ]
+    plan = Plan([*here, *apart])
+    assert list(plan.patches_beside(task("a"))) == ["a", "b"]
