@@ -28,6 +28,7 @@ from pytest_pyhf_faas.errors import (
 from pytest_pyhf_faas.plugin.progress import ProgressLine
 from pytest_pyhf_faas.plugin.terminal import endpoint_lines
 from pytest_pyhf_faas.preflight import preflight as preflight_module
+from pytest_pyhf_faas.preflight import waiting
 from pytest_pyhf_faas.preflight.preflight import Preflight
 from pytest_pyhf_faas.worker import inspection
 from tests.helpers.parsl_here import configuration
@@ -289,8 +290,8 @@ def test_an_endpoint_that_does_not_exist_is_not_waited_for():
 
 
 def test_an_endpoint_that_is_lost_on_the_way_is_not_asked_again(monkeypatch):
-    monkeypatch.setattr(preflight_module, "_TASK_S", 0.1)
-    monkeypatch.setattr(preflight_module, "_ARRIVAL_S", 0.1)
+    monkeypatch.setattr(waiting, "TASK_S", 0.1)
+    monkeypatch.setattr(waiting, "_ARRIVAL_S", 0.1)
     preflight = make(answers={"echo": "never"})
     preflight.answers()
     text = failure(preflight, "payload")
@@ -752,3 +753,25 @@ def test_where_the_workers_of_parsl_are_set_up(tmp_path):
     engine = create_engine(f"parsl:{path}", tmp_path)
     assert engine.worker_setup == "worker_init of the provider in here.py"
     assert Path(engine.describe()["endpoint"].partition(":")[2]) == path
+
+
+def test_the_time_of_an_answer_is_waited_for_but_not_for_ever(monkeypatch):
+    """Whoever waits for a future is woken before its callbacks run, if ever they do."""
+    monkeypatch.setattr(waiting, "_CALLBACK_S", 0.05)
+    engine = ToyEngine()
+    engine.submit = lambda *_args, **_options: Deaf()
+    preflight = Preflight(engine, HypotestConfig())
+    call = preflight._questions.send(inspection.hold, 0.0)
+    assert preflight._questions.value(call, 1.0, "a test") == {"some": "answer"}
+    assert 0.05 <= call.seconds < 10.0
+
+
+class Deaf(Future):
+    """Has an answer, and calls nobody back."""
+
+    def __init__(self):
+        super().__init__()
+        self.set_result({"some": "answer"})
+
+    def add_done_callback(self, function):
+        pass

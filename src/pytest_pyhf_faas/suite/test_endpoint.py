@@ -11,7 +11,8 @@ from pytest_pyhf_faas.errors import FaasError, NotMeasuredError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_pyhf_faas.preflight.preflight import Finding, Preflight
+    from pytest_pyhf_faas.preflight.measurement import Finding
+    from pytest_pyhf_faas.preflight.preflight import Preflight
 
     Record = Callable[[str, object], None]
 

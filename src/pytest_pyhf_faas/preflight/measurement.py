@@ -1,0 +1,62 @@
+"""One measurement of an endpoint, taken once and only if it can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.errors import FaasError, NotMeasuredError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_pyhf_faas.preflight.preflight import Preflight
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one measurement found.
+
+    Attributes
+    ----------
+    text : str
+        For people, without a full stop.
+    values : mapping
+        Numbers and words, for reports.
+    """
+
+    text: str
+    values: Mapping[str, str | float | int | bool]
+
+
+def measurement(
+    needs: str | None = None,
+) -> Callable[[Callable[[Preflight], Finding]], Callable[[Preflight], Finding]]:
+    """Take a measurement once, after the one that it needs."""
+
+    def decorate(measure: Callable[[Preflight], Finding]) -> Callable[[Preflight], Finding]:
+        name = measure.__name__
+
+        @wraps(measure)
+        def once(self: Preflight) -> Finding:
+            if name in self.failures:
+                raise self.failures[name]
+            if name not in self.findings:
+                if needs in self.failures:
+                    reason = str(self.failures[needs]).partition("\n")[0]
+                    raise NotMeasuredError(f"not measured, because of what failed before: {reason}")
+                try:
+                    if needs is not None:
+                        getattr(self, needs)()
+                    self.findings[name] = measure(self)
+                except NotMeasuredError:
+                    raise
+                except FaasError as error:
+                    self.failures.setdefault(name, error)
+                    raise
+            return self.findings[name]
+
+        return once
+
+    return decorate

@@ -1,0 +1,240 @@
+"""Questions to the workers of an endpoint: sent, waited for, and what answers tell of clocks."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.errors import (
+    BlockLostError,
+    FaasError,
+    NotReadyError,
+    RemoteCallError,
+    TaskTimeoutError,
+    WorkerLostError,
+)
+from pytest_pyhf_faas.preflight.remedies import pip
+from pytest_pyhf_faas.worker import inspection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pytest_pyhf_faas.campaign.clocks import Clocks
+    from pytest_pyhf_faas.engines.base import Engine
+    from pytest_pyhf_faas.preflight.remedies import Remedies
+
+#: So many tasks are sent at most to see how many workers there are.
+MOST_TASKS = 512
+#: A small task may take so long on a worker, and its answer so much longer to arrive.
+TASK_S, _ARRIVAL_S = 60.0, 60.0
+_TICK_S = 0.05
+#: Those who wait for a future are woken before its callbacks run, which is a matter of moments.
+_CALLBACK_S = 5.0
+
+
+@dataclass(eq=False)
+class Call:
+    """A task on its way.
+
+    Attributes
+    ----------
+    future : Future
+        Its end.
+    sent_at, sent : float
+        When it left, by `time.time` and by `time.monotonic`.
+    seconds : float
+        How long it was on its way, once its answer is read.
+    """
+
+    future: concurrent.futures.Future[Any]
+    sent_at: float
+    sent: float
+    seconds: float = math.nan
+    arrived: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass
+class HostClock:
+    """The clock of a host: how far it is ahead of this machine's, and how sure that is."""
+
+    offset_s: float
+    uncertainty_s: float
+
+
+class Questions:
+    """Asks the workers of an endpoint.
+
+    Parameters
+    ----------
+    engine : Engine
+        The engine of the endpoint.
+    remedies : Remedies
+        Says what is wrong.
+    queue_timeout_s : float or None
+        How long to wait for a worker; ``None`` means without limit.
+    on_wait : callable
+        See `Preflight`.
+    on_lost : callable
+        Called with the error after which nothing more will come.
+    worker_clocks : Clocks
+        What is learnt of the workers' clocks is added to it.
+
+    Attributes
+    ----------
+    clocks : dict
+        What is known of the clocks of hosts.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        remedies: Remedies,
+        *,
+        queue_timeout_s: float | None,
+        on_wait: Callable[[float | None], None],
+        on_lost: Callable[[NotReadyError], None],
+        worker_clocks: Clocks,
+    ) -> None:
+        self.clocks: dict[str, HostClock] = {}
+        self._engine = engine
+        self._remedies = remedies
+        self._queue_timeout_s = queue_timeout_s
+        self._on_wait = on_wait
+        self._on_lost = on_lost
+        self._worker_clocks = worker_clocks
+
+    def send(
+        self, function: Callable[..., Any], *args: Any, limit_s: float | None = TASK_S
+    ) -> Call:
+        """Send a task."""
+        sent_at, sent = time.time(), time.monotonic()
+        try:
+            future = self._engine.submit(function, *args, timeout_s=limit_s)
+        except RemoteCallError as error:  # such as for its size; other tasks may pass
+            raise self._remedies.not_ready(f"it does not take a task: {error}") from error
+        except FaasError as error:
+            raise self._lost(self._remedies.gone(str(error))) from error
+        call = Call(future, sent_at, sent)
+
+        def arrived(_future: object) -> None:
+            call.seconds = time.monotonic() - sent
+            call.arrived.set()
+
+        future.add_done_callback(arrived)
+        return call
+
+    def value(self, call: Call, limit_s: float | None, what: str) -> Any:
+        """Return the answer to a task, once workers are known to answer."""
+        patience_s = math.inf if limit_s is None else limit_s + _ARRIVAL_S
+        while not self._done(call):
+            waited_s = time.monotonic() - call.sent
+            if waited_s > patience_s:
+                raise self._lost(
+                    self._remedies.not_ready(
+                        f"no answer within {waited_s:.0f} s, where others came before ({what})",
+                        *self._remedies.state(),
+                    )
+                )
+        try:
+            answer = call.future.result()
+        except TaskTimeoutError as error:
+            raise self._remedies.not_ready(
+                f"a worker did not finish within {limit_s:g} s ({what})",
+                *self._remedies.on_its_side("look whether its machine is overloaded"),
+            ) from error
+        except (WorkerLostError, BlockLostError) as error:
+            raise self._remedies.not_ready(
+                f"a worker died ({what}): {error}",
+                *self._remedies.on_its_side("look at its memory and its logs"),
+            ) from error
+        except RemoteCallError as error:
+            raise self._remedies.not_ready(
+                f"a worker could not do it ({what}): {error}",
+                *self._remedies.on_its_side("have Python 3.10 or newer, and pyhf", pip("pyhf")),
+            ) from error
+        except FaasError as error:
+            raise self._lost(self._remedies.gone(str(error))) from error
+        if not call.arrived.wait(_CALLBACK_S):
+            call.seconds = time.monotonic() - call.sent
+        return answer
+
+    def _done(self, call: Call) -> bool:
+        """Wait for a moment; an engine that broke down may never end its tasks."""
+        if concurrent.futures.wait([call.future], timeout=_TICK_S).done:
+            return True
+        if self._engine.broken:
+            raise self._lost(self._remedies.gone(self._engine.failure or "it broke down"))
+        return False
+
+    def wait_for_a_worker(self, call: Call) -> None:
+        """Wait for the first answer that there is."""
+        limit_s = self._queue_timeout_s
+        try:
+            while not self._done(call):
+                waited_s = time.monotonic() - call.sent
+                self._on_wait(waited_s)
+                if limit_s is not None and waited_s > limit_s:
+                    raise self._remedies.not_ready(
+                        f"no worker answered within {limit_s:g} s", *self._remedies.state()
+                    )
+        finally:
+            self._on_wait(None)
+
+    def take_time(self, call: Call) -> dict[str, Any]:
+        """Learn of a host's clock from an answer to `inspection.hold`, as NTP does."""
+        answer: dict[str, Any] = self.value(call, TASK_S, "a small task")
+        arrived_at = call.sent_at + call.seconds
+        before, after = answer["began"] - call.sent_at, answer["ended"] - arrived_at
+        on_the_way = call.seconds - (answer["ended"] - answer["began"])
+        clock = HostClock((before + after) / 2, max(on_the_way, 0.0) / 2)
+        self._worker_clocks.observe(
+            answer["worker"],
+            sent_at=call.sent,
+            began_s=answer["began_s"],
+            ended_s=answer["ended_s"],
+            received_at=call.sent + call.seconds,
+        )
+        known = self.clocks.get(answer["host"])
+        if known is None or clock.uncertainty_s < known.uncertainty_s:
+            self.clocks[answer["host"]] = clock
+        return answer
+
+    def take_times(self, calls: Iterable[Call]) -> list[dict[str, Any]]:
+        """Learn from several answers."""
+        return [self.take_time(call) for call in list(calls)]
+
+    def at_work(self, hold_s: float, count: int) -> set[str]:
+        """Return the workers that were at work in one moment, the one with the most of them."""
+        while True:
+            count = min(count, MOST_TASKS)
+            calls = [self.send(inspection.hold, hold_s) for _ in range(count)]
+            found = self._most_at_once(self.take_times(calls))
+            # Where each worker had two tasks, no other can have gone without.
+            if 2 * len(found) <= count or count == MOST_TASKS:
+                return found
+            count *= 2
+
+    def _most_at_once(self, answers: Sequence[Mapping[str, Any]]) -> set[str]:
+        """Return the largest set of workers whose tasks overlap, by this machine's clock."""
+        changes: list[tuple[float, int, str]] = []
+        for answer in answers:
+            ahead_s = self.clocks[answer["host"]].offset_s
+            changes.append((answer["began"] - ahead_s, 1, answer["worker"]))
+            changes.append((answer["ended"] - ahead_s, -1, answer["worker"]))
+        tasks: dict[str, int] = {}
+        most: set[str] = set()
+        for _when, change, worker in sorted(changes):
+            tasks[worker] = tasks.get(worker, 0) + change
+            if not tasks[worker]:
+                del tasks[worker]
+            elif len(tasks) > len(most):
+                most = set(tasks)
+        return most
+
+    def _lost(self, error: NotReadyError) -> NotReadyError:
+        self._on_lost(error)
+        return error

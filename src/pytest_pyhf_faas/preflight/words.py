@@ -1,0 +1,64 @@
+"""What was measured, in words."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MILLISECONDS_BELOW_S = 1.0
+
+
+def host(worker: str) -> str:
+    """Return the host of a worker, whose name ends with its process."""
+    return worker.rpartition(":")[0]
+
+
+def float_type(found: Mapping[str, Any]) -> str:
+    """Return the name of a type without its library: ``<dtype: 'float64'>``, ``torch.float64``."""
+    match = re.search(r"float\d+", str(found["float"]))
+    return match[0] if match else str(found["float"])
+
+
+def threads(found: Mapping[str, Any]) -> str:
+    """Say with how many threads a worker computes, as far as it knows."""
+    limits = found["threads"]
+    if found["blas_threads"]:
+        count = str(max(found["blas_threads"]))
+    else:
+        count = limits.get("OMP_NUM_THREADS") or ""
+    if not count:
+        return "threads not limited"
+    return f"{count} thread{'' if count == '1' else 's'} each"
+
+
+def jax(found: Mapping[str, Any]) -> str:
+    """Say what JAX has found to compute on."""
+    jax = found["jax"]
+    if jax is None:
+        return "no JAX"
+    if "problem" in jax:
+        return f"JAX without a device ({jax['problem']})"
+    if jax["platform"] == "cpu":
+        return "JAX on cpu"
+    return f"JAX on {jax['platform']} ({jax['count']} x {', '.join(jax['kinds'])})"
+
+
+def in_seconds(seconds: float) -> str:
+    """Return seconds in the unit that people use for so many, with two digits."""
+    if seconds < _MILLISECONDS_BELOW_S:
+        return f"{seconds * 1e3:.{digits(seconds * 1e3)}f} ms"
+    return f"{seconds:.1f} s"
+
+
+def uncertainty(seconds: float) -> str:
+    """Round up, so that nothing is surer than it is."""
+    return f"{math.ceil(seconds * 1e3) / 1e3:.3f} s"
+
+
+def digits(value: float) -> int:
+    """Return how many digits after the point tell enough."""
+    return 0 if value >= 10 else 1  # noqa: PLR2004
