@@ -53,6 +53,10 @@ FIRST = (
     "test_contract.py",
     "test_globus_faults.py",
     "test_globus_compute.py",
+    "test_benchmarks.py",
+    "test_pyhf_optimizer.py",
+    "test_recording.py",
+    "test_bad_input.py",
 )
 
 
