@@ -16,6 +16,7 @@ from pytest_pyhf_faas.report.comparison.runs import compare_runs
 from pytest_pyhf_faas.report.comparison.text import text
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
 from tests.helpers import report_documents as make
+from tests.helpers.paths import STORED
 
 VERDICTS = own_schema(documents.SCHEMA)["definitions"]["hypothesis"]["properties"]["verdict"][
     "enum"
@@ -276,8 +277,15 @@ def test_other_minima_are_told_even_within_the_tolerance():
 def test_what_was_at_no_single_set_did_not_go_to_another(before, after):
     first, second = make.hypothesis(minimum_set=before), make.hypothesis(minimum_set=after)
     assert compared(one(first), one(second)).moved == ()
-    del first["minimum_set"], first["ambiguous"]  # a report of version 1
-    assert compared(one(first), one(second)).moved == ()
+
+
+def test_a_report_of_version_1_says_nothing_of_minima():
+    old = documents.read(STORED / "reports" / "version_1.json")
+    assert {each["minimum_set"] for each in old["analyses"][0]["hypotheses"]} == {None}
+    new = json.loads(json.dumps(old))
+    for each in new["analyses"][0]["hypotheses"]:
+        each["minimum_set"] = "nominal"
+    assert compared(old, new).moved == ()
 
 
 def test_a_reference_whose_other_minima_changed_is_told():

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
+from typing import TypedDict, is_typeddict
 
 import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_pyhf_faas.campaign.results import Trial
 from pytest_pyhf_faas.errors import ReportError
+from pytest_pyhf_faas.report import form
 from pytest_pyhf_faas.report.document import FILE, SCHEMA, VERSION, read, write
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
 from tests.helpers import report_documents as make
@@ -274,3 +278,70 @@ def test_the_docs_name_every_verdict():
     assert [
         verdict for verdict in hypothesis["verdict"]["enum"] if f"`{verdict}`" not in text
     ] == []
+
+
+# The types
+
+
+def _object(place):
+    schema = own_schema(SCHEMA)
+    found = schema
+    for part in place:
+        found = found[part]
+    return found
+
+
+FORMS = {
+    form.Document: (),
+    form.Run: ("properties", "run"),
+    form.TestFailure: ("properties", "run", "properties", "failures", "items"),
+    form.Environment: ("definitions", "environment"),
+    form.Endpoint: ("properties", "endpoints", "items"),
+    form.EndpointFinding: (
+        *("properties", "endpoints", "items", "properties", "findings", "items"),
+    ),
+    form.EndpointFailure: (
+        *("properties", "endpoints", "items", "properties", "failures", "items"),
+    ),
+    form.Analysis: ("properties", "analyses", "items"),
+    form.MadeReferences: ("properties", "analyses", "items", "properties", "reference"),
+    form.WallTimeEntry: ("properties", "analyses", "items", "properties", "wall_time"),
+    form.TrialEntry: ("definitions", "trial"),
+    form.TimelineEntry: ("properties", "analyses", "items", "properties", "timeline"),
+    form.TimelineWorker: (
+        *("properties", "analyses", "items", "properties", "timeline"),
+        *("properties", "workers", "items"),
+    ),
+    form.Scaling: ("properties", "scaling", "items"),
+    form.ScalingPoint: ("properties", "scaling", "items", "properties", "points", "items"),
+    form.Hypothesis: ("definitions", "hypothesis"),
+    form.ReferenceValues: ("definitions", "hypothesis", "properties", "reference"),
+    form.Ambiguous: ("definitions", "hypothesis", "properties", "ambiguous"),
+    form.Parameter: (
+        *("definitions", "hypothesis", "properties", "ambiguous"),
+        *("properties", "parameters", "items"),
+    ),
+    form.Error: ("definitions", "hypothesis", "properties", "error"),
+}
+
+
+def test_each_form_is_held_to_the_schema():
+    made = {each for each in vars(form).values() if is_typeddict(each)}
+    assert {each for each in made if not each.__name__.startswith("_")} - {TypedDict} == set(FORMS)
+
+
+@pytest.mark.parametrize(
+    ("made", "place"), FORMS.items(), ids=lambda each: getattr(each, "__name__", "")
+)
+def test_a_form_has_the_fields_of_the_schema(made, place):
+    described = _object(place)
+    assert made.__annotations__.keys() == described["properties"].keys()
+    assert made.__required_keys__ == set(described["required"])
+    assert described["additionalProperties"] is False
+
+
+def test_a_measured_pass_has_the_fields_of_a_trial():
+    derived = {"speed_up", "efficiency"}
+    measured = {each.name for each in fields(Trial)}
+    assert measured | derived == form.TrialEntry.__required_keys__
+    assert derived <= set(dir(Trial)) - measured

@@ -225,7 +225,7 @@ def test_a_single_trial_has_no_deviation():
 
 def test_shares_add_up_to_the_whole():
     trials = [trial(), trial(wall_s=44.0, idle_s=5.0)]
-    shares = _shares(trials)
+    shares = _shares(wall_time(trials))
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["idle_s"] == pytest.approx(4 / 84)  # mean of 3 and 5, of 2 workers for 42 s
     alt = plot_of("where_the_time_went", analysis()).alt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pytest_pyhf_faas.plugin import notes
 from pytest_pyhf_faas.verdicts import Verdict
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_pyhf_faas.plugin.subjects import Subject
+    from pytest_pyhf_faas.report.form import Analysis, Endpoint, Environment, Hypothesis, Scaling
 
 #: Longer texts of failures are cut; errors of workers stand apart, in whole.
 _MAX_TEXT = 100_000
 _AXES = 2  # of a plane
-_ONE_ANALYSIS = ("pallet", "endpoint", "config")
 
 
 @dataclass
@@ -48,18 +48,17 @@ class Book:
     """The parts of a document that hypotheses share."""
 
     def __init__(self) -> None:
-        self.analyses: dict[str, dict[str, Any]] = {}
-        self.scaling: dict[str, dict[str, Any]] = {}
-        self.environments: list[dict[str, Any]] = []
+        self.analyses: dict[str, Analysis] = {}
+        self.scaling: dict[str, Scaling] = {}
+        self.environments: list[Environment] = []
         self._places: dict[str, int] = {}
 
     def add(self, item: Ended) -> None:
         """Add what was taken down of an item."""
         note = item.note
         if "scaling" in note:
-            entry = self.scaling.setdefault(
-                _key(note["scaling"]), {**note["scaling"], "points": []}
-            )
+            empty = cast("Scaling", {**note["scaling"], "points": []})
+            entry = self.scaling.setdefault(_key(note["scaling"]), empty)
             entry["points"].append(note["point"])
             entry["points"].sort(key=lambda point: point["count"])
             return
@@ -68,7 +67,8 @@ class Book:
             analysis["wall_time"] = note["wall_time"]
             analysis["timeline"] = note["timeline"]
             return
-        hypothesis = {**note["hypothesis"], "outcome": item.outcome, "text": item.text}
+        hypothesis = cast("Hypothesis", dict(note["hypothesis"]))
+        hypothesis |= {"outcome": item.outcome, "text": item.text}
         if item.outcome == "skipped":
             hypothesis["verdict"] = Verdict.NOT_COMPARED.value
         hypothesis["title"] = hypothesis["title"] or item.text.partition("\n")[0]
@@ -101,11 +101,12 @@ class Book:
         """Add when fits ran, where no trial of a wall time says so."""
         for entry in timelines:
             for analysis in self.analyses.values():
-                same = all(analysis[each] == entry[each] for each in _ONE_ANALYSIS)
+                one = analysis["pallet"], analysis["endpoint"], analysis["config"]
+                same = one == (entry["pallet"], entry["endpoint"], entry["config"])
                 if same and analysis["timeline"] is None:
                     analysis["timeline"] = entry["timeline"]
 
-    def endpoints(self, facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def endpoints(self, facts: Sequence[Mapping[str, Any]]) -> list[Endpoint]:
         """Return what was measured of each endpoint, and of those that analyses name."""
         measured = {entry["endpoint"]: entry for fact in facts for entry in fact["endpoints"]}
         names = dict.fromkeys([*measured, *(one["endpoint"] for one in self.analyses.values())])
@@ -113,14 +114,13 @@ class Book:
             measured.get(name, {"endpoint": name, "findings": [], "failures": []}) for name in names
         ]
 
-    def _analysis(self, said: dict[str, Any]) -> dict[str, Any]:
-        key = _key({name: said[name] for name in ("pallet", "digest", "endpoint", "config")})
-        empty: dict[str, Any] = {"wall_time": None, "timeline": None, "hypotheses": []}
-        analysis = self.analyses.setdefault(key, {**said, **empty})
+    def _analysis(self, said: Analysis) -> Analysis:
+        key = _key([said["pallet"], said["digest"], said["endpoint"], said["config"]])
+        analysis = self.analyses.setdefault(key, {**said, "hypotheses": []})
         analysis["reference"] = analysis["reference"] or said["reference"]
         return analysis
 
-    def _environment(self, environment: dict[str, Any] | None) -> int | None:
+    def _environment(self, environment: Environment | None) -> int | None:
         if environment is None:
             return None
         key = _key(environment)
@@ -153,5 +153,5 @@ def _skip_reason(report: pytest.TestReport) -> str:
     return reason.removeprefix("Skipped: ")
 
 
-def _key(data: Mapping[str, Any]) -> str:
+def _key(data: object) -> str:
     return json.dumps(data, sort_keys=True)

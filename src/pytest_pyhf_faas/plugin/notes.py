@@ -6,7 +6,8 @@ its controller. All of it is plain values.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.references.compare import Comparison
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
+    from pytest_pyhf_faas.report.form import (
+        Ambiguous,
+        Analysis,
+        Hypothesis,
+        MadeReferences,
+        Number,
+        ReferenceValues,
+    )
 
 #: What the summary of a session says of its ambiguous hypotheses; see `terminal.ambiguous_lines`.
 AMBIGUOUS = pytest.StashKey[list[dict[str, Any]]]()
@@ -40,10 +49,11 @@ def note_fit(
     item.user_properties += _properties(result)
     hypothesis = unfitted(subject.task.patch, item.nodeid)
     said = result.to_json()
-    hypothesis |= {name: said[name] for name in hypothesis if name in said}
+    shared = {name: said[name] for name in hypothesis if name in said}
+    hypothesis |= cast("Hypothesis", shared)
     hypothesis |= {
         "verdict": Verdict.of_fit(result.status).value,
-        "CLs": _numbers(result.cls_values),
+        "CLs": _numbers(result.cls_values) or None,
         "reference": _values_of(reference),
     }
     item.stash[_NOTE] = {
@@ -141,9 +151,7 @@ def carried_by(report: pytest.TestReport) -> dict[str, Any] | None:
     return found
 
 
-def analysis_of(
-    subject: Subject, reference: PatchReference | Missing | None = None
-) -> dict[str, Any]:
+def analysis_of(subject: Subject, reference: PatchReference | Missing | None = None) -> Analysis:
     """Return the part of a document that tells one analysis from others."""
     pallet = subject.pallet
     assert pallet is not None
@@ -157,10 +165,13 @@ def analysis_of(
         "digest": pallet.digest,
         "labels": list(pallet.labels),
         "reference": _reference(reference),
+        "wall_time": None,
+        "timeline": None,
+        "hypotheses": [],
     }
 
 
-def unfitted(patch: SignalPatch, test: str) -> dict[str, Any]:
+def unfitted(patch: SignalPatch, test: str) -> Hypothesis:
     """Return what a document says of a hypothesis before its fit."""
     return {
         "patch": patch.name,
@@ -213,7 +224,7 @@ def _note_ambiguous(
     )
 
 
-def _reference(reference: PatchReference | Missing | None) -> dict[str, Any] | None:
+def _reference(reference: PatchReference | Missing | None) -> MadeReferences | None:
     if not reference:  # there is none, or none was looked for
         return None
     provenance = reference.provenance
@@ -225,13 +236,13 @@ def _reference(reference: PatchReference | Missing | None) -> dict[str, Any] | N
     }
 
 
-def _values_of(reference: PatchReference | Missing) -> dict[str, Any] | None:
+def _values_of(reference: PatchReference | Missing) -> ReferenceValues | None:
     if not reference:
         return None
-    return {"CLs": _numbers(reference.cls_values), "error": reference.error}
+    return {"CLs": _numbers(reference.cls_values) or None, "error": reference.error}
 
 
-def _ambiguous(comparison: Comparison) -> dict[str, Any] | None:
+def _ambiguous(comparison: Comparison) -> Ambiguous | None:
     """Return what the two sets of minima of a hypothesis differ in, if it has two."""
     found = comparison.ambiguous
     if found is None:
@@ -243,7 +254,7 @@ def _ambiguous(comparison: Comparison) -> dict[str, Any] | None:
         "gap": found.gap,
         "fit": found.fit,
         "parameters": [
-            {name: each[name] for name in ("name", "lowest", "nominal")}
+            {"name": each["name"], "lowest": each["lowest"], "nominal": each["nominal"]}
             for each in found.parameters
         ],
         "at_bound": list(found.at_bound),
@@ -268,5 +279,5 @@ def _properties(result: HypotestResult) -> list[tuple[str, object]]:
     return properties
 
 
-def _numbers(values: Iterable[float]) -> list[float | str | None] | None:
-    return [json_number(value) for value in values] or None
+def _numbers(values: Iterable[float]) -> list[Number]:
+    return [value if math.isfinite(value) else str(value) for value in values]

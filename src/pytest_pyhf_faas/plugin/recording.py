@@ -11,7 +11,7 @@ import secrets
 import shlex
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -23,13 +23,14 @@ from pytest_pyhf_faas.plugin.options import without_secrets
 from pytest_pyhf_faas.plugin.subjects import role_of, subject_of
 from pytest_pyhf_faas.plugin.summaries import summaries_of
 from pytest_pyhf_faas.redaction import redacted
-from pytest_pyhf_faas.report.document import VERSION, Document
+from pytest_pyhf_faas.report.document import VERSION
 from pytest_pyhf_faas.report.publish import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_pyhf_faas.plugin.context import Context
+    from pytest_pyhf_faas.report.form import Document, Environment, TestFailure
 
 PLUGIN = "pyhf-faas-report"
 
@@ -119,7 +120,7 @@ class Recording:
         ended = datetime.now(timezone.utc)
         book = Book()
         hypotheses = {item.nodeid: item for item in self._planned if role_of(item) == "compare"}
-        failures = []
+        failures: list[TestFailure] = []
         for nodeid, item in self._items.items():
             told = "hypothesis" in item.note
             if item.note:
@@ -178,10 +179,10 @@ class Recording:
         return newer and self.run_id in file.read_text(encoding="utf-8")
 
 
-def _client() -> dict[str, Any]:
+def _client() -> Environment:
     from pytest_pyhf_faas.worker.fitting import probe_environment
 
-    return WorkerEnvironment.from_json(probe_environment()).to_json()
+    return cast("Environment", WorkerEnvironment.from_json(probe_environment()).to_json())
 
 
 def _own_version() -> str:

@@ -12,7 +12,7 @@ from pytest_pyhf_faas.wording import NOTHING, counted, shortened
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_pyhf_faas.report.document import Document
+    from pytest_pyhf_faas.report.form import Document, Hypothesis
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,7 @@ def ambiguous(document: Document) -> str:
     return said
 
 
-def _ambiguous_row(
-    title: str, hypothesis: Mapping[str, Any], found: Mapping[str, Any]
-) -> AmbiguousRow:
+def _ambiguous_row(title: str, hypothesis: Hypothesis, found: Mapping[str, Any]) -> AmbiguousRow:
     lowest, nominal = float(found["lowest"][0]), float(found["nominal"][0])
     excluded = "lowest" if lowest < EXCLUDED else "nominal"
     at = hypothesis["minimum_set"] or NOTHING

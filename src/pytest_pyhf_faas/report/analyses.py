@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
 from pytest_pyhf_faas.references.cls_values import Row
@@ -13,10 +13,10 @@ from pytest_pyhf_faas.report.wall_times import MEASURED_HEADER, measured_cells, 
 from pytest_pyhf_faas.wording import NOTHING, counted, with_spread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from pytest_pyhf_faas.campaign.results import WallTime
-    from pytest_pyhf_faas.report.document import Document
+    from pytest_pyhf_faas.report.form import Analysis, Document, Hypothesis, Number, Scaling
     from pytest_pyhf_faas.report.published import Published
 
 ROW_HEADER = (
@@ -89,27 +89,31 @@ def wall_time_table(document: Document) -> list[tuple[str, ...]]:
     return [ROW_HEADER[:columns], *(row.cells[:columns] for row in found)]
 
 
-def title_of(analysis: Mapping[str, Any]) -> str:
+def title_of(analysis: Analysis | Scaling) -> str:
     """Return what tells an analysis from the others of its run."""
     return f"{analysis['pallet']} on {analysis['endpoint']}, {analysis['fit_setup']}"
 
 
-def compared(hypothesis: Mapping[str, Any]) -> list[Row]:
+def reference_of(hypothesis: Hypothesis) -> Sequence[Number] | None:
+    """Return the six values of the reference of a hypothesis, if it has them."""
+    reference = hypothesis["reference"]
+    return None if reference is None else reference["CLs"]
+
+
+def compared(hypothesis: Hypothesis) -> list[Row]:
     """Return the six values of a hypothesis beside their references; nothing if there are none."""
-    obtained, reference = hypothesis["CLs"], hypothesis["reference"]
-    if obtained is None or reference is None or reference["CLs"] is None:
+    obtained, reference = hypothesis["CLs"], reference_of(hypothesis)
+    if obtained is None or reference is None:
         return []
     # What was not compared is not called outside of the tolerance.
     within = hypothesis["within"] or (True,) * len(CLS_LABELS)
     return [
         Row(label, float(mine), float(theirs), good)
-        for label, mine, theirs, good in zip(
-            CLS_LABELS, obtained, reference["CLs"], within, strict=True
-        )
+        for label, mine, theirs, good in zip(CLS_LABELS, obtained, reference, within, strict=True)
     ]
 
 
-def largest_difference(hypothesis: Mapping[str, Any]) -> float | None:
+def largest_difference(hypothesis: Hypothesis) -> float | None:
     """Return the largest relative difference that could matter; ``None`` without two values."""
     rows = compared(hypothesis)
     if not rows:

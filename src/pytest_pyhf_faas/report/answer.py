@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.report.ambiguous import ambiguous
 from pytest_pyhf_faas.report.analyses import title_of
@@ -11,9 +11,8 @@ from pytest_pyhf_faas.verdicts import State, Verdict
 from pytest_pyhf_faas.wording import counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pytest_pyhf_faas.report.form import Analysis, Document, Hypothesis, TestFailure
 
-    from pytest_pyhf_faas.report.document import Document
 
 _NAMES = 3
 _FAILED = frozenset({"failed", "error"})
@@ -43,7 +42,7 @@ def state(document: Document) -> State:
     return State.RIGHT
 
 
-def failures(analysis: Mapping[str, Any]) -> list[dict[str, Any]]:
+def failures(analysis: Analysis) -> list[Hypothesis]:
     """Return the hypotheses of an analysis that need attention.
 
     Returns
@@ -60,19 +59,19 @@ def failures(analysis: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(failing, key=_severity)
 
 
-def all_failures(document: Document) -> list[dict[str, Any]]:
+def all_failures(document: Document) -> list[Hypothesis]:
     """Return the `failures` of all analyses, in the same order."""
     found = [each for analysis in document["analyses"] for each in failures(analysis)]
     return sorted(found, key=_severity)
 
 
-def failed_though_not_wrong(hypothesis: Mapping[str, Any]) -> bool:
+def failed_though_not_wrong(hypothesis: Hypothesis) -> bool:
     """Whether a test failed though its verdict is no failure: for a reason of its own."""
     verdict = Verdict(hypothesis["verdict"])
     return hypothesis["outcome"] in _FAILED and verdict.is_fitted and not verdict.fails
 
 
-def other_failures(document: Document) -> list[dict[str, str]]:
+def other_failures(document: Document) -> list[TestFailure]:
     """Return the failed tests that are no hypothesis, without those that endpoints tell of."""
     told = [each["text"] for one in document["endpoints"] for each in one["failures"]]
     return [
@@ -99,12 +98,12 @@ def missing(document: Document) -> list[str]:
     return lines
 
 
-def _severity(hypothesis: Mapping[str, Any]) -> int:
+def _severity(hypothesis: Hypothesis) -> int:
     verdict = Verdict(hypothesis["verdict"])
     return verdict.severity if verdict.fails else len(Verdict)
 
 
-def _hypotheses(document: Document) -> list[dict[str, Any]]:
+def _hypotheses(document: Document) -> list[Hypothesis]:
     return [each for analysis in document["analyses"] for each in analysis["hypotheses"]]
 
 

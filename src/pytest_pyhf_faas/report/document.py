@@ -17,15 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pytest_pyhf_faas.report.form import Document
+
 SCHEMA = "report.schema.json"
 VERSION = 3
 FILE = "report.json"
 
 _REMEDY = "Run again with --faas-report"
 _MESSAGE = 300
-
-#: A report, as its schema describes it.
-Document = dict[str, Any]
 
 
 def read(path: Path) -> Document:
@@ -64,7 +63,8 @@ def read(path: Path) -> Document:
         document = _from_version_2(document)
     if not accepted_by_own_schema(document, SCHEMA):
         raise ReportError(f"the report {path} is not a valid one: {_why_not(document)}. {_REMEDY}")
-    return dict(document)
+    checked: Document = document
+    return checked
 
 
 def write(document: Document, directory: Path) -> Path:
@@ -94,7 +94,7 @@ def write(document: Document, directory: Path) -> Path:
     return path
 
 
-def _from_version_2(old: Document) -> Document:
+def _from_version_2(old: dict[str, Any]) -> dict[str, Any]:
     """Return a report of version 1 or 2 as one of version 3.
 
     A fit setup was called a combination, a fixed known issue mended, and version 1 knew nothing of

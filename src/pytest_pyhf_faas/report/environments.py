@@ -11,7 +11,8 @@ from pytest_pyhf_faas.wording import NOTHING, counted, listed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_pyhf_faas.report.document import Document
+    from pytest_pyhf_faas.report.form import Document
+
 
 _Reference = tuple[str, str, tuple[tuple[str, str], ...]]
 

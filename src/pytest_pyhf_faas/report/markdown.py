@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.report import ambiguous, analyses, answer, environments
 from pytest_pyhf_faas.wording import listed, one_line, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from pytest_pyhf_faas.report.document import Document
+    from pytest_pyhf_faas.report.form import Document, Hypothesis
+
 
 MOST_FAILURES = 20
 MOST_BYTES = 60_000
@@ -84,7 +85,7 @@ def _failures(document: Document) -> list[str]:
     return [*parts, f"{more} more failures: see the report." if more > 0 else ""]
 
 
-def _without_title(hypothesis: Mapping[str, Any]) -> str:
+def _without_title(hypothesis: Hypothesis) -> str:
     return str(hypothesis["text"]).removeprefix(hypothesis["title"]).lstrip("\n")
 
 

@@ -6,7 +6,7 @@ import base64
 import html
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import jinja2
 
@@ -19,10 +19,16 @@ from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import NOTHING, duration, listed, shortened, with_spread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pytest_pyhf_faas.references.cls_values import Row
-    from pytest_pyhf_faas.report.document import Document
+    from pytest_pyhf_faas.report.form import (
+        Analysis,
+        Document,
+        EndpointFailure,
+        Hypothesis,
+        TestFailure,
+    )
     from pytest_pyhf_faas.report.plots import Plot
 
 #: So many failures are shown in full; the others are listed.
@@ -73,7 +79,7 @@ class _Failure:
     """A hypothesis as the list of failures shows it."""
 
     anchor: str
-    hypothesis: Mapping[str, Any]
+    hypothesis: Hypothesis
     rows: Sequence[Row]
     remarks: _Text
     rerun: str
@@ -87,8 +93,8 @@ class _Failure:
 class _Listing:
     """All hypotheses of an analysis, as many as there is room for."""
 
-    analysis: Mapping[str, Any]
-    shown: Sequence[Mapping[str, Any]]
+    analysis: Analysis
+    shown: Sequence[Hypothesis]
 
 
 def render(document: Document, plots: Sequence[Plot]) -> str:
@@ -235,7 +241,7 @@ def _within(items: Iterable[_Item], budget: int, size: Callable[[_Item], int]) -
     return shown
 
 
-def _list_bytes(hypothesis: Mapping[str, Any]) -> int:
+def _list_bytes(hypothesis: Hypothesis) -> int:
     return 30 + _size(hypothesis["patch"])
 
 
@@ -244,7 +250,7 @@ def _ambiguous_bytes(row: ambiguous.AmbiguousRow) -> int:
     return 300 + sum(map(_size, texts))
 
 
-def _row_bytes(hypothesis: Mapping[str, Any]) -> int:
+def _row_bytes(hypothesis: Hypothesis) -> int:
     return 70 + _size(hypothesis["patch"]) + sum(_size(str(each)) for each in hypothesis["values"])
 
 
@@ -253,9 +259,9 @@ class _LongTexts:
 
     def __init__(
         self,
-        failing: Sequence[Mapping[str, Any]],
-        others: Sequence[Mapping[str, str]],
-        endpoint_failures: Sequence[tuple[str, Mapping[str, str]]],
+        failing: Sequence[Hypothesis],
+        others: Sequence[TestFailure],
+        endpoint_failures: Sequence[tuple[str, EndpointFailure]],
     ) -> None:
         errors = list(dict.fromkeys(_error_text(each) for each in failing if each["error"]))
         kinds = (
@@ -285,7 +291,7 @@ class _LongTexts:
     def _failure(
         self,
         anchor: str,
-        hypothesis: Mapping[str, Any],
+        hypothesis: Hypothesis,
         remarks: _Text,
         rerun: _Text,
         warnings: _Text,
@@ -309,12 +315,14 @@ class _LongTexts:
         )
 
 
-def _error_text(hypothesis: Mapping[str, Any]) -> str:
+def _error_text(hypothesis: Hypothesis) -> str:
     error = hypothesis["error"]
+    if error is None:
+        return ""
     return "\n\n".join(filter(None, (f"{error['type']}: {error['message']}", error["traceback"])))
 
 
-def _remarks(hypothesis: Mapping[str, Any]) -> tuple[str, str]:
+def _remarks(hypothesis: Hypothesis) -> tuple[str, str]:
     """Return what pytest showed without its title and table, and the command that runs it again."""
     lines = hypothesis["text"].splitlines()
     if lines and lines[0] == hypothesis["title"]:

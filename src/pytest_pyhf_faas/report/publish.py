@@ -10,7 +10,8 @@ from pytest_pyhf_faas.report import document as documents
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_pyhf_faas.report.document import Document
+    from pytest_pyhf_faas.report.form import Document
+
 
 PAGE = "report.html"
 PLOTS = "plots"

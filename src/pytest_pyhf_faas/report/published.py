@@ -10,10 +10,10 @@ time of one node.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pytest_pyhf_faas.report.form import Analysis
 
 SOURCE = (
     "Feickert, Heinrich, Stark, Galewsky, EPJ Web Conf. 251 (2021) 02070, arXiv:2103.02182, "
@@ -44,7 +44,7 @@ _TABLE = {
 _CONFIRMED_BY_COUNT = "SS3L_Rpc2L0b"
 
 
-def published_of(analysis: Mapping[str, Any]) -> Published | None:
+def published_of(analysis: Analysis) -> Published | None:
     """Return the published figures of an analysis.
 
     Parameters
@@ -65,7 +65,7 @@ def published_of(analysis: Mapping[str, Any]) -> Published | None:
     return published
 
 
-def patches_of(analysis: Mapping[str, Any]) -> int:
+def patches_of(analysis: Analysis) -> int:
     """Return how many patches were fitted, or should have been."""
     wall_time = analysis["wall_time"]
     if wall_time is not None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.report.wall_times import wall_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pytest_pyhf_faas.report.form import Scaling
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class ScalingFigures:
     measured_fraction: float | None
 
 
-def scaling_figures(entry: Mapping[str, Any]) -> ScalingFigures:
+def scaling_figures(entry: Scaling) -> ScalingFigures:
     """Derive speed-up, efficiency and serial fractions from a scaling measurement.
 
     The speed-up with ``n`` workers is ``S = wall(1) / wall(n)``, and by Amdahl's law (Amdahl, AFIPS

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pytest_pyhf_faas.campaign.results import Trial, WallTime
 from pytest_pyhf_faas.wording import NOTHING, with_spread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    from pytest_pyhf_faas.report.form import Analysis, TrialEntry
 
 MEASURED_HEADER = ("wall time [s]", "single worker [s]", "speed-up", "efficiency")
 
 
-def wall_time(
-    trials: Sequence[Mapping[str, Any]], analysis: str = "", endpoint: str = ""
-) -> WallTime:
+def wall_time(trials: Sequence[TrialEntry], analysis: str = "", endpoint: str = "") -> WallTime:
     """Return measured trials with their mean and standard deviation."""
-    names = [each.name for each in fields(Trial)]
-    made = (Trial(**{name: trial[name] for name in names}) for trial in trials)
-    return WallTime(analysis, endpoint, tuple(made))
+    return WallTime(analysis, endpoint, tuple(map(_trial, trials)))
 
 
-def wall_time_of(analysis: Mapping[str, Any]) -> WallTime | None:
+def _trial(entry: TrialEntry) -> Trial:
+    known = cast("dict[str, Any]", entry)  # which has what follows from these as well
+    return Trial(**{each.name: known[each.name] for each in fields(Trial)})
+
+
+def wall_time_of(analysis: Analysis) -> WallTime | None:
     """Return the measured wall time of an analysis."""
     measured = analysis["wall_time"]
     if measured is None:

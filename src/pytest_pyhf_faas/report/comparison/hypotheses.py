@@ -11,11 +11,13 @@ from pytest_pyhf_faas.report.comparison.changes import Moved, ReferenceChange, V
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
+
+    from pytest_pyhf_faas.report.form import Hypothesis
 
 
 def moved(
-    name: str, first: Mapping[str, Any], second: Mapping[str, Any], rtol: float, atol: float
+    name: str, first: Hypothesis, second: Hypothesis, rtol: float, atol: float
 ) -> Moved | None:
     """Return how CLs of a hypothesis moved, if it did by more than the tolerance."""
     before, after = _values(first["CLs"]), _values(second["CLs"])
@@ -79,9 +81,9 @@ def _relative(before: float, after: float) -> float:
     return (after - before) / abs(before)
 
 
-def _other_minima(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, str] | None:
+def _other_minima(first: Hypothesis, second: Hypothesis) -> tuple[str, str] | None:
     """Return the sets of minima that a hypothesis was and is at, if it went to the other."""
-    before, after = (each.get("minimum_set") for each in (first, second))
+    before, after = (each["minimum_set"] for each in (first, second))
     if before is None or after is None or {before, after} != {"lowest", "nominal"}:
         return None
     return before, after
@@ -93,13 +95,13 @@ def _severity(verdict: str) -> int:
     return max(worse, Verdict(verdict).severity)
 
 
-def _reference_sets(hypothesis: Mapping[str, Any]) -> tuple[Any, ...]:
+def _reference_sets(hypothesis: Hypothesis) -> tuple[Any, ...]:
     """Return the CLs values of a reference at both sets of minima, whichever was compared."""
-    ambiguous = hypothesis.get("ambiguous")
+    ambiguous = hypothesis["ambiguous"]
     if ambiguous:
         return ambiguous["lowest"], ambiguous["nominal"]
-    reference = hypothesis["reference"] or {}
-    return (reference.get("CLs"),) * 2
+    reference = hypothesis["reference"]
+    return (reference and reference["CLs"],) * 2
 
 
 def _numbers(cls: Sequence[float | str]) -> tuple[float, ...]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.report.comparison.changes import Difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_pyhf_faas.report.document import Document
+    from pytest_pyhf_faas.report.form import Analysis, Document
+
 
 #: Parts of a configuration that say how CLs is calculated; the others say what CLs is.
 CALCULATION = ("backend", "optimizer", "method")
+#: What may differ in how references were made.
+_MADE: tuple[Literal["method", "date"], ...] = ("method", "date")
 _DIGEST_WIDTH = 12
 
 
@@ -38,9 +41,7 @@ def environment_differences(
     return found
 
 
-def input_differences(
-    name: str, before: Mapping[str, Any], after: Mapping[str, Any]
-) -> list[Difference]:
+def input_differences(name: str, before: Analysis, after: Analysis) -> list[Difference]:
     """Return how configuration, background, references and what was measured differ."""
     found = []
     first, second = before["config"], after["config"]
@@ -54,15 +55,15 @@ def input_differences(
     measured = ["measured" if each["wall_time"] else "not measured" for each in (before, after)]
     if measured[0] != measured[1]:
         found.append(Difference(name, "wall time", *measured))
-    made = [each["reference"] or {} for each in (before, after)]
-    for key in ("method", "date"):
-        words = [_word(each.get(key)) for each in made]
+    made = [each["reference"] for each in (before, after)]
+    for key in _MADE:
+        words = [_word(each and each[key]) for each in made]
         if words[0] != words[1]:
             found.append(Difference(name, f"{key} of references", *words))
     return found
 
 
-def _workers(run: Document, analysis: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _workers(run: Document, analysis: Analysis) -> list[Mapping[str, Any]]:
     places = {each["environment"] for each in analysis["hypotheses"]}
     return [each for place, each in enumerate(run["environments"]) if place in places]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict, deque
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pytest_pyhf_faas.report.comparison.changes import Changes, Difference, OnlyIn, Run
 from pytest_pyhf_faas.report.comparison.hypotheses import (
@@ -21,10 +21,14 @@ from pytest_pyhf_faas.report.comparison.inputs import (
 from pytest_pyhf_faas.report.comparison.wall_times import fit_times, wall_time_change
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from pytest_pyhf_faas.report.comparison.changes import FitTimes, WallTimeChange
-    from pytest_pyhf_faas.report.document import Document
+    from pytest_pyhf_faas.report.form import Analysis, Document
+
+_Name = Literal["endpoint", "fit_setup"]
+#: What may be another one in the two runs, where each run has one.
+_NAMES: tuple[_Name, ...] = ("endpoint", "fit_setup")
 
 
 def compare_runs(
@@ -58,20 +62,19 @@ def compare_runs(
         What changed.
     """
     runs = (before, after)
-    free = tuple(
-        name for name in ("endpoint", "fit_setup") if all(len(_all(run, name)) == 1 for run in runs)
-    )
+    free = tuple(name for name in _NAMES if all(len(_all(run, name)) == 1 for run in runs))
 
-    def who(analysis: Mapping[str, Any]) -> tuple[str, ...]:
+    def who(analysis: Analysis) -> tuple[str, ...]:
         return (
             analysis["pallet"],
-            *(analysis[name] for name in ("endpoint", "fit_setup") if name not in free),
+            *(analysis[name] for name in _NAMES if name not in free),
         )
 
-    def named(analysis: Mapping[str, Any]) -> str:
+    def named(analysis: Analysis) -> str:
         """Return the name of an analysis, with no more than tells it from the others."""
         name = str(analysis["pallet"])
-        for part, word in (("fit_setup", ""), ("endpoint", "on ")):
+        words: dict[_Name, str] = {"fit_setup": "", "endpoint": "on "}
+        for part, word in words.items():
             if any(len(_all(run, part)) > 1 for run in runs):
                 name += f" {word}{analysis[part]}"
         return name
@@ -104,7 +107,9 @@ def compare_runs(
             if rest:
                 only.append(OnlyIn(name, False, tuple(each["patch"] for each in rest)))
         if first["wall_time"] and second["wall_time"]:
-            wall_times.append(wall_time_change(name, first, second, slower))
+            wall_times.append(
+                wall_time_change(name, first["wall_time"], second["wall_time"], slower)
+            )
         times_of_fits += fit_times(name, both)
     other = [each for pair in pairs if (each := moved(*pair, rtol, atol)) is not None]
     return Changes(
@@ -149,19 +154,20 @@ def _matched(
     )
 
 
-def _all(run: Document, name: str) -> set[str]:
+def _all(run: Document, name: _Name) -> set[str]:
     """Return the endpoints or the fit setups of a run."""
     return {analysis[name] for analysis in run["analyses"]}
 
 
-def _physics(analysis: Mapping[str, Any]) -> str:
+def _physics(analysis: Analysis) -> str:
     config = {name: value for name, value in analysis["config"].items() if name not in CALCULATION}
     return json.dumps(config, sort_keys=True)
 
 
 def _run(run: Document) -> Run:
-    return Run(**{each.name: run["run"][each.name] for each in fields(Run)})
+    session = cast("dict[str, Any]", run["run"])
+    return Run(**{each.name: session[each.name] for each in fields(Run)})
 
 
-def _whole(name: str, analysis: Mapping[str, Any]) -> OnlyIn:
+def _whole(name: str, analysis: Analysis) -> OnlyIn:
     return OnlyIn(name, True, tuple(each["patch"] for each in analysis["hypotheses"]))

@@ -17,14 +17,16 @@ from pytest_pyhf_faas.report.comparison.changes import (
 from pytest_pyhf_faas.report.wall_times import wall_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+
+    from pytest_pyhf_faas.report.form import WallTimeEntry
 
 #: A change of a mean wall time is larger than the spread beyond so many standard errors.
 _STANDARD_ERRORS = 2.0
 
 
 def wall_time_change(
-    name: str, first: Mapping[str, Any], second: Mapping[str, Any], slower: float | None
+    name: str, first: WallTimeEntry, second: WallTimeEntry, slower: float | None
 ) -> WallTimeChange:
     """Return how the wall time of an analysis changed; see `compare_runs` for `slower`."""
     before, after = _wall_times(first), _wall_times(second)
@@ -62,8 +64,8 @@ def fit_times(name: str, pairs: Iterable[tuple[Any, Any]]) -> list[FitTimes]:
     return [FitTimes(name, len(known), ratio, tuple(slow))]
 
 
-def _wall_times(analysis: Mapping[str, Any]) -> WallTimes:
-    found = wall_time(analysis["wall_time"]["trials"])
+def _wall_times(measured: WallTimeEntry) -> WallTimes:
+    found = wall_time(measured["trials"])
     return WallTimes(
         trials=len(found.trials),
         fits=found.last.fits,

@@ -24,7 +24,8 @@ from pytest_pyhf_faas.report.plots.times import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_pyhf_faas.report.document import Document
+    from pytest_pyhf_faas.report.form import Document
+
 
 __all__ = ["Plot", "draw"]
 

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator, SymmetricalLogLocator
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
+from pytest_pyhf_faas.report.analyses import reference_of
 from pytest_pyhf_faas.report.plots.cls_values import LOWEST_CLS, OBSERVED, six_columns
 from pytest_pyhf_faas.report.plots.plot import Plot, plot_of
 from pytest_pyhf_faas.report.plots.style import (
@@ -35,12 +36,13 @@ from pytest_pyhf_faas.report.plots.texts import IN_TITLE, drawable, stem_of, wit
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
+    from pytest_pyhf_faas.report.form import Analysis, Hypothesis
     from pytest_pyhf_faas.report.plots.cls_values import Floats
 
 #: Of the six values. That of the observed one is full.
@@ -67,9 +69,9 @@ class _Points(NamedTuple):
     outside: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, hypotheses: Sequence[Mapping[str, Any]]) -> _Points:
-        obtained = six_columns([one["CLs"] for one in hypotheses])
-        reference = six_columns([one["reference"]["CLs"] for one in hypotheses])
+    def of(cls, hypotheses: Sequence[Hypothesis]) -> _Points:
+        obtained = six_columns([one["CLs"] or () for one in hypotheses])
+        reference = six_columns([reference_of(one) or () for one in hypotheses])
         within = [one["within"] or [True] * len(CLS_LABELS) for one in hypotheses]
         with np.errstate(all="ignore"):  # neither inf - inf nor what overflows is drawn
             difference = obtained - reference
@@ -85,11 +87,9 @@ class _Points(NamedTuple):
         )
 
 
-def plot_cls_difference(place: int, analysis: Mapping[str, Any], name: str) -> Plot | None:
+def plot_cls_difference(place: int, analysis: Analysis, name: str) -> Plot | None:
     """Draw the differences of all hypotheses; ``None`` if there are none."""
-    hypotheses = [
-        one for one in analysis["hypotheses"] if one["CLs"] and (one["reference"] or {}).get("CLs")
-    ]
+    hypotheses = [one for one in analysis["hypotheses"] if one["CLs"] and reference_of(one)]
     points = _Points.of(hypotheses)
     if not points.drawable.any():
         return None
@@ -127,7 +127,7 @@ def plot_cls_difference(place: int, analysis: Mapping[str, Any], name: str) -> P
     return plot_of(figure, stem_of("cls_difference", place, analysis), title, alt, place)
 
 
-def _tolerance(hypotheses: Sequence[Mapping[str, Any]], references: Floats) -> Floats:
+def _tolerance(hypotheses: Sequence[Hypothesis], references: Floats) -> Floats:
     """Return the tolerance that most hypotheses have, for some values of the reference."""
     pairs = Counter((one["atol"] or 0.0, one["rtol"] or 0.0) for one in hypotheses)
     ((atol, rtol), _count) = pairs.most_common(1)[0]

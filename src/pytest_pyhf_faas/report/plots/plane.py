@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from pytest_pyhf_faas.report.analyses import reference_of
 from pytest_pyhf_faas.report.plots.cls_values import EXPECTED, MINUS, OBSERVED, PLUS
 from pytest_pyhf_faas.report.plots.contours import FEWEST_PLACES, Contours
 from pytest_pyhf_faas.report.plots.plot import Plot, plot_of
@@ -32,10 +33,11 @@ from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
+    from pytest_pyhf_faas.report.form import Analysis, Hypothesis
     from pytest_pyhf_faas.report.plots.cls_values import Floats
     from pytest_pyhf_faas.report.plots.contours import Surface, Surfaces
 
@@ -56,7 +58,7 @@ _SMALLEST_IN_LEGEND = 6
 _LINE_WIDTH = 1.8
 
 
-def plot_plane(place: int, analysis: Mapping[str, Any], name: str) -> Plot | None:
+def plot_plane(place: int, analysis: Analysis, name: str) -> Plot | None:
     """Draw the hypotheses and the contours; ``None`` without a plane or hypotheses in it."""
     labels, plane = analysis["labels"], analysis.get("plane", [])
     if not plane or not set(plane) <= set(labels):
@@ -66,7 +68,7 @@ def plot_plane(place: int, analysis: Mapping[str, Any], name: str) -> Plot | Non
         return None
     contours = Contours(at)
     obtained = contours.surfaces([one["CLs"] for one in hypotheses])
-    reference = contours.surfaces([(one["reference"] or {}).get("CLs") for one in hypotheses])
+    reference = contours.surfaces([reference_of(one) for one in hypotheses])
     notes = _notes(obtained)
     left_out = len(analysis["hypotheses"]) - len(hypotheses)
     if left_out:
@@ -185,10 +187,11 @@ def _reaches(contours: Contours, surfaces: Surfaces | None, label: str) -> list[
 
 
 def _at_places(
-    hypotheses: Sequence[Mapping[str, Any]], columns: Sequence[int]
-) -> tuple[list[Mapping[str, Any]], Floats]:
+    hypotheses: Sequence[Hypothesis], columns: Sequence[int]
+) -> tuple[list[Hypothesis], Floats]:
     """Return the hypotheses that have a place in the plane, and the places."""
-    found, places = [], []
+    found: list[Hypothesis] = []
+    places = []
     for one in hypotheses:
         values = one["values"]
         if max(columns) < len(values) and all(_is_place(values[column]) for column in columns):
@@ -202,7 +205,7 @@ def _is_place(value: object) -> bool:
     return isinstance(value, (int, float)) and abs(value) < 1e100  # noqa: PLR2004
 
 
-def _state(hypothesis: Mapping[str, Any]) -> str:
+def _state(hypothesis: Hypothesis) -> str:
     values = hypothesis["CLs"]
     if values is None or not all(math.isfinite(float(value)) for value in values):
         return "without CLs"

@@ -28,10 +28,11 @@ from pytest_pyhf_faas.report.scaling import amdahl, scaling_figures
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from matplotlib.axes import Axes
 
+    from pytest_pyhf_faas.report.form import Scaling
     from pytest_pyhf_faas.report.scaling import ScalingFigures
 
 
@@ -42,7 +43,7 @@ class _Panel(NamedTuple):
     value: Callable[[Any, Any], Any]
 
 
-def plot_scaling(place: int, entry: Mapping[str, Any]) -> Plot | None:
+def plot_scaling(place: int, entry: Scaling) -> Plot | None:
     """Draw a scaling measurement beside Amdahl's law; ``None`` without a wall time."""
     figures = scaling_figures(entry)
     first, wall_of_first = figures.counts[0], figures.wall_s[0]

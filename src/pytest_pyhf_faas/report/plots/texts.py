@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import matplotlib as mpl
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -14,7 +14,9 @@ from pytest_pyhf_faas.report.plots.style import FONT
 from pytest_pyhf_faas.wording import one_line, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    from pytest_pyhf_faas.report.form import Analysis, Scaling
 
 #: How long names may be, in points.
 IN_TITLE, AT_ROW, AT_AXIS = 270, 150, 220
@@ -26,13 +28,10 @@ _STEM_CHARACTERS = 40
 # --- names ----------------------------------------------------------------------------------------
 
 
-def names_of(analyses: Sequence[Mapping[str, Any]]) -> list[str]:
+def names_of(analyses: Sequence[Analysis | Scaling]) -> list[str]:
     """Return what tells the analyses apart: the pallet, and what else differs."""
-    differing = [
-        field
-        for field in ("endpoint", "fit_setup")
-        if len({analysis[field] for analysis in analyses}) > 1
-    ]
+    fields: tuple[Literal["endpoint", "fit_setup"], ...] = ("endpoint", "fit_setup")
+    differing = [field for field in fields if len({analysis[field] for analysis in analyses}) > 1]
     return [
         ", ".join(
             [
@@ -44,7 +43,7 @@ def names_of(analyses: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def stem_of(kind: str, place: int, analysis: Mapping[str, Any]) -> str:
+def stem_of(kind: str, place: int, analysis: Analysis) -> str:
     """Return the file stem of a plot of one analysis."""
     pallet = re.sub("[^a-z0-9_]+", "-", analysis["pallet"].lower())[:_STEM_CHARACTERS].strip("-")
     return f"{kind}-{place}-{pallet}".rstrip("-")

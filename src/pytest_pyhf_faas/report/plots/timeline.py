@@ -14,14 +14,18 @@ from pytest_pyhf_faas.report.plots.texts import AT_ROW, IN_TITLE, drawable, stem
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
+    from pytest_pyhf_faas.report.form import Analysis
 
-def plot_timeline(place: int, analysis: Mapping[str, Any], name: str) -> Plot | None:
+
+def plot_timeline(place: int, analysis: Analysis, name: str) -> Plot | None:
     """Draw a bar for each task, in a row for each worker; ``None`` without tasks."""
-    timeline = analysis["timeline"] or {"workers": [], "tasks": []}
+    timeline = analysis["timeline"]
+    if timeline is None:
+        return None
     workers = timeline["workers"]
     tasks = sorted(task for task in timeline["tasks"] if task[0] < len(workers))
     if not tasks:

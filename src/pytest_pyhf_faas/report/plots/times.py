@@ -39,7 +39,7 @@ from pytest_pyhf_faas.report.plots.texts import (
     within_width,
 )
 from pytest_pyhf_faas.report.published import published_of
-from pytest_pyhf_faas.report.wall_times import wall_time
+from pytest_pyhf_faas.report.wall_times import wall_time_of
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from pytest_pyhf_faas.campaign.results import WallTime
+    from pytest_pyhf_faas.report.form import Analysis
 
     _Seconds = Sequence[tuple[str, npt.NDArray[np.float64]]]
 
@@ -96,20 +99,19 @@ _FEWEST_BINS, _MOST_BINS = 8, 40
 # --- on the workers, and on one -------------------------------------------------------------------
 
 
-def plot_wall_time(analyses: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Plot | None:
+def plot_wall_time(analyses: Sequence[Analysis], names: Sequence[str]) -> Plot | None:
     """Draw the wall times beside the sums of the fits' seconds; ``None`` without any."""
     measured = [
-        (name, one)
+        (name, (one, found))
         for name, one in zip(names, analyses, strict=True)
-        if one["wall_time"] and wall_time(one["wall_time"]["trials"]).mean_s > 0
+        if (found := wall_time_of(one)) is not None and found.mean_s > 0
     ]
     if not measured:
         return None
     figure, axes, shown = rows_of_analyses(measured)
     log_axis(axes, "x")
     told, labels, published_handles = [], [], []
-    for row, (name, analysis) in enumerate(shown):
-        found = wall_time(analysis["wall_time"]["trials"])
+    for row, (name, (analysis, found)) in enumerate(shown):
         wall_s, stdev_s, fit_s = found.mean_s, found.stdev_s, found.mean_of("fit_s")
         _draw_times(axes, row, (wall_s, fit_s), stdev_s, markersize=_SIZE)
         _draw_ratio(axes, row, wall_s, fit_s)
@@ -180,14 +182,12 @@ def _draw_ratio(axes: Axes, row: float, wall_s: float, single_s: float) -> None:
 # --- where it went --------------------------------------------------------------------------------
 
 
-def plot_where_the_time_went(
-    analyses: Sequence[Mapping[str, Any]], names: Sequence[str]
-) -> Plot | None:
+def plot_where_the_time_went(analyses: Sequence[Analysis], names: Sequence[str]) -> Plot | None:
     """Draw the shares of the workers' time; ``None`` without any."""
     measured = [
         (name, shares)
         for name, one in zip(names, analyses, strict=True)
-        if one["wall_time"] and (shares := _shares(one["wall_time"]["trials"]))
+        if (found := wall_time_of(one)) is not None and (shares := _shares(found))
     ]
     if not measured:
         return None
@@ -207,10 +207,10 @@ def plot_where_the_time_went(
     return plot_of(figure, "where_the_time_went", title, described(title, told))
 
 
-def _shares(trials: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _shares(found: WallTime) -> dict[str, float]:
     """Return the share of each part in the workers' time; nothing if there was none."""
-    capacity = fmean(trial["workers"] * trial["wall_s"] for trial in trials)
-    return {part: _mean(trials, part) / capacity for part in _PARTS} if capacity > 0 else {}
+    capacity = fmean(trial.workers * trial.wall_s for trial in found.trials)
+    return {part: found.mean_of(part) / capacity for part in _PARTS} if capacity > 0 else {}
 
 
 def _draw_shares(axes: Axes, row: int, shares: Mapping[str, float]) -> float:
@@ -233,14 +233,10 @@ def _draw_shares(axes: Axes, row: int, shares: Mapping[str, float]) -> float:
     return left
 
 
-def _mean(trials: Sequence[Mapping[str, Any]], part: str) -> float:
-    return fmean(trial[part] for trial in trials)
-
-
 # --- seconds of the fits --------------------------------------------------------------------------
 
 
-def plot_fit_times(analyses: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Plot | None:
+def plot_fit_times(analyses: Sequence[Analysis], names: Sequence[str]) -> Plot | None:
     """Draw how long the fits took: few analyses as histograms; ``None`` without any fit."""
     measured = []
     for name, analysis in zip(names, analyses, strict=True):

@@ -1,0 +1,236 @@
+"""The types of a report, as `data/report.schema.json` describes it.
+
+What a field means is said there and in ``docs/report.md``; a test holds the two to each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+#: A number, or the word for one that JSON does not have.
+Number = float | str
+
+
+class Document(TypedDict):
+    """The whole report."""
+
+    schema_version: int
+    run: Run
+    client: Environment
+    environments: list[Environment]
+    endpoints: list[Endpoint]
+    analyses: list[Analysis]
+    scaling: list[Scaling]
+    notes: list[str]
+
+
+class Run(TypedDict):
+    """The session of pytest."""
+
+    id: str
+    began_at: str
+    ended_at: str
+    seconds: float
+    command: str
+    exit_status: int
+    interrupted: bool
+    package: str
+    tests: dict[str, int]
+    failures: list[TestFailure]
+    benchmark_files: list[str]
+
+
+class TestFailure(TypedDict):
+    """A test that failed and is no hypothesis."""
+
+    test: str
+    outcome: str
+    text: str
+
+
+class Environment(TypedDict):
+    """What the client or a worker computes with."""
+
+    python: str
+    platform: str
+    host: str
+    cpu: str
+    backend: str | None
+    optimizer: str | None
+    threads: dict[str, str | None]
+    versions: dict[str, str]
+
+
+class Endpoint(TypedDict):
+    """What was measured of an endpoint before the fits."""
+
+    endpoint: str
+    findings: list[EndpointFinding]
+    failures: list[EndpointFailure]
+
+
+class EndpointFinding(TypedDict):
+    """One thing that was measured."""
+
+    name: str
+    text: str
+    values: dict[str, float | str | bool]
+
+
+class EndpointFailure(TypedDict):
+    """One check that failed."""
+
+    name: str
+    text: str
+
+
+class _Analysis(TypedDict):
+    pallet: str
+    endpoint: str
+    fit_setup: str
+    config: dict[str, Any]
+    synthetic: bool
+    doi: str | None
+    digest: str
+    labels: list[str]
+    reference: MadeReferences | None
+    wall_time: WallTimeEntry | None
+    timeline: TimelineEntry | None
+    hypotheses: list[Hypothesis]
+
+
+class Analysis(_Analysis, total=False):
+    """The hypotheses of one pallet on one endpoint, tested in one way."""
+
+    plane: list[str]
+
+
+class MadeReferences(TypedDict):
+    """How the references of an analysis were made."""
+
+    file: str
+    method: str
+    date: str
+    versions: dict[str, str]
+
+
+class WallTimeEntry(TypedDict):
+    """A measured wall time."""
+
+    test: str
+    trials: list[TrialEntry]
+
+
+class TrialEntry(TypedDict):
+    """One measured pass; the fields of `results.Trial`."""
+
+    fits: int
+    workers: int
+    wall_s: float
+    waiting_s: float
+    startup_s: float
+    queue_s: float
+    transfer_s: float
+    unpack_s: float
+    build_s: float
+    fit_s: float
+    overhead_s: float
+    idle_s: float
+    unattributed_s: float
+    speed_up: Number
+    efficiency: Number
+
+
+class TimelineEntry(TypedDict):
+    """What each worker did: place of the worker, begin, end and number of fits of each task."""
+
+    seconds: float
+    workers: list[TimelineWorker]
+    tasks: list[tuple[int, float, float, int]]
+
+
+class TimelineWorker(TypedDict):
+    """A worker of a timeline."""
+
+    worker: str
+    clock_uncertainty_s: float
+
+
+class Scaling(TypedDict):
+    """Wall times with several numbers of workers or blocks."""
+
+    pallet: str
+    endpoint: str
+    fit_setup: str
+    unit: Literal["workers", "blocks"]
+    points: list[ScalingPoint]
+
+
+class ScalingPoint(TypedDict):
+    """The trials with one number of them."""
+
+    count: int
+    trials: list[TrialEntry]
+
+
+class Hypothesis(TypedDict):
+    """A signal hypothesis: its fit, its reference and what is said of it."""
+
+    patch: str
+    values: list[float | str]
+    test: str
+    outcome: str
+    verdict: str
+    title: str
+    text: str
+    status: str | None
+    CLs: list[Number] | None
+    reference: ReferenceValues | None
+    minimum_set: str | None
+    ambiguous: Ambiguous | None
+    within: list[bool] | None
+    rtol: float | None
+    atol: float | None
+    mu_hat: Number | None
+    error: Error | None
+    environment: int | None
+    worker: str | None
+    attempts: int
+    seconds: dict[str, float]
+    warnings: list[str]
+
+
+class ReferenceValues(TypedDict):
+    """What a hypothesis was compared with: six values, or an exception."""
+
+    CLs: list[Number] | None
+    error: str | None
+
+
+class Ambiguous(TypedDict):
+    """What two sets of minima differ in."""
+
+    lowest: list[Number]
+    nominal: list[Number]
+    flips: bool
+    gap: float
+    fit: str
+    parameters: list[Parameter]
+    at_bound: list[str]
+    was_at: str | None
+
+
+class Parameter(TypedDict):
+    """A parameter at the two minima of a fit."""
+
+    name: str
+    lowest: float
+    nominal: float
+
+
+class Error(TypedDict):
+    """The exception of a fit."""
+
+    type: str
+    message: str
+    traceback: str
