@@ -228,6 +228,43 @@ def test_without_a_reference_nothing_is_compared():
     assert (comparison.verdict, comparison.rows) == (Verdict.NO_REFERENCE, ())
     assert comparison.title == "toy / toy_000: no reference"
     assert comparison.explanation == "there is no toy.json"
+    assert comparison.ambiguous is None
+
+
+def test_without_a_reference_an_ambiguous_result_is_told_all_the_same():
+    missing = Missing("there is no toy.json")
+    comparison = check_certified(BOTH, missing)
+    assert comparison.verdict is Verdict.NO_REFERENCE
+    assert comparison.ambiguous.nominal == NOMINAL_VALUES
+    astray = {**MINIMA, FREE: MINIMA[FIXED] + 1.0}
+    comparison = check_certified(searched(LOWEST_VALUES, astray, NOMINAL), missing)
+    assert comparison.verdict is Verdict.UNCONVERGED
+    assert comparison.ambiguous.nominal == NOMINAL_VALUES
+
+
+# What is known of a hypothesis
+
+
+@pytest.mark.parametrize(
+    ("fit_setup", "checked", "expected_s"),
+    [
+        ("numpy+scipy", {"numpy+scipy": 8.0, "numpy+minuit": 5.0}, 8.0),
+        ("jax+scipy", {"numpy+scipy": 8.0, "numpy+minuit": 5.0}, 8.0),
+        ("jax+scipy", {"numpy+scipy": None, "numpy+minuit": 5.0}, 5.0),
+        ("numpy+scipy", {"numpy+scipy": None}, 0.25),
+        ("numpy+scipy", {}, 0.25),
+        ("certified", {"numpy+scipy": 8.0}, 0.25),
+    ],
+)
+def test_a_fit_is_expected_to_take_what_its_fit_setup_took_or_else_any(
+    fit_setup, checked, expected_s
+):
+    notes = {
+        name: {"set": "lowest"} | ({} if seconds is None else {"fit_s": seconds})
+        for name, seconds in checked.items()
+    }
+    reference = replace(certified(), checked=notes, fit_s=0.25)
+    assert reference.expected_s(fit_setup) == expected_s
 
 
 # The verdict
@@ -988,7 +1025,10 @@ def test_other_nominal_minima_are_wrong_unless_the_lowest_are_asked_for():
         assert comparison.verdict is Verdict.WRONG
         assert comparison.title.endswith("CLs at the nominal minima differs from the reference")
         assert "the nominal minima are others, in twice-NLL: " in comparison.explanation
-        assert "fixed poi fit to data " in comparison.explanation
+        gap = result.nominal.twice_nll[FIXED] - reference.nominal.twice_nll[FIXED]
+        assert f"fixed poi fit to data {gap:+.3g}" in comparison.explanation
+        assert comparison.at == "none"
+        assert len(comparison.rows) == 6
         assert comparison.ambiguous is not None
         assert check_certified(result, reference, minimum="lowest").verdict is Verdict.RIGHT
         assert check_certified(result, reference, minimum="nominal").verdict is Verdict.WRONG
