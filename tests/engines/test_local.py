@@ -279,9 +279,9 @@ def test_stopping_twice_or_before_the_start_does_nothing(make_engine):
 def test_stopping_before_the_start_has_finished_leaves_nothing(make_engine):
     engine = make_engine(2)
     engine.start()
+    session = engine._session
     engine.stop()
-    assert local_workers() == set()
-    time.sleep(0.3)  # what came up late would be there by now
+    assert not session._starting.is_alive()  # so that nothing comes up late
     assert local_workers() == set()
 
 

@@ -16,6 +16,7 @@ import uuid
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import dill
 import pytest
 
 from tests.engines.test_local import processes
@@ -168,6 +169,15 @@ def journaled(path):
 def patches(*points):
     """Return the words that select patches of the bundled pallet, and no measured wall time."""
     return ["-k", "test_cls", *(f"--faas-patch=synthetic_{point}" for point in points)]
+
+
+def written_down(path):
+    """Return the jobs and process groups that our interchange would end by itself."""
+    found = set()
+    for file in path.glob(".pytest_cache/d/pyhf-faas/parsl/jobs-*.pickle"):
+        for _provider, jobs, groups in dill.loads(file.read_bytes()):
+            found.update(jobs, groups)
+    return found
 
 
 @pytest.fixture
@@ -364,12 +374,12 @@ def test_a_run_that_is_terminated_on_slurm_leaves_no_job(begin, slurm):
     run.assert_nothing_is_left()
 
 
-def test_a_run_that_is_killed_in_the_queue_of_slurm_leaves_no_job(begin, slurm):
+def test_a_run_that_is_killed_in_the_queue_of_slurm_leaves_no_job(begin, slurm, tmp_path):
     slurm.drain("a test")
     try:
         run = begin(f"--funcx-endpoint=parsl:{SLURM_HERE}", *patches("700_0"))
         run.wait_for(lambda: [*slurm.jobs().values()] == ["PENDING"] * 2, "its jobs are queued")
-        time.sleep(1.0)  # it has taken note of them
+        run.wait_for(lambda: written_down(tmp_path) >= set(slurm.jobs()), "it has noted them down")
         run.send(signal.SIGKILL)
         run.end()
         wait_until(lambda: not slurm.jobs(), "Slurm has no job", GONE_FROM_SLURM_S)
@@ -399,7 +409,7 @@ def test_a_run_that_is_killed_while_its_blocks_start_leaves_nothing(begin, tmp_p
     endpoint = configuration(tmp_path, init="sleep 3600")
     run = begin(f"--funcx-endpoint={endpoint}", *patches("700_0"))
     run.wait_for(lambda: any("sleep 3600" in c for c in run.others().values()), "a block starts")
-    time.sleep(1.0)
+    run.wait_for(lambda: written_down(tmp_path), "it has noted the block down")
     run.send(signal.SIGKILL)
     run.end()
     run.assert_nothing_is_left()
