@@ -110,13 +110,16 @@ class Engine(Executor):
 
     @abstractmethod
     def restart(self) -> None:
-        """Discard workers and tasks in flight, and start anew."""
+        """End workers and tasks in flight as `stop` does, and start anew."""
 
     @abstractmethod
     def submit(  # type: ignore[override]
         self, function: Callable[..., Any], /, *args: Any, timeout_s: float | None = None
     ) -> Future[Any]:
         """Run a function on a worker; ``timeout_s`` counts from its start there.
+
+        The engine is started if it is not. Arguments and value are what JSON can carry. The future
+        cannot be cancelled; it ends with its engine at the latest.
 
         Raises
         ------
@@ -139,7 +142,10 @@ class Engine(Executor):
 
     @abstractmethod
     def stop(self) -> None:
-        """End all workers at once, busy ones too, and leave nothing behind."""
+        """End all workers at once, busy ones too, and leave nothing behind.
+
+        Futures of tasks in flight end with `EngineError`. Calling it again does nothing.
+        """
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """End the engine; it never waits for running tasks, the campaign does that."""

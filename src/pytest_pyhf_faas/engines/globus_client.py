@@ -47,8 +47,6 @@ class GlobusClient:
         The endpoint.
     user_endpoint_config, resource_specification : dict or None
         What an endpoint that allows it is asked for.
-    task_group_id : str or None
-        The group that tasks are added to; a new one by default.
 
     Raises
     ------

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
     Reader = Callable[[str], bytearray]
 
+#: No source may hold more than this, unpacked: a larger one is a mistake or an attack.
 MAX_UNPACKED_BYTES = 1 << 30
-"""No source may hold more than this, unpacked: a larger one is a mistake or an attack."""
 
+#: No source may hold more files than this.
 MAX_MEMBERS = 100_000
-"""No source may hold more files than this."""
 
+#: How many directories deep a directory is searched.
 MAX_DEPTH = 4
-"""How many directories deep a directory is searched."""
 
+#: File names that are taken for archives where nothing but the name is known.
 ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
-"""File names that are taken for archives where nothing but the name is known."""
 
 _CHUNK_BYTES = 1 << 20
 
@@ -56,7 +56,7 @@ def opened(source: Path) -> Iterator[tuple[list[str], Reader]]:
     Raises
     ------
     PalletError
-        If it cannot be read, or is larger than any pallet, or is not made honestly.
+        If it cannot be read, or is larger than any pallet, or is no valid archive.
     """
     try:
         how = _opened_directory if source.is_dir() else _opened_archive
@@ -160,7 +160,7 @@ class _Bounded:
         if size > _CHUNK_BYTES:
             raise PalletError(
                 f"{self._path}: refused, for the header of a member is larger than 1 MiB\n"
-                "no honest archive is made like this: fetch it from the publication itself"
+                "a valid archive never contains this: fetch it from the publication itself"
             )
         data: bytes = self._stream.read(size)
         self._check(self._stream.tell())
@@ -263,7 +263,7 @@ def _safe(name: str, source: Path) -> str:
     if file.is_absolute() or ".." in file.parts:
         raise PalletError(
             f"{source}: refused, for it holds {brief(name)!r}, which lies outside of it\n"
-            "no honest archive is made like this: fetch it from the publication itself"
+            "a valid archive never contains this: fetch it from the publication itself"
         )
     return file.as_posix()
 
