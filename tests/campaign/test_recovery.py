@@ -15,6 +15,7 @@ from pytest_pyhf_faas.engines.base import IN_FLIGHT
 from pytest_pyhf_faas.errors import (
     BlockLostError,
     ConfigurationError,
+    EndpointUnusableError,
     EngineError,
     RemoteCallError,
     TaskTimeoutError,
@@ -1114,11 +1115,12 @@ def test_what_another_worker_can_do_is_fine(begin):
     assert (result.status, result.attempts) == ("ok", 2)
 
 
+@pytest.mark.parametrize("kind", [ConfigurationError, EndpointUnusableError])
 @pytest.mark.parametrize("how", ["raised", "in the future"])
-def test_an_engine_that_is_misconfigured_ends_all_with_its_text(begin, how):
+def test_an_engine_that_can_never_be_used_ends_all_with_its_text(begin, how, kind):
     class Misconfigured(ScriptedEngine):
         def submit(self, function, /, *args, timeout_s=None):
-            error = ConfigurationError("the Parsl configuration cannot be run: try it")
+            error = kind("the Parsl configuration cannot be run: try it")
             if how == "raised":
                 raise error
             future = Future()

@@ -86,7 +86,10 @@ def _parse(data: Any, tasks: Sequence[Task]) -> Answer:
     known = None if environment is None else WorkerEnvironment.from_json(environment)
     by_key = {result["key"]: result for result in data["results"]}
     results = {task.key: _result(by_key[task.key], task, worker, known) for task in tasks}
-    seconds = [result["seconds"] for result in by_key.values()]
+    spent_s = dict.fromkeys(("unpack", "build", "fit"), 0.0)
+    for result in by_key.values():
+        for name in spent_s.keys() & result["seconds"].keys():
+            spent_s[name] += _seconds(result["seconds"], name)
     return Answer(
         worker=worker,
         results=results,
@@ -94,9 +97,9 @@ def _parse(data: Any, tasks: Sequence[Task]) -> Answer:
         began_s=_seconds(data, "began_s"),
         total_s=_seconds(data, "total_s"),
         gap_s=None if data["gap_s"] is None else _seconds(data, "gap_s"),
-        unpack_s=_seconds(data, "unpack_s") + _sum(seconds, "unpack"),
-        build_s=_sum(seconds, "build"),
-        fit_s=_sum(seconds, "fit"),
+        unpack_s=_seconds(data, "unpack_s") + spent_s["unpack"],
+        build_s=spent_s["build"],
+        fit_s=spent_s["fit"],
     )
 
 
@@ -123,7 +126,3 @@ def _seconds(data: Mapping[str, Any], name: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{name} is {value}")
     return value
-
-
-def _sum(seconds: Sequence[Mapping[str, Any]], name: str) -> float:
-    return sum(_seconds(each, name) for each in seconds if name in each)

@@ -8,6 +8,7 @@ ends with a `HypotestResult`; what went wrong is in its status.
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from concurrent.futures import Future
 from dataclasses import replace
@@ -84,7 +85,8 @@ class Campaign:
         self._tally = Tally()
         self._costs: list[TaskCost] = []
         self._loop = self._make_loop(policy or Policy())
-        self._changed = self._loop.changed
+        self._lock = self._loop.lock
+        self._all_done = threading.Condition(self._lock)
 
     def _make_loop(self, policy: Policy) -> Loop:
         return Loop(self.engine, policy, self._tasks, self, self._clock)
@@ -118,7 +120,7 @@ class Campaign:
         # Before anything is taken note of, and without the lock: looking a time up may take long,
         # and may fail.
         fits = {key: self._fit(task, groups) for key, task in new.items()}
-        with self._changed:
+        with self._lock:
             for key in fits.keys() & self._futures.keys():  # another thread was faster
                 del fits[key]
             for key in fits:
@@ -151,23 +153,22 @@ class Campaign:
         """Take a result from an earlier run instead of fitting."""
         future: Future[HypotestResult] = Future()
         future.set_result(replace(result, pallet=task.pallet.name, patch=task.patch.name))
-        with self._changed:
+        with self._lock:
             self._futures[task.key] = future
 
     def drain(self, on_tick: Callable[[], None] = lambda: None) -> None:
         """Wait until nothing is queued or in flight; ``on_tick`` is called now and then."""
         while True:
-            with self._changed:
-                if self._tally.all_done:
+            with self._lock:
+                if self._all_done.wait_for(lambda: self._tally.all_done, TICK_S):
                     return
-                self._changed.wait(TICK_S)
             on_tick()
 
     def measure(self, tasks: Sequence[Task], on_tick: Callable[[], None] = lambda: None) -> Trial:
         """Fit all tasks anew, with nothing else on the engine, and say where the time went."""
         self.drain(on_tick)
         measured = {(task.pallet.name, task.config) for task in tasks}
-        with self._changed:
+        with self._lock:
             for task in tasks:
                 self._futures.pop(task.key, None)
             self._costs = [cost for cost in self._costs if cost.analysis not in measured]
@@ -187,7 +188,7 @@ class Campaign:
 
     def timeline(self, pallet: str, config: HypotestConfig) -> Timeline | None:
         """Return when the fits of a pallet ran; in the last trial, if it was measured."""
-        with self._changed:
+        with self._lock:
             costs = [cost for cost in self._costs if cost.analysis == (pallet, config)]
         return timeline(costs, self.clocks)
 
@@ -196,7 +197,7 @@ class Campaign:
         now = self._clock()
         workers = self.engine.workers
         missing_since, waits_for = self.engine.missing_since, self.engine.waits_for
-        with self._changed:
+        with self._lock:
             state, tally = self._loop.state, self._tally
             waits = missing_since is not None and len(state.flight) > 0
             return Progress(
@@ -225,7 +226,7 @@ class Campaign:
         """How many fits run on when this session ends, for another one to collect."""
         if not self.engine.loses_tasks:
             return 0
-        with self._changed:
+        with self._lock:
             return len(self._loop.state.with_engine)
 
     def wind_down(self, reason: str) -> None:
@@ -265,7 +266,7 @@ class Campaign:
             ended_s=cost.ended_s,
             received_at=received_at,
         )
-        with self._changed:
+        with self._lock:
             self._costs.append(cost)
 
     def end(self, key: str, result: HypotestResult) -> None:
@@ -273,14 +274,15 @@ class Campaign:
         failed = not result.is_answer or self._guarded(self._is_failure, self._tasks[key], result)
         if result.status != "cancelled":
             self._guarded(self._on_result, result)
-        with self._changed:
+        with self._lock:
             self._tally.end(failed=bool(failed))
             self._futures[key].set_result(result)
-            self._changed.notify_all()
+            if self._tally.all_done:
+                self._all_done.notify_all()
 
     def fail(self, text: str) -> None:
         """End all fits that wait."""
-        with self._changed:
+        with self._lock:
             waiting = [key for key, future in self._futures.items() if not future.done()]
         for key in waiting:
             task = self._tasks[key]

@@ -109,8 +109,9 @@ class Loop:
     ) -> None:
         self.engine = engine
         self.state = CampaignState(policy)
-        #: Guards the state and the inbox; notified when something has changed.
-        self.changed = threading.Condition()
+        #: Guards the state and the inbox.
+        self.lock = threading.RLock()
+        self._arrived = threading.Condition(self.lock)
         self.fits_sent = 0
         self._policy = policy
         self._tasks = tasks
@@ -119,7 +120,7 @@ class Loop:
         self._inbox: deque[Callable[[], Event | None]] = deque()
         self._over = False
         self._thread: threading.Thread | None = None
-        self._facts = Facts()
+        self._seen: tuple[Any, ...] = ()
         self._keys: dict[int, tuple[str, ...]] = {}
         self._numbers: dict[Future[Any], int] = {}
         self._taken: int | None = None  # the batch that the engine has just taken
@@ -146,12 +147,12 @@ class Loop:
 
     def _post(self, make_event: Callable[[], Event | None]) -> bool:
         """Put something into the inbox, unless nobody looks there any more."""
-        with self.changed:
+        with self.lock:
             if self._over:
                 return False
             self._inbox.append(make_event)
             self._start()
-            self.changed.notify_all()
+            self._arrived.notify()
             return True
 
     def _start(self) -> None:
@@ -180,27 +181,27 @@ class Loop:
 
     def _step(self, patience_s: float) -> bool:
         """Handle what came first, or that nothing came; say whether there may be more."""
-        with self.changed:
+        with self.lock:
             if self._is_idle and self.state.stopped is None:
-                self.changed.wait_for(lambda: self._inbox, patience_s)
+                self._arrived.wait_for(lambda: self._inbox, patience_s)
             if not self._inbox and self.state.stopped is not None:
                 self._over = True
                 return False
-            make_event = self._inbox.popleft() if self._inbox else self._nothing_came
-        self._hear(make_event)
+            make_event = self._inbox.popleft() if self._inbox else None
+            # What came meanwhile went first: it may be that nothing more is to be sent.
+            taken, self._taken = self._taken, None if make_event is None else self._taken
+        if make_event is None and taken is not None:
+            self._handle(Sent(taken))
+        else:
+            self._hear(make_event or Ticked)
         return True
 
     @property
     def _is_idle(self) -> bool:
         return not self._inbox and self._taken is None
 
-    def _nothing_came(self) -> Event:
-        # What came meanwhile goes first: it may be that nothing more is to be sent.
-        batch, self._taken = self._taken, None
-        return Ticked() if batch is None else Sent(batch)
-
     def _fail(self, text: str) -> None:
-        with self.changed:
+        with self.lock:
             self.state = CampaignState(self._policy)
             self.state.handle(EngineUnusable(text), self._clock())
             self._inbox.clear()
@@ -208,17 +209,17 @@ class Loop:
         self._listener.fail(text)
 
     def _hear(self, make_event: Callable[[], Event | None]) -> None:
-        facts = look_at(self.engine)
-        if facts != self._facts:
-            self._facts = facts
-            self._handle(Looked(facts))
+        seen = _look_at(self.engine)
+        if seen != self._seen:
+            self._seen = seen
+            self._handle(Looked(Facts(*seen)))
         event = make_event()
         if event is not None:
             self._handle(event)
 
     def _handle(self, event: Event) -> None:
         now = self._clock()
-        with self.changed:
+        with self.lock:
             instructions = self.state.handle(event, now)
         if instructions or not isinstance(event, Ticked):
             self._listener.note(now, event)
@@ -335,29 +336,32 @@ class Loop:
         kind = answer.worker, self._tasks[key].config.fit_setup
         if answer.environment is not None:
             self._environments.setdefault(kind, answer.environment)
-        return replace(
-            answer.results[key], environment=self._environments.get(kind), attempts=attempts
-        )
+        environment = self._environments.get(kind)
+        result = answer.results[key]
+        if result.environment is environment and result.attempts == attempts:
+            return result
+        return replace(result, environment=environment, attempts=attempts)
 
     def _tasks_of(self, batch: int) -> list[Task]:
         return [self._tasks[key] for key in self._keys[batch]]
 
 
-def look_at(engine: Engine) -> Facts:
-    """Return what an engine says of itself now."""
-    return Facts(
-        spec=engine.spec,
-        workers=engine.workers,
-        workers_there=engine.workers_there,
-        in_flight=engine.in_flight,
-        batch_s=engine.batch_s,
-        watches_workers=engine.watches_workers,
-        loses_tasks=engine.loses_tasks,
-        ready_at=engine.ready_at,
-        missing_since=engine.missing_since,
-        waits_for=engine.waits_for,
-        broken=engine.broken,
-        failure=engine.failure,
+def _look_at(engine: Engine) -> tuple[Any, ...]:
+    """Return the values of `Facts`: plain ones, for mostly nothing has changed."""
+    broken = engine.broken
+    return (
+        engine.spec,
+        engine.workers,
+        engine.workers_there,
+        engine.in_flight,
+        engine.batch_s,
+        engine.watches_workers,
+        engine.loses_tasks,
+        engine.ready_at,
+        engine.missing_since,
+        engine.waits_for,
+        broken,
+        engine.failure if broken else None,
     )
 
 

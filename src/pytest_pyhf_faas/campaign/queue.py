@@ -61,6 +61,10 @@ class Queue:
         """Return how many fits wait that are no suspects."""
         return sum(len(group) for group in self._groups.values())
 
+    def __bool__(self) -> bool:
+        """Whether fits wait that are no suspects."""
+        return bool(self._groups)
+
     def __iter__(self) -> Iterator[Entry]:
         """Yield all that waits."""
         for group in self._groups.values():
