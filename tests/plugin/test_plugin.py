@@ -719,6 +719,19 @@ def test_a_damaged_journal_loses_only_its_damaged_lines(project):
     assert set(project.fits()) < set(patches)
 
 
+def test_a_journal_of_a_newer_version_is_not_taken_over_and_the_run_says_so(project):
+    project.pallet(2)
+    project.own_test()
+    project.run(suite=False)
+    (journal,) = project.path.glob(".pytest_cache/d/pyhf-faas/*.jsonl")
+    text = journal.read_text().replace('"version": 2, "again": 2', '"version": 3, "again": 3')
+    journal.write_text(text)
+    result = project.run("--faas-resume", suite=False)
+    result.assert_outcomes(passed=2)
+    assert len(project.fits()) == 2
+    assert "has version 3, and only 2 and older ones are known" in project.text(result)
+
+
 def test_without_cache_the_journal_lies_in_the_users_cache(project):
     patches = project.pallet(2)
     project.own_test()

@@ -24,7 +24,6 @@ from pytest_pyhf_faas.campaign.events import (
     Failed,
     GiveUp,
     Looked,
-    Outcome,
     Ping,
     PingEnded,
     Restart,
@@ -36,17 +35,18 @@ from pytest_pyhf_faas.campaign.events import (
     Ticked,
     WoundDown,
 )
-from pytest_pyhf_faas.campaign.results import FitError, HypotestResult
 from pytest_pyhf_faas.campaign.state import CampaignState
 from pytest_pyhf_faas.campaign.tasks import batch_payload, worker_function
+from pytest_pyhf_faas.campaign.translate import (
+    failure_of,
+    given_up,
+    has_value,
+    look_at,
+    outcome_of,
+)
 from pytest_pyhf_faas.errors import (
-    BlockLostError,
-    ConfigurationError,
-    EndpointUnusableError,
-    EngineError,
     FaasError,
     RemoteCallError,
-    TaskTimeoutError,
 )
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from pytest_pyhf_faas.campaign.answers import Answer
-    from pytest_pyhf_faas.campaign.events import Event, Instruction, Trouble
+    from pytest_pyhf_faas.campaign.events import Event, Instruction
     from pytest_pyhf_faas.campaign.policy import Policy
-    from pytest_pyhf_faas.campaign.results import WorkerEnvironment
+    from pytest_pyhf_faas.campaign.results import HypotestResult, WorkerEnvironment
     from pytest_pyhf_faas.campaign.tasks import Task
     from pytest_pyhf_faas.engines.base import Engine
 
@@ -209,7 +209,7 @@ class Loop:
         self._listener.fail(text)
 
     def _hear(self, make_event: Callable[[], Event | None]) -> None:
-        seen = _look_at(self.engine)
+        seen = look_at(self.engine)
         if seen != self._seen:
             self._seen = seen
             self._handle(Looked(Facts(*seen)))
@@ -281,7 +281,7 @@ class Loop:
             self._post(lambda: PingEnded(number, answered=False))
             return
         future.add_done_callback(
-            lambda done: self._post(lambda: PingEnded(number, answered=_has_value(done)))
+            lambda done: self._post(lambda: PingEnded(number, answered=has_value(done)))
         )
 
     def _restart(self) -> None:
@@ -344,63 +344,3 @@ class Loop:
 
     def _tasks_of(self, batch: int) -> list[Task]:
         return [self._tasks[key] for key in self._keys[batch]]
-
-
-def _look_at(engine: Engine) -> tuple[Any, ...]:
-    """Return the values of `Facts`: plain ones, for mostly nothing has changed."""
-    broken = engine.broken
-    return (
-        engine.spec,
-        engine.workers,
-        engine.workers_there,
-        engine.in_flight,
-        engine.batch_s,
-        engine.watches_workers,
-        engine.loses_tasks,
-        engine.ready_at,
-        engine.missing_since,
-        engine.waits_for,
-        broken,
-        engine.failure if broken else None,
-    )
-
-
-def outcome_of(result: HypotestResult) -> Outcome:
-    """Return what the state needs of a result."""
-    if result.error is not None:
-        return Outcome(result.key, None, result.error.type)
-    return Outcome(result.key, result.seconds["fit"])
-
-
-def given_up(instruction: GiveUp, task: Task) -> HypotestResult:
-    """Return the result of a fit that ends without an answer."""
-    return HypotestResult(
-        key=instruction.key,
-        pallet=task.pallet.name,
-        patch=task.patch.name,
-        status=instruction.status,
-        error=FitError(instruction.error, instruction.text),
-        attempts=instruction.attempts,
-    )
-
-
-def failure_of(batch: int, error: BaseException) -> Event:
-    """Return what an exception in the place of an answer means."""
-    text = str(error) if isinstance(error, FaasError) else repr(error)
-    if isinstance(error, (EndpointUnusableError, ConfigurationError)):
-        return EngineUnusable(text)
-    return Failed(batch, _trouble_of(error), text)
-
-
-def _trouble_of(error: BaseException) -> Trouble:
-    if isinstance(error, EngineError):
-        return "engine lost"
-    if isinstance(error, BlockLostError):
-        return "block lost"
-    if isinstance(error, TaskTimeoutError):
-        return "timeout"
-    return "remote call failed" if isinstance(error, RemoteCallError) else "worker lost"
-
-
-def _has_value(future: Future[Any]) -> bool:
-    return not future.cancelled() and future.exception() is None
