@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.plugin import values
+from pytest_pyhf_faas.plugin.option import Option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     import pytest
 
@@ -25,111 +25,6 @@ MINIMA = ("any", "lowest", "nominal")
 #: Those of `campaign.tasks`, which who merely has the plugin installed does not import.
 OPTIMIZERS = ("scipy", "minuit")
 METHODS = ("hypotest", "certified")
-_HIDDEN = "..."
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option in its forms.
-
-    Attributes
-    ----------
-    flags : tuple of str
-        Command-line forms.
-    ini : str or None
-        Key in the ini file.
-    marker : str or None
-        Marker and keyword.
-    default : str or None
-        What is read where nothing is given, as it would stand on the command line.
-    default_is : str
-        What people read in the place of it, where it says too little.
-    many : bool
-        Whether it may be repeated; in the ini file, one value for each line.
-    switch : bool
-        Whether it takes no value.
-    choices : tuple of str or None
-        The values that there are.
-    read : callable or None
-        Makes a value of flag and text, or raises a `ConfigurationError`; ``None`` takes the text.
-    rerun : bool
-        Whether it has a part in how one hypothesis is fitted and compared.
-    secret : bool
-        Whether it may hold JSON with secrets, which is shown nowhere.
-    """
-
-    name: str
-    flags: tuple[str, ...]
-    metavar: str | None
-    help: str
-    default: str | None = None
-    default_is: str = ""
-    ini: str | None = None
-    marker: str | None = None
-    many: bool = False
-    switch: bool = False
-    choices: tuple[str, ...] | None = None
-    read: Callable[[str, str], Any] | None = None
-    rerun: bool = True
-    secret: bool = False
-
-    @property
-    def dest(self) -> str:
-        """Where pytest keeps what is given on the command line."""
-        return f"faas_{self.name}"
-
-    @property
-    def shown_default(self) -> str:
-        """The default as people read it."""
-        return self.default_is or self.default or "off"
-
-    def value(self, given: Any) -> Any:
-        """Return the value of what is given: texts if `many`, true or nothing if `switch`.
-
-        Raises
-        ------
-        ConfigurationError
-            If it makes no sense.
-        """
-        if self.switch:
-            return bool(given)
-        if self.many:
-            return tuple(dict.fromkeys(given or ([self.default] if self.default else ())))
-        text = self.default if given is None else str(given)
-        if text is None:
-            return None
-        if self.choices:
-            return values.one_of(self.flags[0], text, self.choices)
-        return text if self.read is None else self.read(self.flags[0], text)
-
-    def words(self, given: Any) -> list[str]:
-        """Return what stands on a command line for what is given, secrets apart.
-
-        Each is one word: a path that stands alone would move pytest's rootdir.
-        """
-        if self.value(given) == self.value(None):
-            return []
-        if self.switch:
-            return [self.flags[0]]
-        texts = given if self.many else [given]
-        return [f"{self.flags[0]}={self.shown(str(text))}" for text in texts]
-
-    def shown(self, text: str) -> str:
-        """Return a text as it may be shown."""
-        return _HIDDEN if self.secret and text.lstrip().startswith("{") else text
-
-    def argument(self) -> dict[str, Any]:
-        """Return what `argparse`, and pytest, take beside the flags."""
-        keywords: dict[str, Any] = {
-            "dest": self.dest,
-            "help": f"{self.help} (default: {self.shown_default})",
-            "default": None,
-        }
-        if self.switch:
-            return {**keywords, "action": "store_true"}
-        keywords["action"] = "append" if self.many else "store"
-        form = "choices" if self.choices else "metavar"
-        return {**keywords, form: self.choices or self.metavar}
 
 
 OPTIONS = (
