@@ -99,3 +99,14 @@ def test_nothing_is_found_out_twice(project, monkeypatch):
         **{("make_task", patch): 2 for patch in patches},
         ("hypotest_config", ""): 4,
     }
+
+
+def test_a_difference_that_means_nothing_is_none_in_junitxml(project):
+    (patch,) = project.pallet(1)
+    project.change_reference(patch, CLs_obs=0.0)
+    project.plan(answers={patch: {"CLs_obs": 1e-9}})
+    project.own_test()
+    project.run("--junitxml=junit.xml", suite=False)
+    properties = project.junit()[f"test_cls[tiny-{patch}]"].iter("property")
+    found = {each.get("name"): each.get("value") for each in properties}
+    assert float(found["largest_relative_difference"]) == 0.0  # it was infinite

@@ -69,7 +69,17 @@ def test_the_suite_runs_but_for_the_wall_time(project):
 
 def test_exit_first_ends_with_fits_under_way(project):
     patches = project.pallet(20)
-    project.own_test("def test_cls(hypotest_result):\n    assert False")
+    project.own_test(
+        f"""\
+import time
+from pathlib import Path
+
+def test_cls(hypotest_result):
+    while {patches[10]!r} not in Path("fits.log").read_text():
+        time.sleep(0.01)
+    assert False
+"""
+    )
     # This fit lasts until somebody stops it; no item comes to need it.
     project.plan(workers=1, wait_for_fits={patches[10]: 99})
     result = project.run("-n2", "-x", suite=False, subprocess=True)

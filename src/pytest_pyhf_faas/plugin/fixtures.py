@@ -124,12 +124,14 @@ def wall_time(
     Its last trial feeds the items that compare the fits. While it is measured nothing else runs on
     the endpoint.
     """
+    from pytest_pyhf_faas.plugin.measuring import measure
     from pytest_pyhf_faas.plugin.notes import note_wall_time
     from pytest_pyhf_faas.plugin.outcomes import refuse_broken_analysis
 
     context = get_context(request.config)
     subject = _subject(request)
-    measured, results = context.schedule.measure(
+    measured, results = measure(
+        context.schedule,
         subject,
         lambda trial: benchmark.pedantic(trial, rounds=context.settings.trials, iterations=1),
     )
@@ -151,12 +153,14 @@ def scaling_point(
     request: pytest.FixtureRequest, faas_endpoint: str, pallet: Pallet, benchmark: Any
 ) -> Sequence[Trial]:
     """The trials of an analysis with one of the numbers of workers or blocks of --faas-scaling."""
+    from pytest_pyhf_faas.plugin.measuring import measure_with, scaling_unit
     from pytest_pyhf_faas.plugin.notes import note_scaling
     from pytest_pyhf_faas.plugin.outcomes import refuse_broken_analysis
 
     context = get_context(request.config)
     subject = _subject(request)
-    trials, results = context.schedule.measure_with(
+    trials, results = measure_with(
+        context.schedule,
         subject,
         lambda trial: benchmark.pedantic(trial, rounds=context.settings.trials, iterations=1),
     )
@@ -168,7 +172,7 @@ def scaling_point(
         trials=[trial.to_json() for trial in trials],
     )
     refuse_broken_analysis(context, pallet.name, results)
-    note_scaling(request.node, subject, context.schedule.scaling_unit(faas_endpoint), trials)
+    note_scaling(request.node, subject, scaling_unit(faas_endpoint), trials)
     return trials
 
 

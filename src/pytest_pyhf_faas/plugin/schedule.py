@@ -7,30 +7,24 @@ no patch is fitted twice for one run.
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
 import time
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.campaign.pools import Pools
-from pytest_pyhf_faas.campaign.results import WallTime
 from pytest_pyhf_faas.campaign.tasks import CERTIFIED, Pool, make_task
-from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin.campaigns import Campaigns
 from pytest_pyhf_faas.plugin.plan import Plan
-from pytest_pyhf_faas.plugin.resume import Earlier, of_the_same_workers, read_earlier
+from pytest_pyhf_faas.plugin.sending import Sender
 from pytest_pyhf_faas.references.known_issues import is_known_error
 from pytest_pyhf_faas.references.sameness import error_matches
-from pytest_pyhf_faas.worker.fitting import probe_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from pytest_pyhf_faas.campaign.campaign import Campaign
     from pytest_pyhf_faas.campaign.pools import Exploration
-    from pytest_pyhf_faas.campaign.results import HypotestResult, Timeline, Trial
+    from pytest_pyhf_faas.campaign.results import HypotestResult, Timeline, WallTime
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallets.pallet import Pallet
@@ -41,9 +35,6 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
     from pytest_pyhf_faas.references.store import ReferenceStore
 
-    Repeat = Callable[[Callable[[], Trial]], Any]
-
-_PROBE_S = 300.0
 _POLL_S = 0.05
 
 
@@ -71,8 +62,8 @@ class Schedule:
         What does the fits.
     wall_times : list of WallTime
         What was measured.
-    adopted, collected : int
-        How many fits were taken over from earlier runs, and how many collected that one had sent.
+    sender : Sender
+        What sends them there.
     """
 
     def __init__(
@@ -86,7 +77,6 @@ class Schedule:
         self.settings = settings
         self.plan = Plan()
         self.wall_times: list[WallTime] = []
-        self.adopted = self.collected = 0
         self.campaigns = Campaigns(
             settings,
             directory,
@@ -95,6 +85,7 @@ class Schedule:
             expected_s=self.expected_s,
             is_failure=self.is_failure,
         )
+        self.sender = Sender(settings, self.campaigns, sharing)
         self._references = references
         self._found: dict[tuple[str, str, HypotestConfig], PatchReference | Missing] = {}
         self._sharing = sharing
@@ -104,7 +95,6 @@ class Schedule:
             for_references=settings.update is not None,
             shared=None if sharing is None else sharing.journal.with_suffix(".pools"),
         )
-        self._earlier: dict[str, Earlier] = {}
         self._closed = False
 
     @property
@@ -168,6 +158,10 @@ class Schedule:
 
     # Fitting
 
+    def campaign(self, endpoint: str) -> Campaign:
+        """Return the campaign of an endpoint."""
+        return self.sender.campaign(endpoint)
+
     def engine(self, endpoint: str) -> Engine:
         """Return the engine of an endpoint."""
         return self.campaigns.engine(endpoint)
@@ -184,94 +178,15 @@ class Schedule:
             shared = self._follow(self._sharing, subject.endpoint, subject.task)
             if shared is not None:
                 return shared
-        campaign = self._campaign(subject.endpoint)
+        campaign = self.campaign(subject.endpoint)
         if self._sharing is None:
             self.campaigns.watch_interrupts()
-        (task,) = self._with_pools(subject.endpoint, [subject.task])
+        (task,) = self.with_pools(subject.endpoint, [subject.task])
         if task not in campaign:
             for endpoint, due in self.plan.due(subject).items():
-                self._send(endpoint, self._with_pools(endpoint, due))
+                self.sender.send(endpoint, self.with_pools(endpoint, due))
         (result,) = self.campaigns.wait(campaign, [task])
         return result
-
-    def measure(self, subject: Subject, repeat: Repeat) -> tuple[WallTime, list[HypotestResult]]:
-        """Measure the wall time of an analysis.
-
-        Parameters
-        ----------
-        subject : Subject
-            What the item that measures is about.
-        repeat : callable
-            Calls what it is given once for each trial.
-
-        Returns
-        -------
-        tuple
-            The wall time, and the results of the last trial.
-        """
-        assert subject.pallet is not None
-        analysis = subject.pallet.name
-        campaign = self._campaign(subject.endpoint)
-        self.campaigns.watch_interrupts()
-        tasks = self._with_pools(subject.endpoint, subject.tasks)
-        trials: list[Trial] = []
-
-        def trial() -> Trial:
-            trials.append(campaign.measure(tasks, partial(self.campaigns.show, campaign)))
-            return trials[-1]
-
-        try:
-            repeat(trial)
-        finally:
-            self.campaigns.clear()
-        timeline = campaign.timeline(analysis, subject.config)
-        wall_time = WallTime(analysis, subject.endpoint, tuple(trials), timeline)
-        self.wall_times.append(wall_time)
-        return wall_time, [campaign.result(task).result() for task in tasks]
-
-    @staticmethod
-    def scaling_unit(endpoint: str) -> Literal["workers", "blocks"]:
-        """Return what `measure_with` has some number of on an endpoint."""
-        return "workers" if endpoint.partition(":")[0] == "local" else "blocks"
-
-    def measure_with(
-        self, subject: Subject, repeat: Repeat
-    ) -> tuple[list[Trial], list[HypotestResult]]:
-        """Measure the wall time of an analysis with another number of workers or blocks.
-
-        Parameters
-        ----------
-        subject : Subject
-            What the item that measures is about. The endpoint's own workers are ended first.
-        repeat : callable
-            Calls what it is given once for each trial; each starts workers of its own.
-
-        Returns
-        -------
-        tuple
-            The trials, and the results of the last.
-        """
-        endpoint, count = subject.endpoint, subject.count
-        tasks = self._with_pools(endpoint, subject.tasks)
-        in_workers = self.scaling_unit(endpoint) == "workers"
-        trials: list[Trial] = []
-        results: list[HypotestResult] = []
-
-        def trial() -> Trial:
-            engine = (
-                self.campaigns.new_engine(f"local:{count}")
-                if in_workers
-                else self.campaigns.new_engine(endpoint, blocks=count)
-            )
-            with self.campaigns.passing(engine) as campaign:
-                trials.append(campaign.measure(tasks, partial(self.campaigns.show, campaign)))
-                results[:] = [campaign.result(task).result() for task in tasks]
-            return trials[-1]
-
-        self.campaigns.rest(endpoint)
-        self.campaigns.watch_interrupts()
-        repeat(trial)
-        return trials, results
 
     def close(self, *, interrupted: bool) -> None:
         """End all that was started; under xdist, not before the others have what they wait for."""
@@ -287,16 +202,12 @@ class Schedule:
 
     # Starts of certified fits
 
-    def _stored_pool(self, pallet: Pallet, config: HypotestConfig) -> Pool | None:
-        points = self._references.pool(pallet, config)
-        return None if points is None else Pool(points)
-
-    def _with_pools(self, endpoint: str, tasks: Iterable[Task]) -> list[Task]:
+    def with_pools(self, endpoint: str, tasks: Iterable[Task]) -> list[Task]:
         """Return tasks as they are sent: a certified one with the pool of its pallet."""
 
         def fit(searched: list[Task]) -> list[HypotestResult]:
-            self._send(endpoint, searched)
-            return self.campaigns.wait(self._campaign(endpoint), searched)
+            self.sender.send(endpoint, searched)
+            return self.campaigns.wait(self.campaign(endpoint), searched)
 
         sent = []
         for task in tasks:
@@ -310,6 +221,10 @@ class Schedule:
             else:
                 sent.append(task)
         return sent
+
+    def _stored_pool(self, pallet: Pallet, config: HypotestConfig) -> Pool | None:
+        points = self._references.pool(pallet, config)
+        return None if points is None else Pool(points)
 
     # Sharing under xdist
 
@@ -329,64 +244,3 @@ class Schedule:
             return task.key
         found = self._pools.known(task)
         return make_task(task.pallet, task.patch, task.config, found.pool).key if found else ""
-
-    # Sending, but for what an earlier session has done
-
-    def _campaign(self, endpoint: str) -> Campaign:
-        if endpoint not in self._earlier:
-            earlier = self._resumed(endpoint) if self.settings.resume else Earlier()
-            if self._sharing is not None:
-                for (where, key), result in self._sharing.results().items():
-                    if where == endpoint:
-                        earlier.results[key] = result
-            self._earlier[endpoint] = earlier
-        return self.campaigns.of(endpoint)
-
-    def _send(self, endpoint: str, tasks: Sequence[Task]) -> None:
-        """Submit tasks, but for what an earlier session has fitted or sent."""
-        campaign = self._campaign(endpoint)
-        earlier = self._earlier[endpoint]
-        sent_before: dict[str, list[Task]] = {}
-        for task in {task.key: task for task in tasks}.values():
-            if task in campaign:
-                continue
-            if task.key in earlier.results:
-                campaign.adopt(task, earlier.results[task.key])
-                self.adopted += 1
-                if self._sharing is not None and self.settings.resume:
-                    # The other workers of xdist read it there.
-                    self.campaigns.journal().write(endpoint, earlier.results[task.key])
-            elif task.key in earlier.accepted:
-                sent_before.setdefault(earlier.accepted[task.key], []).append(task)
-                self.collected += 1
-        for reference, sent in sent_before.items():
-            campaign.collect(reference, sent)
-        campaign.submit(tasks)
-
-    def _resumed(self, endpoint: str) -> Earlier:
-        """Return what earlier runs have left, and workers like those of today have answered."""
-        earlier = read_earlier(self.campaigns.directory, endpoint)
-        self.notes.extend(earlier.problems)
-        if not earlier.results:
-            if not earlier.accepted:
-                self.notes.append(f"--faas-resume found no earlier results for {endpoint}")
-            return earlier
-        probe = self._ask(self.engine(endpoint))
-        if probe is None:
-            self.notes.append(
-                f"--faas-resume could not learn what the workers of {endpoint} are, and fits anew"
-            )
-            return Earlier(accepted=earlier.accepted)
-        usable, note = of_the_same_workers(earlier.results, probe)
-        if note is not None:
-            self.notes.append(note)
-        return Earlier(usable, earlier.accepted)
-
-    def _ask(self, engine: Engine) -> dict[str, Any] | None:
-        """Ask a worker what it is; ``None`` if none answers in time."""
-        limit_s = self.settings.queue_timeout_s
-        with contextlib.suppress(FaasError, concurrent.futures.TimeoutError):
-            answer = engine.submit(probe_environment, timeout_s=_PROBE_S)
-            found: dict[str, Any] = answer.result(None if limit_s is None else limit_s + _PROBE_S)
-            return found
-        return None

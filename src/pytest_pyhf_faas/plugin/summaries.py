@@ -31,8 +31,8 @@ def summary_of(context: Context) -> dict[str, Any]:
     return {
         "interrupted": schedule.interrupted,
         "fits": sum(campaign.fits_sent for campaign in schedule.campaigns),
-        "adopted": schedule.adopted,
-        "collected": schedule.collected,
+        "adopted": schedule.sender.adopted,
+        "collected": schedule.sender.collected,
         "notes": list(schedule.notes),
         "known_issues": dict(context.known_issues),
         "ambiguous": list(context.config.stash.get(AMBIGUOUS, ())),

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign.results import ENGINE, PARTS
+from pytest_pyhf_faas.plugin.measuring import scaling_unit
 from pytest_pyhf_faas.references.cls_values import cls_table
 from pytest_pyhf_faas.references.diagnosis import environment_line
 from pytest_pyhf_faas.references.merging import Written
@@ -304,7 +305,7 @@ def plan_lines(context: Context) -> list[str]:
         numbers = ", ".join(map(str, counts))
         lines.append(
             f"pyhf-faas: {pallet}: {counted(patches, 'fit')} on {endpoint} with {numbers} "
-            f"{context.schedule.scaling_unit(endpoint)}, one after the other"
+            f"{scaling_unit(endpoint)}, one after the other"
         )
     return lines
 

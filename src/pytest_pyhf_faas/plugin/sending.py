@@ -1,0 +1,110 @@
+"""Tasks are sent to the campaign of their endpoint, but for what an earlier session has done."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.errors import FaasError
+from pytest_pyhf_faas.plugin.resume import Earlier, of_the_same_workers, read_earlier
+from pytest_pyhf_faas.worker.fitting import probe_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_pyhf_faas.campaign.campaign import Campaign
+    from pytest_pyhf_faas.campaign.tasks import Task
+    from pytest_pyhf_faas.engines.base import Engine
+    from pytest_pyhf_faas.plugin.campaigns import Campaigns
+    from pytest_pyhf_faas.plugin.settings import Settings
+    from pytest_pyhf_faas.plugin.sharing import Sharing
+
+_PROBE_S = 300.0
+
+
+class Sender:
+    """Sends tasks, or takes over their results from earlier.
+
+    Parameters
+    ----------
+    settings : Settings
+        The options of the session.
+    campaigns : Campaigns
+        What does the fits.
+    sharing : Sharing or None
+        Under pytest-xdist, where the fits of a leader that died are found, and the others read.
+
+    Attributes
+    ----------
+    adopted, collected : int
+        How many fits were taken over from earlier runs, and how many collected that one had sent.
+    """
+
+    def __init__(self, settings: Settings, campaigns: Campaigns, sharing: Sharing | None) -> None:
+        self.adopted = self.collected = 0
+        self._settings = settings
+        self._campaigns = campaigns
+        self._sharing = sharing
+        self._earlier: dict[str, Earlier] = {}
+
+    def campaign(self, endpoint: str) -> Campaign:
+        """Return the campaign of an endpoint; when it is begun, earlier sessions are looked at."""
+        if endpoint not in self._earlier:
+            earlier = self._resumed(endpoint) if self._settings.resume else Earlier()
+            if self._sharing is not None:
+                for (where, key), result in self._sharing.results().items():
+                    if where == endpoint:
+                        earlier.results[key] = result
+            self._earlier[endpoint] = earlier
+        return self._campaigns.of(endpoint)
+
+    def send(self, endpoint: str, tasks: Sequence[Task]) -> None:
+        """Submit tasks, but for what an earlier session has fitted or sent."""
+        campaign = self.campaign(endpoint)
+        earlier = self._earlier[endpoint]
+        sent_before: dict[str, list[Task]] = {}
+        for task in {task.key: task for task in tasks}.values():
+            if task in campaign:
+                continue
+            if task.key in earlier.results:
+                campaign.adopt(task, earlier.results[task.key])
+                self.adopted += 1
+                if self._sharing is not None and self._settings.resume:
+                    # The other workers of xdist read it there.
+                    self._campaigns.journal().write(endpoint, earlier.results[task.key])
+            elif task.key in earlier.accepted:
+                sent_before.setdefault(earlier.accepted[task.key], []).append(task)
+                self.collected += 1
+        for reference, sent in sent_before.items():
+            campaign.collect(reference, sent)
+        campaign.submit(tasks)
+
+    def _resumed(self, endpoint: str) -> Earlier:
+        """Return what earlier runs have left, and workers like those of today have answered."""
+        notes = self._campaigns.notes
+        earlier = read_earlier(self._campaigns.directory, endpoint)
+        notes.extend(earlier.problems)
+        if not earlier.results:
+            if not earlier.accepted:
+                notes.append(f"--faas-resume found no earlier results for {endpoint}")
+            return earlier
+        probe = self._ask(self._campaigns.engine(endpoint))
+        if probe is None:
+            notes.append(
+                f"--faas-resume could not learn what the workers of {endpoint} are, and fits anew"
+            )
+            return Earlier(accepted=earlier.accepted)
+        usable, note = of_the_same_workers(earlier.results, probe)
+        if note is not None:
+            notes.append(note)
+        return Earlier(usable, earlier.accepted)
+
+    def _ask(self, engine: Engine) -> dict[str, Any] | None:
+        """Ask a worker what it is; ``None`` if none answers in time."""
+        limit_s = self._settings.queue_timeout_s
+        with contextlib.suppress(FaasError, concurrent.futures.TimeoutError):
+            answer = engine.submit(probe_environment, timeout_s=_PROBE_S)
+            found: dict[str, Any] = answer.result(None if limit_s is None else limit_s + _PROBE_S)
+            return found
+        return None
