@@ -452,8 +452,8 @@ class StateMachine(RuleBasedStateMachine):
             if not state.flight and not state.queue and not state.queue.has_suspects:
                 break
             scene.tell(Restarted())
-            if scene.state._sending is not None:
-                scene.tell(Sent(scene.state._sending))
+            for send in of(Send, scene.decided)[-1:]:
+                scene.tell(Sent(send.batch))
             for number, batch in list(state.flight.batches.items())[:1]:
                 outcomes = tuple(Outcome(entry.fit.key, 1.0) for entry in batch.entries)
                 scene.tell(Answered(number, "toy:1", outcomes))

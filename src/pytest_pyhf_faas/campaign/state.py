@@ -4,20 +4,22 @@ It has no thread, lock, clock, engine, file or callback: what it decides follows
 that it was handed and from the moments that these came with. So whatever a campaign did can be done
 again from its log, see `log.replay`.
 
-The rules stand in modules of their own: `queue` says what is sent next, `recovery` what becomes of
-a fit that met trouble, `watch` what no answer tells of, `estimates` how long a fit will take.
+The rules stand in modules of their own: `dispatch` and `queue` say what is sent when, `recovery`
+what becomes of a fit that met trouble, `watch` what no answer tells of, `estimates` how long a fit
+takes.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.campaign import events, recovery
+from pytest_pyhf_faas.campaign.dispatch import Dispatch
 from pytest_pyhf_faas.campaign.estimates import FitTimes
 from pytest_pyhf_faas.campaign.events import Facts
-from pytest_pyhf_faas.campaign.flight import Batch, Flight
-from pytest_pyhf_faas.campaign.queue import Entry, Queue
+from pytest_pyhf_faas.campaign.flight import Batch
+from pytest_pyhf_faas.campaign.queue import Entry
 from pytest_pyhf_faas.campaign.results import ENGINE
 from pytest_pyhf_faas.campaign.watch import Watch
 
@@ -42,16 +44,15 @@ class CampaignState:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.facts = Facts()
-        self.queue = Queue()
-        self.flight = Flight()
         self.times = FitTimes()
         #: Why nothing more is done, once that is so.
         self.stopped: tuple[Status, str] | None = None
+        self._dispatch = Dispatch(self.times, policy.tail_batches)
+        self.queue, self.flight = self._dispatch.queue, self._dispatch.flight
         self._watch = Watch(policy, self.times)
         self._open: dict[str, Entry] = {}
         self._left_behind: set[str] = set()
         self._winding_down: str | None = None
-        self._sending: int | None = None
         self._restarting = False
         self._breakdowns = 0
         self._now = -math.inf
@@ -164,8 +165,7 @@ class CampaignState:
         self._end_all("broken", event.text)
 
     def _on_sent(self, event: events.Sent) -> None:
-        if self._sending == event.batch:
-            self._sending = None
+        self._dispatch.taken(event.batch)
 
     def _on_accepted(self, _event: events.Accepted) -> None:
         """Do nothing: only a later session needs it, and reads it in the log."""
@@ -225,14 +225,11 @@ class CampaignState:
 
     def _arrived(self, number: int) -> Batch | None:
         """Take note that something came back; ``None`` if it is of an engine that was replaced."""
-        if number not in self.flight.batches:
-            return None
-        if self._sending == number:
-            self._sending = None
-        batch = self.flight.remove(number)
-        self._overtake(number)
-        self._watch.answered_at = self._now
-        self._breakdowns = 0
+        batch = self._dispatch.ended(number)
+        if batch is not None:
+            self._overtake(number)
+            self._watch.answered_at = self._now
+            self._breakdowns = 0
         return batch
 
     def _forget_answered(self) -> None:
@@ -246,8 +243,10 @@ class CampaignState:
             return
         if self.flight and self.facts.broken:
             self._replace_engine("engine lost", self.facts.failure or "it broke down")
-        elif self._sending is None and self._can_send():
-            self._send_next()
+            return
+        send = self._dispatch.next(self.facts, self._now)
+        if send is not None:
+            self._out.append(send)
 
     def _on_ticked(self, _event: events.Ticked) -> None:
         if self.stopped is not None or self._restarting or not self.flight:
@@ -267,50 +266,20 @@ class CampaignState:
         if ping_is_due:
             self._out.append(events.Ping(self.flight.add_ping(self._now)))
 
-    def _can_send(self) -> bool:
-        if any(batch.alone for batch in self.flight):
-            return False
-        if self.queue:
-            return len(self.flight) < self.facts.in_flight
-        return self.queue.has_suspects and not self.flight
-
-    def _send_next(self) -> None:
-        if not self.queue:
-            batch = Batch([self.queue.next_suspect()], self._now, alone=True)
-            self._send(batch, "alone")
-            return
-        spread = self.facts.workers * self.policy.tail_batches
-        entries = self.queue.next_batch(
-            self.times,
-            most=max(1, math.ceil(len(self.queue) / spread)),
-            batch_s=self.facts.batch_s,
-        )
-        self._send(Batch(entries, self._now), "again" if entries[0].troubles else "first")
-
     def _copy_straggler(self) -> None:
-        waits = bool(self.queue) or self.queue.has_suspects
-        if self._sending is not None or (waits and self._can_send()):
+        dispatch = self._dispatch
+        if dispatch.sending is not None or dispatch.has_place(self.facts):
             return
-        idle = not waits and len(self.flight) < self.facts.workers_there
+        idle = not dispatch.waits and len(self.flight) < self.facts.workers_there
         slow = self._watch.straggler(self.flight, self.facts, self._now, idle=idle)
         if slow is not None:
-            slow.copied = True
-            self._send(Batch(slow.open_entries, self._now, copied=True), "copy")
-
-    def _send(self, batch: Batch, why: Literal["first", "again", "alone", "copy"]) -> None:
-        for entry in batch.entries:
-            entry.attempts += not batch.copied
-        self._sending = self.flight.add(batch)
-        keys = tuple(entry.fit.key for entry in batch.entries)
-        attempts = tuple(entry.attempts for entry in batch.entries)
-        self._out.append(events.Send(self._sending, keys, attempts, why))
+            self._out.append(dispatch.copy(slow, self._now))
 
     # What goes wrong
 
     def _replace_engine(self, trouble: Trouble, reason: str) -> None:
         self._breakdowns += 1
-        self._sending = None
-        waiting = self.flight.clear()
+        waiting = self._dispatch.engine_lost()
         if self._breakdowns > self.policy.restarts:
             self._end_all(
                 "broken",
@@ -362,8 +331,8 @@ class CampaignState:
         if status == "cancelled":
             self._left_behind |= self.flight.open_keys
         self.queue.clear()
-        self.flight.clear()
-        self._restarting, self._sending = False, None
+        self._dispatch.engine_lost()
+        self._restarting = False
         for entry in list(self._open.values()):
             self._give_up(entry, status, reason)
         self._out.append(events.Halt())
