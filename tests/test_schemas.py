@@ -61,6 +61,12 @@ def pyhf_accepts(value, schema):
     return True
 
 
+def judged_alike(value, schema, replacement):
+    ours, theirs = accepted_by_pyhf_schema(value, schema), pyhf_accepts(value, schema)
+    # pyhf takes true for the number 1, and is left to say so.
+    assert ours == theirs or (theirs and replacement is True)
+
+
 @pytest.mark.parametrize(
     ("value", "schema"), [(WORKSPACE, "workspace.json"), (PATCHSET, "patchset.json")]
 )
@@ -84,11 +90,8 @@ def test_validating_changes_nothing(value, schema):
     replacement=st.sampled_from(REPLACEMENTS),
     how=st.sampled_from(["replace", "remove", "extend"]),
 )
-def test_accepts_no_harmed_workspace_that_pyhf_refuses(path, replacement, how):
-    value = harmed(WORKSPACE, path, replacement, how)
-    assert pyhf_accepts(value, "workspace.json") or not accepted_by_pyhf_schema(
-        value, "workspace.json"
-    )
+def test_a_harmed_workspace_is_judged_as_pyhf_does(path, replacement, how):
+    judged_alike(harmed(WORKSPACE, path, replacement, how), "workspace.json", replacement)
 
 
 @settings(max_examples=40, deadline=None)
@@ -97,11 +100,8 @@ def test_accepts_no_harmed_workspace_that_pyhf_refuses(path, replacement, how):
     replacement=st.sampled_from(REPLACEMENTS),
     how=st.sampled_from(["replace", "remove", "extend"]),
 )
-def test_accepts_no_harmed_patchset_that_pyhf_refuses(path, replacement, how):
-    value = harmed(PATCHSET, path, replacement, how)
-    assert pyhf_accepts(value, "patchset.json") or not accepted_by_pyhf_schema(
-        value, "patchset.json"
-    )
+def test_a_harmed_patchset_is_judged_as_pyhf_does(path, replacement, how):
+    judged_alike(harmed(PATCHSET, path, replacement, how), "patchset.json", replacement)
 
 
 def test_pyhf_is_asked_only_which_of_several_versions_it_uses(tmp_path, monkeypatch):
