@@ -266,6 +266,15 @@ def test_a_ping_that_overtakes_a_batch_has_it_copied_in_time():
     assert (copy.keys, copy.why) == (keys(0), "copy")
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_ping_that_has_ended_no_longer_delays_the_next(answered):
+    scene = Scene(facts=LOSSY)
+    scene.submit(a_fit(0, 1000.0))
+    (ping,) = of(Ping, scene.tell(Ticked(), Policy().ping_s + 1.0))
+    scene.tell(PingEnded(ping.ping, answered))
+    assert of(Ping, scene.tell(Ticked(), Policy().ping_s + 1.0)) != []
+
+
 def test_a_silent_engine_is_restarted_and_the_only_fit_on_it_ends_in_time():
     scene, _first = known(BLIND, retries=0, timeout_s=10.0)
     assert of(Restart, scene.tell(Ticked(), 200.0)) == []
@@ -317,6 +326,18 @@ def test_winding_down_sends_nothing_more_and_stopping_ends_the_rest():
     assert (ended.key, ended.status, halt) == ("key0", "cancelled", Halt())
     assert scene.state.with_engine == {"key0"}  # it runs on
     assert scene.answer(send) == []
+
+
+def test_winding_down_where_no_worker_is_ends_all_at_once():
+    """What is with the engine does not run, so that there is nothing to wait for."""
+    scene = Scene(facts=replace(FACTS, in_flight=1))
+    scene.submit(a_fit(0), a_fit(1))
+    scene.tell(Looked(replace(FACTS, in_flight=1, missing_since=scene.now)))
+    decided = scene.tell(WoundDown("Ctrl-C"))
+    assert {(each.key, each.status, each.text) for each in of(GiveUp, decided)} == {
+        ("key0", "cancelled", "Ctrl-C"),
+        ("key1", "cancelled", "Ctrl-C"),
+    }
 
 
 # Whatever the order of events
