@@ -10,11 +10,12 @@ from pytest_pyhf_faas.plugin import notes
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     import pytest
 
     from pytest_pyhf_faas.plugin.subjects import Subject
+    from pytest_pyhf_faas.plugin.summaries import Summary, TimelineOf
     from pytest_pyhf_faas.report.form import Analysis, Endpoint, Environment, Hypothesis, Scaling
 
 #: Longer texts of failures are cut; errors of workers stand apart, in whole.
@@ -97,7 +98,7 @@ class Book:
             if plane is not None:
                 analysis["plane"] = list(plane)
 
-    def add_timelines(self, timelines: Iterable[Mapping[str, Any]]) -> None:
+    def add_timelines(self, timelines: Iterable[TimelineOf]) -> None:
         """Add when fits ran, where no trial of a wall time says so."""
         for entry in timelines:
             for analysis in self.analyses.values():
@@ -106,7 +107,7 @@ class Book:
                 if same and analysis["timeline"] is None:
                     analysis["timeline"] = entry["timeline"]
 
-    def endpoints(self, facts: Sequence[Mapping[str, Any]]) -> list[Endpoint]:
+    def endpoints(self, facts: Sequence[Summary]) -> list[Endpoint]:
         """Return what was measured of each endpoint, and of those that analyses name."""
         measured = {entry["endpoint"]: entry for fact in facts for entry in fact["endpoints"]}
         names = dict.fromkeys([*measured, *(one["endpoint"] for one in self.analyses.values())])

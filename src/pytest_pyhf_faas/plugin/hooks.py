@@ -204,7 +204,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Any:
         interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         context.schedule.close(interrupted=interrupted)
         if sharing.is_worker(config):
-            sharing.hand_in(config, {**summary_of(context), "failed": failed})
+            sharing.hand_in(config, summary_of(context, failed=failed))
     outcome = yield  # xdist ends its workers here
     if context is not None and context.schedule.interrupted:
         session.exitstatus = pytest.ExitCode.INTERRUPTED

@@ -21,13 +21,13 @@ from pytest_pyhf_faas.plugin.book import Book, Ended
 from pytest_pyhf_faas.plugin.context import existing_context
 from pytest_pyhf_faas.plugin.options import without_secrets
 from pytest_pyhf_faas.plugin.subjects import role_of, subject_of
-from pytest_pyhf_faas.plugin.summaries import summaries_of
+from pytest_pyhf_faas.plugin.summaries import Summary, summaries_of
 from pytest_pyhf_faas.redaction import redacted
 from pytest_pyhf_faas.report.document import VERSION
 from pytest_pyhf_faas.report.publish import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.report.form import Document, Environment, TestFailure
@@ -114,7 +114,7 @@ class Recording:
         self,
         exit_status: int,
         context: Context | None,
-        facts: Sequence[Mapping[str, Any]],
+        facts: Sequence[Summary],
         notes: Sequence[str],
     ) -> Document:
         ended = datetime.now(timezone.utc)

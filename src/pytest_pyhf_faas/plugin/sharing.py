@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.plugin.summaries import Summary
 
 XDIST = "pyhf-faas-xdist"
 _INPUT = "pyhf_faas_journal"
@@ -85,7 +86,7 @@ class XdistHooks:
 
     def __init__(self, journal: Path) -> None:
         self._journal = journal
-        self.summaries: list[dict[str, Any]] = []
+        self.summaries: list[Summary] = []
 
     def pytest_configure_node(self, node: Any) -> None:
         """Tell each worker which journal is theirs."""
@@ -105,12 +106,12 @@ def sharing_of(config: pytest.Config) -> Sharing | None:
     return Sharing(Path(journal)) if journal else None
 
 
-def handed_in(config: pytest.Config) -> list[dict[str, Any]]:
+def handed_in(config: pytest.Config) -> list[Summary]:
     """Return the summaries of workers that have ended; on the controller of xdist."""
     return [*getattr(config.pluginmanager.getplugin(XDIST), "summaries", ())]
 
 
-def hand_in(config: pytest.Config, summary: dict[str, Any]) -> None:
+def hand_in(config: pytest.Config, summary: Summary) -> None:
     """Send a summary of a worker to the controller; values must be plain."""
     config.workeroutput[_OUTPUT] = summary  # type: ignore[attr-defined]
 

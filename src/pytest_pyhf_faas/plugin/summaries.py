@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from pytest_pyhf_faas.plugin import sharing
 from pytest_pyhf_faas.plugin.context import existing_context
@@ -14,22 +14,54 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_pyhf_faas.plugin.context import Context
+    from pytest_pyhf_faas.report.form import Endpoint, TimelineEntry
 
 
-def summaries_of(config: pytest.Config) -> list[dict[str, Any]]:
+class TimelineOf(TypedDict):
+    """When the fits of an analysis ran."""
+
+    pallet: str
+    endpoint: str
+    config: dict[str, Any]
+    timeline: TimelineEntry
+
+
+class Summary(TypedDict):
+    """What a process has to say at its end; plain values, for xdist sends them on.
+
+    `ambiguous` is as `terminal.ambiguous_lines` takes it, `written` by file what `Written` has.
+    `endpoints` and `timelines` are empty where no report is made.
+    """
+
+    interrupted: bool
+    failed: bool
+    fits: int
+    adopted: int
+    collected: int
+    notes: list[str]
+    known_issues: dict[str, int]
+    ambiguous: list[dict[str, Any]]
+    written: dict[str, dict[str, int]]
+    endpoints: list[Endpoint]
+    timelines: list[TimelineOf]
+
+
+def summaries_of(config: pytest.Config) -> list[Summary]:
     """Return the summaries of the workers of xdist that have ended, and that of this process."""
     summaries = sharing.handed_in(config)
     context = existing_context(config)
     return summaries if context is None else [*summaries, summary_of(context)]
 
 
-def summary_of(context: Context) -> dict[str, Any]:
-    """Return what a process has to say at its end; plain values, for xdist sends them on."""
+def summary_of(context: Context, *, failed: bool = False) -> Summary:
+    """Return the summary of this process, which failed if it could not keep something."""
     from pytest_pyhf_faas.plugin.notes import AMBIGUOUS
 
     schedule = context.schedule
+    is_reported = context.settings.report is not None
     return {
         "interrupted": schedule.interrupted,
+        "failed": failed,
         "fits": sum(campaign.fits_sent for campaign in schedule.campaigns),
         "adopted": schedule.sender.adopted,
         "collected": schedule.sender.collected,
@@ -39,36 +71,37 @@ def summary_of(context: Context) -> dict[str, Any]:
         "written": {
             str(path): asdict(written) for path, written in context.references.written.items()
         },
-        **({} if context.settings.report is None else _facts(context)),
+        "endpoints": _endpoints(context) if is_reported else [],
+        "timelines": _timelines(context) if is_reported else [],
     }
 
 
-def _facts(context: Context) -> dict[str, Any]:
-    """Return what a report has of a process beside its items."""
-    return {
-        "endpoints": [
-            {
-                "endpoint": endpoint,
-                "findings": [
-                    {"name": name, "text": finding.text, "values": _finite(finding.values)}
-                    for name, finding in preflight.findings.items()
-                ],
-                "failures": [
-                    {"name": name, "text": str(error)} for name, error in preflight.failures.items()
-                ],
-            }
-            for endpoint, preflight in context.preflights.items()
-        ],
-        "timelines": [
-            {
-                "pallet": pallet,
-                "endpoint": endpoint,
-                "config": config.to_json(),
-                "timeline": timeline.to_json(),
-            }
-            for endpoint, pallet, config, timeline in context.schedule.timelines()
-        ],
-    }
+def _endpoints(context: Context) -> list[Endpoint]:
+    return [
+        {
+            "endpoint": endpoint,
+            "findings": [
+                {"name": name, "text": finding.text, "values": _finite(finding.values)}
+                for name, finding in preflight.findings.items()
+            ],
+            "failures": [
+                {"name": name, "text": str(error)} for name, error in preflight.failures.items()
+            ],
+        }
+        for endpoint, preflight in context.preflights.items()
+    ]
+
+
+def _timelines(context: Context) -> list[TimelineOf]:
+    return [
+        {
+            "pallet": pallet,
+            "endpoint": endpoint,
+            "config": config.to_json(),
+            "timeline": cast("TimelineEntry", timeline.to_json()),
+        }
+        for endpoint, pallet, config, timeline in context.schedule.timelines()
+    ]
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.results import HypotestResult, WallTime
     from pytest_pyhf_faas.plugin.context import Context
+    from pytest_pyhf_faas.plugin.summaries import Summary
     from pytest_pyhf_faas.preflight.preflight import Preflight
     from pytest_pyhf_faas.references.compare import Comparison
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
@@ -135,21 +136,19 @@ def broken_analysis_text(analysis: str, broken: Sequence[HypotestResult], fits: 
     )
 
 
-def summary_lines(
-    summaries: Sequence[Mapping[str, Any]], measured: Sequence[str]
-) -> list[tuple[str, bool]]:
+def summary_lines(summaries: Sequence[Summary], measured: Sequence[str]) -> list[tuple[str, bool]]:
     """Return what a person should know at the end of a session, and whether it is marked.
 
     Parameters
     ----------
-    summaries : sequence of mapping
-        As `summaries.summary_of` makes them, of each process.
+    summaries : sequence of Summary
+        Of each process.
     measured : sequence of str
         What was measured; see `measured_lines`.
     """
-    fits, adopted, collected = (
-        sum(summary[name] for summary in summaries) for name in ("fits", "adopted", "collected")
-    )
+    fits = sum(summary["fits"] for summary in summaries)
+    adopted = sum(summary["adopted"] for summary in summaries)
+    collected = sum(summary["collected"] for summary in summaries)
     notes = list(dict.fromkeys(note for summary in summaries for note in summary["notes"]))
     if not (fits or adopted or collected or notes or measured):
         return []
