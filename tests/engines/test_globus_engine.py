@@ -33,6 +33,7 @@ from tests.helpers.scripted_engine import PATIENCE_S, wait_until
 globus_sdk = pytest.importorskip("globus_sdk")
 requests = pytest.importorskip("requests")
 globus = pytest.importorskip("pytest_pyhf_faas.engines.globus_session")
+connections = pytest.importorskip("pytest_pyhf_faas.engines.globus_connection")
 outbox = pytest.importorskip("pytest_pyhf_faas.engines.globus_outbox")
 engines = pytest.importorskip("pytest_pyhf_faas.engines.globus_compute")
 pytestmark = pytest.mark.timeout(300)
@@ -172,7 +173,7 @@ class Service:
 @pytest.fixture
 def service(monkeypatch):
     service = Service()
-    monkeypatch.setattr(globus, "GlobusClient", service)
+    monkeypatch.setattr(connections, "GlobusClient", service)
     return service
 
 
@@ -194,10 +195,15 @@ class Clock:
         self.now += seconds
 
 
+def set_time(patch, clock):
+    for module in (globus, connections):
+        patch.setattr(module, "time", clock)
+
+
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(globus, "time", clock)
+    set_time(monkeypatch, clock)
     return clock
 
 
@@ -252,12 +258,12 @@ class Stepped(globus.GlobusSession):
             proven=proven,
         )
         self._changed, self._closed = _Changed(), _Closed()
-        self._client = client
-        self._connected.set()
+        self._connection._client = client
+        self._connection.opened.set()
         self._health.connected = True
 
     def _connect(self):
-        return self._client
+        return self._connection.client
 
     def _serve(self):
         """Do nothing in the thread."""
@@ -273,7 +279,8 @@ class Stepped(globus.GlobusSession):
 
     def connect(self):
         """Connect to the service, but once."""
-        self._connected.clear()
+        self._connection._client = None
+        self._connection.opened.clear()
         with contextlib.suppress(_Paused):
             super()._connect()
 
@@ -334,7 +341,7 @@ def request_bytes(batch):
 def test_no_request_is_too_large_or_too_soon_and_nothing_is_lost(rounds):
     clock, service = Clock(), Service()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(globus, "time", clock)
+        set_time(patch, clock)
         patch.setattr(outbox, "SUBMISSION_BYTES", LIMIT)
         session = Stepped(engines.GlobusComputeEngine(UUID, config={}), service)
         session.go_on()
@@ -995,9 +1002,11 @@ def begin(service, monkeypatch):
     quick = SimpleNamespace(
         monotonic=lambda: 100 * time.monotonic(), sleep=lambda seconds: time.sleep(seconds / 100)
     )
-    monkeypatch.setattr(globus, "time", quick)
+    set_time(monkeypatch, quick)
     monkeypatch.setattr(globus, "_LOOK_S", 0.002)
-    monkeypatch.setattr(globus, "_OFFLINE_S", math.inf)  # a busy machine must not decide a test
+    monkeypatch.setattr(
+        connections, "_OFFLINE_S", math.inf
+    )  # a busy machine must not decide a test
     monkeypatch.setattr(outbox, "BACKOFF_S", 0.01)
     begun = []
 
@@ -1074,7 +1083,7 @@ def test_an_endpoint_that_is_offline_at_the_start_is_given_up_in_the_end(
     future = engine.submit(remote_functions.echo, 7)
     wait_until(lambda: "offline" in (engine.waits_for or ""), "it is told meanwhile")
     assert not future.done()
-    monkeypatch.setattr(globus, "_OFFLINE_S", 0.0)
+    monkeypatch.setattr(connections, "_OFFLINE_S", 0.0)
     told = r"offline.*`globus-compute-endpoint start NAME`"
     with pytest.raises(EndpointUnusableError, match=told):
         future.result(PATIENCE_S)

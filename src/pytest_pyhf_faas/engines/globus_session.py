@@ -7,12 +7,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import globus_sdk
-
-from pytest_pyhf_faas.engines import globus_outbox, remote_worker
-from pytest_pyhf_faas.engines.globus_client import GlobusClient
+from pytest_pyhf_faas.engines import globus_outbox
+from pytest_pyhf_faas.engines.globus_connection import Connection
 from pytest_pyhf_faas.engines.globus_errors import (
-    FORBIDDEN,
     REFUSED,
     TOO_LARGE,
     blocks_failed,
@@ -22,7 +19,7 @@ from pytest_pyhf_faas.engines.globus_errors import (
     text_of,
 )
 from pytest_pyhf_faas.engines.globus_health import Health
-from pytest_pyhf_faas.engines.globus_outbox import Call, Outbox, Pace, call_of
+from pytest_pyhf_faas.engines.globus_outbox import Call, Outbox, call_of
 from pytest_pyhf_faas.engines.remote import pack_ping, parse_answer, value_of
 from pytest_pyhf_faas.engines.session import Session
 from pytest_pyhf_faas.errors import (
@@ -36,13 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
+    from pytest_pyhf_faas.engines.globus_client import GlobusClient
+
 _LOOK_S = 0.1
 _POLL_S = 3.0
 _STATUS_S = 15.0
 #: So many tasks are asked for in one request.
 _POLLED = 256
-#: How long an endpoint may be offline at the start before it is given up.
-_OFFLINE_S = 30.0
 #: So often is sent again what comes to an endpoint that starts anew, for its blocks have failed.
 _TRIES_WITHOUT_BLOCKS = 5
 _TRIES_AT_THE_START = 2
@@ -83,20 +80,17 @@ class GlobusSession(Session):
     ) -> None:
         super().__init__(proven=proven)
         self._endpoint_id = endpoint_id
-        self._asked = user_endpoint_config, resource_specification
         self._on_worker = on_worker
         self._on_accepted = on_accepted
-        now = time.monotonic()
-        self._health = Health(now)
-        self._pace = Pace(now)
-        self._pacing = threading.Lock()
+        self._health = Health(time.monotonic())
+        self._connection = Connection(
+            endpoint_id, user_endpoint_config, resource_specification, self._health
+        )
         self._sending = threading.Lock()
         self._outbox = Outbox()
         self._submitted: set[Call] = set()  # not yet known to be taken
         self._detached: dict[str, Call] = {}  # what the SDK will tell nothing of
         self._without_blocks_since: float | None = None
-        self._client: GlobusClient | None = None
-        self._connected = threading.Event()
         # So that the endpoint starts its workers, and we learn when there is one.
         self._take(call_of(pack_ping()))
         self._in_thread(self._serve)
@@ -118,19 +112,12 @@ class GlobusSession(Session):
 
     def describe(self) -> dict[str, str]:
         """Return what the service knows of the endpoint, when there is a connection."""
-        health = self._health
-        while not self._connected.wait(_LOOK_S):
-            if self.failure or health.is_disturbed or self._closed.is_set():
+        while not self._connection.opened.wait(_LOOK_S):
+            if self.failure or self._health.is_disturbed or self._closed.is_set():
                 break
-        if self.failure is not None or self._client is None:
-            raise ConfigurationError(self.failure or health.disturbance or "the engine was stopped")
-        self._wait_for_turn()
-        try:
-            return {**self._client.describe(), "status": health.status}
-        except Exception as error:
-            if getattr(error, "http_status", None) == FORBIDDEN:  # it may still take tasks
-                return {"status": health.status}
-            raise ConfigurationError(explained(error, self._endpoint_id)) from error
+        if self.failure is not None:
+            raise ConfigurationError(self.failure)
+        return self._connection.describe()
 
     def submit(self, text: str) -> Future[Any]:
         """Take a call that is to be sent."""
@@ -160,8 +147,8 @@ class GlobusSession(Session):
     def _release(self) -> None:
         """Close the connection; what is with the endpoint runs on there."""
         with self._sending:
-            if self._client is not None:
-                self._client.close()
+            if self._connection.opened.is_set():  # or else who connects closes it
+                self._connection.close()
 
     # The life of a call
 
@@ -278,11 +265,32 @@ class GlobusSession(Session):
                     self._changed.wait(_LOOK_S if self._submitted or self._outbox else None)
                     continue
                 self._submitted.update(group)
-            self._wait_for_turn()
+            self._connection.wait_for_turn()
             most = self._outbox.most
             with self._sending:
                 for call in group:
                     self._hand_in(client, call, most)
+        with self._sending:
+            if self._closed.is_set():  # perhaps just when it was opened
+                self._connection.close()
+
+    def _connect(self) -> GlobusClient | None:
+        """Connect to the service, as soon as it lets us and the endpoint is online."""
+        tries = 0
+        while self.failure is None:
+            if self._closed.wait(min(2.0**tries - 1.0, globus_outbox.BACKOFF_S)):
+                break
+            tries += 1
+            try:
+                if self._connection.try_to_open(patient=self._proven):
+                    return self._connection.client
+                tries = min(tries, 2)
+            except ConfigurationError as error:
+                self._fail(str(error), hopeless=True)
+            except Exception as error:  # noqa: BLE001 - whatever the SDK raises
+                self._met(error)
+        self._connection.close()
+        return None
 
     def _hand_in(self, client: GlobusClient, call: Call, most: int) -> None:
         if self._closed.is_set():
@@ -297,44 +305,6 @@ class GlobusSession(Session):
         call.inner = inner
         inner.add_done_callback(partial(self._hand_over, call))
 
-    def _connect(self) -> GlobusClient | None:
-        """Connect to the service, as soon as it lets us; hold the endpoint to be online."""
-        client = None
-        offline_since = None
-        tries = 0
-        while (
-            not self._closed.wait(min(2.0**tries - 1.0, globus_outbox.BACKOFF_S))
-            and self.failure is None
-        ):
-            tries += 1
-            self._wait_for_turn()
-            try:
-                if client is None:
-                    client = GlobusClient(self._endpoint_id, *self._asked)
-                if not self._connected.is_set():
-                    self._look_at_status(client)
-                    if self._health.status == "offline" and not self._proven:
-                        offline_since = offline_since or time.monotonic()
-                        if time.monotonic() - offline_since > _OFFLINE_S:
-                            self._fail(_offline(self._endpoint_id), hopeless=True)
-                        tries = min(tries, 2)
-                        continue
-                self._wait_for_turn()
-                client.register(remote_worker.run_call)
-            except ConfigurationError as error:
-                self._fail(str(error), hopeless=True)
-            except Exception as error:  # noqa: BLE001 - whatever the SDK raises
-                self._met(error)
-            else:
-                self._health.undisturbed()
-                self._health.connected = True
-                self._client = client
-                self._connected.set()
-                return client
-        if client is not None:
-            client.close()
-        return None
-
     def _note_accepted(self) -> None:
         for call in list(self._submitted):
             if call.inner is not None:
@@ -348,15 +318,9 @@ class GlobusSession(Session):
         call.task_id = str(task_id)
         self._submitted.discard(call)
         self._health.undisturbed()
-        group = self._client.task_group_id if self._client is not None else None
+        client = self._connection.client
+        group = client.task_group_id if client is not None else None
         self._on_accepted(call, f"{group}/{task_id}")
-
-    def _wait_for_turn(self) -> None:
-        """Keep to what the service takes, over all threads."""
-        with self._pacing:
-            wait_s = self._pace.take(time.monotonic())
-        if wait_s > 0:
-            time.sleep(wait_s)
 
     # The thread that watches
 
@@ -364,7 +328,7 @@ class GlobusSession(Session):
         """Ask the service for what the SDK does not tell: detached tasks, an offline endpoint."""
         polled_at = asked_at = time.monotonic()
         while not self._closed.wait(_LOOK_S) and self.failure is None:
-            client = self._client
+            client = self._connection.client
             if client is None:
                 continue
             now = time.monotonic()
@@ -373,11 +337,11 @@ class GlobusSession(Session):
                 polled_at = time.monotonic()
             silent_s = now - max(self._health.answered_at, asked_at)
             if self._waiting and silent_s > _STATUS_S:
-                self._safely(partial(self._look_at_status, client))
+                self._safely(partial(self._connection.look_at_status, client))
                 asked_at = time.monotonic()
 
     def _safely(self, ask: Callable[[], None]) -> None:
-        self._wait_for_turn()
+        self._connection.wait_for_turn()
         try:
             ask()
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises
@@ -401,19 +365,3 @@ class GlobusSession(Session):
             for task_id in task_ids:
                 if task_id in self._detached:
                     self._detached[task_id] = self._detached.pop(task_id)
-
-    def _look_at_status(self, client: GlobusClient) -> None:
-        try:
-            status = client.status()
-        except globus_sdk.GlobusAPIError as error:
-            if error.http_status != FORBIDDEN:
-                raise
-            status = "unknown"  # who may not see it may still be allowed to submit
-        self._health.says(status, time.monotonic())
-
-
-def _offline(endpoint_id: str) -> str:
-    return (
-        f"the endpoint {endpoint_id} is offline: start it on its machine with "
-        "`globus-compute-endpoint start NAME`, and look at `globus-compute-endpoint list` there"
-    )
