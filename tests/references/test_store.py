@@ -10,6 +10,7 @@ import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import is_typeddict
 
 import pytest
 from filelock import FileLock
@@ -19,10 +20,12 @@ from hypothesis import strategies as st
 from pytest_pyhf_faas.campaign.results import FITS, FitError, WorkerEnvironment
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
 from pytest_pyhf_faas.errors import ReferenceFileError
-from pytest_pyhf_faas.references.file import SCHEMA_VERSION, read
+from pytest_pyhf_faas.references import form
+from pytest_pyhf_faas.references.file import SCHEMA, SCHEMA_VERSION, read
 from pytest_pyhf_faas.references.reference import Missing
 from pytest_pyhf_faas.references.sameness import same_error
 from pytest_pyhf_faas.references.store import ReferenceStore, bundled_directory
+from pytest_pyhf_faas.schemas import own_schema
 from tests.helpers import paths
 from tests.helpers.scripted_engine import ENVIRONMENT, toy_pallet, toy_result, toy_tasks
 
@@ -957,3 +960,44 @@ def test_where_a_fit_setup_was_is_not_known_of_other_minima(store):
     rest = {part: value for part, value in found.items() if part != "set"}
     assert store.find(tasks[0]).checked == {"numpy+scipy": rest}
     assert store.find(tasks[1]).checked == {"numpy+scipy": found}
+
+
+# The types
+
+
+def _part(*place):
+    found = own_schema(SCHEMA)
+    for name in place:
+        found = found[name]
+    return found
+
+
+ENTRY = ("properties", "patches", "additionalProperties")
+DIFFERENCE = (*ENTRY, "properties", "nominal", "properties", "differences", "items")
+ISSUE = ("properties", "known_issues", "items")
+FORMS = {
+    form.ReferenceFile: (),
+    form.Tolerance: ("properties", "tolerances", "additionalProperties"),
+    form.IssueEntry: ISSUE,
+    form.WrongValues: (*ISSUE, "properties", "patches", "additionalProperties"),
+    form.Provenance: ("properties", "provenance", "items"),
+    form.Entry: ENTRY,
+    form.NominalEntry: (*ENTRY, "properties", "nominal"),
+    form.Difference: DIFFERENCE,
+    form.Parameter: (*DIFFERENCE, "properties", "parameters", "items"),
+    form.Checked: (*ENTRY, "properties", "checked", "additionalProperties"),
+    form.PoolEntry: ("properties", "pool"),
+}
+
+
+def test_each_form_of_a_file_is_held_to_the_schema():
+    made = {each for each in vars(form).values() if is_typeddict(each)}
+    assert {each for each in made if not each.__name__.startswith("_")} == set(FORMS)
+
+
+@pytest.mark.parametrize("made", FORMS, ids=lambda made: made.__name__)
+def test_a_form_of_a_file_has_the_fields_of_the_schema(made):
+    described = _part(*FORMS[made])
+    fields = made.__required_keys__ | made.__optional_keys__
+    assert fields == described["properties"].keys()
+    assert made.__required_keys__ == set(described.get("required", ()))

@@ -386,7 +386,8 @@ def _with_minima(
 
 def _with_history(comparison: Comparison, reference: PatchReference, fit_setup: str) -> Comparison:
     """Add at which set of minima the same backend and optimizer was before, if at the other."""
-    before: Any = reference.checked.get(fit_setup, {}).get("set")
+    checked = reference.checked.get(fit_setup)
+    before: Any = checked and checked.get("set")
     if {before, comparison.at} != {"lowest", "nominal"}:
         return comparison
     line = (

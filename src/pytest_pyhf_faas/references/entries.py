@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.pallets.pallet import Pallet
+    from pytest_pyhf_faas.references.form import PoolEntry, Provenance
 
 DIGEST_DIGITS = 16
 #: Digits of the starts of a pool, which need not be exact, behind the decimal point.
@@ -107,7 +108,7 @@ def _rounded(value: float | None) -> float | str | None:
     return float(f"{value:.12g}")
 
 
-def provenance_of(config: HypotestConfig, result: HypotestResult) -> dict[str, Any]:
+def provenance_of(config: HypotestConfig, result: HypotestResult) -> Provenance:
     """Return how, when and with which versions a result was made."""
     environment = result.environment
     versions = dict(environment.computing) if environment else {}
@@ -122,7 +123,7 @@ def provenance_of(config: HypotestConfig, result: HypotestResult) -> dict[str, A
     }
 
 
-def packed_pool(points: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def packed_pool(points: Sequence[Mapping[str, float]]) -> PoolEntry:
     """Return starts as a file has them: the names once, the values in two digits."""
     names = list(dict.fromkeys(name for point in points for name in point))
     return {
@@ -134,7 +135,7 @@ def packed_pool(points: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     }
 
 
-def points_of(pool: Mapping[str, Any]) -> tuple[dict[str, float], ...]:
+def points_of(pool: PoolEntry) -> tuple[dict[str, float], ...]:
     """Return the starts of a file, each a value for some parameters by their names."""
     names = pool["parameters"]
     return tuple(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pytest_pyhf_faas.references.form import ReferenceFile
+
 SCHEMA_VERSION = 3
 SCHEMA = "reference.schema.json"
 _INLINE_DEPTH = 3
@@ -44,7 +46,7 @@ _FIELDS = (
 # Reading
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> ReferenceFile:
     """Read and validate a reference file.
 
     Raises
@@ -83,7 +85,8 @@ def read(path: Path) -> dict[str, Any]:
     for name, entry in data["patches"].items():
         if entry["provenance"] >= known:
             raise wrong(f"{name} has a provenance that the file does not list", restore)
-    return dict(data)
+    checked: ReferenceFile = data
+    return checked
 
 
 def _violation(data: Any) -> str | None:

@@ -20,6 +20,8 @@ from pytest_pyhf_faas.references.sameness import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_pyhf_faas.references.form import Entry, PoolEntry, Provenance, ReferenceFile
+
 #: What all references of a file have in common.
 ONE_FILE = ("background_sha256", "hypotest")
 #: What stands before the tolerances.
@@ -85,8 +87,8 @@ class Refusal(NamedTuple):
 
 
 def entries_of(
-    data: Mapping[str, Any] | None, header: Mapping[str, Any]
-) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    data: ReferenceFile | None, header: Mapping[str, Any]
+) -> dict[str, tuple[Entry, Provenance]]:
     """Return the entries of a file with their provenance, if they are for the same test."""
     if data is None or not _is_for(data, header):
         return {}
@@ -96,20 +98,21 @@ def entries_of(
     }
 
 
-def _is_for(data: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
-    return all(data[part] == header[part] for part in ONE_FILE)
+def _is_for(data: ReferenceFile, header: Mapping[str, Any]) -> bool:
+    content: Mapping[str, Any] = data
+    return all(content[part] == header[part] for part in ONE_FILE)
 
 
 def merged(
-    old: Mapping[str, Any] | None,
+    old: ReferenceFile | None,
     header: Mapping[str, Any],
     updates: Mapping[str, Mapping[str, Any]],
-    pool: Mapping[str, Any] | None,
+    pool: PoolEntry | None,
 ) -> tuple[dict[str, Any], Written]:
     """Put updates over what a file has for the same test, and count them."""
     written = Written()
     entries = entries_of(old, header)
-    kept = old if old is not None and _is_for(old, header) else {}
+    kept: Mapping[str, Any] = old if old is not None and _is_for(old, header) else {}
     for name, update in updates.items():
         entry = update["entry"]
         before, _how = entries.get(name, (None, None))
@@ -152,7 +155,7 @@ def merged(
     return data, written
 
 
-def refusal_of(old: Mapping[str, Any], new: Mapping[str, Any]) -> Refusal | None:
+def refusal_of(old: Entry, new: Entry) -> Refusal | None:
     """Say why an entry must not take the place of another one, if it must not."""
     if old["digest"] != new["digest"] or "error" in old or "error" in new:
         return None
@@ -196,7 +199,7 @@ def _gaps(old: Mapping[str, float], new: Mapping[str, float], rounding: float) -
     return gaps
 
 
-def _is_same_model(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+def _is_same_model(old: Entry, new: Entry) -> bool:
     if any(entry.get("twice_nll_off_minimum") is None for entry in (old, new)):
         return True
     before, now = (float(entry["twice_nll_off_minimum"]) for entry in (old, new))
@@ -205,7 +208,7 @@ def _is_same_model(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return is_near(now, before, absolute + relative * abs(before) + rounding)
 
 
-def _is_confirmed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+def _is_confirmed(old: Entry, new: Entry) -> bool:
     """Whether two entries have the same answer: the same minima of both sets, and CLs."""
     if "error" in old or "error" in new:
         return same_error(old.get("error"), new.get("error"))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pytest_pyhf_faas.references.form import Checked, Tolerance
     from pytest_pyhf_faas.references.known_issues import KnownIssue
 
 #: Relative tolerance on CLs of each optimizer, and of certified results, where a reference file
@@ -89,9 +90,9 @@ class PatchReference:
     search: Mapping[str, Sequence[int]] = field(default_factory=dict)
     error: str | None = None
     fit_s: float | None = None
-    checked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    checked: Mapping[str, Checked] = field(default_factory=dict)
     known_issues: Mapping[str, KnownIssue] = field(default_factory=dict)
-    tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     test_stat: str = "qtilde"
     test_poi: float = 1.0
 
@@ -146,9 +147,9 @@ class PatchReference:
         of_file = self.tolerances.get(fit_setup, {})
         if rtol is None:
             default = DEFAULT_RTOL[fit_setup.rpartition("+")[2]]
-            checked = self.checked.get(fit_setup, {})
-            distance = checked.get("cls")
-            if fit_setup in self.known_issues or checked.get("set") == "none":
+            checked = self.checked.get(fit_setup)
+            distance = checked.get("cls") if checked else None
+            if fit_setup in self.known_issues or (checked and checked.get("set") == "none"):
                 rtol = default
             elif isinstance(distance, float):
                 rtol = max(default, TOLERANCE_MARGIN * distance)
@@ -158,7 +159,9 @@ class PatchReference:
 
     def expected_s(self, fit_setup: str) -> float | None:
         """Return how long the fit took with a fit setup, or else with any."""
-        times = {name: tried.get("fit_s") for name, tried in self.checked.items()}
+        times: dict[str, float | None] = {
+            name: tried.get("fit_s") for name, tried in self.checked.items()
+        }
         known = [seconds for seconds in times.values() if seconds is not None]
         return (
             self.fit_s

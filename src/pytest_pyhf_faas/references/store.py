@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pytest_pyhf_faas.campaign.results import MinimumSet
 from pytest_pyhf_faas.errors import ReferenceFileError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.pallets.pallet import Pallet
+    from pytest_pyhf_faas.references.form import Entry, IssueEntry, PoolEntry, ReferenceFile
 
 DIRECTORY = "reference_results"
 
@@ -79,10 +80,10 @@ class ReferenceStore:
         self.directories = tuple(directories)
         self.target = target
         self.written: dict[Path, Written] = {}
-        self._files: dict[str, tuple[Path, dict[str, Any]] | None] = {}
+        self._files: dict[str, tuple[Path, ReferenceFile] | None] = {}
         self._updates: dict[str, dict[str, dict[str, Any]]] = {}
         self._headers: dict[str, dict[str, Any]] = {}
-        self._pools: dict[str, dict[str, Any]] = {}
+        self._pools: dict[str, PoolEntry] = {}
 
     def find(self, task: Task) -> PatchReference | Missing:
         """Return the reference of a task.
@@ -117,7 +118,7 @@ class ReferenceStore:
             return Missing(f"{path} was made from another patch of this name")
         return _patch_reference(path, data, task.patch.name, entry)
 
-    def load(self, pallet: str) -> tuple[Path, dict[str, Any]] | None:
+    def load(self, pallet: str) -> tuple[Path, ReferenceFile] | None:
         """Return the path and the validated content of a pallet's file, or ``None``."""
         if pallet not in self._files:
             paths = (directory / f"{pallet}.json" for directory in self.directories)
@@ -185,7 +186,7 @@ class ReferenceStore:
         with contextlib.suppress(ReferenceFileError):  # what is wrong with the file, `save` says
             loaded = self.load(name)
             before = entries_of(loaded[1] if loaded else None, header).get(task.patch.name)
-            refusal = None if before is None else refusal_of(before[0], entry)
+            refusal = None if before is None else refusal_of(before[0], cast("Entry", entry))
             if refusal is not None:
                 self._written(path).count(refusal)
                 return Update(path, refusal.reason, refusal.worse)
@@ -282,9 +283,7 @@ def bundled_directory() -> Path:
     return installed if installed.is_dir() else package.parents[1] / DIRECTORY
 
 
-def _patch_reference(
-    path: Path, data: Mapping[str, Any], name: str, entry: Mapping[str, Any]
-) -> PatchReference:
+def _patch_reference(path: Path, data: ReferenceFile, name: str, entry: Entry) -> PatchReference:
     lowest = MinimumSet.from_json(entry)
     nominal = entry.get("nominal")
     return PatchReference(
@@ -315,7 +314,7 @@ def _patch_reference(
     )
 
 
-def _known_issue(issue: Mapping[str, Any], patch: str) -> KnownIssue:
+def _known_issue(issue: IssueEntry, patch: str) -> KnownIssue:
     wrong = issue["patches"][patch]
     values = [wrong["CLs_obs"], *wrong["CLs_exp"]] if "CLs_obs" in wrong else []
     return KnownIssue(
