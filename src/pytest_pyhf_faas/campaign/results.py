@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -75,7 +75,7 @@ class WorkerEnvironment:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> WorkerEnvironment:
         """Read the answer of a worker; what this version does not know is left out."""
-        return cls(**{name: data.get(name) for name in cls.__slots__})  # type: ignore[arg-type]
+        return cls(**{each.name: data.get(each.name) for each in fields(cls)})  # type: ignore[arg-type]
 
     def to_json(self) -> dict[str, Any]:
         """Return the environment as JSON-able values."""

@@ -1,4 +1,4 @@
-"""Who is right: how each backend and optimizer compares with the references of a pallet.
+"""How each backend and optimizer compares with the references of a pallet.
 
 `table` shows it; `notes` is what reference files keep of it: the minima that each fit setup is
 at, how far it is from them, the tolerance that follows, and what it gets wrong: what is at no

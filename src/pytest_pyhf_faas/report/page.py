@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import base64
-import html
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import jinja2
 
 from pytest_pyhf_faas.campaign.results import PARTS
 from pytest_pyhf_faas.references.cls_values import DEFAULT_ATOL
 from pytest_pyhf_faas.report import ambiguous, analyses, answer, environments, wall_times
+from pytest_pyhf_faas.report.budgets import Text, cut, cut_all, size_of, within
 from pytest_pyhf_faas.report.published import SOURCE
 from pytest_pyhf_faas.report.scaling import scaling_figures
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import NOTHING, duration, listed, shortened, with_spread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from pytest_pyhf_faas.references.cls_values import Row
     from pytest_pyhf_faas.report.form import (
@@ -41,8 +41,6 @@ ROW_BYTES = 1_000_000
 LIST_BYTES = 100_000
 FAILURE_BYTES = 200_000
 _COMMAND_BYTES = 20_000
-#: The end of a long text is kept as well: a traceback says there what went wrong.
-_KEPT_AT_THE_END = 0.3
 
 _PART_TITLES = {"startup": "start-up"}
 #: How each kind of plot is read, by the beginning of its name.
@@ -64,16 +62,6 @@ _CAPTIONS = {
 }
 
 
-_Item = TypeVar("_Item")
-
-
-class _Text(NamedTuple):
-    """A text as it is shown, and how many characters were cut out of it."""
-
-    text: str
-    cut: int
-
-
 @dataclass(frozen=True, slots=True)
 class _Failure:
     """A hypothesis as the list of failures shows it."""
@@ -81,12 +69,12 @@ class _Failure:
     anchor: str
     hypothesis: Hypothesis
     rows: Sequence[Row]
-    remarks: _Text
+    remarks: Text
     rerun: str
-    error: _Text | None
+    error: Text | None
     #: The place of the failure that shows the same error, and its patch.
     same_as: tuple[str, str] | None
-    warnings: _Text | None
+    warnings: Text | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +120,18 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
             verdict=answer.verdict(document),
             state=answer.state(document),
             missing=answer.missing(document),
-            command=_cut(document["run"]["command"], _COMMAND_BYTES),
+            command=cut(document["run"]["command"], _COMMAND_BYTES),
             table=analyses.wall_time_table(document),
             rows=analyses.rows(document),
             source=SOURCE,
             failures=long_texts.failures,
             open_failures=_OPEN_FAILURES,
             failure_count=len(failing),
-            unshown=_within(failing[MOST_FAILURES:], LIST_BYTES, _list_bytes),
+            unshown=within(failing[MOST_FAILURES:], LIST_BYTES, _list_bytes),
             other_failures=long_texts.others,
             other_failure_count=len(others),
             endpoint_failures=long_texts.endpoints,
-            ambiguous=_within(ambiguous.ambiguous_rows(document), LIST_BYTES, _ambiguous_bytes),
+            ambiguous=within(ambiguous.ambiguous_rows(document), LIST_BYTES, _ambiguous_bytes),
             ambiguous_count=len(ambiguous.ambiguous_rows(document)),
             plots=_grouped(plots, document),
             parts=[_PART_TITLES.get(part, part) for part in PARTS],
@@ -195,63 +183,19 @@ def _relative(value: float | None) -> str:
 # What may be of any size
 
 
-def _size(text: str) -> int:
-    """Return how many bytes a text takes on the page."""
-    return len(html.escape(text).encode(errors="replace"))
-
-
-def _cut(text: str, limit: int) -> _Text:
-    """Return a text with its middle cut out, if it is longer than its limit in bytes."""
-    size = _size(text)
-    if size <= limit:
-        return _Text(text, 0)
-    kept = limit * len(text) // size
-    while True:
-        end = int(kept * _KEPT_AT_THE_END)
-        beginning, ending = text[: kept - end], text[len(text) - end :]
-        if _size(beginning) + _size(ending) <= limit:
-            cut = len(text) - kept
-            return _Text(f"{beginning}\n[… {cut} characters …]\n{ending}", cut)
-        kept = kept * 4 // 5  # its characters are not all of the same size
-
-
-def _shares(sizes: Sequence[int], budget: int) -> list[int]:
-    """Return what each of some texts may take: all it needs, or an equal share of what is left."""
-    shares = [0] * len(sizes)
-    smallest_first = sorted(range(len(sizes)), key=sizes.__getitem__)
-    for done, place in enumerate(smallest_first):
-        shares[place] = min(sizes[place], budget // (len(sizes) - done))
-        budget -= shares[place]
-    return shares
-
-
-def _cut_all(texts: Sequence[str], budget: int) -> list[_Text]:
-    shares = _shares([_size(text) for text in texts], budget)
-    return [_cut(text, share) for text, share in zip(texts, shares, strict=True)]
-
-
-def _within(items: Iterable[_Item], budget: int, size: Callable[[_Item], int]) -> list[_Item]:
-    """Return the first of some items, as many as a budget in bytes allows."""
-    shown = []
-    for item in items:
-        budget -= size(item)
-        if budget < 0:
-            break
-        shown.append(item)
-    return shown
-
-
 def _list_bytes(hypothesis: Hypothesis) -> int:
-    return 30 + _size(hypothesis["patch"])
+    return 30 + size_of(hypothesis["patch"])
 
 
 def _ambiguous_bytes(row: ambiguous.AmbiguousRow) -> int:
     texts = (row.title, row.patch, row.fit, row.parameters, row.at_bound)
-    return 300 + sum(map(_size, texts))
+    return 300 + sum(map(size_of, texts))
 
 
 def _row_bytes(hypothesis: Hypothesis) -> int:
-    return 70 + _size(hypothesis["patch"]) + sum(_size(str(each)) for each in hypothesis["values"])
+    return (
+        70 + size_of(hypothesis["patch"]) + sum(size_of(str(each)) for each in hypothesis["values"])
+    )
 
 
 class _LongTexts:
@@ -270,14 +214,14 @@ class _LongTexts:
             [each["text"] for each in others],
             [each["text"] for _endpoint, each in endpoint_failures],
         )
-        cut = iter(_cut_all([text for kind in kinds for text in kind], TEXT_BYTES))
-        whole, warnings, tests, checks = ([next(cut) for _text in kind] for kind in kinds)
+        pieces = iter(cut_all([text for kind in kinds for text in kind], TEXT_BYTES))
+        whole, warnings, tests, checks = ([next(pieces) for _text in kind] for kind in kinds)
         self._errors = dict(zip(errors, whole, strict=True))
         #: Which failure shows an error: its anchor and its patch.
         self._shown: dict[str, tuple[str, str]] = {}
         told = [_remarks(each) for each in failing]
-        remarks = _cut_all([text for text, _rerun in told], FAILURE_BYTES)
-        reruns = _cut_all([rerun for _text, rerun in told], LIST_BYTES)
+        remarks = cut_all([text for text, _rerun in told], FAILURE_BYTES)
+        reruns = cut_all([rerun for _text, rerun in told], LIST_BYTES)
         self.failures = [
             self._failure(f"failure-{place}", *each)
             for place, each in enumerate(zip(failing, remarks, reruns, warnings, strict=True))
@@ -292,9 +236,9 @@ class _LongTexts:
         self,
         anchor: str,
         hypothesis: Hypothesis,
-        remarks: _Text,
-        rerun: _Text,
-        warnings: _Text,
+        remarks: Text,
+        rerun: Text,
+        warnings: Text,
     ) -> _Failure:
         error, same_as = None, None
         if hypothesis["error"]:
@@ -434,6 +378,6 @@ def _names(machines: Sequence[environments.EnvironmentRow]) -> list[str]:
 def _listings(document: Document) -> list[_Listing]:
     share = ROW_BYTES // max(1, len(document["analyses"]))
     return [
-        _Listing(analysis, _within(analysis["hypotheses"], share, _row_bytes))
+        _Listing(analysis, within(analysis["hypotheses"], share, _row_bytes))
         for analysis in document["analyses"]
     ]
