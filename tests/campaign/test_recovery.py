@@ -439,6 +439,8 @@ def test_a_fit_that_is_never_answered_is_a_timeout_whatever_the_retries(begin, c
         clock.now += silence_limit(50.0) + 1.0
         campaign.go_on()
     assert statuses(campaign, [task]) == ["timeout"]
+    # Before its engine would be given up, and the others with it.
+    assert len(engine.submissions) == engine.restarts == POLICY.restarts
     submit(campaign, [other])
     answer_all(campaign, engine, since=len(engine.submissions) - 1)
     assert statuses(campaign, [other]) == ["ok"]

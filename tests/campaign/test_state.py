@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pytest_pyhf_faas.campaign.estimates import FitTimes
 from pytest_pyhf_faas.campaign.events import (
     Accepted,
     Answered,
@@ -254,6 +255,31 @@ def test_a_straggler_is_copied_once_where_a_worker_is_idle():
     assert scene.tell(Ticked(), 1.0) == []
     assert of(Take, scene.answer(first)) == [Take("key0", 1, 1)]
     assert scene.answer(Send(3, first.keys, (1,), "copy")) == []
+
+
+def test_while_a_suspect_waits_no_straggler_is_copied():
+    scene, first = known(BLIND)
+    (send,) = scene.submit(a_fit(2))
+    (send,) = of(Send, scene.fail(send, "block lost"))
+    scene.tell(Sent(send.batch))
+    assert of(Send, scene.fail(send, "block lost")) == []  # it waits until the first has ended
+    assert scene.tell(Ticked(), Policy().straggler_s + 1.0) == []
+    assert of(Send, scene.answer(first)) == [Send(5, keys(2), (1,), "alone")]
+
+
+def test_the_time_of_a_fit_is_the_mean_of_its_family_or_that_of_its_reference_here():
+    times = FitTimes()
+    assert (times.measured, times.of(a_fit(0)), times.of(a_fit(0, 3.0))) == (False, None, 3.0)
+    for fit, fit_s in ((a_fit(1), 2.0), (a_fit(2), 3.0), (a_fit(3), 7.0)):
+        times.learn(fit, fit_s)
+    assert times.measured
+    assert times.of(a_fit(4)) == pytest.approx(4.0)
+    assert times.of(replace(a_fit(4), family="another")) is None
+    times.learn(a_fit(5, 1.0), 4.0)
+    times.learn(a_fit(6, 3.0), 4.0)
+    assert times.of(a_fit(7, 10.0)) == pytest.approx(20.0)
+    assert times.of_all([a_fit(7, 10.0), a_fit(4)]) == pytest.approx(20.0 + 4.0)
+    assert times.of_all([a_fit(7, 10.0), replace(a_fit(4), family="another")]) is None
 
 
 def test_a_ping_that_overtakes_a_batch_has_it_copied_in_time():
