@@ -130,6 +130,34 @@ def test_an_engine_that_refuses_a_batch_is_restarted_before_anything_else_is_sen
     assert of(Send, scene.tell(Restarted())) == [Send(2, keys(1), (1,), "first")]
 
 
+def broken_down(scene, times):
+    """Have the engine break down so often in a row; return what is decided the last time."""
+    for _ in range(times):
+        (send,) = of(Send, scene.decided)[-1:]
+        decided = scene.tell(Failed(send.batch, "engine lost", "it died"))
+        if of(Restart, decided):
+            scene.tell(Restarted())
+    return decided
+
+
+def test_an_engine_that_breaks_down_again_and_again_is_given_up():
+    scene = Scene(Policy(restarts=2, retries=99))
+    scene.tell(Submitted((a_fit(0),)))
+    assert of(Restart, broken_down(scene, 2)) == [Restart()]
+    ended, halt = broken_down(scene, 1)[-2:]
+    assert (ended.key, ended.status, halt) == ("key0", "broken", Halt())
+    assert "the engine engine broke down 3 times in a row without one answer" in ended.text
+    assert "it died" in ended.text
+
+
+def test_an_answer_in_between_has_break_downs_counted_anew():
+    scene = Scene(Policy(restarts=2, retries=99), replace(FACTS, in_flight=1))
+    scene.tell(Submitted((a_fit(0), a_fit(1))))
+    assert of(Restart, broken_down(scene, 2)) == [Restart()]
+    scene.answer(of(Send, scene.decided)[-1])
+    assert of(Restart, broken_down(scene, 2)) == [Restart()]
+
+
 def test_no_more_is_sent_than_the_engine_should_hold():
     scene = Scene()
     sent = scene.submit(*(a_fit(number) for number in range(9)))
