@@ -49,6 +49,76 @@ FLOW = (
     {"__main__"},
 )
 
+#: The same inside of folders.
+INSIDE = {
+    "histfactory": (
+        {"errors", "interpolation", "newton"},
+        {"workspace", "parameters"},
+        {"likelihood", "minima"},
+        {"search", "asymptotics"},
+        {"pyhf_optimizer"},
+    ),
+    "worker": ({"messages", "fitting"}, {"certified", "inspection"}),
+    "pallets": (
+        {"download", "packing", "parts", "sources", "verify"},
+        {"pallet"},
+        {"read"},
+        {"catalogue"},
+    ),
+    "engines": (
+        {"base", "texts", "local_worker", "remote_worker", "parsl_interchange"},
+        {"remote", "session"},
+        {"globus_client", "globus_errors", "globus_outbox", "parsl_blocks", "parsl_config"},
+        {"globus_connection", "globus_health", "parsl_session"},
+        {"globus_session"},
+        {"local", "parsl", "globus_compute"},
+    ),
+    "campaign": (
+        {"tasks", "results", "clocks"},
+        {"accounting", "answers", "events", "policy", "pools", "progress"},
+        {"estimates", "flight", "queue"},
+        {"recovery", "watch", "dispatch", "translate"},
+        {"state"},
+        {"loop", "log"},
+        {"journal", "campaign"},
+    ),
+    "references": (
+        {"cls_values", "file", "form", "sameness"},
+        {"entries", "known_issues", "merging", "places"},
+        {"ambiguity", "diagnosis"},
+        {"reference"},
+        {"compare"},
+        {"store", "matrix"},
+    ),
+    "preflight": (
+        {"measurement", "quickest_fit", "words"},
+        {"remedies"},
+        {"waiting"},
+        {"preflight"},
+    ),
+    "report": (
+        {"form", "document", "published", "budgets"},
+        {"environments", "wall_times"},
+        {"analyses", "scaling"},
+        {"ambiguous"},
+        {"answer", "comparison", "plots"},
+        {"markdown", "page"},
+        {"publish"},
+    ),
+    "plugin": (
+        {"interrupts", "notes", "plan", "progress", "resume", "sharing", "update", "values"},
+        {"option", "options", "markers", "settings", "rerun"},
+        {"measuring", "sending", "campaigns", "terminal", "book"},
+        {"schedule"},
+        {"context", "subjects", "outcomes"},
+        {"fixtures", "summaries"},
+        {"recording"},
+        {"hooks"},
+    ),
+    "suite": ({"test_analysis", "test_endpoint", "test_scaling"},),
+    "commands": ({"matrix", "report", "validate"},),
+}
+
 
 def module_of(path):
     parts = path.relative_to(SOURCE).with_suffix("").parts
@@ -207,17 +277,30 @@ def test_domain_modules_know_nothing_of_pytest(module):
     assert not [name for name in own_imports_of(module) if may_know_pytest(name)]
 
 
-def test_nothing_imports_upward():
-    level = {name: number for number, names in enumerate(FLOW) for name in names}
-    new = {top(module) for module in MODULES} - level.keys() - {""}
-    assert not new, "say in FLOW where they stand"
-    upward = [
+def upward(modules, flow, station):
+    """Return the imports that point up a flow, and the modules that have no place in it."""
+    level = {name: number for number, names in enumerate(flow) for name in names}
+    assert {station(module) for module in modules} == level.keys(), "say in it where they stand"
+    return [
         f"{module} imports {other}"
-        for module in MODULES
+        for module in modules
         for other in own_imports_of(module)
-        if level.get(top(other), 99) > level.get(top(module), 99)
+        if other in modules and level[station(other)] > level[station(module)]
     ]
-    assert upward == []
+
+
+def test_nothing_imports_upward():
+    assert upward([name for name in MODULES if name], FLOW, top) == []
+
+
+@pytest.mark.parametrize("folder", INSIDE)
+def test_nothing_imports_upward_inside_of_a_folder(folder):
+    inside = [name for name in MODULES if name.startswith(f"{folder}.")]
+    assert upward(inside, INSIDE[folder], lambda name: name.split(".")[1]) == []
+
+
+def test_each_folder_has_an_order_of_its_own():
+    assert {top(name) for name in MODULES if "." in name} == INSIDE.keys()
 
 
 def test_there_is_no_circle_of_imports():
