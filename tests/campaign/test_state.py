@@ -285,6 +285,23 @@ def test_a_straggler_is_copied_once_where_a_worker_is_idle():
     assert scene.answer(Send(3, first.keys, (1,), "copy")) == []
 
 
+def test_while_a_batch_is_being_sent_no_straggler_is_copied():
+    scene, first = known(replace(BLIND, workers=3, workers_there=3))
+    (send,) = scene.tell(Submitted((a_fit(2),)))
+    assert scene.tell(Ticked(), Policy().straggler_s + 1.0) == []
+    scene.tell(Sent(send.batch))
+    (copy,) = scene.tell(Ticked())
+    assert (copy.keys, copy.why) == (first.keys, "copy")
+
+
+def test_while_an_engine_is_restarted_it_may_be_silent():
+    scene = Scene(Policy(timeout_s=10.0), BLIND)
+    scene.submit(a_fit(0))
+    assert of(Restart, scene.tell(Looked(replace(BLIND, broken=True)))) == [Restart()]
+    scene.tell(FoundSent("group/1", (a_fit(1),)))
+    assert scene.tell(Ticked(), 1000.0) == []
+
+
 def test_while_a_suspect_waits_no_straggler_is_copied():
     scene, first = known(BLIND)
     (send,) = scene.submit(a_fit(2))

@@ -39,7 +39,7 @@ class Dispatch:
         """Whether anything waits to be sent."""
         return bool(self.queue) or self.queue.has_suspects
 
-    def has_place(self, facts: Facts) -> bool:
+    def _has_place(self, facts: Facts) -> bool:
         """Whether what waits first may be sent by now."""
         if any(batch.alone for batch in self.flight):
             return False
@@ -49,7 +49,7 @@ class Dispatch:
 
     def next(self, facts: Facts, now: float) -> Send | None:
         """Send what waits first, if that may be."""
-        if self.sending is not None or not self.has_place(facts):
+        if self.sending is not None or not self._has_place(facts):
             return None
         if not self.queue:
             return self._send(Batch([self.queue.next_suspect()], now, alone=True), "alone")

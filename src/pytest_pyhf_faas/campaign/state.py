@@ -249,7 +249,7 @@ class CampaignState:
             self._out.append(send)
 
     def _on_ticked(self, _event: events.Ticked) -> None:
-        if self.stopped is not None or self._restarting or not self.flight:
+        if self._restarting:
             return
         missing = self._watch.missing_text(self.flight, self.facts, self._now)
         if missing is not None:
@@ -268,7 +268,7 @@ class CampaignState:
 
     def _copy_straggler(self) -> None:
         dispatch = self._dispatch
-        if dispatch.sending is not None or dispatch.has_place(self.facts):
+        if dispatch.sending is not None:
             return
         idle = not dispatch.waits and len(self.flight) < self.facts.workers_there
         slow = self._watch.straggler(self.flight, self.facts, self._now, idle=idle)
