@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from pytest_pyhf_faas.campaign.answers import parse_answer
 from pytest_pyhf_faas.errors import RemoteCallError
+from tests.helpers.paths import STORED
 from tests.helpers.scripted_engine import ENVIRONMENT, toy_answer, toy_tasks
 
 TASKS = toy_tasks(3)
@@ -160,3 +163,26 @@ def test_an_answer_with_something_else_inside_is_read_or_refused(path, value):
     except RemoteCallError:
         return
     assert list(answer.results) == [task.key for task in TASKS]
+
+
+@pytest.mark.parametrize("method", ["hypotest", "certified"])
+def test_a_stored_answer_is_read(method):
+    """What an endpoint has kept since an earlier session is collected by a later version."""
+    data = json.loads((STORED / "answers" / f"{method}.json").read_text(encoding="utf-8"))
+    names = ["synthetic_300_0", "synthetic_900_890", "synthetic_300_50"]
+    tasks = [
+        replace(task, key=result["key"], patch=replace(task.patch, name=name))
+        for task, name, result in zip(TASKS, names, data["results"], strict=True)
+    ]
+    answer = parse_answer(data, tasks)
+    first, invalid, two_minima = answer.results.values()
+    assert first.CLs_obs == pytest.approx(0.00172508, rel=1e-4)
+    assert invalid.error.type.endswith(".InvalidModel")
+    assert two_minima.patch == "synthetic_300_50"
+    assert answer.environment.versions["pyhf"] == "0.7.6"
+    assert 0 < answer.fit_s < answer.total_s
+    if method == "certified":
+        assert first.certificate["distance"] < 1e-8
+        assert two_minima.nominal.CLs_obs != two_minima.CLs_obs
+    # It is written in the same words.
+    assert first.to_json().items() >= {"status": "ok", "CLs_obs": first.CLs_obs}.items()
