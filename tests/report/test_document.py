@@ -74,6 +74,14 @@ def saved(path, value):
     return path
 
 
+def test_a_stored_report_of_today_is_read():
+    path = REPORTS / f"version_{VERSION}.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    assert read(path) == stored
+    verdicts = [each["verdict"] for each in stored["analyses"][0]["hypotheses"]]
+    assert verdicts == ["right"] * 4
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_report_of_an_earlier_version_is_read_as_one_of_today(version):
     path = REPORTS / f"version_{version}.json"
