@@ -38,7 +38,7 @@ from xml.etree import ElementTree as ET
 
 from machine import print_machine
 
-from pytest_pyhf_faas.campaign.results import PARTS
+from pytest_pyhf_faas.campaign.times import PARTS
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 WAYS = ("ours", "loop", "published", "xdist", "cls")

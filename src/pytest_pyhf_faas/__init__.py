@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_pyhf_faas.campaign.results import HypotestResult, WallTime
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.times import WallTime
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.plugin.fixtures import AssertCLs
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
@@ -22,7 +23,7 @@ _PLACES = {
     "Pallet": "pallets.pallet",
     "PatchReference": "references.reference",
     "SignalPatch": "pallets.pallet",
-    "WallTime": "campaign.results",
+    "WallTime": "campaign.times",
 }
 
 __all__ = [

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pytest_pyhf_faas.campaign.accounting import TaskCost, account, timeline
 from pytest_pyhf_faas.campaign.clocks import Clocks
-from pytest_pyhf_faas.campaign.results import PARTS
+from pytest_pyhf_faas.campaign.times import PARTS
 
 ON_THE_WAY_S = 0.01
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pytest_pyhf_faas.campaign import loop
 from pytest_pyhf_faas.campaign.campaign import Campaign
 from pytest_pyhf_faas.campaign.policy import Policy
-from pytest_pyhf_faas.campaign.results import PARTS
+from pytest_pyhf_faas.campaign.times import PARTS
 from pytest_pyhf_faas.engines.base import IN_FLIGHT
 from pytest_pyhf_faas.errors import EngineError
 from tests.helpers.scripted_engine import (

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from pytest_pyhf_faas.campaign.results import PARTS
+from pytest_pyhf_faas.campaign.times import PARTS
 from tests.helpers.fakes import canned
 from tests.helpers.project import SUITE
 

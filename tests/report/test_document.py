@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_pyhf_faas.campaign.results import Trial
+from pytest_pyhf_faas.campaign.times import Trial
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.report import form
 from pytest_pyhf_faas.report.document import FILE, SCHEMA, VERSION, read, write

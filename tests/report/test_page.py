@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 from markdown_it import MarkdownIt
 
-from pytest_pyhf_faas.campaign.results import PARTS
+from pytest_pyhf_faas.campaign.times import PARTS
 from pytest_pyhf_faas.report import answer, markdown, page
 from pytest_pyhf_faas.schemas import accepted_by_own_schema
 from tests.helpers import report_documents as documents

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pytest_pyhf_faas.campaign.results import Timeline, TimelineTask, Trial
+from pytest_pyhf_faas.campaign.times import Timeline, TimelineTask, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.answers import Answer
     from pytest_pyhf_faas.campaign.log import Record
-    from pytest_pyhf_faas.campaign.results import Timeline, Trial
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
+    from pytest_pyhf_faas.campaign.times import Timeline, Trial
     from pytest_pyhf_faas.engines.base import Engine
 
 _Value = TypeVar("_Value")

@@ -14,7 +14,8 @@ from pytest_pyhf_faas.plugin.context import get_context
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_pyhf_faas.campaign.results import HypotestResult, Trial, WallTime
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.times import Trial, WallTime
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.plugin.subjects import Subject

@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas.campaign.results import WallTime
+from pytest_pyhf_faas.campaign.times import WallTime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_pyhf_faas.campaign.results import HypotestResult, Trial
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.times import Trial
     from pytest_pyhf_faas.plugin.schedule import Schedule
     from pytest_pyhf_faas.plugin.subjects import Subject
 

@@ -17,7 +17,8 @@ from pytest_pyhf_faas.verdicts import Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pytest_pyhf_faas.campaign.results import HypotestResult, Trial, WallTime
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.times import Trial, WallTime
     from pytest_pyhf_faas.pallets.pallet import SignalPatch
     from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.references.compare import Comparison

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.campaign import Campaign
     from pytest_pyhf_faas.campaign.pools import Exploration
-    from pytest_pyhf_faas.campaign.results import HypotestResult, Timeline, WallTime
+    from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
+    from pytest_pyhf_faas.campaign.times import Timeline, WallTime
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.plugin.progress import ProgressLine

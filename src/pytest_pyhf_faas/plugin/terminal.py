@@ -6,7 +6,8 @@ import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.campaign.results import ENGINE, PARTS
+from pytest_pyhf_faas.campaign.results import ENGINE
+from pytest_pyhf_faas.campaign.times import PARTS
 from pytest_pyhf_faas.plugin.measuring import scaling_unit
 from pytest_pyhf_faas.references.cls_values import cls_table
 from pytest_pyhf_faas.references.diagnosis import environment_line
@@ -18,7 +19,8 @@ from pytest_pyhf_faas.wording import columns, counted, duration, listed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_pyhf_faas.campaign.results import HypotestResult, WallTime
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.times import WallTime
     from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.plugin.summaries import Summary
     from pytest_pyhf_faas.preflight.preflight import Preflight

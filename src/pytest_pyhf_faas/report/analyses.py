@@ -15,7 +15,7 @@ from pytest_pyhf_faas.wording import NOTHING, counted, with_spread
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_pyhf_faas.campaign.results import WallTime
+    from pytest_pyhf_faas.campaign.times import WallTime
     from pytest_pyhf_faas.report.form import Analysis, Document, Hypothesis, Number, Scaling
     from pytest_pyhf_faas.report.published import Published
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jinja2
 
-from pytest_pyhf_faas.campaign.results import PARTS
+from pytest_pyhf_faas.campaign.times import PARTS
 from pytest_pyhf_faas.references.cls_values import DEFAULT_ATOL
 from pytest_pyhf_faas.report import ambiguous, analyses, answer, environments, wall_times
 from pytest_pyhf_faas.report.budgets import Text, cut, cut_all, size_of, within

@@ -6,7 +6,7 @@ import math
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
-from pytest_pyhf_faas.campaign.results import Trial, WallTime
+from pytest_pyhf_faas.campaign.times import Trial, WallTime
 from pytest_pyhf_faas.wording import NOTHING, with_spread
 
 if TYPE_CHECKING:

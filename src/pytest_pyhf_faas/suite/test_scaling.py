@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_pyhf_faas import Pallet
-    from pytest_pyhf_faas.campaign.results import Trial
+    from pytest_pyhf_faas.campaign.times import Trial
 
 
 def test_scaling(pallet: Pallet, scaling_point: Sequence[Trial]) -> None:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from pytest_pyhf_faas.campaign.results import WallTime
+    from pytest_pyhf_faas.campaign.times import WallTime
     from pytest_pyhf_faas.report.form import Analysis
 
     _Seconds = Sequence[tuple[str, npt.NDArray[np.float64]]]
