@@ -70,9 +70,10 @@ def fault(
 
 def install(name: str) -> None:
     """Let the workers of this pytest run have a fault."""
-    from pytest_pyhf_faas.campaign import campaign
+    from pytest_pyhf_faas.campaign import loop
 
-    campaign.worker_function = lambda config: partial(faulty_fit_batch, name)
+    assert loop.worker_function  # what is not there would be planted without effect
+    loop.worker_function = lambda config: partial(faulty_fit_batch, name)
 
 
 def faulty_fit_batch(name: str, batch: dict[str, Any]) -> dict[str, Any]:
