@@ -293,7 +293,7 @@ class Campaign:
         """Call what a caller of this campaign gave it: whatever that does, the fits go on."""
         try:
             return callback(*arguments)
-        except Exception as error:  # noqa: BLE001 - it is told at the end
+        except Exception as error:  # noqa: BLE001 - it is reported at the end
             if self.problem is None:
                 self.problem = (
                     f"what was done on {self.engine.spec} could not be noted in full "

@@ -103,7 +103,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         _warm_up(metafunc, context)
         for found in context.pallets(*selection):
             if {"reference_result", "wall_time"} & set(metafunc.fixturenames):
-                context.references.load(found.name)  # what is wrong with it is told here
+                context.references.load(found.name)  # what is wrong with it is reported here
             if patches:
                 rows += [(found, patch) for patch in found.patches]
                 names += [f"{found.name}-{patch.name}" for patch in found.patches]

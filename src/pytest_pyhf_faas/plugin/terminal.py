@@ -40,7 +40,7 @@ _PLACES = {
     None: "not compared",
 }
 _WIDTH = 100
-#: What is told of an endpoint, each group from the beginning of a line.
+#: What is shown of an endpoint, each group from the beginning of a line.
 _ENDPOINT_GROUPS = (
     ("exists",),
     ("workers", "environment"),

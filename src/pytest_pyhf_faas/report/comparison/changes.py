@@ -11,7 +11,7 @@ from pytest_pyhf_faas.campaign.results import json_number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: A single fit is told of if it took so many times as long, and so many seconds longer.
+#: A single fit is listed if it took so many times as long, and so many seconds longer.
 SLOW_FIT = (2.0, 1.0)
 
 
