@@ -282,6 +282,10 @@ def make(request):
     yield make
     for subject in made:
         subject.close()
+    if request.param is globus_compute:
+        from tests.services.globus_compute import close_clients
+
+        close_clients()  # the SDK leaves sockets behind, which a later test would complain of
 
 
 @pytest.fixture

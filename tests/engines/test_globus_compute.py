@@ -199,7 +199,7 @@ def journal_events(user):
 
 
 def kinds(user, kind):
-    return [event for event in journal_events(user) if event["event"] == kind]
+    return [event for event in journal_events(user) if event.get("event") == kind]
 
 
 @pytest.fixture
