@@ -46,7 +46,8 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
     package, limit_s = request["package"], request["timeout_s"]
     here = socket.gethostname()
     client = request["client"][1] if request["client"][0] == here else None
-    children: dict[str, str] = {}  # of our parent, and when they started
+    children: dict[str, int] = {}  # of our parent, and when they started
+    noted = [sys.maxsize]  # when that was looked at last, as a start time
     own_process = [here, os.getpid()] != request["client"]
     can_be_interrupted = threading.current_thread() is threading.main_thread()
     limited = limit_s is not None and own_process and can_be_interrupted
@@ -72,49 +73,56 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
             # A worker whose manager was killed must not compute on for nobody. It may end by
             # itself, too, as soon as it has finished a call: then what is left goes with it.
             parent = os.getppid()
+            note_children(parent)
             threading.Thread(target=end_with, args=(parent,), daemon=True).start()
             util.Finalize(None, end_orphans, args=(parent,), exitpriority=100)
 
     def end_with(parent: int) -> None:
         while os.getppid() == parent:
-            note_children(parent)
             time.sleep(1.0)
+            note_children(parent)
         end_orphans(parent)
         os._exit(1)
 
-    def stat_of(process: str) -> list[str]:
-        """Return what stands behind its name: state, parent, group, ..., start time (the 20th)."""
+    def stat_of(process: str) -> tuple[list[int], int]:
+        """Return parent and group of a process, and when it started: in ticks since the boot."""
         with open(f"/proc/{process}/stat") as file:  # noqa: PTH123
-            return file.read().rpartition(")")[2].split()
+            stat = file.read().rpartition(")")[2].split()
+        return [int(stat[1]), int(stat[2])], int(stat[19])
 
     def note_children(parent: int) -> None:
         """Take note of what the manager has started, while it lives and is known by its children.
 
         A kernel that does not tell (or is no Linux) leaves them to themselves.
         """
-        with contextlib.suppress(OSError, IndexError):
+        with contextlib.suppress(OSError, AttributeError, IndexError, ValueError):
+            now = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
             for thread in os.listdir(f"/proc/{parent}/task"):  # noqa: PTH208
                 with open(f"/proc/{parent}/task/{thread}/children") as file:  # noqa: PTH123
                     for child in file.read().split():
-                        stat = stat_of(child)
-                        if stat[1] == str(parent):
-                            children[child] = stat[19]
+                        (its_parent, _group), started = stat_of(child)
+                        if its_parent == parent:
+                            children[child] = started
+            if os.getppid() == parent:
+                noted[0] = now
 
     def end_orphans(parent: int) -> None:
         """End what the manager started for itself, if that is gone.
 
         They are orphans of the same group then, and stay where nobody clears a job up (Slurm
-        without cgroups). What somebody else has started, or is a process of the same number that
-        came later, has nothing to do with it.
+        without cgroups): those that were noted, and those that came after the last note, as
+        workers that the manager started just before it died. What the script of the job started is
+        older, and no child of the manager.
         """
-        if os.getppid() == parent:
+        orphaned = [os.getppid(), os.getpgrp()]
+        if orphaned[0] == parent:
             return
-        for child, started in children.items():
-            with contextlib.suppress(OSError, IndexError):
-                stat = stat_of(child)
-                same = stat[19] == started and stat[2] == str(os.getpgrp())
-                if same and int(child) not in (os.getpid(), client):
-                    os.kill(int(child), signal.SIGKILL)
+        for entry in os.listdir("/proc") if os.path.isdir("/proc/self") else ():  # noqa: PTH112, PTH208
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                ids, started = stat_of(entry)
+                its = started >= noted[0] or children.get(entry) == started
+                if ids == orphaned and its and int(entry) not in (os.getpid(), client):
+                    os.kill(int(entry), signal.SIGKILL)
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
