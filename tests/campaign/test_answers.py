@@ -105,6 +105,7 @@ def test_what_is_missing_is_said(path):
         ({"results": [None]}, ""),
         ({"began_s": "soon"}, "soon"),
         ({"total_s": math.nan}, "total_s is nan"),
+        ({"total_s": 10**400}, "too large"),
         ({"unpack_s": None}, ""),
     ],
 )

@@ -68,7 +68,7 @@ def parse_answer(data: Any, tasks: Sequence[Task]) -> Answer:
     """
     try:
         return _parse(data, tasks)
-    except (AttributeError, KeyError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise RemoteCallError(
             f"a worker gave an answer that cannot be read ({what}). It may come from another "
