@@ -4,7 +4,6 @@ import math
 import threading
 import time
 from collections import Counter
-from concurrent.futures import wait
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,6 +22,7 @@ from tests.helpers.scripted_engine import (
     ScriptedEngine,
     toy_result,
     toy_tasks,
+    wait_for_results,
     wait_until,
 )
 
@@ -52,14 +52,6 @@ def begin():
             one.engine.end()
 
 
-def results_of(campaign, tasks):
-    """Wait for the results of some tasks."""
-    futures = [campaign.result(task) for task in tasks]
-    _done, waiting = wait(futures, PATIENCE_S)
-    assert not waiting, f"{len(waiting)} of {len(tasks)} fits never ended"
-    return [future.result() for future in futures]
-
-
 def statuses(results):
     return [result.status for result in results]
 
@@ -74,7 +66,7 @@ def test_each_task_is_sent_once_however_often_it_is_submitted(begin):
     campaign.submit(tasks)
     campaign.submit(tasks[:7])
     campaign.submit(toy_tasks(20))
-    results = results_of(campaign, tasks)
+    results = wait_for_results(campaign, tasks)
     campaign.submit(tasks)
     campaign.drain()
     assert sorted(engine.sent) == sorted(task.key for task in tasks)
@@ -93,7 +85,7 @@ def test_a_result_is_complete(begin):
     assert sent.payload["config"] == task.config.to_json()
     assert sent.payload["background"]["digest"] == task.pallet.digest
     sent.answer(worker="toy:7", environment=ENVIRONMENT)
-    (result,) = results_of(campaign, [task])
+    (result,) = wait_for_results(campaign, [task])
     assert (result.pallet, result.patch, result.worker) == ("toy", task.patch.name, "toy:7")
     assert result.CLs_obs == 0.05
     assert result.attempts == 1
@@ -108,7 +100,7 @@ def test_the_environment_of_a_worker_is_sent_once_and_stays_known(begin):
     engine.wait_for(1).answer(environment=ENVIRONMENT)
     engine.wait_for(2).answer()
     engine.wait_for(3).answer(worker="toy:2")
-    first, second, stranger = results_of(campaign, tasks)
+    first, second, stranger = wait_for_results(campaign, tasks)
     assert first.environment is not None
     assert second.environment == first.environment
     assert stranger.environment is None
@@ -124,7 +116,7 @@ def test_a_worker_that_serves_two_optimizers_is_known_with_each(begin):
         # A worker says what it is once for each backend and optimizer that it is asked to use.
         told = {**ENVIRONMENT, "optimizer": task.config.optimizer} if number < 2 else None
         engine.wait_for(number + 1).answer(environment=told)
-        (result,) = results_of(campaign, [task])
+        (result,) = wait_for_results(campaign, [task])
         assert result.environment.optimizer == task.config.optimizer
 
 
@@ -135,7 +127,7 @@ def test_the_longest_fits_are_sent_first_and_unknown_ones_before_them(begin):
     engine = AutomaticEngine(workers=1)
     campaign = begin(engine, expected_s=lambda task: expected[task.key])
     campaign.submit(tasks)
-    results_of(campaign, tasks)
+    wait_for_results(campaign, tasks)
     order = [1, 4, 2, 5, 0, 7, 6, 3]
     assert engine.sent == [tasks[number].key for number in order]
 
@@ -145,7 +137,7 @@ def test_the_longest_fits_come_first_across_pallets(begin):
     engine = AutomaticEngine(workers=1, batch_s=100.0)
     campaign = begin(engine, expected_s=lambda task: 9.0 if task.pallet.name == "slow" else 1.0)
     campaign.submit([*fast, *slow])
-    results_of(campaign, [*fast, *slow])
+    wait_for_results(campaign, [*fast, *slow])
     assert set(engine.sent[:3]) == {task.key for task in slow}
 
 
@@ -155,7 +147,7 @@ def test_a_batch_is_of_one_pallet_and_one_configuration(begin):
     engine = AutomaticEngine(workers=1, batch_s=100.0)
     campaign = begin(engine, expected_s=lambda _task: 0.01)
     campaign.submit(tasks)
-    results_of(campaign, tasks)
+    wait_for_results(campaign, tasks)
     assert len(engine.submissions) < len(tasks)
     for sent in engine.submissions:
         assert len({kind[key] for key in sent.keys}) == 1
@@ -183,7 +175,7 @@ def test_short_fits_share_a_batch_up_to_its_seconds_and_to_the_workers(begin, wo
     first = len(engine.submissions[0].keys)
     assert first == min(int(batch_s / each_s), math.ceil(60 / (workers * POLICY.tail_batches)))
     assert len(engine.submissions[-1].keys) == 1
-    assert statuses(results_of(campaign, tasks)) == ["ok"] * 60
+    assert statuses(wait_for_results(campaign, tasks)) == ["ok"] * 60
 
 
 def test_long_and_unknown_fits_go_alone(begin):
@@ -194,7 +186,7 @@ def test_long_and_unknown_fits_go_alone(begin):
     campaign.submit(tasks)
     for number in range(16):
         engine.wait_for(number + 1).answer(fit_s=5.0)
-    results_of(campaign, tasks)
+    wait_for_results(campaign, tasks)
     assert [len(sent.keys) for sent in engine.submissions] == [1] * 16
 
 
@@ -210,7 +202,7 @@ def test_fits_of_unknown_time_share_batches_once_their_time_is_known(begin):
     sizes = [len(sent.keys) for sent in engine.submissions]
     assert sizes[0] == 1
     assert max(sizes) == 5
-    results_of(campaign, tasks)
+    wait_for_results(campaign, tasks)
 
 
 def test_a_machine_slower_than_the_references_gets_smaller_batches(begin):
@@ -234,7 +226,7 @@ def test_in_flight_is_bounded(begin):
     for number, _task in enumerate(tasks):
         engine.wait_for(min(IN_FLIGHT * 3 + number, 30))
         engine.submissions[number].answer()
-    results_of(campaign, tasks)
+    wait_for_results(campaign, tasks)
     assert engine.most_in_flight == IN_FLIGHT * 3
 
 
@@ -247,7 +239,7 @@ def test_a_lost_fit_is_sent_again_exactly_so_often(begin, retries):
     engine = AutomaticEngine(["lost"] * 10)
     campaign = begin(engine, retries=retries)
     campaign.submit([task])
-    (result,) = results_of(campaign, [task])
+    (result,) = wait_for_results(campaign, [task])
     assert result.status == "broken"
     assert result.attempts == retries + 1
     assert engine.sent == [task.key] * (retries + 1)
@@ -260,7 +252,7 @@ def test_a_fit_that_succeeds_at_its_last_attempt_is_ok(begin):
     engine = AutomaticEngine(["lost", "lost", "ok"])
     campaign = begin(engine, retries=2)
     campaign.submit([task])
-    (result,) = results_of(campaign, [task])
+    (result,) = wait_for_results(campaign, [task])
     assert (result.status, result.attempts) == ("ok", 3)
 
 
@@ -281,7 +273,7 @@ def test_a_batch_that_comes_to_grief_is_split_and_its_members_pay_nothing(begin,
     while sum(len(sent.keys) for sent in engine.submissions[1:number]) < len(tasks):
         number += 1
         engine.wait_for(number).answer()
-    results = results_of(campaign, tasks)
+    results = wait_for_results(campaign, tasks)
     assert statuses(results) == ["ok"] * 16
     assert {result.attempts for result in results} == {1}
     assert Counter(engine.sent) == {task.key: 2 if task.key in first.keys else 1 for task in tasks}
@@ -310,7 +302,7 @@ def test_only_the_fit_that_kills_its_worker_is_lost(begin):
         wait_until(
             lambda: all_done() or len(engine.submissions) > len(answered), "the campaign goes on"
         )
-    results = results_of(campaign, tasks)
+    results = wait_for_results(campaign, tasks)
     assert [result.patch for result in results if result.status == "broken"] == ["toy_002"]
     assert statuses(results).count("ok") == 15
     assert engine.sent.count(killer) == 3  # in its batch, alone, and its one retry
@@ -322,7 +314,7 @@ def test_a_single_fit_that_takes_too_long_is_not_sent_again(begin):
     engine = AutomaticEngine(["timeout"])
     campaign = begin(engine, retries=5, timeout_s=3.0)
     campaign.submit([task])
-    (result,) = results_of(campaign, [task])
+    (result,) = wait_for_results(campaign, [task])
     assert (result.status, result.attempts) == ("timeout", 1)
     assert "time limit of 3.0 s" in result.error.message
     assert len(engine.submissions) == 1
@@ -334,7 +326,7 @@ def test_a_fit_without_memory_is_sent_again(begin, retries):
     engine = AutomaticEngine(["memory"] * 10)
     campaign = begin(engine, retries=retries)
     campaign.submit([task])
-    (result,) = results_of(campaign, [task])
+    (result,) = wait_for_results(campaign, [task])
     assert (result.status, result.error.type) == ("error", "MemoryError")
     assert result.attempts == len(engine.submissions) == retries + 1
 
@@ -344,7 +336,7 @@ def test_after_a_lack_of_memory_the_value_counts(begin):
     engine = AutomaticEngine(["memory", "ok"])
     campaign = begin(engine, retries=1)
     campaign.submit([task])
-    (result,) = results_of(campaign, [task])
+    (result,) = wait_for_results(campaign, [task])
     assert (result.status, result.attempts) == ("ok", 2)
 
 
@@ -358,7 +350,7 @@ def test_an_exception_of_pyhf_is_an_answer_and_never_tried_again(begin, kind):
     campaign.submit(tasks)
     engine.wait_for(1).answer(errors={tasks[0].key: kind})
     engine.wait_for(2).answer()
-    wrong, right = results_of(campaign, tasks)
+    wrong, right = wait_for_results(campaign, tasks)
     assert (wrong.status, wrong.error.type, wrong.attempts) == ("error", kind, 1)
     assert right.status == "ok"
     assert len(engine.submissions) == 2
@@ -370,7 +362,7 @@ def test_an_exception_that_no_engine_should_give_is_a_lost_worker(begin):
     engine = AutomaticEngine(["strange", "strange"])
     campaign = begin(engine, retries=1)
     campaign.submit([task])
-    (result,) = results_of(campaign, [task])
+    (result,) = wait_for_results(campaign, [task])
     assert result.status == "broken"
     assert "ZeroDivisionError" in result.error.message
     assert len(engine.submissions) == 2
@@ -382,7 +374,7 @@ def test_a_broken_engine_is_replaced_and_what_it_held_is_sent_again(begin, how):
     engine = AutomaticEngine(["ok", how])
     campaign = begin(engine, retries=0)
     campaign.submit(tasks)
-    results = results_of(campaign, tasks)
+    results = wait_for_results(campaign, tasks)
     assert statuses(results) == ["ok"] * 10
     assert {result.attempts for result in results} == {1}
     assert engine.restarts == 1
@@ -395,7 +387,7 @@ def test_an_engine_that_breaks_again_and_again_is_given_up(begin, how):
     engine = AutomaticEngine([how] * 1000)
     campaign = begin(engine, retries=5)
     campaign.submit(tasks)
-    results = results_of(campaign, tasks)
+    results = wait_for_results(campaign, tasks)
     assert statuses(results) == ["broken"] * 6
     assert engine.restarts == POLICY.restarts
     for result in results:
@@ -406,7 +398,7 @@ def test_an_engine_that_breaks_again_and_again_is_given_up(begin, how):
     sent = len(engine.submissions)
     (late,) = toy_tasks(1, "late")
     campaign.submit([late])
-    (result,) = results_of(campaign, [late])
+    (result,) = wait_for_results(campaign, [late])
     assert result.status == "broken"
     assert "broke down" in result.error.message
     assert len(engine.submissions) == sent
@@ -418,7 +410,7 @@ def test_an_engine_that_breaks_now_and_then_is_not_given_up(begin):
     campaign = begin(engine)
     for task in tasks:  # one at a time, so that a result lies between two failures
         campaign.submit([task])
-        (result,) = results_of(campaign, [task])
+        (result,) = wait_for_results(campaign, [task])
         assert result.status == "ok"
     assert engine.restarts == 3 * POLICY.restarts
 
@@ -435,7 +427,7 @@ def test_answers_of_a_replaced_engine_are_not_taken(begin):
     second.answer(worker="toy:gone")
     for sent in again:
         sent.answer(worker="toy:new")
-    results = results_of(campaign, tasks)
+    results = wait_for_results(campaign, tasks)
     campaign.drain()
     assert {result.worker for result in results} == {"toy:new"}
     assert len(taken) == 2
@@ -450,7 +442,7 @@ def test_a_future_that_the_engine_cancels_does_not_hang_its_fits(begin):
     sent.future._state = "PENDING"  # an engine that never marks its futures as running
     assert sent.future.cancel()
     engine.wait_for(2).answer()
-    assert statuses(results_of(campaign, [task])) == ["ok"]
+    assert statuses(wait_for_results(campaign, [task])) == ["ok"]
 
 
 def test_an_engine_is_restarted_while_its_last_answers_still_arrive(begin):
@@ -474,7 +466,7 @@ def test_an_engine_is_restarted_while_its_last_answers_still_arrive(begin):
     engine.submissions[0].fail(EngineError("the pool broke down"))
     for number in range(4, 8):
         engine.wait_for(number + 1).answer()
-    assert statuses(results_of(campaign, tasks)) == ["ok"] * 4
+    assert statuses(wait_for_results(campaign, tasks)) == ["ok"] * 4
     assert engine.callbacks_ended, "the campaign's lock was held while the engine was restarted"
 
 
@@ -487,7 +479,7 @@ def test_an_answer_that_makes_no_sense_costs_its_batch_an_attempt_and_no_other(b
     engine.wait_for(1).future.set_result({"worker": "toy:1"})
     for number in range(2, 6 + retries):
         engine.wait_for(number).answer()
-    first, *others = results_of(campaign, tasks)
+    first, *others = wait_for_results(campaign, tasks)
     assert statuses(others) == ["ok"] * 4
     assert {result.attempts for result in others} == {1}
     assert (first.status, first.attempts) == (("ok", 2) if retries else ("broken", 1))
@@ -505,7 +497,7 @@ def test_a_listener_that_fails_ends_no_fit_and_is_told(begin, listener, error):
     tasks = toy_tasks(5)
     campaign = begin(AutomaticEngine(["error"]), **{listener: fail})
     campaign.submit(tasks)
-    assert sorted(statuses(results_of(campaign, tasks))) == ["error", *["ok"] * 4]
+    assert sorted(statuses(wait_for_results(campaign, tasks))) == ["error", *["ok"] * 4]
     assert campaign.progress().done == 5
     assert f"could not be noted in full ({type(error).__name__}: {error})" in campaign.problem
     assert "--faas-resume" in campaign.problem
@@ -519,7 +511,7 @@ def test_a_result_is_noted_although_nobody_knows_whether_it_is_a_failure(begin):
     tasks = toy_tasks(2)
     campaign = begin(AutomaticEngine(), is_failure=fail, on_result=taken.append)
     campaign.submit(tasks)
-    results_of(campaign, tasks)
+    wait_for_results(campaign, tasks)
     assert len(taken) == 2
 
 
@@ -533,14 +525,14 @@ def test_a_campaign_that_fails_itself_leaves_no_fit_waiting(begin, monkeypatch):
     engine = ScriptedEngine()
     campaign = begin(engine)
     campaign.submit(tasks)
-    results = results_of(campaign, tasks)
+    results = wait_for_results(campaign, tasks)
     assert statuses(results) == ["broken"] * 5
     assert (
         "the campaign failed: LookupError('there is no such payload')" in results[0].error.message
     )
     campaign.drain()
     campaign.submit(late)
-    (result,) = results_of(campaign, late)
+    (result,) = wait_for_results(campaign, late)
     assert "the campaign failed: LookupError" in result.error.message
     wait_until(lambda: engine.stops, "the engine is stopped")
 
@@ -554,7 +546,7 @@ def test_unreadable_expected_times_leave_no_fit_waiting(begin):
     campaign = begin(AutomaticEngine(), expected_s=expected_s)
     with pytest.raises(ValueError, match="cannot be used"):
         campaign.submit(tasks)
-    results_of(campaign, [task for task in tasks if task in campaign])
+    wait_for_results(campaign, [task for task in tasks if task in campaign])
     assert campaign.progress().done == campaign.progress().total
 
 
@@ -566,7 +558,7 @@ def test_a_caller_cannot_cancel_a_fit_that_others_wait_for(begin):
     assert not campaign.result(tasks[0]).cancel()
     for number in (1, 2):
         engine.wait_for(number).answer()
-    assert statuses(results_of(campaign, tasks)) == ["ok"] * 2
+    assert statuses(wait_for_results(campaign, tasks)) == ["ok"] * 2
     campaign.drain()
 
 
@@ -581,10 +573,10 @@ def test_cancelling_ends_everything_at_once(begin):
     campaign.submit(tasks)
     engine.wait_for(4)
     engine.submissions[0].answer()
-    results_of(campaign, tasks[:1])
+    wait_for_results(campaign, tasks[:1])
     campaign.cancel("the user pressed Ctrl-C")
     assert all(campaign.result(task).done() for task in tasks)
-    results = results_of(campaign, tasks)
+    results = wait_for_results(campaign, tasks)
     assert statuses(results) == ["ok"] + ["cancelled"] * 9
     assert "the user pressed Ctrl-C" in results[1].error.message
     assert [result.status for result in taken] == ["ok"]
@@ -599,7 +591,7 @@ def test_what_is_submitted_after_cancelling_is_cancelled(begin):
     campaign = begin(engine)
     campaign.cancel("too late")
     campaign.submit(tasks)
-    assert statuses(results_of(campaign, tasks)) == ["cancelled"] * 4
+    assert statuses(wait_for_results(campaign, tasks)) == ["cancelled"] * 4
     assert engine.submissions == []
     campaign.drain()
 
@@ -613,7 +605,7 @@ def test_answers_after_cancelling_change_nothing(begin):
     campaign.cancel("enough")
     for sent in engine.submissions:
         sent.answer()
-    assert statuses(results_of(campaign, tasks)) == ["cancelled"] * 2
+    assert statuses(wait_for_results(campaign, tasks)) == ["cancelled"] * 2
 
 
 def test_cancelling_twice_keeps_the_first_reason(begin):
@@ -622,7 +614,7 @@ def test_cancelling_twice_keeps_the_first_reason(begin):
     campaign.submit(tasks)
     campaign.cancel("first")
     campaign.cancel("second")
-    (result,) = results_of(campaign, tasks)
+    (result,) = wait_for_results(campaign, tasks)
     assert result.error.message == "first"
 
 
@@ -670,7 +662,7 @@ def test_cancelling_during_a_restart_leaves_the_engine_stopped(begin):
     threading.Timer(0.1, engine.go_on.set).start()
     campaign.cancel("the user pressed Ctrl-C")
     assert not engine.started
-    assert statuses(results_of(campaign, [task])) == ["cancelled"]
+    assert statuses(wait_for_results(campaign, [task])) == ["cancelled"]
 
 
 # Waiting, adopting, counting
@@ -707,7 +699,7 @@ def test_an_adopted_result_is_not_fitted(begin):
     assert tasks[0] in campaign
     assert tasks[1] not in campaign
     campaign.submit(tasks)
-    results = results_of(campaign, tasks)
+    results = wait_for_results(campaign, tasks)
     assert results[0].CLs_obs == 0.5
     assert (results[0].pallet, results[0].patch) == ("toy", "toy_000")
     assert sorted(engine.sent) == sorted(task.key for task in tasks[1:])
@@ -745,7 +737,7 @@ def test_progress_counts_as_failed_what_it_is_told_to(begin):
     engine = AutomaticEngine(["error", "error", "timeout", "ok"], workers=1)
     campaign = begin(engine, is_failure=is_failure)
     campaign.submit(tasks)
-    statuses_found = statuses(results_of(campaign, tasks))
+    statuses_found = statuses(wait_for_results(campaign, tasks))
     assert statuses_found == ["error", "error", "timeout", "ok"]
     assert campaign.progress().failed == 2  # the second exception was the right answer
 
@@ -823,10 +815,10 @@ def test_measuring_fits_anew_each_time(begin):
     engine = TimedEngine()
     campaign = begin(engine)
     campaign.submit(tasks)
-    before = results_of(campaign, tasks)
+    before = wait_for_results(campaign, tasks)
     trials = [campaign.measure(tasks) for _ in range(2)]
     assert Counter(engine.sent) == {task.key: 3 for task in tasks}
-    after = results_of(campaign, tasks)
+    after = wait_for_results(campaign, tasks)
     assert all(new is not old for new, old in zip(after, before, strict=True))
     for trial in trials:
         assert trial.startup_s == 0.0  # the engine was up
@@ -844,7 +836,7 @@ def test_measuring_waits_for_what_is_under_way(begin):
     thread = threading.Thread(target=lambda: trials.append(campaign.measure(measured)))
     thread.start()
     engine.submissions[0].answer()
-    results_of(campaign, earlier[:1])
+    wait_for_results(campaign, earlier[:1])
     assert len(engine.submissions) == 2
     engine.submissions[1].answer()
     for number in (3, 4):
@@ -921,7 +913,7 @@ def test_whatever_the_engine_does_every_fit_ends_exactly_once(
     )
     try:
         campaign.submit(tasks)
-        results = results_of(campaign, tasks)
+        results = wait_for_results(campaign, tasks)
         campaign.drain()
         progress = campaign.progress()
     finally:

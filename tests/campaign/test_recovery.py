@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from functools import partial
 
 import pytest
@@ -22,10 +22,10 @@ from pytest_pyhf_faas.errors import (
     WorkerLostError,
 )
 from tests.helpers.scripted_engine import (
-    PATIENCE_S,
     AutomaticEngine,
     ScriptedEngine,
     toy_tasks,
+    wait_for_results,
     wait_until,
 )
 from tests.helpers.stepped import Clock, NotedCampaign
@@ -1253,12 +1253,6 @@ def begin_thread(monkeypatch):
             campaign.engine.end()
 
 
-def waited_for(campaign, tasks):
-    futures = [campaign.result(task) for task in tasks]
-    assert not wait(futures, PATIENCE_S).not_done
-    return [future.result() for future in futures]
-
-
 @pytest.mark.parametrize(
     ("word", "status"),
     [("block_lost", "broken"), ("remote_error", "broken"), ("silent", "timeout")],
@@ -1269,7 +1263,7 @@ def test_a_thread_gives_up_what_never_succeeds(begin_thread, word, status):
     engine.watches_workers = False
     campaign = begin_thread(engine, retries=2, timeout_s=0.01, silence_s=0.1)
     campaign.submit([task])
-    (result,) = waited_for(campaign, [task])
+    (result,) = wait_for_results(campaign, [task])
     assert result.status == status
     assert len(engine.submissions) == (POLICY.losses + 1 if word == "block_lost" else 3)
 
@@ -1280,7 +1274,7 @@ def test_a_thread_copies_a_straggler(begin_thread):
     engine.watches_workers = False
     campaign = begin_thread(engine)
     campaign.submit(tasks)
-    assert {result.status for result in waited_for(campaign, tasks)} == {"ok"}
+    assert {result.status for result in wait_for_results(campaign, tasks)} == {"ok"}
     assert engine.sent == [*keys(tasks), tasks[0].key]
     assert engine.restarts == 0
 
@@ -1292,7 +1286,7 @@ def test_a_thread_ends_when_no_worker_comes_and_stops_the_engine(begin_thread):
     engine.waits_for = "blocks: 1 pending"
     campaign = begin_thread(engine, queue_timeout_s=0.05)
     campaign.submit(tasks)
-    assert {result.status for result in waited_for(campaign, tasks)} == {"broken"}
+    assert {result.status for result in wait_for_results(campaign, tasks)} == {"broken"}
     wait_until(lambda: engine.stops, "the engine is stopped")
     campaign.drain()
 
@@ -1306,7 +1300,7 @@ def test_a_thread_winds_down_while_callers_wait(begin_thread):
     campaign.wind_down("Ctrl-C")
     for sent in list(engine.submissions):
         sent.answer()
-    found = [result.status for result in waited_for(campaign, tasks)]
+    found = [result.status for result in wait_for_results(campaign, tasks)]
     assert found == ["ok"] * 4 + ["cancelled"] * 4
     campaign.drain()
     assert len(engine.submissions) == 4
@@ -1317,7 +1311,7 @@ def test_a_thread_ends_all_that_a_misconfigured_engine_was_sent(begin_thread):
     engine = AutomaticEngine(["misconfigured"])
     campaign = begin_thread(engine, retries=3)
     campaign.submit(tasks)
-    results = waited_for(campaign, tasks)
+    results = wait_for_results(campaign, tasks)
     assert {result.error.message for result in results if result.status == "broken"} == {
         "the Parsl configuration cannot be run"
     }

@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 
 from pytest_pyhf_faas.campaign.results import FITS, HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
@@ -318,3 +318,11 @@ def wait_until(condition, what, patience_s=PATIENCE_S):
     while not condition():
         assert time.monotonic() < end, f"waited {patience_s} s in vain until {what}"
         time.sleep(0.005)
+
+
+def wait_for_results(campaign, tasks):
+    """Wait for the results of some tasks."""
+    futures = [campaign.result(task) for task in tasks]
+    _done, waiting = wait(futures, PATIENCE_S)
+    assert not waiting, f"{len(waiting)} of {len(tasks)} fits never ended"
+    return [future.result() for future in futures]
