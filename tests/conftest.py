@@ -75,6 +75,27 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
+#: The tests of one engine share its services and wait for one another, those of two need not.
+BY_ENGINE = ("test_faults.py", "test_contract.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Let the tests of a file share a worker, in the order above: who begins late ends late."""
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileOrEngine(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file, _, name = nodeid.partition("::")
+            engine = name.partition("[")[2].partition("-")[0].rstrip("]")
+            return f"{file}[{engine}]" if file.endswith(BY_ENGINE) else file
+
+    config.option.loadscopereorder = False
+    return ByFileOrEngine(config, log)
+
+
 @pytest.fixture
 def project(pytester, monkeypatch):
     # With CI or BUILD_NUMBER pytest does not shorten its summary, and messages appear twice.
