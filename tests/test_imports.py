@@ -32,6 +32,7 @@ HEAVY = (
     "jsonschema",
     "jinja2",
     "matplotlib",
+    "yaml",
 )
 #: What may know of pytest.
 PYTEST_LAYER = {"commands", "plugin", "suite"}
@@ -98,11 +99,11 @@ INSIDE = {
         {"preflight"},
     ),
     "report": (
-        {"form", "document", "published", "budgets"},
+        {"axes", "form", "document", "published", "budgets"},
         {"environments", "wall_times"},
         {"analyses", "scaling"},
         {"ambiguous"},
-        {"answer", "comparison", "plots"},
+        {"answer", "comparison", "plots", "cls_csv", "hepdata"},
         {"markdown", "page"},
         {"publish"},
     ),

@@ -135,7 +135,7 @@ def test_page_and_plots_are_written_beside_the_report(two, capsys):
     assert documents.read(directory) == before
     assert (directory / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert (directory / "plots" / "wall_time.svg").stat().st_size > 1000
-    assert capsys.readouterr() == (f"page and plots are in {directory}\n", "")
+    assert capsys.readouterr() == (f"page, plots, cls.csv and hepdata/ are in {directory}\n", "")
 
 
 def test_a_terminal_without_the_letters_gets_marks(tmp_path, monkeypatch, capsysbinary):

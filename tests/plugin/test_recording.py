@@ -31,6 +31,7 @@ def undrawn(monkeypatch):
 def report(project, name="rep"):
     """Return the report that a run has written; reading checks it by its schema."""
     assert (project.path / name / "report.html").is_file()
+    assert (project.path / name / "cls.csv").is_file()
     return documents.read(project.path / name)
 
 

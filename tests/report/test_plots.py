@@ -10,12 +10,13 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from pytest_pyhf_faas.report.analyses import names_of
 from pytest_pyhf_faas.report.plots import draw, style
 from pytest_pyhf_faas.report.plots.cls_difference import _tolerance, plot_cls_difference
 from pytest_pyhf_faas.report.plots.contours import Contours
 from pytest_pyhf_faas.report.plots.plane import _reaches, is_mass, plot_plane
 from pytest_pyhf_faas.report.plots.scaling import _ticks
-from pytest_pyhf_faas.report.plots.texts import names_of, within_width
+from pytest_pyhf_faas.report.plots.texts import within_width
 from pytest_pyhf_faas.report.plots.timeline import plot_timeline
 from pytest_pyhf_faas.report.plots.times import (
     _shares,

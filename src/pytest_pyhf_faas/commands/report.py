@@ -1,4 +1,4 @@
-"""``pyhf-faas report A [B]``: draw a report anew, or compare two runs."""
+"""``pyhf-faas report A [B]``: make a report anew, or compare two runs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Declare the command."""
     parser = commands.add_parser(
         "report",
-        help="draw the report of a run anew, or compare two runs",
-        description="Draw page and plots of a run anew, or compare two runs: which CLs values "
-        "moved, which verdicts got worse, and what got slower.",
+        help="make the report of a run anew, or compare two runs",
+        description="Make page, plots and tables of a run anew, or compare two runs: which CLs "
+        "values moved, which verdicts got worse, and what got slower.",
         epilog="Exit status: 0 if all is well; 1 if a CLs value moved, a verdict got worse, an "
         "analysis got slower than allowed, or a part of a report could not be drawn; 2 if a report "
         "cannot be read or written.",
@@ -77,8 +77,8 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
 
 def _draw(path: Path) -> int:
-    """Write page and plots beside a report."""
-    from pytest_pyhf_faas.report import document
+    """Write what is made of a report beside it."""
+    from pytest_pyhf_faas.report import cls_csv, document, hepdata
     from pytest_pyhf_faas.report.publish import publish
 
     report = document.read(path)
@@ -88,7 +88,7 @@ def _draw(path: Path) -> int:
         sys.stderr.write(f"error: {problem}\n")
     if problems:
         return 1
-    _say(f"page and plots are in {directory}")
+    _say(f"page, plots, {cls_csv.FILE} and {hepdata.DIRECTORY}/ are in {directory}")
     return 0
 
 

@@ -222,8 +222,9 @@ OPTIONS = (
         "report",
         ("--faas-report",),
         "DIR",
-        "write a report of the run there: report.json, a page with plots (report.html), and the "
-        "plots; under GitHub Actions also a summary of the job",
+        "write a report of the run there: report.json, a page with plots (report.html), the plots, "
+        "the CLs values as cls.csv and as a submission to HEPData; under GitHub Actions also a "
+        "summary of the job",
         default_is="none",
         ini="faas_report",
         rerun=False,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
 from pytest_pyhf_faas.references.cls_values import Row
@@ -30,6 +31,7 @@ ROW_HEADER = (
 )
 #: What comes after these is published.
 _MEASURED_COLUMNS = 7
+_STEM_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,27 @@ def wall_time_table(document: Document) -> list[tuple[str, ...]]:
 def title_of(analysis: Analysis | Scaling) -> str:
     """Return what tells an analysis from the others of its run."""
     return f"{analysis['pallet']} on {analysis['endpoint']}, {analysis['fit_setup']}"
+
+
+def names_of(analyses: Sequence[Analysis | Scaling]) -> list[str]:
+    """Return what tells the analyses apart: the pallet, and what else differs."""
+    fields: tuple[Literal["endpoint", "fit_setup"], ...] = ("endpoint", "fit_setup")
+    differing = [field for field in fields if len({analysis[field] for analysis in analyses}) > 1]
+    return [
+        ", ".join(
+            [
+                analysis["pallet"] + (" (synthetic)" if analysis.get("synthetic") else ""),
+                *(analysis[field] for field in differing),
+            ]
+        )
+        for analysis in analyses
+    ]
+
+
+def stem_of(kind: str, place: int, analysis: Analysis) -> str:
+    """Return the stem of a file that is about one analysis."""
+    pallet = re.sub("[^a-z0-9_]+", "-", analysis["pallet"].lower())[:_STEM_CHARACTERS].strip("-")
+    return f"{kind}-{place}-{pallet}".rstrip("-")
 
 
 def reference_of(hypothesis: Hypothesis) -> Sequence[Number] | None:

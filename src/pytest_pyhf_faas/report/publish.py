@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.errors import ReportError
+from pytest_pyhf_faas.report import cls_csv, hepdata
 from pytest_pyhf_faas.report import document as documents
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pytest_pyhf_faas.report.form import Document
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 PAGE = "report.html"
 PLOTS = "plots"
+#: What the extra `report` brings, and by which name each is imported.
+_PACKAGES = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PyYAML": "yaml"}
 
 
 def check_packages() -> None:
@@ -27,7 +31,7 @@ def check_packages() -> None:
     """
     from importlib.util import find_spec
 
-    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    missing = [name for name, module in _PACKAGES.items() if find_spec(module) is None]
     if missing:
         raise ReportError(
             f"a report needs {' and '.join(missing)}, not installed here: "
@@ -56,12 +60,12 @@ def check_directory(directory: Path) -> None:
 
 
 def publish(document: Document, directory: Path) -> list[str]:
-    """Write a report's JSON, its plots and its page.
+    """Write a report's JSON, its tables, its plots and its page.
 
     Returns
     -------
     list of str
-        What went wrong with plots and page; the JSON is whole then.
+        What went wrong with parts that are made of the JSON, which is whole then.
 
     Raises
     ------
@@ -69,25 +73,39 @@ def publish(document: Document, directory: Path) -> list[str]:
         If the JSON cannot be written.
     """
     written = documents.write(document, directory)
-    try:
-        check_packages()
-        from pytest_pyhf_faas.report.page import render
-        from pytest_pyhf_faas.report.plots import draw
+    problems = []
+    for what, write_part in _PARTS.items():
+        try:
+            write_part(document, directory)
+        except Exception as error:  # noqa: BLE001 - a part that fails must not hide the results
+            cause = str(error) if isinstance(error, ReportError) else repr(error)
+            problems.append(
+                f"{what} of the report could not be made ({cause}); {written} is whole: "
+                f"`pyhf-faas report {directory}`"
+            )
+    return problems
 
-        plots = draw(document)
-        page = render(document, plots)
-        (directory / PLOTS).mkdir(exist_ok=True)
-        for plot in plots:
-            (directory / PLOTS / f"{plot.name}.svg").write_bytes(plot.svg)
-            (directory / PLOTS / f"{plot.name}.png").write_bytes(plot.png)
-        (directory / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
-    except Exception as error:  # noqa: BLE001 - a page that fails must not hide the results
-        cause = str(error) if isinstance(error, ReportError) else repr(error)
-        again = f"pyhf-faas report {directory}"
-        return [
-            f"the page of the report could not be made ({cause}); {written} is whole: `{again}`"
-        ]
-    return []
+
+def _write_page(document: Document, directory: Path) -> None:
+    """Write the page and its plots."""
+    check_packages()
+    from pytest_pyhf_faas.report.page import render
+    from pytest_pyhf_faas.report.plots import draw
+
+    plots = draw(document)
+    page = render(document, plots)
+    (directory / PLOTS).mkdir(exist_ok=True)
+    for plot in plots:
+        (directory / PLOTS / f"{plot.name}.svg").write_bytes(plot.svg)
+        (directory / PLOTS / f"{plot.name}.png").write_bytes(plot.png)
+    (directory / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
+
+
+_PARTS: dict[str, Callable[[Document, Path], None]] = {
+    "the table cls.csv": cls_csv.write,
+    "the HEPData submission": hepdata.write,
+    "the page": _write_page,
+}
 
 
 def append_job_summary(document: Document, path: Path) -> list[str]:

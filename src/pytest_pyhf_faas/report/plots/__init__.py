@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_pyhf_faas.report.analyses import names_of
 from pytest_pyhf_faas.report.plots.cls_difference import plot_cls_difference
 from pytest_pyhf_faas.report.plots.plane import plot_plane
 from pytest_pyhf_faas.report.plots.plot import Plot
 from pytest_pyhf_faas.report.plots.scaling import plot_scaling
 from pytest_pyhf_faas.report.plots.style import styled
-from pytest_pyhf_faas.report.plots.texts import names_of
 from pytest_pyhf_faas.report.plots.timeline import plot_timeline
 from pytest_pyhf_faas.report.plots.times import (
     plot_fit_times,

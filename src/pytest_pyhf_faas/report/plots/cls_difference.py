@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator, SymmetricalLogLocator
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
-from pytest_pyhf_faas.report.analyses import reference_of
+from pytest_pyhf_faas.report.analyses import reference_of, stem_of
 from pytest_pyhf_faas.report.plots.cls_values import LOWEST_CLS, OBSERVED, six_columns
 from pytest_pyhf_faas.report.plots.plot import Plot, plot_of
 from pytest_pyhf_faas.report.plots.style import (
@@ -32,7 +32,7 @@ from pytest_pyhf_faas.report.plots.style import (
     power,
     single_axes,
 )
-from pytest_pyhf_faas.report.plots.texts import IN_TITLE, drawable, stem_of, within_width
+from pytest_pyhf_faas.report.plots.texts import IN_TITLE, drawable, within_width
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:

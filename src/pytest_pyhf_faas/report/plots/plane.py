@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from pytest_pyhf_faas.report.analyses import reference_of
+from pytest_pyhf_faas.report.analyses import reference_of, stem_of
 from pytest_pyhf_faas.report.plots.cls_values import EXPECTED, MINUS, OBSERVED, PLUS
 from pytest_pyhf_faas.report.plots.contours import FEWEST_PLACES, Contours
 from pytest_pyhf_faas.report.plots.plot import Plot, plot_of
@@ -28,7 +28,7 @@ from pytest_pyhf_faas.report.plots.style import (
     marker_scale,
     single_axes,
 )
-from pytest_pyhf_faas.report.plots.texts import AT_AXIS, IN_TITLE, drawable, stem_of, within_width
+from pytest_pyhf_faas.report.plots.texts import AT_AXIS, IN_TITLE, drawable, within_width
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted
 

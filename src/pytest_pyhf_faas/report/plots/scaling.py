@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from pytest_pyhf_faas.report.analyses import names_of
 from pytest_pyhf_faas.report.plots.plot import Plot, plot_of
 from pytest_pyhf_faas.report.plots.style import (
     BLACK,
@@ -20,7 +21,6 @@ from pytest_pyhf_faas.report.plots.style import (
 from pytest_pyhf_faas.report.plots.texts import (
     IN_TITLE,
     described,
-    names_of,
     with_stdev,
     within_width,
 )

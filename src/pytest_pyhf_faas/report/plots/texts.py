@@ -1,10 +1,9 @@
-"""The texts of the plots: names of analyses, cut to fit, and the sentences of what is shown."""
+"""The texts of the plots: names cut to fit, and the sentences of what is shown."""
 
 from __future__ import annotations
 
-import re
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -16,37 +15,10 @@ from pytest_pyhf_faas.wording import one_line, shortened
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_pyhf_faas.report.form import Analysis, Scaling
-
 #: How long names may be, in points.
 IN_TITLE, AT_ROW, AT_AXIS = 270, 150, 220
 _LINE_CHARACTERS = 120
 _SENTENCES = 12
-_STEM_CHARACTERS = 40
-
-
-# --- names ----------------------------------------------------------------------------------------
-
-
-def names_of(analyses: Sequence[Analysis | Scaling]) -> list[str]:
-    """Return what tells the analyses apart: the pallet, and what else differs."""
-    fields: tuple[Literal["endpoint", "fit_setup"], ...] = ("endpoint", "fit_setup")
-    differing = [field for field in fields if len({analysis[field] for analysis in analyses}) > 1]
-    return [
-        ", ".join(
-            [
-                analysis["pallet"] + (" (synthetic)" if analysis.get("synthetic") else ""),
-                *(analysis[field] for field in differing),
-            ]
-        )
-        for analysis in analyses
-    ]
-
-
-def stem_of(kind: str, place: int, analysis: Analysis) -> str:
-    """Return the file stem of a plot of one analysis."""
-    pallet = re.sub("[^a-z0-9_]+", "-", analysis["pallet"].lower())[:_STEM_CHARACTERS].strip("-")
-    return f"{kind}-{place}-{pallet}".rstrip("-")
 
 
 # --- lines that fit -------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.collections import PolyCollection
 
+from pytest_pyhf_faas.report.analyses import stem_of
 from pytest_pyhf_faas.report.plots.plot import Plot, plot_of
 from pytest_pyhf_faas.report.plots.style import BLUE, MANY, SKY, single_axes
-from pytest_pyhf_faas.report.plots.texts import AT_ROW, IN_TITLE, drawable, stem_of, within_width
+from pytest_pyhf_faas.report.plots.texts import AT_ROW, IN_TITLE, drawable, within_width
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
