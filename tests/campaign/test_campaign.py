@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -704,6 +705,17 @@ def test_an_adopted_result_is_not_fitted(begin):
     assert (results[0].pallet, results[0].patch) == ("toy", "toy_000")
     assert sorted(engine.sent) == sorted(task.key for task in tasks[1:])
     assert campaign.progress().total == campaign.progress().done == 2
+
+
+def test_one_fit_serves_tasks_of_equal_content_and_each_has_its_own_name(begin):
+    (task,) = toy_tasks(1)
+    other = replace(task, patch=replace(task.patch, name="other"))
+    engine = AutomaticEngine()
+    campaign = begin(engine)
+    campaign.submit([task, other])
+    results = wait_for_results(campaign, [task, other])
+    assert [result.patch for result in results] == [task.patch.name, "other"]
+    assert engine.sent == [task.key]
 
 
 def test_progress_counts_fits(begin):

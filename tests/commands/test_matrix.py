@@ -33,9 +33,11 @@ def matrix(project):
     return run
 
 
-def make_references(project, count=2):
+def make_references(project, count=2, *, same_content=None):
     """Write certified references of real fits."""
     patches = project.pallet(count, references=False)
+    if same_content is not None:
+        project.same_content(*(patches[place] for place in same_content))
     project.real_engines()
     result = project.run("--funcx-endpoint", "local:1", "--faas-update", "new")
     result.assert_outcomes(passed=1, skipped=count)
@@ -43,15 +45,15 @@ def make_references(project, count=2):
 
 
 def test_the_right_and_the_wrong_are_told_and_noted(project, matrix):
-    patches = make_references(project)
+    patches = make_references(project, 3, same_content=(2, 0))
     status, shown, _ = matrix("--fit-setup", "numpy+scipy", "--fit-setup", "certified")
     assert status == 0
     header, _legend, columns, scipy, searched = shown.splitlines()
-    assert header.startswith("tiny: 2 hypotheses")
+    assert header.startswith("tiny: 3 hypotheses")
     kinds = ["lowest", "nominal", "both", "mixed", "unconverged", "wrong", "error"]
     assert columns.split()[:7] == kinds
-    assert scipy.split()[:8] == ["numpy+scipy", *"0020000"]
-    assert searched.split()[:8] == ["certified", *"0020000"]
+    assert scipy.split()[:8] == ["numpy+scipy", *"0030000"]
+    assert searched.split()[:8] == ["certified", *"0030000"]
     assert "checked" not in project.reference()["patches"][patches[0]]
 
     status, _, _ = matrix("--fit-setup", "numpy+scipy", "--write")
@@ -68,7 +70,7 @@ def test_the_right_and_the_wrong_are_told_and_noted(project, matrix):
     project.change_reference(patches[1], CLs_obs=right / 2)
     status, shown, _ = matrix("--fit-setup", "numpy+scipy", "--write")
     assert status == 1
-    assert shown.splitlines()[-1].split()[:8] == ["numpy+scipy", *"0010010"]
+    assert shown.splitlines()[-1].split()[:8] == ["numpy+scipy", *"0020010"]
     (issue,) = project.reference()["known_issues"]
     assert list(issue["patches"]) == [patches[1]]
     assert issue["patches"][patches[1]]["CLs_obs"] == pytest.approx(right, rel=1e-3)

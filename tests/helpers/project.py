@@ -102,12 +102,20 @@ class Project:
             "version": "1.0.0",
         }
         directory = self.path / name
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         (directory / "BkgOnly.json").write_text(json.dumps(background))
         (directory / "patchset.json").write_text(json.dumps(patchset))
         if references:
             self.references(name)
         return list(points)
+
+    def same_content(self, patch, other, name="tiny"):
+        """Give a patch the content of another, under its own name and values."""
+        file = self.path / name / "patchset.json"
+        patchset = json.loads(file.read_text())
+        by_name = {each["metadata"]["name"]: each for each in patchset["patches"]}
+        by_name[patch]["patch"] = by_name[other]["patch"]
+        file.write_text(json.dumps(patchset))
 
     def references(self, name="tiny", **changes):
         """Write the reference file of a pallet; ``changes`` replace fields of the whole file."""

@@ -11,9 +11,10 @@ PALLET = SimpleNamespace(name="tiny", digest="d", patches=("a", "b"))
 OTHER = SimpleNamespace(name="other", digest="e", patches=("c",))
 
 
-def task(patch, pallet=PALLET, config="usual"):
+def task(patch, pallet=PALLET, config="usual", content=None):
+    name = f"{pallet.name}-{patch}-{config}"
     return SimpleNamespace(
-        key=f"{pallet.name}-{patch}-{config}", pallet=pallet, patch=patch, config=config
+        key=content or name, hypothesis=name, pallet=pallet, patch=patch, config=config
     )
 
 
@@ -32,6 +33,14 @@ def due(plan, subject):
     return {where: [each.patch for each in tasks] for where, tasks in plan.due(subject).items()}
 
 
+def counts(plan):
+    """Return the patches of the hypotheses, and of the fits, by endpoint and pallet."""
+    return {
+        where: ([each.patch for each in need.hypotheses], [each.patch for each in need.fits])
+        for where, need in plan.needs().items()
+    }
+
+
 MEASURE = subject("wall time", "measure", task("a"), task("b"))
 
 
@@ -39,7 +48,7 @@ def test_the_first_item_begins_the_fits_of_all():
     a, b, c = compare("a", "b", "c")
     plan = Plan([a, b, c])
     assert due(plan, a) == {HERE: ["a", "a", "b", "c"]}
-    assert list(plan.fits()[HERE, "tiny"]) == [each.tasks[0].key for each in (a, b, c)]
+    assert counts(plan) == {(HERE, "tiny"): (["a", "b", "c"], ["a", "b", "c"])}
 
 
 def test_what_a_later_item_measures_is_not_begun():
@@ -80,7 +89,7 @@ def test_a_scaling_is_counted_and_begins_nothing():
     points = [subject(f"n{count}", "scale", task("a"), task("b"), count=count) for count in (1, 2)]
     plan = Plan(points)
     assert plan.scaling == {(HERE, "tiny", 2): [1, 2]}
-    assert plan.fits() == {}
+    assert plan.needs() == {}
 
 
 def test_patches_beside_are_those_of_one_background_and_one_way():
@@ -91,3 +100,21 @@ def test_patches_beside_are_those_of_one_background_and_one_way():
     ]
     plan = Plan([*here, *apart])
     assert list(plan.patches_beside(task("a"))) == ["a", "b"]
+
+
+def test_one_fit_serves_hypotheses_of_one_content():
+    tasks = [task("a", content="x"), task("b", content="x"), task("c", OTHER, content="x")]
+    items = [subject(each.patch, "compare", each) for each in (*tasks, tasks[0])]
+    elsewhere = subject("there", "compare", tasks[1], endpoint=THERE)
+    assert counts(Plan([*items, elsewhere])) == {
+        (HERE, "tiny"): (["a", "b"], ["a"]),
+        (HERE, "other"): (["c"], []),
+        (THERE, "tiny"): (["b"], ["b"]),
+    }
+
+
+def test_a_measured_pallet_has_fits_of_its_own():
+    first, second = task("a", content="x"), task("c", OTHER, content="x")
+    items = [subject("first", "compare", first), subject("second", "measure", second)]
+    assert counts(Plan(items))[HERE, "other"] == (["c"], ["c"])
+    assert counts(Plan(items, measures=False))[HERE, "other"] == (["c"], [])

@@ -11,7 +11,6 @@ import hashlib
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_pyhf_faas.campaign.accounting import TaskCost, account, timeline
@@ -125,9 +124,7 @@ class Campaign:
                 del fits[key]
             for key in fits:
                 self._tasks[key] = new[key]
-                self._futures[key] = Future()
-                # One caller cannot cancel it for the others.
-                self._futures[key].set_running_or_notify_cancel()
+                self._futures[key] = _future()
             self._tally.add(len(fits), self._clock())
         return tuple(fits.values())
 
@@ -137,7 +134,7 @@ class Campaign:
         kind = id(task.pallet), id(task.pool), task.config
         if kind not in groups:
             family = task.pallet.digest
-            content = f"{family} {task.config!r} {task.pool.sha256}"
+            content = f"{task.pallet.name} {family} {task.config!r} {task.pool.sha256}"
             groups[kind] = hashlib.sha256(content.encode()).hexdigest()[:16], family[:16]
         name = f"{task.pallet.name}/{task.patch.name}"
         return Fit(task.key, *groups[kind], self._expected_s(task), name)
@@ -146,13 +143,20 @@ class Campaign:
         return task.key in self._futures
 
     def result(self, task: Task) -> Future[HypotestResult]:
-        """Return the future of a task that was submitted or adopted."""
-        return self._futures[task.key]
+        """Return the future of a task that was submitted or adopted, or of one of equal content.
+
+        Its result has the names of this task.
+        """
+        own = _future()
+        self._futures[task.key].add_done_callback(
+            lambda shared: own.set_result(shared.result().of(task))
+        )
+        return own
 
     def adopt(self, task: Task, result: HypotestResult) -> None:
         """Take a result from an earlier run instead of fitting."""
-        future: Future[HypotestResult] = Future()
-        future.set_result(replace(result, pallet=task.pallet.name, patch=task.patch.name))
+        future = _future()
+        future.set_result(result)
         with self._lock:
             self._futures[task.key] = future
 
@@ -302,3 +306,10 @@ class Campaign:
                     "that the journal lies on"
                 )
             return None
+
+
+def _future() -> Future[HypotestResult]:
+    """Return a future that no caller can cancel."""
+    future: Future[HypotestResult] = Future()
+    future.set_running_or_notify_cancel()
+    return future

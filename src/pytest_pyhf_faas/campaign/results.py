@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pytest_pyhf_faas.campaign.tasks import Task
 
 #: ok: fitted; error: an exception was the answer; broken: no worker got it done; timeout: ended by
 #: its time limit; cancelled: the campaign stopped before it was done.
@@ -215,6 +217,13 @@ class HypotestResult:
     def differences(self) -> tuple[Mapping[str, Any], ...]:
         """What the two sets of minima of a certified result differ in."""
         return tuple(self.certificate.get("differences", ()))
+
+    def of(self, task: Task) -> HypotestResult:
+        """Return this result as that of a task: one fit serves all tasks of equal content."""
+        pallet, patch = task.pallet.name, task.patch.name
+        if (self.pallet, self.patch) == (pallet, patch):
+            return self
+        return replace(self, pallet=pallet, patch=patch)
 
     @property
     def is_answer(self) -> bool:

@@ -13,7 +13,7 @@ from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.worker import fitting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.worker.messages import BatchAnswer, BatchPayload
@@ -158,6 +158,12 @@ class Task:
     patch: SignalPatch
     config: HypotestConfig
     pool: Pool = _NO_POOL
+
+    @property
+    def hypothesis(self) -> Hashable:
+        """What an item is about, whatever else has the same content, and wherever fits begin."""
+        pallet, patch = self.pallet, self.patch
+        return pallet.name, pallet.digest, patch.name, patch.digest, self.config
 
 
 def make_task(

@@ -89,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
         If an option makes no sense, or a pallet cannot be read or has no references.
     """
     from pytest_pyhf_faas.pallets import catalogue
+    from pytest_pyhf_faas.pallets.pallet import each_once
     from pytest_pyhf_faas.references.matrix import notes, table
     from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore, bundled_directory
 
@@ -97,11 +98,8 @@ def run(options: argparse.Namespace) -> int:
     own = Path.cwd() / (values["reference_dir"] or DIRECTORY)
     store = ReferenceStore([own, bundled_directory()], own)
     search_path = catalogue.search_path_from_environment()
-    pallets = [
-        pallet.select(values["patch"])
-        for name in options.pallet
-        for pallet in catalogue.resolve(name, search_path=search_path)
-    ]
+    named = (p for name in options.pallet for p in catalogue.resolve(name, search_path=search_path))
+    pallets = [pallet.select(values["patch"]) for pallet in each_once(named)]
     campaign = _campaign(values, store)
     all_right = True
     try:

@@ -15,7 +15,7 @@ from pytest_pyhf_faas.pallets.packing import unpack
 from pytest_pyhf_faas.wording import brief
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,11 @@ class Pallet:
         )
         return replace(self, name=name, patches=patches, sample=sample)
 
+    @property
+    def content(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """What is the same for the same pallet, wherever it was read from."""
+        return self.digest, tuple((patch.name, patch.digest) for patch in self.patches)
+
     def _nothing_matches(self, want: str) -> str:
         names = [patch.name for patch in self.patches]
         near = difflib.get_close_matches(want, names, n=3)
@@ -138,6 +143,27 @@ class Pallet:
             f"{len(names)} patches the first are: {examples}"
         )
         return "\n".join(lines)
+
+
+def each_once(pallets: Iterable[Pallet]) -> list[Pallet]:
+    """Return pallets without those that come again.
+
+    Raises
+    ------
+    PalletError
+        If two that differ have one name, by which results and references go.
+    """
+    found: dict[str, Pallet] = {}
+    for pallet in pallets:
+        first = found.setdefault(pallet.name, pallet)
+        if first.content != pallet.content:
+            raise PalletError(
+                f"two pallets have the name {pallet.name}: {first.source} and {pallet.source}\n"
+                "results and references go by this name: run them one at a time, each with a "
+                "--faas-reference-dir of its own, or rename one of them, or give the directory "
+                "that holds both, for names with the sub-directories"
+            )
+    return list(found.values())
 
 
 def _matches(patch: SignalPatch, want: str) -> bool:

@@ -52,14 +52,17 @@ class Context:
     _selected: dict[tuple[str, tuple[str, ...]], list[Pallet]] = field(default_factory=dict)
 
     def pallets(self, specs: Sequence[str], patches: Sequence[str]) -> list[Pallet]:
-        """Return the pallets behind some specs, cut down to the wanted patches.
+        """Return the pallets behind some specs, each once, cut down to the wanted patches.
 
         Raises
         ------
         PalletError
-            If a pallet cannot be found or read, or has no such patch.
+            If a pallet cannot be found or read, has no such patch, or has the name of another.
         """
-        return [pallet for spec in specs for pallet in self._select(spec, tuple(patches))]
+        from pytest_pyhf_faas.pallets.pallet import each_once
+
+        each_once(pallet for spec in (*self._loaded, *specs) for pallet in self._load(spec))
+        return each_once(pallet for spec in specs for pallet in self._select(spec, tuple(patches)))
 
     def preflight(self, endpoint: str) -> Preflight:
         """Return what measures an endpoint, the same in all of a session.

@@ -52,7 +52,7 @@ def refuse_broken_fit(
     fit_setup = subject.config.fit_setup
     issue = is_known_error(result, reference, fit_setup)
     if issue is not None:
-        context.count_known_issue(_analysis(subject, result), subject.config)
+        context.count_known_issue(result.pallet, subject.config)
         title = f"known issue of {fit_setup}: {issue.reason} ({issue.link})"
         notes.note_verdict(item, Verdict.KNOWN_ISSUE, title)
         pytest.xfail(title)
@@ -84,13 +84,8 @@ def decide(
     if subject.task is not None:
         update_reference(context, subject.task, result, reference, comparison)
     if comparison.verdict is Verdict.KNOWN_ISSUE:
-        context.count_known_issue(_analysis(subject, result), subject.config)
+        context.count_known_issue(result.pallet, subject.config)
         pytest.xfail(comparison.title)
     if comparison.verdict is not Verdict.RIGHT:
         rerun = rerun_command(context, item, result)
         pytest.fail(failure_text(comparison, result, reference, rerun), pytrace=False)
-
-
-def _analysis(subject: Subject, result: HypotestResult) -> str:
-    """Return the pallet of an item; one with the same patch may have given the result its name."""
-    return result.pallet if subject.pallet is None else subject.pallet.name

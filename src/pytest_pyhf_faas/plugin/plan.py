@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator
 
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.pallets.pallet import SignalPatch
     from pytest_pyhf_faas.plugin.subjects import Subject
+
+
+class Need(NamedTuple):
+    """The hypotheses of a pallet that the items are about, and the fits that answer them.
+
+    These are fewer where hypotheses have the same content, which is fitted once.
+    """
+
+    hypotheses: tuple[Task, ...]
+    fits: tuple[Task, ...]
 
 
 class Plan:
@@ -30,6 +40,7 @@ class Plan:
         self.scaling: dict[tuple[str, str, int], list[int]] = {}
         self._places: dict[str, int] = {}
         self._measured_at: dict[tuple[str, str], int] = {}
+        self._measured: set[tuple[str, str]] = set()
         compared: set[tuple[str, str]] = set()
         for place, subject in enumerate(subjects):
             if subject.role == "scale":
@@ -39,6 +50,9 @@ class Plan:
                 continue
             self._subjects[subject.test] = subject
             self._places[subject.test] = place
+            if measures and subject.role == "measure":
+                assert subject.pallet is not None
+                self._measured.add((subject.endpoint, subject.pallet.name))
             for task in subject.tasks:
                 fit = subject.endpoint, task.key
                 if subject.role == "compare":
@@ -46,13 +60,29 @@ class Plan:
                 elif measures and fit not in compared:
                     self._measured_at.setdefault(fit, place)
 
-    def fits(self) -> dict[tuple[str, str], dict[str, Task]]:
-        """Return the fits that the items need, by endpoint and pallet, then by key."""
-        fits: dict[tuple[str, str], dict[str, Task]] = {}
+    def needs(self) -> dict[tuple[str, str], Need]:
+        """Return what the items need, by endpoint and pallet.
+
+        A fit that serves two pallets counts for the first of them, unless the wall time of the
+        second is measured, which takes fits of its own.
+        """
+        tasks: dict[tuple[str, str], dict[Hashable, Task]] = {}
         for subject in self._subjects.values():
             for task in subject.tasks:
-                fits.setdefault((subject.endpoint, task.pallet.name), {})[task.key] = task
-        return fits
+                where = subject.endpoint, task.pallet.name
+                tasks.setdefault(where, {})[task.hypothesis] = task
+        fitted: dict[str, set[str]] = {}
+        needs = {}
+        for (endpoint, pallet), those in tasks.items():
+            known = fitted.setdefault(endpoint, set())
+            measured = (endpoint, pallet) in self._measured
+            fits: dict[str, Task] = {}
+            for task in those.values():
+                if measured or task.key not in known:
+                    fits.setdefault(task.key, task)
+            known.update(fits)
+            needs[endpoint, pallet] = Need(tuple(those.values()), tuple(fits.values()))
+        return needs
 
     def due(self, subject: Subject) -> dict[str, list[Task]]:
         """Return the fits to begin, by endpoint, when an item comes that needs some.

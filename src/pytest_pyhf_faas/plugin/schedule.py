@@ -19,7 +19,7 @@ from pytest_pyhf_faas.references.known_issues import is_known_error
 from pytest_pyhf_faas.references.sameness import error_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator
     from pathlib import Path
 
     from pytest_pyhf_faas.campaign.campaign import Campaign
@@ -88,7 +88,7 @@ class Schedule:
         )
         self.sender = Sender(settings, self.campaigns, sharing)
         self._references = references
-        self._found: dict[tuple[str, str, HypotestConfig], PatchReference | Missing] = {}
+        self._found: dict[Hashable, PatchReference | Missing] = {}
         self._sharing = sharing
         self._leads_on = True
         self._pools = Pools(
@@ -127,7 +127,7 @@ class Schedule:
         ReferenceFileError
             If there is a file for its pallet that cannot be read.
         """
-        hypothesis = task.pallet.name, task.patch.digest, task.config
+        hypothesis = task.hypothesis
         if hypothesis not in self._found:
             self._found[hypothesis] = self._references.find(task)
         return self._found[hypothesis]
@@ -178,7 +178,7 @@ class Schedule:
         if self._sharing is not None:
             shared = self._follow(self._sharing, subject.endpoint, subject.task)
             if shared is not None:
-                return shared
+                return shared.of(subject.task)
         campaign = self.campaign(subject.endpoint)
         if self._sharing is None:
             self.campaigns.watch_interrupts()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.times import WallTime
     from pytest_pyhf_faas.plugin.context import Context
+    from pytest_pyhf_faas.plugin.plan import Need
     from pytest_pyhf_faas.plugin.summaries import Summary
     from pytest_pyhf_faas.preflight.preflight import Preflight
     from pytest_pyhf_faas.references.compare import Comparison
@@ -287,19 +288,18 @@ def endpoint_lines(preflight: Preflight) -> list[str]:
 
 def plan_lines(context: Context) -> list[str]:
     """Return what is going to be fitted, after collection."""
-    fits = context.schedule.plan.fits()
     lines = []
-    for (endpoint, pallet), tasks in fits.items():
-        first = next(iter(tasks.values()))
+    for (endpoint, pallet), need in context.schedule.plan.needs().items():
+        first = need.hypotheses[0]
         engine = context.schedule.engine(endpoint)
         workers = f" ({counted(engine.workers, 'worker')})" if engine.workers_known else ""
         label = " (synthetic, no physics)" if first.pallet.synthetic else ""
-        known = [context.schedule.expected_s(task) for task in tasks.values()]
+        known = [context.schedule.expected_s(task) for task in need.fits]
         total = sum(seconds for seconds in known if seconds is not None)
         seconds = total / engine.workers * context.settings.trials
         times = f", about {duration(seconds)}" if total and engine.workers_known else ""
         lines.append(
-            f"pyhf-faas: {pallet}{label}: {counted(len(tasks), 'fit')} on {endpoint}{workers}, "
+            f"pyhf-faas: {pallet}{label}: {_needed(need)} on {endpoint}{workers}, "
             f"{first.config.fit_setup}{times}"
         )
     for (endpoint, pallet, patches), counts in context.schedule.plan.scaling.items():
@@ -309,6 +309,15 @@ def plan_lines(context: Context) -> list[str]:
             f"{scaling_unit(endpoint)}, one after the other"
         )
     return lines
+
+
+def _needed(need: Need) -> str:
+    fits = counted(len(need.fits), "fit")
+    shared = len(need.hypotheses) - len(need.fits)
+    if not shared:
+        return fits
+    have = "has the same content as another" if shared == 1 else "have the same content as others"
+    return f"{counted(len(need.hypotheses), 'hypothesis')}, {fits} ({shared} {have})"
 
 
 def _where_the_time_went(wall_time: WallTime) -> str:

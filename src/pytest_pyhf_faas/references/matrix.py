@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_pyhf_faas.references.compare import compare
 from pytest_pyhf_faas.references.reference import DEFAULT_RTOL, TOLERANCE_MARGIN
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import columns
+from pytest_pyhf_faas.wording import columns, counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,7 +130,7 @@ def table(pallet: str, findings: Mapping[str, Sequence[Finding]]) -> list[str]:
         )
     count = max((len(found) for found in findings.values()), default=0)
     lines = [
-        f"{pallet}: {count} hypotheses",
+        f"{pallet}: {counted(count, 'hypothesis')}",
         _LEGEND,
     ]
     return [*lines, *(f"  {line}" for line in columns(rows))]
