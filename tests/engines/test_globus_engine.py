@@ -801,6 +801,18 @@ def test_blocks_that_fail_before_any_worker_was_there_end_it(begin, service):
     assert str(error).endswith("EXIT CODE: 137")
 
 
+def test_blocks_that_were_started_for_this_session_and_failed_are_believed_at_once(
+    session, service, clock
+):
+    """Only what is refused at once may be the end of an earlier session's blocks."""
+    clock.now += 60.0  # as long as it takes until an endpoint on Slurm looks after its blocks
+    service.sent[0].set_exception(failed_blocks())
+    assert "end before they have done anything" in session.failure
+    assert session.hopeless
+    session.go_on()
+    assert len(service.sent) == 1
+
+
 @pytest.mark.parametrize("name", ["BadStateException", "TooManyJobFailuresError"])
 def test_an_endpoint_that_starts_anew_gets_again_what_it_refuses_meanwhile(begin, service, name):
     engine = begin()
@@ -974,6 +986,42 @@ def test_an_answer_says_that_the_endpoint_is_back(engine, session, service):
     assert engine.missing_since is engine.waits_for is None
 
 
+def test_it_knows_what_the_service_said_last(engine, session, service):
+    assert engine.knows is None
+    session.submit(text_of(1))
+    session.go_on()
+    session.watch(14.0)
+    assert engine.knows == "the service said 2 s ago that the endpoint is online"
+
+
+@pytest.mark.parametrize(
+    ("meets", "proven", "given_up"),
+    [
+        ([], False, True),  # the SDK does not come back
+        ([network_error()], False, True),
+        ([api_error(503)], False, False),  # it is there, and may recover
+        ([network_error()], True, False),  # it was there
+    ],
+    ids=["silence", "network", "503", "proven"],
+)
+def test_who_never_reaches_the_service_is_told_within_a_minute(
+    engine, service, clock, meets, proven, given_up
+):
+    session = engine._session = Stepped(engine, service, proven=proven)
+    session._connection.opened.clear()
+    session._health.connected = False
+    for error in meets:
+        session._met(error)
+    session.watch(30.0)
+    assert session.failure is None
+    session.watch(25.0)
+    assert (session.failure is not None) == session.hopeless == given_up
+    if given_up:
+        assert "HTTPS_PROXY" in session.failure
+        with pytest.raises(ConfigurationError, match="HTTPS_PROXY"):
+            session.describe()
+
+
 def test_nobody_asks_after_an_endpoint_with_which_nothing_is(session, service):
     ready(session, service)
     service.troubles["status"].append(AssertionError("asked"))
@@ -1007,6 +1055,7 @@ def begin(service, monkeypatch):
     monkeypatch.setattr(
         connections, "_OFFLINE_S", math.inf
     )  # a busy machine must not decide a test
+    monkeypatch.setattr(globus, "UNREACHABLE_S", math.inf)
     monkeypatch.setattr(outbox, "BACKOFF_S", 0.01)
     begun = []
 

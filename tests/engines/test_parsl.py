@@ -336,6 +336,24 @@ def test_an_interchange_that_does_not_answer_now_is_asked_again(session):
     counting.join(PATIENCE_S)
 
 
+def test_the_batch_system_is_asked_soon_and_then_rarely_while_no_worker_is_there(
+    session, monkeypatch
+):
+    began, now, asked = session.missing_since, 0.0, []
+    monkeypatch.setattr(parsl_session.time, "monotonic", lambda: began + now)
+    monkeypatch.setattr(parsl_session, "queue_states", lambda _executors: asked.append(now) or "")
+    for now in range(3601):
+        session.executor._last_poll_time = 1.0
+        session._count_once({})
+        assert (session.executor._last_poll_time == 0.0) == (asked[-1] == now)
+    assert asked[:4] == [0, 3, 6, 9]
+    assert asked[-1] - asked[-2] > 120
+    session.executor.connected_managers = lambda: [{"active": True, "worker_count": 1}]
+    many, now = len(asked), 9999.0
+    session._count_once({})
+    assert len(asked) == many
+
+
 @pytest.mark.parametrize("work", ["_count", "_watch"])
 def test_a_watcher_that_breaks_down_ends_the_session(session, work):
     def broken():

@@ -417,8 +417,13 @@ def test_a_run_that_is_killed_while_its_blocks_start_leaves_nothing(begin, tmp_p
 
 def test_a_start_that_fails_says_why_and_where_to_look(begin, tmp_path):
     endpoint = configuration(tmp_path, init="echo no such environment >&2; exit 7")
+    file = tmp_path / endpoint.removeprefix("parsl:")
+    # A provider that wants to be asked once a minute, as that of Slurm does.
+    file.write_text(file.read_text().replace("polling_interval = 1", "polling_interval = 60"))
+    began = time.monotonic()
     run = begin(f"--funcx-endpoint={endpoint}", *patches("700_0"))
     assert run.end() == 1, run.output
+    assert time.monotonic() - began < 50.0
     assert "1 error" in run.output
     assert "no such environment" in run.output
     assert "Look at worker_init" in run.output

@@ -108,6 +108,11 @@ class Engine(Executor):
         """What is between it and the next worker, for people; ``None`` while there is one."""
         return None
 
+    @property
+    def knows(self) -> str | None:
+        """What it knows of its workers while no answer comes, for people."""
+        return None
+
     @abstractmethod
     def restart(self) -> None:
         """End workers and tasks in flight as `stop` does, and start anew."""

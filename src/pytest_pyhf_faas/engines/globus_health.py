@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_pyhf_faas.engines.globus_errors import CHECK_NETWORK
+from pytest_pyhf_faas.wording import duration
 
 
 class Health:
@@ -18,6 +19,8 @@ class Health:
         Whether the service has let us in.
     status : str
         What the service says of the endpoint.
+    reached : bool
+        Whether the service has answered anything, be it an error.
     disturbance : str
         The last trouble with the service.
     """
@@ -25,11 +28,12 @@ class Health:
     def __init__(self, started_at: float) -> None:
         self.ready_at: float | None = None
         self.answered_at = started_at
-        self.connected = False
+        self.connected = self.reached = False
         self.status = "unknown"
         self.disturbance = ""
         self._started_at = started_at
         self._offline_since: float | None = None
+        self._asked_at = started_at
         self._disturbed_since: float | None = None
 
     def answered(self, now: float) -> None:
@@ -57,9 +61,29 @@ class Health:
         """Whether the service could not be used when it was last tried."""
         return self._disturbed_since is not None
 
+    def unusable_s(self, now: float) -> float:
+        """Return for how long the service could not be used, in seconds."""
+        since = self._started_at if not self.reached else self._disturbed_since
+        return 0.0 if since is None else now - since
+
+    def unreachable_text(self) -> str:
+        """Say that the service has not answered, and what to do."""
+        return (
+            self.disturbance or f"the service of Globus Compute has not answered: {CHECK_NETWORK}"
+        )
+
+    def knows(self, now: float) -> str | None:
+        """See `Engine`."""
+        if self.status == "unknown":
+            return None
+        ago = duration(now - self._asked_at)
+        return f"the service said {ago} ago that the endpoint is {self.status}"
+
     def says(self, status: str, now: float) -> None:
         """Take note of what the service says of the endpoint."""
         self.status = status
+        self.reached = True
+        self._asked_at = now
         self._offline_since = (self._offline_since or now) if status == "offline" else None
 
     @property

@@ -37,12 +37,15 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.1
 _POLL_S = 3.0
-_STATUS_S = 15.0
+_STATUS_S = 12.0
+#: Who has not reached the service for so long since the start has no network.
+UNREACHABLE_S = 40.0
 #: So many tasks are asked for in one request.
 _POLLED = 256
 #: So often is sent again what comes to an endpoint that starts anew, for its blocks have failed.
 _TRIES_WITHOUT_BLOCKS = 5
-_TRIES_AT_THE_START = 2
+#: An endpoint that an earlier session has left without blocks refuses within so many seconds.
+_TRIES_AT_THE_START, _LEFT_SO_S = 2, 10.0
 _SETTLE_S = 3.0
 
 
@@ -110,10 +113,15 @@ class GlobusSession(Session):
     def waits_for(self) -> str | None:
         return self._health.waits_for
 
+    @property
+    def knows(self) -> str | None:
+        return self._health.knows(time.monotonic())
+
     def describe(self) -> dict[str, str]:
         """Return what the service knows of the endpoint, when there is a connection."""
         while not self._connection.opened.wait(_LOOK_S):
-            if self.failure or self._health.is_disturbed or self._closed.is_set():
+            unusable_s = self._health.unusable_s(time.monotonic())
+            if self.failure or self._closed.is_set() or unusable_s > UNREACHABLE_S:
                 break
         if self.failure is not None:
             raise ConfigurationError(self.failure)
@@ -200,7 +208,8 @@ class GlobusSession(Session):
         An endpoint whose blocks have failed refuses all tasks until it has started itself anew.
         """
         if self.ready_at is None and not self._proven:
-            if call.tries < _TRIES_AT_THE_START:  # an earlier session may have left it like that
+            at_once = time.monotonic() - call.sent_at < _LEFT_SO_S
+            if at_once and call.tries < _TRIES_AT_THE_START:
                 self._send_again(call)
             else:
                 self._fail(reason, hopeless=True)  # so it will be with all others
@@ -245,6 +254,8 @@ class GlobusSession(Session):
     def _met(self, error: BaseException) -> bool:
         """Take note of an error of the service; say whether it may pass."""
         explanation = explained(error, self._endpoint_id)
+        if getattr(error, "http_status", None) is not None:
+            self._health.reached = True
         if passes(error):
             self._health.disturbed(explanation, time.monotonic())
             return True
@@ -329,9 +340,10 @@ class GlobusSession(Session):
         polled_at = asked_at = time.monotonic()
         while not self._closed.wait(_LOOK_S) and self.failure is None:
             client = self._connection.client
-            if client is None:
-                continue
             now = time.monotonic()
+            if client is None:
+                self._give_up_without_network(now)
+                continue
             if self._detached and now - polled_at > _POLL_S:
                 self._safely(partial(self._poll, client))
                 polled_at = time.monotonic()
@@ -339,6 +351,12 @@ class GlobusSession(Session):
             if self._waiting and silent_s > _STATUS_S:
                 self._safely(partial(self._connection.look_at_status, client))
                 asked_at = time.monotonic()
+
+    def _give_up_without_network(self, now: float) -> None:
+        """Fail soon where the service was never reached; what is lost later may come back."""
+        health = self._health
+        if not (health.reached or self._proven) and health.unusable_s(now) > UNREACHABLE_S:
+            self._fail(health.unreachable_text(), hopeless=True)
 
     def _safely(self, ask: Callable[[], None]) -> None:
         self._connection.wait_for_turn()

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_MESSAGE_CHARACTERS = 2000
-
 
 def with_blocks(executors: Sequence[Any]) -> list[Any]:
     """Return those executors whose workers are in blocks of a provider."""
@@ -42,8 +40,8 @@ def states(executors: Sequence[Any], queue_says: str) -> str:
     for executor in with_blocks(executors):
         for status in list(executor.status_facade.values()):
             counts[status.status_name.lower()] += 1
-            if status.message and status.terminal:
-                messages[str(status.message)[:_MESSAGE_CHARACTERS]] = None
+            if status.terminal and (said := _said(status)):
+                messages[said] = None
     counted = ", ".join(f"{count} {state}" for state, count in counts.items())
     said = "; ".join(filter(None, [queue_says, *messages]))
     return f"blocks: {counted or 'none yet'}" + (f" ({said})" if said else "")
@@ -73,8 +71,8 @@ def failed_blocks(executor: Any) -> str:
     for status in list(executor.status_facade.values()):
         if status.terminal:
             code = "" if status.exit_code is None else f" with exit status {status.exit_code}"
-            said = status.stderr_summary or status.stdout_summary or status.message or ""
-            failed[f"{code}: {in_one_line(said)}" if said else code] += 1
+            said = _said(status)
+            failed[f"{code}: {said}" if said else code] += 1
     if not failed:
         return f"its blocks fail: {in_one_line(executor.executor_exception)}"
     counted = "; ".join(f"{count} ended{how}" for how, count in failed.items())
@@ -83,6 +81,11 @@ def failed_blocks(executor: Any) -> str:
         f"its blocks of workers end before they have done anything: {counted}. Look at "
         f"worker_init and the provider of the configuration, and at the logs in {where}"
     )
+
+
+def _said(status: Any) -> str:
+    """Return what a block wrote, or else what is said of it."""
+    return in_one_line(status.stderr_summary or status.stdout_summary or status.message or "")
 
 
 def live_jobs(executor: Any) -> list[str]:

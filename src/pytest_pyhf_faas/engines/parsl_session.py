@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import shutil
 import threading
@@ -36,6 +37,7 @@ from pytest_pyhf_faas.engines.remote import unpack_answer
 from pytest_pyhf_faas.engines.session import Session
 from pytest_pyhf_faas.engines.texts import in_one_line
 from pytest_pyhf_faas.errors import BlockLostError, FaasError, RemoteCallError, WorkerLostError
+from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +45,10 @@ if TYPE_CHECKING:
 
 _WATCH_S = 0.2
 _COUNT_S = 1.0
+#: While no worker is there the batch system is asked for the blocks so often, and more and more
+#: rarely: as soon as this part of the wait has passed. Parsl asks once a minute, and takes three
+#: blocks that ended for a failure.
+_ASK_S, _ASK_SHARE = 3.0, 1 / 20
 #: How long Parsl may take to bring its interchange up, and to end in an orderly way.
 _START_S = 150.0
 _STOP_S = 20.0
@@ -74,6 +80,7 @@ class ParslSession(Session):
         self._kernel: parsl.DataFlowKernel | None = None
         self._submitting = threading.Lock()  # Parsl's sockets are for one thread at a time
         self._queue_says = ""
+        self._asked_at = -math.inf
         self._jobs = Jobs(directory / f"jobs-{os.getpid()}-{id(self)}.pickle")
         self._starting = self._in_thread(self._start)
 
@@ -174,14 +181,25 @@ class ParslSession(Session):
         if workers or (not managers_before and self.ready_at is not None):
             self.missing_since = None
             return
+        now = time.monotonic()
         if self.missing_since is None:
-            self.missing_since = time.monotonic()
-        self._queue_says = queue_states(self._executors)
+            self.missing_since = now
+        if now - self._asked_at >= max(_ASK_S, _ASK_SHARE * (now - self.missing_since)):
+            self._asked_at = now
+            self._queue_says = queue_states(self._executors)
+            for executor in with_blocks(self._executors):
+                poll_at_once(executor)
 
     @property
     def waits_for(self) -> str | None:
         """Say in which state the blocks are, while there is no worker."""
         return None if self.missing_since is None else states(self._executors, self._queue_says)
+
+    @property
+    def knows(self) -> str | None:
+        """Say in which state the blocks are, and how many workers are connected."""
+        workers = counted(self.connected_workers, "worker")
+        return f"{workers} connected, {states(self._executors, '')}"
 
     # The end
 

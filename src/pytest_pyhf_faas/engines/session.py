@@ -55,6 +55,11 @@ class Session(ABC):
     def waits_for(self) -> str | None:
         """See `Engine`."""
 
+    @property
+    def knows(self) -> str | None:
+        """See `Engine`."""
+        return None
+
     @abstractmethod
     def _release(self) -> None:
         """End what was started, once no future is waited for any more."""
@@ -168,6 +173,10 @@ class SessionEngine(Engine, Generic[AnySession]):
     @property
     def waits_for(self) -> str | None:
         return self._session.waits_for if self._session is not None else None
+
+    @property
+    def knows(self) -> str | None:
+        return self._session.knows if self._session is not None else None
 
     def restart(self) -> None:
         self.stop()
