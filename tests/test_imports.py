@@ -42,7 +42,7 @@ FLOW = (
     {"worker", "pallets"},
     {"engines"},
     {"campaign"},
-    {"references"},
+    {"references", "advice"},
     {"preflight"},
     {"report"},
     {"plugin", "suite"},

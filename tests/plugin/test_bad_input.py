@@ -385,7 +385,8 @@ def test_backend_that_is_not_installed_is_an_error_with_a_remedy(project):
     project.assert_told(
         result,
         "pyhf.exceptions.ImportBackendError",
-        "what to do: install the backend or optimizer in the environment that pytest runs in",
+        "what to do: install the backend or optimizer, in the environment that pytest runs in: "
+        "python -m pip install 'pyhf[torch]'",
         code=1,
     )
     assert str(canned("sig_100_0")["CLs_obs"]) not in project.text(result)

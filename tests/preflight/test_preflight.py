@@ -349,13 +349,20 @@ def inspected(**changes):
 
 
 def test_workers_without_pyhf():
-    problem = {"what": "pyhf", "message": "ModuleNotFoundError: No module named 'pyhf'"}
+    problem = {
+        "what": "pyhf",
+        "type": "ModuleNotFoundError",
+        "message": "No module named 'pyhf'",
+    }
     preflight = inspected(problem=problem, pyhf=None)
     assert failure(preflight, "environment") == (
         "endpoint toy: its workers cannot import pyhf\n"
         "  ModuleNotFoundError: No module named 'pyhf'\n"
         "  its Python 3.12.1 on node7 is /opt/python3\n"
-        "  on the side of the workers (set up in worker_init of toy.py): install it\n"
+        "  cause: Python 3.12.1 on node7 (/opt/python3) has no pyhf: perhaps it is not the "
+        "environment that you mean\n"
+        "  on the side of the workers (set up in worker_init of toy.py): activate the environment "
+        "that has pyhf, or install it\n"
         "    python -m pip install 'pyhf>=0.7'"
     )
     with pytest.raises(NotMeasuredError, match="its workers cannot import pyhf"):
@@ -365,8 +372,11 @@ def test_workers_without_pyhf():
 
 @pytest.mark.parametrize("version", ["0.6.3", "0.5.4.dev2"])
 def test_workers_with_an_old_pyhf(version):
-    text = failure(inspected(pyhf=version), "environment")
-    assert f"its workers have pyhf {version}, which is too old" in text
+    versions = {**ENVIRONMENT["versions"], "pyhf": version}
+    problem = {"what": "pyhf", "type": "ImportError", "message": "whatever"}
+    text = failure(inspected(versions=versions, problem=problem), "environment")
+    assert "its workers have a pyhf that is too old" in text
+    assert f"cause: pyhf {version} is too old: the fits need pyhf>=0.7" in text
     assert "python -m pip install --upgrade 'pyhf>=0.7'" in text
 
 
@@ -385,8 +395,9 @@ def test_workers_with_a_pyhf_that_is_new_enough(version):
     ],
 )
 def test_workers_without_the_backend_or_the_optimizer(backend, optimizer, command):
-    problem = {"what": "backend", "message": "ImportBackendError: it is not there"}
-    engine = ToyEngine(answers={"inspect": {**ENVIRONMENT, "problem": problem}})
+    problem = {"what": "backend", "type": "ImportBackendError", "message": "it is not there"}
+    asked = {"backend": backend, "optimizer": optimizer}
+    engine = ToyEngine(answers={"inspect": {**ENVIRONMENT, **asked, "problem": problem}})
     preflight = Preflight(engine, HypotestConfig(backend=backend, optimizer=optimizer))
     text = failure(preflight, "environment")
     assert f"its workers cannot use {backend}+{optimizer}" in text
@@ -433,7 +444,7 @@ def test_a_worker_that_misses_something_says_so(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyhf", None)
     found = inspection.inspect(HypotestConfig().to_json())
     assert found["problem"]["what"] == "pyhf"
-    assert "ModuleNotFoundError" in found["problem"]["message"]
+    assert found["problem"]["type"] == "ModuleNotFoundError"
 
 
 def test_jax_that_does_not_work_is_an_answer(monkeypatch):
@@ -450,6 +461,8 @@ def test_jax_that_does_not_work_is_an_answer(monkeypatch):
         (WorkerLostError("its worker process was killed (signal 9)"), "a worker died"),
         (TaskTimeoutError("it took too long"), "a worker did not finish within 300 s"),
         (RemoteCallError("SyntaxError: invalid syntax"), "have Python 3.10 or newer"),
+        (RemoteCallError("OSError: [Errno 28] No space"), "a disk of the worker is full"),
+        (RemoteCallError("it makes no sense"), "look at its logs"),
         (EngineError("the interchange died"), "it is gone: the interchange died"),
     ],
 )

@@ -49,7 +49,13 @@ _USED_BY: Mapping[str | None, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnvironment:
-    """What a worker is, as `worker.probe_environment` tells it."""
+    """What a worker is, as `worker.probe_environment` tells it.
+
+    Attributes
+    ----------
+    executable : str or None
+        Its Python; ``None`` where an earlier version of this package has asked.
+    """
 
     python: str
     platform: str
@@ -59,6 +65,7 @@ class WorkerEnvironment:
     optimizer: str | None
     threads: Mapping[str, str | None]
     versions: Mapping[str, str]
+    executable: str | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> WorkerEnvironment:

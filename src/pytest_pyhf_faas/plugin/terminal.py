@@ -6,6 +6,7 @@ import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.advice import Advice, advice_in, advice_on
 from pytest_pyhf_faas.campaign.results import ENGINE
 from pytest_pyhf_faas.campaign.times import PARTS
 from pytest_pyhf_faas.plugin.measuring import scaling_unit
@@ -48,28 +49,6 @@ _ENDPOINT_GROUPS = (
     ("answers", "round_trip", "payload", "clock", "reference_fit"),
 )
 
-#: What to do about exceptions that a worker answers with, by the last part of their type;
-#: `Engine.worker_setup` says where.
-_REMEDIES = {
-    "ImportBackendError": (
-        "install the backend or optimizer in {setup}: pip install 'pyhf[jax]' (or torch, "
-        "tensorflow, minuit)"
-    ),
-    "FailedMinimization": ("the optimizer gave up: try the other one (--faas-optimizer)"),
-    "InvalidModel": (
-        "the patched workspace makes no model; if that is right for this patch, accept it with "
-        "--faas-update=new"
-    ),
-    "InvalidSpecification": (
-        "the patched workspace violates the schema: the patch was made for another background"
-    ),
-    "CertificationError": (
-        "this patch gets no reference: its likelihood is not smooth there, or has no minimum"
-    ),
-    "MemoryError": "use fewer workers, or ones with more memory",
-    "ModuleNotFoundError": "install pyhf, and what the backend needs, in {setup}",
-    "ImportError": "install what is missing in {setup}",
-}
 _NOT_RIGHT = (Verdict.WRONG, Verdict.MIXED, Verdict.UNCONVERGED)
 _STATUS_TITLES = {
     "broken": "the fit broke: no worker finished it",
@@ -111,22 +90,23 @@ def broken_text(result: HypotestResult, rerun: str, worker_setup: str) -> str:
     error = result.error
     title = f"{result.pallet} / {result.patch}: {_STATUS_TITLES[result.status]}"
     lines: list[str] = []
-    remedy = _STATUS_REMEDIES.get(result.status)
+    advice = Advice(here=_STATUS_REMEDIES.get(result.status, ""))
     if error is not None:
         if result.status == "error":
             lines.append(f"{error.type}: {error.first_line}")
-            kind = error.type.rpartition(".")[2]
-            if kind not in _REMEDIES and error.traceback:
+            known = advice_on(error, result.environment)
+            if known is None and error.traceback:
                 lines += error.traceback.strip().splitlines()[-_TRACEBACK_LINES:-1]
-            remedy = _REMEDIES.get(kind)
+            advice = known or Advice()
         else:
             lines += error.message.splitlines()
             if error.type == ENGINE:
-                remedy = None
+                advice = Advice()
+            elif result.status == "broken":
+                advice = advice_in(error.message) or advice
     if result.worker:
         lines.append(f"worker {result.worker}, attempt {result.attempts}")
-    if remedy:
-        lines.append(f"what to do: {remedy.format(setup=worker_setup)}")
+    lines += advice.lines(worker_setup)
     lines.append(f"rerun:  {rerun}")
     return "\n".join([title, *(f"{_INDENT}{line}" for line in lines)])
 

@@ -14,6 +14,7 @@ import time
 from statistics import median
 from typing import TYPE_CHECKING
 
+from pytest_pyhf_faas.advice import Advice, advice_on
 from pytest_pyhf_faas.campaign.answers import parse_answer
 from pytest_pyhf_faas.campaign.clocks import Clocks
 from pytest_pyhf_faas.campaign.results import WorkerEnvironment
@@ -29,7 +30,7 @@ from pytest_pyhf_faas.errors import (
 from pytest_pyhf_faas.preflight import waiting, words
 from pytest_pyhf_faas.preflight.measurement import Finding, measurement
 from pytest_pyhf_faas.preflight.quickest_fit import quickest_fit
-from pytest_pyhf_faas.preflight.remedies import Remedies, pip
+from pytest_pyhf_faas.preflight.remedies import Remedies
 from pytest_pyhf_faas.preflight.waiting import MOST_TASKS, Questions
 from pytest_pyhf_faas.preflight.words import digits, float_type, host, in_seconds, uncertainty
 from pytest_pyhf_faas.references.cls_values import cls_table
@@ -60,6 +61,8 @@ _CLOCK_PROBES = 10
 #: Nobody sets a clock by hand for less, and proxies and certificates fail from about here.
 CLOCK_OFF_S = 60.0
 _INSPECTION_S = 300.0
+#: What to do about an exception of which nothing is known.
+_SEE_VERSIONS = Advice(there="see which versions of pyhf and of its libraries it has")
 _NAMED_HOSTS = 3
 
 
@@ -344,10 +347,10 @@ class Preflight:
                 *self._remedies.on_its_side("see what answers in the place of its workers"),
             ) from error
         if result.error is not None:
-            raise self._remedies.not_ready(
+            raise self._remedies.advised(
                 f"the fit of {task.patch.name} of the bundled pallet broke",
                 f"{result.error.type}: {result.error.first_line}",
-                *self._remedies.on_its_side("see what pyhf and its libraries are", pip("pyhf")),
+                advice=advice_on(result.error, result.environment) or _SEE_VERSIONS,
             )
         comparison = compare(result, reference, fit_setup=self.config.fit_setup)
         if comparison.verdict is not Verdict.RIGHT:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.advice import advice_on, too_old
+from pytest_pyhf_faas.campaign.results import FitError, WorkerEnvironment
 from pytest_pyhf_faas.campaign.tasks import CERTIFIED
 from pytest_pyhf_faas.errors import NotReadyError
 from pytest_pyhf_faas.preflight.words import float_type
@@ -13,19 +14,9 @@ from pytest_pyhf_faas.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_pyhf_faas.advice import Advice
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig
     from pytest_pyhf_faas.engines.base import Engine
-
-#: The oldest pyhf whose `hypotest` can return its calculator.
-OLDEST_PYHF = (0, 7)
-
-#: What provides a backend, optimizer or method of pyhf.
-_PROVIDED_BY = {
-    "jax": "pyhf[jax]",
-    "pytorch": "pyhf[torch]",
-    "tensorflow": "pyhf[tensorflow]",
-    "minuit": "pyhf[minuit]",
-}
 
 
 class Remedies:
@@ -73,35 +64,37 @@ class Remedies:
         line = f"on the side of the workers (set up in {self._engine.worker_setup}): {what}"
         return [line, f"  {command}"] if command else [line]
 
+    def advised(self, what: str, *lines: str, advice: Advice | None) -> NotReadyError:
+        """Say what is wrong, with what is known of its cause, and what to do on which side."""
+        text = list(lines)
+        if advice is not None:
+            text += [f"cause: {advice.cause}"] if advice.cause else []
+            text += self.on_its_side(advice.there, advice.command) if advice.there else []
+            either = "or " if advice.there else ""
+            text += [f"on this side: {either}{advice.here}"] if advice.here else []
+        return self.not_ready(what, *text)
+
     def check_environment(self, found: Mapping[str, Any], config: HypotestConfig) -> None:
         """Check what a worker would fit with."""
+        environment = WorkerEnvironment.from_json(found)
         python = f"its Python {found['python']} on {found['host']} is {found['executable']}"
-        needed = f"pyhf>={_dotted(OLDEST_PYHF)}"
         problem = found["problem"]
-        if problem is not None and problem["what"] == "pyhf":
-            raise self.not_ready(
-                "its workers cannot import pyhf",
-                problem["message"],
-                python,
-                *self.on_its_side("install it", pip(needed)),
-            )
-        if _version(found["pyhf"]) < OLDEST_PYHF:
-            raise self.not_ready(
-                f"its workers have pyhf {found['pyhf']}, which is too old",
-                python,
-                *self.on_its_side("upgrade it", pip("--upgrade", needed)),
-            )
+        error = None if problem is None else FitError(problem["type"], problem["message"])
+        said = () if error is None else (f"{error.type}: {error.message}",)
+        old = too_old(environment)
+        if old is not None:
+            raise self.advised("its workers have a pyhf that is too old", python, advice=old)
+        if error is not None and problem["what"] == "pyhf":
+            advice = advice_on(error, environment)
+            raise self.advised("its workers cannot import pyhf", *said, python, advice=advice)
         if config.method == CERTIFIED:
             return  # backend and optimizer have no part in it
-        if problem is not None:
-            names = (config.backend, config.optimizer)
-            extras = [_PROVIDED_BY[name] for name in names if name in _PROVIDED_BY]
-            raise self.not_ready(
+        if error is not None:
+            raise self.advised(
                 f"its workers cannot use {config.fit_setup}",
-                problem["message"],
+                *said,
                 python,
-                *self.on_its_side("install what it needs", pip(*(extras or [needed]))),
-                "on this side: or choose another --faas-backend or --faas-optimizer",
+                advice=advice_on(error, environment),
             )
         if "64" not in str(found["float"]):
             raise self.not_ready(
@@ -109,17 +102,3 @@ class Remedies:
                 python,
                 *self.on_its_side("look for settings of the backend, such as JAX_ENABLE_X64"),
             )
-
-
-def pip(*words: str) -> str:
-    """Return the command that installs something."""
-    quoted = (f"'{word}'" if re.search(r"[^\w-]", word) else word for word in words)
-    return f"python -m pip install {' '.join(quoted)}"
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", text)[:2]))
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.advice import Advice, advice_in
 from pytest_pyhf_faas.errors import (
     BlockLostError,
     FaasError,
@@ -17,7 +18,6 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
-from pytest_pyhf_faas.preflight.remedies import pip
 from pytest_pyhf_faas.worker import inspection
 
 if TYPE_CHECKING:
@@ -152,9 +152,9 @@ class Questions:
                 *self._remedies.on_its_side("look at its memory and its logs"),
             ) from error
         except RemoteCallError as error:
-            raise self._remedies.not_ready(
+            raise self._remedies.advised(
                 f"a worker could not do it ({what}): {error}",
-                *self._remedies.on_its_side("have Python 3.10 or newer, and pyhf", pip("pyhf")),
+                advice=advice_in(str(error)) or Advice(there="look at its logs"),
             ) from error
         except FaasError as error:
             raise self._lost(self._remedies.gone(str(error))) from error

@@ -13,6 +13,7 @@ import lzma
 import os
 import platform
 import socket
+import sys
 import time
 import traceback
 import warnings
@@ -169,9 +170,9 @@ def probe_environment(config: dict[str, Any] | None = None) -> Environment:
     Returns
     -------
     dict
-        ``python``, ``platform``, ``host``, ``pid``, ``cpu``, ``backend``, ``optimizer``,
-        ``threads`` (the thread settings of the linear algebra libraries) and ``versions`` (of the
-        installed ones of pyhf and what it computes with).
+        ``python`` (its version), ``executable`` (which one it is), ``platform``, ``host``, ``pid``,
+        ``cpu``, ``backend``, ``optimizer``, ``threads`` (the thread settings of the linear algebra
+        libraries) and ``versions`` (of the installed ones of pyhf and what it computes with).
     """
     versions = {}
     for name in _VERSIONED:
@@ -184,6 +185,7 @@ def probe_environment(config: dict[str, Any] | None = None) -> Environment:
         config = {"backend": None, "optimizer": "certified"}
     return {
         "python": platform.python_version(),
+        "executable": sys.executable or sys.prefix,
         "platform": f"{platform.system()} {platform.machine()}",
         "host": socket.gethostname(),
         "pid": os.getpid(),

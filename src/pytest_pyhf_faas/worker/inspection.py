@@ -67,16 +67,15 @@ def inspect(config: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        What `fitting.probe_environment` tells, and ``executable`` (its Python), ``cores`` that it
-        may use, ``pyhf`` (the version that is imported), ``float`` (the type that the backend
-        computes with), ``blas_threads`` (of the libraries that threadpoolctl finds; empty without
-        it), ``jax`` (``platform``, ``count`` and ``kinds`` of its devices, or ``problem``; ``None``
-        where it is not installed) and ``problem``: ``None``, or ``what`` cannot be used ("pyhf",
-        or "backend" for the backend and optimizer) and the ``message`` that says why.
+        What `fitting.probe_environment` tells, and ``cores`` that it may use, ``pyhf`` (the version
+        that is imported), ``float`` (the type that the backend computes with), ``blas_threads`` (of
+        the libraries that threadpoolctl finds; empty without it), ``jax`` (``platform``, ``count``
+        and ``kinds`` of its devices, or ``problem``; ``None`` where it is not installed) and
+        ``problem``: ``None``, or ``what`` cannot be used ("pyhf", or "backend" for the backend and
+        optimizer) and the ``type`` and ``message`` of the exception that says why.
     """
     found: dict[str, Any] = {
         **fitting.probe_environment(config),
-        "executable": sys.executable,
         "cores": _cores(),
         "pyhf": None,
         "float": None,
@@ -94,8 +93,8 @@ def inspect(config: dict[str, Any]) -> dict[str, Any]:
         tensor = pyhf.get_backend()[0].astensor([1.0])
         found["float"] = str(getattr(tensor, "dtype", type(tensor).__name__))
     except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
-        message = f"{type(error).__name__}: {error}".partition("\n")[0]
-        found["problem"] = {"what": step, "message": message}
+        message = str(error).partition("\n")[0]
+        found["problem"] = {"what": step, "type": type(error).__name__, "message": message}
     found["blas_threads"] = _blas_threads()
     if "jax" in found["versions"]:
         found["jax"] = _jax_devices()

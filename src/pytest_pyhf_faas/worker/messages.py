@@ -66,6 +66,7 @@ class Environment(TypedDict):
     """What a worker is."""
 
     python: str
+    executable: str
     platform: str
     host: str
     pid: int
