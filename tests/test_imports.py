@@ -109,6 +109,7 @@ INSIDE = {
     ),
     "plugin": (
         {"interrupts", "notes", "plan", "progress", "resume", "sharing", "update", "values"},
+        {"no_reference"},
         {"option", "options", "markers", "settings", "rerun"},
         {"measuring", "sending", "campaigns", "terminal", "book"},
         {"schedule"},

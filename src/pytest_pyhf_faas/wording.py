@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 NOTHING = "–"
 #: How much of a name tells it from others.
 NAME_CHARACTERS = 60
+#: Between columns.
+_GAP = "  "
+#: A shorter name says nothing.
+_NARROWEST = 12
 
 
 def counted(count: int, noun: str) -> str:
@@ -68,13 +72,26 @@ def listed(names: Sequence[str], most: int = 3, width: int = NAME_CHARACTERS) ->
     return ", ".join(shortened(name, width) for name in names[:most]) + more
 
 
-def columns(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Return rows as lines of aligned columns: the first ones to the left, the others right."""
+def columns(rows: Sequence[Sequence[str]], left: int = 1, width: int | None = None) -> list[str]:
+    """Return rows as lines of aligned columns: the first ones to the left, the others right.
+
+    Where a line would be longer than a width, names in the columns to the left are shortened.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if width is not None:
+        _narrow(widths, left, width)
     return [
-        "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        _GAP.join(
+            shortened(cell, room, cut="middle").ljust(room) if place < left else cell.rjust(room)
+            for place, (cell, room) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
+
+
+def _narrow(widths: list[int], left: int, width: int) -> None:
+    """Take from the widest of the first columns what lines have too much."""
+    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
+    while excess > 0 and max(widths[:left], default=0) > _NARROWEST:
+        widths[widths.index(max(widths[:left]))] -= 1
+        excess -= 1

@@ -216,7 +216,9 @@ def test_missing_reference_names_the_option(project):
     result = project.run()
     result.assert_outcomes(passed=2, failed=1)
     lines = block(result, f"tiny / {PATCH}: no reference")
-    assert lines[0] == f"{project.reference_file()} does not have this patch"
+    values = canned(PATCH)
+    assert lines[0] == f"CLs_obs = {values['CLs_obs']:.4g}, CLs_exp = {values['CLs_exp'][2]:.4g}"
+    assert lines[1] == f"{project.reference_file()} does not have this patch"
     assert lines[-1] == "make it: --faas-update=new"
     project.assert_no_internals(result)
 
@@ -226,7 +228,7 @@ def test_missing_reference_file_says_where_it_looked(project):
     result = project.run()
     result.assert_outcomes(passed=1, failed=1)
     lines = block(result, f"tiny / {PATCH}: no reference")
-    assert lines[0].startswith(f"there is no tiny.json in {project.path}/reference_results, ")
+    assert lines[1].startswith(f"there is no tiny.json in {project.path}/reference_results, ")
     assert not project.reference_file().exists()
 
 

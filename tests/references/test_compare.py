@@ -14,6 +14,7 @@ from pytest_pyhf_faas.campaign.results import (
     FITS,
     FitError,
 )
+from pytest_pyhf_faas.plugin.no_reference import no_reference_text
 from pytest_pyhf_faas.plugin.terminal import ambiguous_lines, failure_text
 from pytest_pyhf_faas.references.cls_values import DEFAULT_ATOL, NO_EXCLUSION, cls_table
 from pytest_pyhf_faas.references.compare import compare
@@ -985,10 +986,10 @@ def test_a_reference_that_has_the_lowest_minima_alone():
     assert comparison.verdict is Verdict.NO_REFERENCE
     assert comparison.title == "toy / toy_000: no reference at the nominal minima"
     assert "--faas-update=all adds the nominal ones" in comparison.explanation
-    shown = failure_text(comparison, fitted(VALUES), reference, "pytest --again")
+    shown = no_reference_text(comparison, fitted(VALUES), reference)
     assert "make it:" not in shown
     missing = Missing("there is no toy.json")
-    shown = failure_text(check(fitted(VALUES), missing), fitted(VALUES), missing, "pytest --again")
+    shown = no_reference_text(check(fitted(VALUES), missing), fitted(VALUES), missing)
     assert shown.splitlines()[-1] == "  make it: --faas-update=new"
     assert check(fitted(twice_nll={FIXED: 110.79}), reference).verdict is Verdict.MIXED
 

@@ -26,6 +26,7 @@ from pytest_pyhf_faas.plugin.fixtures import (
     wall_time,
 )
 from pytest_pyhf_faas.plugin.markers import hypotest_config, pallet_selection
+from pytest_pyhf_faas.plugin.no_reference import AlikeFailures
 from pytest_pyhf_faas.plugin.options import add_options, any_given, check_paths
 from pytest_pyhf_faas.plugin.settings import read_settings
 from pytest_pyhf_faas.plugin.subjects import endpoint_of, role_of, subject_of
@@ -75,6 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
                 _record(config, settings.report, settings.plane)
         except FaasError as error:
             raise pytest.UsageError(str(error)) from error
+    config.pluginmanager.register(AlikeFailures())
     if config.getoption("tx", None):  # the controller of pytest-xdist
         from pytest_pyhf_faas.campaign import journal
 
@@ -223,7 +225,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if summaries:
         from pytest_pyhf_faas.plugin.terminal import measured_lines, summary_lines
 
-        lines = summary_lines(summaries, measured_lines(existing_context(config)))
+        lines = summary_lines(
+            summaries,
+            measured_lines(existing_context(config)),
+            config.get_terminal_writer().fullwidth,
+        )
         if lines:
             terminalreporter.section("pyhf-faas")
         for line, marked in lines:

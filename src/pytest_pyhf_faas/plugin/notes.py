@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.times import Trial, WallTime
     from pytest_pyhf_faas.pallets.pallet import SignalPatch
+    from pytest_pyhf_faas.plugin.no_reference import Unreferenced
     from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.references.compare import Comparison
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 #: What the summary of a session says of its ambiguous hypotheses; see `terminal.ambiguous_lines`.
 AMBIGUOUS = pytest.StashKey[list[dict[str, Any]]]()
+#: What it says of those without a reference; see `no_reference.unreferenced_lines`.
+UNREFERENCED = pytest.StashKey[list["Unreferenced"]]()
 CARRIER = "pyhf-faas-notes"
 _ATTRIBUTE = "pyhf_faas"
 _NOTE = pytest.StashKey[dict[str, Any]]()
@@ -85,6 +88,8 @@ def note_comparison(
     if _NOTE not in item.stash:
         return
     note_verdict(item, comparison.verdict, comparison.title)
+    if comparison.verdict is Verdict.NO_REFERENCE:
+        _note_unreferenced(item, comparison)
     hypothesis = item.stash[_NOTE]["hypothesis"]
     hypothesis |= {"minimum_set": comparison.at, "ambiguous": _ambiguous(comparison)}
     if comparison.rows and tolerance is not None:
@@ -221,6 +226,25 @@ def _note_ambiguous(
             "flips": ambiguous.flips,
             "lowest": ambiguous.lowest[0],
             "nominal": ambiguous.nominal[0],
+        }
+    )
+
+
+def _note_unreferenced(item: pytest.Item, comparison: Comparison) -> None:
+    """Take note of a hypothesis without a reference, for the summary of the session."""
+    note = item.stash[_NOTE]
+    analysis, hypothesis = note["analysis"], note["hypothesis"]
+    if hypothesis["CLs"] is None:
+        return
+    item.config.stash.setdefault(UNREFERENCED, []).append(
+        {
+            "pallet": analysis["pallet"],
+            "fit_setup": analysis["fit_setup"],
+            "test_stat": analysis["config"]["test_stat"],
+            "reason": comparison.explanation,
+            "patch": hypothesis["patch"],
+            "CLs_obs": hypothesis["CLs"][0],
+            "CLs_exp": hypothesis["CLs"][3],
         }
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_pyhf_faas.plugin import notes
+from pytest_pyhf_faas.plugin.no_reference import no_reference_text
 from pytest_pyhf_faas.plugin.rerun import rerun_command
 from pytest_pyhf_faas.plugin.terminal import broken_analysis_text, broken_text, failure_text
 from pytest_pyhf_faas.plugin.update import may_become_reference, update_reference
@@ -86,6 +87,8 @@ def decide(
     if comparison.verdict is Verdict.KNOWN_ISSUE:
         context.count_known_issue(result.pallet, subject.config)
         pytest.xfail(comparison.title)
+    if comparison.verdict is Verdict.NO_REFERENCE:
+        pytest.fail(no_reference_text(comparison, result, reference), pytrace=False)
     if comparison.verdict is not Verdict.RIGHT:
         rerun = rerun_command(context, item, result)
         pytest.fail(failure_text(comparison, result, reference, rerun), pytrace=False)

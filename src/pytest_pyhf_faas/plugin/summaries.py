@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_pyhf_faas.plugin.context import Context
+    from pytest_pyhf_faas.plugin.no_reference import Unreferenced
     from pytest_pyhf_faas.report.form import Endpoint, TimelineEntry
 
 
@@ -41,6 +42,7 @@ class Summary(TypedDict):
     notes: list[str]
     known_issues: dict[str, int]
     ambiguous: list[dict[str, Any]]
+    unreferenced: list[Unreferenced]
     written: dict[str, dict[str, int]]
     endpoints: list[Endpoint]
     timelines: list[TimelineOf]
@@ -55,7 +57,7 @@ def summaries_of(config: pytest.Config) -> list[Summary]:
 
 def summary_of(context: Context, *, failed: bool = False) -> Summary:
     """Return the summary of this process, which failed if it could not keep something."""
-    from pytest_pyhf_faas.plugin.notes import AMBIGUOUS
+    from pytest_pyhf_faas.plugin.notes import AMBIGUOUS, UNREFERENCED
 
     schedule = context.schedule
     is_reported = context.settings.report is not None
@@ -68,6 +70,7 @@ def summary_of(context: Context, *, failed: bool = False) -> Summary:
         "notes": list(schedule.notes),
         "known_issues": dict(context.known_issues),
         "ambiguous": list(context.config.stash.get(AMBIGUOUS, ())),
+        "unreferenced": list(context.config.stash.get(UNREFERENCED, ())),
         "written": {
             str(path): asdict(written) for path, written in context.references.written.items()
         },

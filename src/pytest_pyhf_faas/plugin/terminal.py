@@ -10,6 +10,7 @@ from pytest_pyhf_faas.advice import Advice, advice_in, advice_on
 from pytest_pyhf_faas.campaign.results import ENGINE
 from pytest_pyhf_faas.campaign.times import PARTS
 from pytest_pyhf_faas.plugin.measuring import scaling_unit
+from pytest_pyhf_faas.plugin.no_reference import unreferenced_lines
 from pytest_pyhf_faas.references.cls_values import cls_table
 from pytest_pyhf_faas.references.diagnosis import environment_line
 from pytest_pyhf_faas.references.merging import Written
@@ -69,7 +70,7 @@ def failure_text(
     reference: PatchReference | Missing,
     rerun: str,
 ) -> str:
-    """Return what a person reads when CLs differs from the reference, or has none."""
+    """Return what a person reads when CLs differs from the reference."""
     lines = cls_table(comparison.rows) if comparison.rows else []
     if comparison.explanation:
         lines += comparison.explanation.splitlines()
@@ -77,9 +78,7 @@ def failure_text(
     if environment and comparison.verdict in _NOT_RIGHT:
         lines.append(environment)
     lines.append(f"rerun:  {rerun}")
-    if comparison.verdict is Verdict.NO_REFERENCE and not reference:
-        lines.append("make it: --faas-update=new")
-    elif comparison.verdict is Verdict.WRONG and comparison.at in (None, "none"):
+    if comparison.verdict is Verdict.WRONG and comparison.at in (None, "none"):
         where = getattr(reference, "path", None)
         lines.append(f"accept: --faas-update=changed  ({_end_of(where)})")
     return "\n".join([comparison.title, *(f"{_INDENT}{line}" for line in lines)])
@@ -119,7 +118,9 @@ def broken_analysis_text(analysis: str, broken: Sequence[HypotestResult], fits: 
     )
 
 
-def summary_lines(summaries: Sequence[Summary], measured: Sequence[str]) -> list[tuple[str, bool]]:
+def summary_lines(
+    summaries: Sequence[Summary], measured: Sequence[str], width: int
+) -> list[tuple[str, bool]]:
     """Return what a person should know at the end of a session, and whether it is marked.
 
     Parameters
@@ -128,6 +129,8 @@ def summary_lines(summaries: Sequence[Summary], measured: Sequence[str]) -> list
         Of each process.
     measured : sequence of str
         What was measured; see `measured_lines`.
+    width : int
+        Of the terminal.
     """
     fits = sum(summary["fits"] for summary in summaries)
     adopted = sum(summary["adopted"] for summary in summaries)
@@ -149,8 +152,9 @@ def summary_lines(summaries: Sequence[Summary], measured: Sequence[str]) -> list
     ]
     marked += ambiguous_lines([each for summary in summaries for each in summary["ambiguous"]])
     written = written_lines(summary["written"] for summary in summaries)
+    unreferenced = [each for summary in summaries for each in summary["unreferenced"]]
     return [
-        *((line, False) for line in plain),
+        *((line, False) for line in (*plain, *unreferenced_lines(unreferenced, width))),
         *((line, True) for line in (*marked, *notes)),
         *((line, False) for line in written),
     ]

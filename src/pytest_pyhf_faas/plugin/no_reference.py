@@ -1,0 +1,124 @@
+"""What the terminal shows of hypotheses that have no reference: their CLs values, in one table.
+
+They fail, each for itself; where many do, pytest would say the same of each of them, twice.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import pytest
+
+from pytest_pyhf_faas.references.cls_values import EXCLUDED
+from pytest_pyhf_faas.verdicts import Verdict
+from pytest_pyhf_faas.wording import columns, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.references.compare import Comparison
+    from pytest_pyhf_faas.references.reference import Missing, PatchReference
+
+#: So many are shown as pytest shows failures.
+_MOST_AS_FAILURES = 3
+_ROWS = 40
+_MEDIAN = 2  # of CLs_exp
+_DISCOVERY = "q0"  # whose values are no CLs, and exclude nothing
+
+
+class Unreferenced(TypedDict):
+    """A fitted hypothesis that was compared with nothing; `reason` says why."""
+
+    pallet: str
+    fit_setup: str
+    test_stat: str
+    reason: str
+    patch: str
+    CLs_obs: float | str
+    CLs_exp: float | str
+
+
+class AlikeFailures:
+    """Keeps failures for want of a reference out of pytest's own summaries, where they are many.
+
+    They remain failures in all else: the count, the exit status, ``--lf``, junitxml. With ``-v``
+    all of them are shown.
+    """
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Any:
+        """Let pytest write its summaries without them."""
+        failed = terminalreporter.stats.get("failed", [])
+        others = [report for report in failed if not _for_want_of_a_reference(report)]
+        many = len(failed) - len(others) > _MOST_AS_FAILURES
+        if not many or terminalreporter.verbosity > 0:
+            return (yield)
+        terminalreporter.stats["failed"] = others
+        try:
+            return (yield)
+        finally:
+            terminalreporter.stats["failed"] = failed
+
+
+def _for_want_of_a_reference(report: pytest.TestReport) -> bool:
+    return ("verdict", Verdict.NO_REFERENCE.value) in getattr(report, "user_properties", ())
+
+
+def no_reference_text(
+    comparison: Comparison, result: HypotestResult, reference: PatchReference | Missing
+) -> str:
+    """Return what a person reads of one hypothesis that was compared with nothing."""
+    lines = []
+    if result.cls_values:
+        lines.append(f"CLs_obs = {result.CLs_obs:.4g}, CLs_exp = {result.CLs_exp[_MEDIAN]:.4g}")
+    lines += comparison.explanation.splitlines()
+    if not reference:
+        lines.append("make it: --faas-update=new")
+    return "\n".join([comparison.title, *(f"  {line}" for line in lines)])
+
+
+def unreferenced_lines(hypotheses: Iterable[Unreferenced], width: int) -> list[str]:
+    """Return the CLs values of hypotheses without a reference, a table for each reason.
+
+    Parameters
+    ----------
+    hypotheses : iterable of Unreferenced
+        Of a session.
+    width : int
+        Names are shortened so that no row is longer.
+    """
+    groups: dict[tuple[str, str, str, str], list[Unreferenced]] = {}
+    for each in hypotheses:
+        key = each["pallet"], each["fit_setup"], each["test_stat"], each["reason"]
+        groups.setdefault(key, []).append(each)
+    lines = []
+    for (pallet, fit_setup, test_stat, reason), those in groups.items():
+        lines.append(f"no reference for {counted(len(those), 'hypothesis')} of {pallet}: {reason}")
+        lines.append("  --faas-update=new makes references; until then nothing was compared")
+        lines += [f"  {line}" for line in _table(those, fit_setup, test_stat, width - 2)]
+    return lines
+
+
+def _table(those: Sequence[Unreferenced], fit_setup: str, test_stat: str, width: int) -> list[str]:
+    excludes = test_stat != _DISCOVERY
+    header = (fit_setup, "CLs_obs", "CLs_exp", *(["95 % CL"] if excludes else []))
+    rows = [header]
+    for each in those[:_ROWS]:
+        observed, expected = float(each["CLs_obs"]), float(each["CLs_exp"])
+        word = ["excluded" if observed < EXCLUDED else _allowed(observed)] if excludes else []
+        rows.append((each["patch"], f"{observed:.4g}", f"{expected:.4g}", *word))
+    lines = columns(rows, width=width)
+    if len(those) > _ROWS:
+        lines.append(
+            f"... and {len(those) - _ROWS} more: --faas-report=DIR writes them all to DIR/cls.csv"
+        )
+    if excludes:
+        excluded = sum(float(each["CLs_obs"]) < EXCLUDED for each in those)
+        lines.append(f"{excluded} of {len(those)} are excluded: CLs_obs < {EXCLUDED:g}")
+    return lines
+
+
+def _allowed(observed: float) -> str:
+    return "not a number" if math.isnan(observed) else "-"
