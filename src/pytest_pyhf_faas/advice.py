@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import builtins
 import re
+import sys
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.campaign.results import FitError
+from pytest_pyhf_faas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -113,6 +116,26 @@ def too_old(environment: WorkerEnvironment) -> Advice | None:
         "upgrade it",
         pip("--upgrade", needed_pyhf()),
     )
+
+
+def check_client() -> None:
+    """Refuse to work with a pyhf that is missing or too old in this Python.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is.
+    """
+    try:
+        found = metadata.version("pyhf")
+    except metadata.PackageNotFoundError:
+        found = ""
+    if version_of(found) < OLDEST_PYHF:
+        what = f"pyhf {found} is too old" if found else "there is no pyhf"
+        raise ConfigurationError(
+            f"{what} in {sys.executable}: {pip('--upgrade', needed_pyhf())}, or start pytest in "
+            "another environment"
+        )
 
 
 def needed_pyhf() -> str:

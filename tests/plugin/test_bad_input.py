@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from importlib.util import find_spec
 
 import pytest
@@ -10,6 +11,37 @@ import pytest
 from tests.helpers.fakes import canned
 
 XDIST = pytest.mark.parametrize("xdist", [[], ["-n2"]], ids=["alone", "n2"])
+
+
+@pytest.fixture(params=["0.6.3", None])
+def old_pyhf(request, monkeypatch):
+    """A client whose pyhf is too old, or that has none."""
+    version_of = metadata.version
+
+    def version(name):
+        if name != "pyhf":
+            return version_of(name)
+        if request.param is None:
+            raise metadata.PackageNotFoundError(name)
+        return request.param
+
+    monkeypatch.setattr(metadata, "version", version)
+    return "there is no pyhf" if request.param is None else "pyhf 0.6.3 is too old"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--funcx-endpoint", "local:1"], ["-k", "test_endpoint"]]
+)
+def test_old_pyhf_in_the_client_is_a_usage_error(project, old_pyhf, arguments):
+    result = project.run(*arguments, pallet=None)
+    project.assert_told(result, old_pyhf, "python -m pip install --upgrade 'pyhf>=0.7'", code=4)
+    assert project.starts() == []
+
+
+def test_old_pyhf_is_of_no_concern_to_tests_without_fits(project, old_pyhf):
+    del old_pyhf
+    project.own_test("def test_cls():\n    pass")
+    project.run(suite=False, pallet=None).assert_outcomes(passed=1)
 
 
 # --- options ------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.advice import check_client
 from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.plugin.options import BY_NAME
 from pytest_pyhf_faas.verdicts import Verdict
@@ -88,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
     FaasError
         If an option makes no sense, or a pallet cannot be read or has no references.
     """
+    check_client()
     from pytest_pyhf_faas.pallets import catalogue
     from pytest_pyhf_faas.pallets.pallet import each_once
     from pytest_pyhf_faas.references.matrix import notes, table

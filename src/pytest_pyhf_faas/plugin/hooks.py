@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_pyhf_faas.advice import check_client
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin import sharing
 from pytest_pyhf_faas.plugin.context import existing_context, get_context, journal_directory
@@ -70,6 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     if any_given(config):
         try:
+            check_client()
             check_paths(config)
             settings = read_settings(config)
             if settings.report is not None and not config.option.collectonly:
@@ -99,6 +101,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names: list[str] = []
     patches = _ours(metafunc, "signal_patch")
     try:
+        check_client()
         definition = metafunc.definition
         hypotest_config(context.settings, definition.get_closest_marker("hypotest"))
         selection = pallet_selection(context.settings, definition.get_closest_marker("pallet"))
@@ -157,6 +160,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         try:
             context.schedule.plan = _plan(context, session.items)
             if not sharing.is_worker(session.config):
+                check_client()
                 _check_endpoints(context, session.items)
         except FaasError as error:
             raise pytest.UsageError(str(error)) from error
