@@ -99,8 +99,8 @@ INSIDE = {
         {"preflight"},
     ),
     "report": (
-        {"axes", "form", "document", "published", "budgets"},
-        {"environments", "wall_times"},
+        {"axes", "form", "document", "budgets"},
+        {"environments", "published", "wall_times"},
         {"analyses", "scaling"},
         {"ambiguous"},
         {"answer", "comparison", "plots", "cls_csv", "hepdata"},

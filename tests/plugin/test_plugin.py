@@ -391,7 +391,7 @@ def test_wall_time_is_an_error_where_fits_broke(project):
     case = project.junit()["test_walltime[tiny]"]
     assert case.find("error") is not None
     result.stdout.fnmatch_lines(
-        ["tiny: no wall time, because 1 of 3 fits broke", f"*{PATCH}: see their own errors"]
+        ["tiny: no wall time: 1 of 3 fits broke: its worker process was killed *", f"  {PATCH}"]
     )
 
 

@@ -396,9 +396,13 @@ def test_a_scaling_point_whose_fits_break_fails_and_is_not_told(project):
     result = project.run(*suite, "--faas-report=rep", suite=False)
     assert result.ret == 1
     document = report(project)
-    assert document["scaling"] == []
+    (entry,) = document["scaling"]
+    assert entry["points"] == []
+    (refused,) = entry["refused"]
+    assert refused["count"] == 1
+    assert refused["reason"].startswith("1 of 2 fits broke: its worker process was killed")
     (failure,) = document["run"]["failures"]
-    assert "no wall time, because 1 of 2 fits broke" in failure["text"]
+    assert "tiny: no wall time: 1 of 2 fits broke" in failure["text"]
 
 
 def test_an_interrupt_ends_the_measurement_of_scaling(project):
@@ -411,7 +415,9 @@ def test_an_interrupt_ends_the_measurement_of_scaling(project):
     assert len(project.fits()) < len(names)
     document = report(project)
     assert document["run"]["interrupted"]
-    assert document["scaling"] == []
+    (entry,) = document["scaling"]
+    assert entry["points"] == []
+    assert [each["count"] for each in entry["refused"]] == [1, 2, 3]
 
 
 # The plane

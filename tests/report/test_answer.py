@@ -264,7 +264,6 @@ def test_rows_stand_beside_the_published_ones():
         "single worker [s]": "69.8",
         "speed-up": "1.66",
         "efficiency": "83%",
-        "published patches": "125",
         "published wall time [s]": "156.2 ± 9.5",
         "published single node [s]": "3842",
     }
@@ -275,22 +274,54 @@ def test_a_row_without_wall_time_or_publication_has_dashes():
     (row,) = analyses.rows(made)
     assert analyses.wall_time_table(made) == [analyses.ROW_HEADER[:7], row.cells[:7]]
     assert row.cells[0] == "wino (synthetic, no physics)"
-    assert row.cells[2:] == ("3", *(NOTHING,) * 7)
+    assert row.cells[2:] == ("3", *(NOTHING,) * 6)
 
 
-def test_only_real_pallets_have_published_figures():
-    staus = published.published_of(fitted("stau_combined", 57))
-    assert staus == published.Published(57, 57.4, 5.2, 612)
-    assert published.published_of(fitted("1Lbb", 2, synthetic=True)) is None
-    assert published.published_of(fitted("1Lbb-likelihoods", 2)) is None
+def measured(pallet, count, hypotheses=(), **changes):
+    wall_time = {"test": "t", "trials": [documents.trial(fits=count)]}
+    return documents.analysis(hypotheses, pallet=pallet, wall_time=wall_time, **changes)
 
 
-def test_which_same_sign_pallet_was_published_is_confirmed_by_its_patches():
-    assert published.published_of(fitted("SS3L_Rpc2L0b", 76)) == published.Published(
-        76, 31.2, 2.7, 114
-    )
-    assert published.published_of(fitted("SS3L_Rpc2L0b", 75)) is None
-    assert published.published_of(fitted("SS3L_Rpv2L", 76)) is None
+def test_published_figures_stand_beside_the_same_fits_alone():
+    staus = published.Published(57, 57.4, 5.2, 612)
+    assert published.published_of(measured("stau_combined", 57)) == staus
+    assert published.published_of(measured("stau_combined", 2)) is None
+    assert published.published_of(measured("stau_combined", 57, synthetic=True)) is None
+    assert published.published_of(measured("stau_combined-likelihoods", 57)) is None
+    assert published.published_of(fitted("stau_combined", 57)) is None  # nothing was measured
+    assert published.published_of(measured("SS3L_Rpv2L", 76)) is None
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        documents.broken(),
+        documents.broken(status="timeout", verdict="timeout"),
+        documents.broken(status="cancelled", verdict="not compared", outcome="skipped"),
+        documents.broken(status="error", verdict="error"),
+    ],
+    ids=lambda each: each["status"],
+)
+def test_a_run_with_a_fit_that_failed_has_no_wall_time(failed):
+    one = measured("stau_combined", 57, [documents.hypothesis(), failed])
+    (row,) = analyses.rows(documents.document([one]))
+    assert row.cells[3:7] == (NOTHING,) * 4
+    assert (row.wall_time, row.published) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        documents.broken(status="error", verdict="right", outcome="passed"),
+        documents.broken(status="error", verdict="known issue", outcome="xfailed"),
+        documents.broken(status=None, verdict="not run"),  # its trial was complete
+    ],
+    ids=lambda each: each["verdict"],
+)
+def test_an_exception_that_is_known_is_an_answer(known):
+    one = measured("wino", 2, [documents.hypothesis(), known])
+    (row,) = analyses.rows(documents.document([one]))
+    assert row.wall_time is not None
 
 
 # Environments

@@ -322,6 +322,7 @@ FORMS = {
     ),
     form.Scaling: ("properties", "scaling", "items"),
     form.ScalingPoint: ("properties", "scaling", "items", "properties", "points", "items"),
+    form.RefusedPoint: ("properties", "scaling", "items", "properties", "refused", "items"),
     form.Hypothesis: ("definitions", "hypothesis"),
     form.ReferenceValues: ("definitions", "hypothesis", "properties", "reference"),
     form.Ambiguous: ("definitions", "hypothesis", "properties", "ambiguous"),

@@ -115,8 +115,11 @@ def everything():
         documents.ambiguous("two_1", ambiguous={"was_at": "lowest"}),
     ]
     return documents.document(
-        [documents.analysis(found), documents.analysis([], wall_time=None, timeline=None)],
-        scaling=[documents.scaling()],
+        [
+            documents.analysis(found, wall_time=None, not_measured="1 of 6 fits broke: signal 9"),
+            documents.analysis([], timeline=None),
+        ],
+        scaling=[documents.scaling(refused=[{"count": 8, "reason": "no more than 4 seen"}])],
         notes=["a note of the run"],
         endpoints=[
             {
@@ -142,7 +145,8 @@ def test_the_answer_comes_first_and_is_not_told_by_colour_alone():
 def test_everything_is_on_the_page_failures_first():
     source, found = rendered(everything(), [FakePlot("wall_time"), FakePlot("plane-x", analysis=0)])
     expected = [
-        "2026-11-22 15:08:23 UTC", "1 min 37 s", "20261122T150823Z-0123abcd", "a note of the run",
+        "2026-11-22 15:08:23 UTC", "1 min 37 s", "20261122T150823Z-0123abcd",
+        "wall time not measured: 1 of 6 fits broke: signal 9", "a note of the run",
         "Analyses", "42.0 ± 2.8", "Failures", "its clock is ahead", "wrong_1", "✗ outside",
         "verdict: the formulae changed", "pytest --faas-pallet=wino --faas-patch=wrong_1",
         "careful", "broken_1", "by signal 9", "no_reference_1", "assert 1 == 2",
@@ -150,6 +154,7 @@ def test_everything_is_on_the_page_failures_first():
         "excluded at the nominal alone", "fixed poi fit to data", "mu_W 0 (nominal: 1.02)",
         "Plots", "The run", "wino on local:2, numpy+scipy",
         "Where the time went", "start-up", "unattributed", "100.0%", "Scaling", "Serial fraction",
+        "8 workers, not measured: no more than 4 seen",
         "Endpoints, before the fits", "round trip", "12 ms", "Environments", "1.17.1 ≠ 1.17.0",
         "All hypotheses", "known issue", "The same again",
         "pytest --faas-pallet wino --funcx-endpoint local:2", "report.json",
@@ -354,6 +359,7 @@ def test_the_summary_tells_what_is_needed():
         ),
         "42.0 ± 2.8",
         "a note of the run",
+        "wino on local:2, numpy+scipy: wall time not measured: 1 of 6 fits broke: signal 9",
         "local:2: clock",
         "wrong: wino / wrong_1: CLs differs from the reference",
         "verdict: the formulae changed",

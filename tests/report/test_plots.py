@@ -159,7 +159,7 @@ def test_hostile_names_and_numbers():
         times = timeline()
         times["workers"][0]["worker"] = name
         return analysis(
-            [*hypotheses, broken(name, message="x" * 1_000_000)],
+            [*hypotheses, hypothesis(name, error={"type": name, "message": "x" * 1_000_000})],
             pallet=name,
             endpoint=name,
             labels=[name, "m2"],
@@ -211,7 +211,11 @@ def test_of_many_analyses_the_first_are_shown(monkeypatch):
 
 
 def test_wall_times_beside_the_published_ones():
-    plain, published = (plot_of("wall_time", analysis(pallet=name)) for name in ("wino", "1Lbb"))
+    trials = [trial(fits=125), trial(fits=125, wall_s=44.0)]
+    plain, published = (
+        plot_of("wall_time", analysis(pallet=name, wall_time={"test": "", "trials": trials}))
+        for name in ("wino", "1Lbb")
+    )
     assert not [text for text in texts_of(plain.svg) if "published" in text]
     assert [text for text in texts_of(published.svg) if "published (2021)" in text]
     assert "1Lbb: 42 ± 2.8 s on 2 workers" in published.alt
@@ -402,10 +406,21 @@ def test_without_two_known_labels_there_is_no_plane(plane):
 
 def test_medians_of_the_fits():
     seconds = (1.0, 2.0, 9.0)
-    hypotheses = [hypothesis(str(s), seconds={"fit": s}) for s in seconds] + [broken()]
+    hypotheses = [hypothesis(str(s), seconds={"fit": s}) for s in seconds]
     assert (
         "wino: 3 fits of 1 s to 9 s, median 2 s" in plot_of("fit_times", analysis(hypotheses)).alt
     )
+
+
+@pytest.mark.parametrize("kind", ["fit_times", "wall_time", "where_the_time_went"])
+@pytest.mark.parametrize("failed", [broken(), broken(status="error", verdict="error")])
+def test_a_run_with_a_fit_that_failed_has_no_times(kind, failed):
+    assert plot_of(kind, analysis([hypothesis("1"), failed])) is None
+
+
+def test_times_of_some_of_the_fits_are_not_drawn():
+    unfitted = broken(status=None, verdict="not run")
+    assert plot_of("fit_times", analysis([hypothesis("1"), unfitted])) is None
 
 
 @pytest.mark.parametrize("count", [1, 4, 5])
@@ -473,8 +488,9 @@ def test_a_single_count_has_no_measured_fraction():
     assert figures.efficiency == (1,)
 
 
-def test_no_wall_time_has_no_fractions():
-    entry = scaling(points=[without_time(1), without_time(2)])
+@pytest.mark.parametrize("timeless", [[1, 2], []])
+def test_no_wall_time_has_no_fractions(timeless):
+    entry = scaling(points=[without_time(count) for count in timeless])
     figures = scaling_figures(entry)
     assert figures.explained_fraction is None
     assert figures.measured_fraction is None
@@ -492,15 +508,15 @@ def test_wall_time_of_trials():
 def test_scaling_is_drawn_and_told():
     entries = [
         scaling(),
-        scaling(points=scaling()["points"][:1]),
+        scaling(points=scaling()["points"][:1]),  # of which no law can be drawn
         scaling(unit="blocks", points=points({n: [100 / n + 1, 100 / n] for n in range(2, 40)})),
         scaling(points=[*points({1: [10.0], 2: [1.0]}), without_time(1024)]),  # faster than ideal
     ]
     found = drawn([], scaling=entries)
     check(found)
-    assert list(found) == [f"scaling-{i}" for i in range(4)]
+    assert list(found) == [f"scaling-{i}" for i in (0, 2, 3)]
     assert "4 workers: 21 s, speed-up 3.57, efficiency 89%" in found["scaling-0"].alt
-    assert "1 worker: 75 s" in found["scaling-1"].alt
+    assert "1 worker: 75 s" in found["scaling-0"].alt
     assert "speed-up (2 with 2 blocks)" in texts_of(found["scaling-2"].svg)
 
 

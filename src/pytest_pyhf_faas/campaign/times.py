@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pytest_pyhf_faas.campaign.results import json_number
 
@@ -150,3 +150,13 @@ class WallTime:
     def mean_of(self, name: str) -> float:
         """Mean over the trials of one of the figures of `Trial`."""
         return fmean(getattr(trial, name) for trial in self.trials)
+
+
+@dataclass(frozen=True, slots=True)
+class NotMeasured:
+    """No wall time, and why; false, as a wall time never is."""
+
+    reason: str
+
+    def __bool__(self) -> Literal[False]:
+        return False

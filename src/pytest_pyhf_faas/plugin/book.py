@@ -58,12 +58,16 @@ class Book:
         """Add what was taken down of an item."""
         note = item.note
         if "scaling" in note:
-            empty = cast("Scaling", {**note["scaling"], "points": []})
+            empty = cast("Scaling", {**note["scaling"], "points": [], "refused": []})
             entry = self.scaling.setdefault(_key(note["scaling"]), empty)
-            entry["points"].append(note["point"])
-            entry["points"].sort(key=lambda point: point["count"])
+            for place in ("points", "refused"):
+                entry[place] += [note[place]] if place in note else []
+                entry[place].sort(key=lambda point: point["count"])
             return
         analysis = self._analysis(note["analysis"])
+        if "not_measured" in note:
+            analysis["not_measured"] = note["not_measured"]
+            return
         if "wall_time" in note:
             analysis["wall_time"] = note["wall_time"]
             analysis["timeline"] = note["timeline"]

@@ -125,18 +125,18 @@ def wall_time(
     Its last trial feeds the items that compare the fits. While it is measured nothing else runs on
     the endpoint.
     """
-    from pytest_pyhf_faas.plugin.measuring import measure
+    from pytest_pyhf_faas.campaign.times import NotMeasured
+    from pytest_pyhf_faas.plugin.measuring import as_benchmark, measure
     from pytest_pyhf_faas.plugin.notes import note_wall_time
-    from pytest_pyhf_faas.plugin.outcomes import refuse_broken_analysis
+    from pytest_pyhf_faas.plugin.outcomes import refuse_measurement
 
     context = get_context(request.config)
     subject = _subject(request)
-    measured, results = measure(
-        context.schedule,
-        subject,
-        lambda trial: benchmark.pedantic(trial, rounds=context.settings.trials, iterations=1),
-    )
-    benchmark.group = "wall time"
+    repeat = as_benchmark(request.config, benchmark, "wall time", context.settings.trials)
+    measured = measure(context.schedule, subject, repeat)
+    note_wall_time(request.node, subject, measured)
+    if isinstance(measured, NotMeasured):
+        refuse_measurement(context, pallet.name, measured)
     benchmark.extra_info.update(
         analysis=pallet.name,
         synthetic=pallet.synthetic,
@@ -144,8 +144,6 @@ def wall_time(
         patches=len(pallet.patches),
         trials=[trial.to_json() for trial in measured.trials],
     )
-    note_wall_time(request.node, subject, measured)
-    refuse_broken_analysis(context, pallet.name, results)
     return measured
 
 
@@ -154,26 +152,24 @@ def scaling_point(
     request: pytest.FixtureRequest, faas_endpoint: str, pallet: Pallet, benchmark: Any
 ) -> Sequence[Trial]:
     """The trials of an analysis with one of the numbers of workers or blocks of --faas-scaling."""
-    from pytest_pyhf_faas.plugin.measuring import measure_with, scaling_unit
+    from pytest_pyhf_faas.campaign.times import NotMeasured
+    from pytest_pyhf_faas.plugin.measuring import as_benchmark, measure_with, scaling_unit
     from pytest_pyhf_faas.plugin.notes import note_scaling
-    from pytest_pyhf_faas.plugin.outcomes import refuse_broken_analysis
+    from pytest_pyhf_faas.plugin.outcomes import refuse_measurement
 
     context = get_context(request.config)
     subject = _subject(request)
-    trials, results = measure_with(
-        context.schedule,
-        subject,
-        lambda trial: benchmark.pedantic(trial, rounds=context.settings.trials, iterations=1),
-    )
-    benchmark.group = "scaling"
+    repeat = as_benchmark(request.config, benchmark, "scaling", context.settings.trials)
+    trials = measure_with(context.schedule, subject, repeat)
+    note_scaling(request.node, subject, scaling_unit(faas_endpoint), trials)
+    if isinstance(trials, NotMeasured):
+        refuse_measurement(context, pallet.name, trials)
     benchmark.extra_info.update(
         analysis=pallet.name,
         endpoint=faas_endpoint,
         count=subject.count,
         trials=[trial.to_json() for trial in trials],
     )
-    refuse_broken_analysis(context, pallet.name, results)
-    note_scaling(request.node, subject, scaling_unit(faas_endpoint), trials)
     return trials
 
 

@@ -1,26 +1,66 @@
-"""The wall time of an analysis, with the workers of its endpoint or with another number of them."""
+"""The wall time of an analysis, with the workers of its endpoint or with another number of them.
+
+A trial counts only if each of its fits gave an answer that could be right: how fast a crash is says
+nothing of an analysis.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas.campaign.times import WallTime
+from pytest_pyhf_faas.campaign.times import NotMeasured, WallTime
+from pytest_pyhf_faas.wording import brief, counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    import pytest
+
+    from pytest_pyhf_faas.campaign.campaign import Campaign
     from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.tasks import Task
     from pytest_pyhf_faas.campaign.times import Trial
     from pytest_pyhf_faas.plugin.schedule import Schedule
     from pytest_pyhf_faas.plugin.subjects import Subject
 
     Repeat = Callable[[Callable[[], Trial]], Any]
 
+_NAMED = 5
+#: How fits ended that gave no answer, by their status.
+_ENDED = {
+    "error": "gave",
+    "broken": "broke:",
+    "timeout": "took too long:",
+    "cancelled": "were not done:",
+}
 
-def measure(
-    schedule: Schedule, subject: Subject, repeat: Repeat
-) -> tuple[WallTime, list[HypotestResult]]:
+
+class _Refused(Exception):
+    """A trial that is no measurement."""
+
+
+def as_benchmark(config: pytest.Config, benchmark: Any, group: str, rounds: int) -> Repeat:
+    """Return what repeats a trial as a benchmark of pytest-benchmark.
+
+    A benchmark with a trial that fails leaves nothing there: no row, nothing in the storage, and
+    nothing for ``--benchmark-compare-fail``.
+    """
+
+    def repeat(trial: Callable[[], Trial]) -> None:
+        benchmark.group = group
+        try:
+            benchmark.pedantic(trial, rounds=rounds, iterations=1)
+        except BaseException:
+            # It is listed before its first trial. One without trials would be stored, too.
+            recorded: list[Any] = config._benchmarksession.benchmarks  # type: ignore[attr-defined] # noqa: SLF001
+            recorded[:] = [each for each in recorded if each is not benchmark.stats]
+            raise
+
+    return repeat
+
+
+def measure(schedule: Schedule, subject: Subject, repeat: Repeat) -> WallTime | NotMeasured:
     """Measure the wall time of an analysis.
 
     Parameters
@@ -31,11 +71,6 @@ def measure(
         What the item that measures is about.
     repeat : callable
         Calls what it is given once for each trial.
-
-    Returns
-    -------
-    tuple
-        The wall time, and the results of the last trial.
     """
     assert subject.pallet is not None
     analysis = subject.pallet.name
@@ -45,17 +80,19 @@ def measure(
     trials: list[Trial] = []
 
     def trial() -> Trial:
-        trials.append(campaign.measure(tasks, partial(schedule.campaigns.show, campaign)))
+        trials.append(_measure_once(schedule, campaign, tasks))
         return trials[-1]
 
     try:
         repeat(trial)
+    except _Refused as refusal:
+        return NotMeasured(str(refusal))
     finally:
         schedule.campaigns.clear()
     timeline = campaign.timeline(analysis, subject.config)
     wall_time = WallTime(analysis, subject.endpoint, tuple(trials), timeline)
     schedule.wall_times.append(wall_time)
-    return wall_time, [campaign.result(task).result() for task in tasks]
+    return wall_time
 
 
 def scaling_unit(endpoint: str) -> Literal["workers", "blocks"]:
@@ -65,7 +102,7 @@ def scaling_unit(endpoint: str) -> Literal["workers", "blocks"]:
 
 def measure_with(
     schedule: Schedule, subject: Subject, repeat: Repeat
-) -> tuple[list[Trial], list[HypotestResult]]:
+) -> Sequence[Trial] | NotMeasured:
     """Measure the wall time of an analysis with another number of workers or blocks.
 
     Parameters
@@ -76,17 +113,11 @@ def measure_with(
         What the item that measures is about. The endpoint's own workers are ended first.
     repeat : callable
         Calls what it is given once for each trial; each starts workers of its own.
-
-    Returns
-    -------
-    tuple
-        The trials, and the results of the last.
     """
     endpoint, count = subject.endpoint, subject.count
     tasks = schedule.with_pools(endpoint, subject.tasks)
     in_workers = scaling_unit(endpoint) == "workers"
     trials: list[Trial] = []
-    results: list[HypotestResult] = []
 
     def trial() -> Trial:
         engine = (
@@ -95,11 +126,60 @@ def measure_with(
             else schedule.campaigns.new_engine(endpoint, blocks=count)
         )
         with schedule.campaigns.passing(engine) as campaign:
-            trials.append(campaign.measure(tasks, partial(schedule.campaigns.show, campaign)))
-            results[:] = [campaign.result(task).result() for task in tasks]
+            trials.append(_measure_once(schedule, campaign, tasks))
         return trials[-1]
 
     schedule.campaigns.rest(endpoint)
     schedule.campaigns.watch_interrupts()
-    repeat(trial)
-    return trials, results
+    try:
+        repeat(trial)
+    except _Refused as refusal:
+        return NotMeasured(str(refusal))
+    return trials
+
+
+def _measure_once(schedule: Schedule, campaign: Campaign, tasks: Sequence[Task]) -> Trial:
+    """Measure one trial.
+
+    Raises
+    ------
+    _Refused
+        If a fit gave no answer that could be right.
+    """
+    trial = campaign.measure(tasks, partial(schedule.campaigns.show, campaign))
+    results = [(task, campaign.result(task).result()) for task in tasks]
+    failed = [result for task, result in results if schedule.is_failure(task, result)]
+    if failed:
+        raise _Refused(_unanswered(failed, len(tasks)))
+    return trial
+
+
+def _unanswered(failed: Sequence[HypotestResult], fits: int) -> str:
+    """Say which fits gave no answer that could be right, and what they gave."""
+    kinds: dict[tuple[str, str], list[HypotestResult]] = {}
+    for result in failed:
+        kind = result.status, result.error.type if result.error else ""
+        kinds.setdefault(kind, []).append(result)
+    most_first = sorted(kinds.values(), key=len, reverse=True)
+    title, *more = [
+        f"{len(those)} of {counted(fits, 'fit')} {_ending(those[0])}" for those in most_first
+    ]
+    names = [result.patch for those in most_first for result in those]
+    return "\n".join(
+        [
+            title,
+            *more,
+            listed(names, _NAMED),
+            "a time is measured where each fit gives CLs values, or the exception of its reference",
+        ]
+    )
+
+
+def _ending(result: HypotestResult) -> str:
+    error = result.error
+    if error is None:
+        return _ENDED[result.status].rstrip(":")
+    said = brief(error.first_line)
+    if result.status == "error":
+        said = f"{error.type}: {said}"
+    return f"{_ENDED[result.status]} {said}"

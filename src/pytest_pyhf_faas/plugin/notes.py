@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from pytest_pyhf_faas.campaign.results import json_number
+from pytest_pyhf_faas.campaign.times import NotMeasured
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -113,10 +114,14 @@ def note_verdict(item: pytest.Item, verdict: Verdict, title: str) -> None:
         item.stash[_NOTE]["hypothesis"] |= {"verdict": verdict.value, "title": title}
 
 
-def note_wall_time(item: pytest.Item, subject: Subject, measured: WallTime) -> None:
-    """Take down the wall time of an analysis."""
+def note_wall_time(item: pytest.Item, subject: Subject, measured: WallTime | NotMeasured) -> None:
+    """Take down the wall time of an analysis, or why there is none."""
+    analysis = analysis_of(subject)
+    if isinstance(measured, NotMeasured):
+        item.stash[_NOTE] = {"analysis": analysis, "not_measured": measured.reason}
+        return
     item.stash[_NOTE] = {
-        "analysis": analysis_of(subject),
+        "analysis": analysis,
         "wall_time": {
             "test": item.nodeid,
             "trials": [trial.to_json() for trial in measured.trials],
@@ -125,9 +130,21 @@ def note_wall_time(item: pytest.Item, subject: Subject, measured: WallTime) -> N
     }
 
 
-def note_scaling(item: pytest.Item, subject: Subject, unit: str, trials: Sequence[Trial]) -> None:
+def note_scaling(
+    item: pytest.Item, subject: Subject, unit: str, trials: Sequence[Trial] | NotMeasured
+) -> None:
     """Take down the wall time of an analysis with some number of workers or blocks."""
     assert subject.pallet is not None
+    if isinstance(trials, NotMeasured):
+        place, point = "refused", {"count": subject.count, "reason": trials.reason}
+    else:
+        place, point = (
+            "points",
+            {
+                "count": subject.count,
+                "trials": [trial.to_json() for trial in trials],
+            },
+        )
     item.stash[_NOTE] = {
         "scaling": {
             "pallet": subject.pallet.name,
@@ -135,7 +152,7 @@ def note_scaling(item: pytest.Item, subject: Subject, unit: str, trials: Sequenc
             "fit_setup": subject.config.fit_setup,
             "unit": unit,
         },
-        "point": {"count": subject.count, "trials": [trial.to_json() for trial in trials]},
+        place: point,
     }
 
 

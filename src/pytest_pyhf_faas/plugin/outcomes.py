@@ -6,23 +6,22 @@ differs is a FAILED.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from pytest_pyhf_faas.plugin import notes
 from pytest_pyhf_faas.plugin.no_reference import no_reference_text
 from pytest_pyhf_faas.plugin.rerun import rerun_command
-from pytest_pyhf_faas.plugin.terminal import broken_analysis_text, broken_text, failure_text
+from pytest_pyhf_faas.plugin.terminal import broken_text, failure_text
 from pytest_pyhf_faas.plugin.update import may_become_reference, update_reference
 from pytest_pyhf_faas.references.known_issues import is_known_error
 from pytest_pyhf_faas.references.sameness import error_matches
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.times import NotMeasured
     from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.references.compare import Comparison
@@ -62,15 +61,12 @@ def refuse_broken_fit(
     pytest.fail(broken_text(result, rerun, setup), pytrace=False)
 
 
-def refuse_broken_analysis(
-    context: Context, analysis: str, results: Sequence[HypotestResult]
-) -> None:
-    """End an item that measures a time, if its fits were not all answered."""
-    broken = [result for result in results if not result.is_answer]
-    if broken and context.schedule.interrupted:
+def refuse_measurement(context: Context, analysis: str, refused: NotMeasured) -> NoReturn:
+    """End an item that measured no time; it is skipped where the run was interrupted."""
+    if context.schedule.interrupted:
         pytest.skip("interrupted before all fits were done")
-    if broken:
-        pytest.fail(broken_analysis_text(analysis, broken, len(results)), pytrace=False)
+    reason = refused.reason.replace("\n", "\n  ")
+    pytest.fail(f"{analysis}: no wall time: {reason}", pytrace=False)
 
 
 def decide(

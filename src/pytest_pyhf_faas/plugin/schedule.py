@@ -15,6 +15,7 @@ from pytest_pyhf_faas.campaign.tasks import CERTIFIED, Pool, make_task
 from pytest_pyhf_faas.plugin.campaigns import Campaigns
 from pytest_pyhf_faas.plugin.plan import Plan
 from pytest_pyhf_faas.plugin.sending import Sender
+from pytest_pyhf_faas.plugin.update import may_become_reference
 from pytest_pyhf_faas.references.known_issues import is_known_error
 from pytest_pyhf_faas.references.sameness import error_matches
 
@@ -138,8 +139,14 @@ class Schedule:
         return reference.expected_s(task.config.fit_setup) if reference else None
 
     def is_failure(self, task: Task, result: HypotestResult) -> bool:
-        """Whether a fit broke, so that its item cannot be green."""
+        """Whether a fit gave no answer that could be right.
+
+        That is CLs values, or an exception that is the reference of its hypothesis, becomes it, or
+        is a known issue.
+        """
         if result.status == "ok":
+            return False
+        if self.settings.update is not None and may_become_reference(result):
             return False
         reference = self.reference(task)
         known = is_known_error(result, reference, task.config.fit_setup)

@@ -110,14 +110,6 @@ def broken_text(result: HypotestResult, rerun: str, worker_setup: str) -> str:
     return "\n".join([title, *(f"{_INDENT}{line}" for line in lines)])
 
 
-def broken_analysis_text(analysis: str, broken: Sequence[HypotestResult], fits: int) -> str:
-    """Return why a wall time was not measured."""
-    return (
-        f"{analysis}: no wall time, because {len(broken)} of {fits} fits broke\n"
-        f"{_INDENT}{listed([result.patch for result in broken], 5)}: see their own errors"
-    )
-
-
 def summary_lines(
     summaries: Sequence[Summary], measured: Sequence[str], width: int
 ) -> list[tuple[str, bool]]:

@@ -25,7 +25,6 @@ ROW_HEADER = (
     "endpoint",
     "patches",
     *MEASURED_HEADER,
-    "published patches",
     "published wall time [s]",
     "published single node [s]",
 )
@@ -60,9 +59,8 @@ class AnalysisRow:
 
     def _published(self) -> tuple[str, ...]:
         if self.published is None:
-            return (NOTHING,) * 3
+            return (NOTHING,) * 2
         return (
-            str(self.published.patches),
             with_spread(self.published.wall_time_s, self.published.stdev_s),
             f"{self.published.single_node_s:.0f}",
         )

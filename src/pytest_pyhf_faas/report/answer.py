@@ -90,6 +90,9 @@ def missing(document: Document) -> list[str]:
             "fitted": sum(not verdict.is_fitted for verdict in verdicts),
             "compared": verdicts.count(Verdict.NOT_COMPARED),
         }
+        if "not_measured" in analysis:
+            why = analysis["not_measured"].partition("\n")[0]
+            lines.append(f"{title_of(analysis)}: wall time not measured: {why}")
         lines += [
             f"{title_of(analysis)}: {count} of {counted(len(verdicts), 'hypothesis')} not {what}"
             for what, count in counts.items()

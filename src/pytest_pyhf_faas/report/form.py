@@ -103,6 +103,7 @@ class Analysis(_Analysis, total=False):
     """The hypotheses of one pallet on one endpoint, tested in one way."""
 
     plane: list[str]
+    not_measured: str
 
 
 class MadeReferences(TypedDict):
@@ -156,9 +157,7 @@ class TimelineWorker(TypedDict):
     clock_uncertainty_s: float
 
 
-class Scaling(TypedDict):
-    """Wall times with several numbers of workers or blocks."""
-
+class _Scaling(TypedDict):
     pallet: str
     endpoint: str
     fit_setup: str
@@ -166,11 +165,24 @@ class Scaling(TypedDict):
     points: list[ScalingPoint]
 
 
+class Scaling(_Scaling, total=False):
+    """Wall times with several numbers of workers or blocks."""
+
+    refused: list[RefusedPoint]
+
+
 class ScalingPoint(TypedDict):
     """The trials with one number of them."""
 
     count: int
     trials: list[TrialEntry]
+
+
+class RefusedPoint(TypedDict):
+    """A number of them with which no wall time was measured, and why."""
+
+    count: int
+    reason: str
 
 
 class Hypothesis(TypedDict):

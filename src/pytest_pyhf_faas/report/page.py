@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Document,
         EndpointFailure,
         Hypothesis,
+        RefusedPoint,
         TestFailure,
     )
     from pytest_pyhf_faas.report.plots import Plot
@@ -348,6 +349,7 @@ class _ScalingTable(NamedTuple):
     title: str
     unit: str
     points: list[tuple[int, str, float, float]]
+    refused: list[RefusedPoint]
     explained: float | None
     measured: float | None
 
@@ -363,6 +365,7 @@ def _scaling(document: Document) -> list[_ScalingTable]:
                 f"{analyses.title_of(entry)}, by {entry['unit']}",
                 entry["unit"],
                 list(zip(found.counts, wall_times, found.speed_up, found.efficiency, strict=True)),
+                entry.get("refused", []),
                 found.explained_fraction,
                 found.measured_fraction,
             )

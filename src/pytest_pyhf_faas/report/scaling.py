@@ -47,6 +47,8 @@ class ScalingFigures:
 def scaling_figures(entry: Scaling) -> ScalingFigures:
     """Derive speed-up, efficiency and serial fractions from a scaling measurement.
 
+    Points that were refused have no part in it; where all were, the sequences are empty.
+
     The speed-up with ``n`` workers is ``S = wall(1) / wall(n)``, and by Amdahl's law (Amdahl, AFIPS
     Conf. Proc. 30 (1967) 483) ``S = 1 / (s + (1 - s) / n)`` for work of which the fraction ``s`` is
     serial. Two estimates of ``s`` are made. The explained one is the time until the engine answered
@@ -66,7 +68,7 @@ def scaling_figures(entry: Scaling) -> ScalingFigures:
     counts = tuple(int(point["count"]) for point in points)
     walls = [wall_time(point["trials"]) for point in points]
     wall_s = tuple(wall.mean_s for wall in walls)
-    first, wall_of_first = counts[0], wall_s[0]
+    first, wall_of_first = (counts[0], wall_s[0]) if points else (1, 0.0)
     ratios = [count / first for count in counts]
     relative = [wall_of_first / wall if wall > 0 else math.nan for wall in wall_s]
     measured = [
@@ -74,17 +76,17 @@ def scaling_figures(entry: Scaling) -> ScalingFigures:
         for speed_up, ratio in zip(relative, ratios, strict=True)
         if ratio > 1 and speed_up > 0
     ]
-    serial_s = fmean(
+    serial_s = [
         fmean(trial["startup_s"] / max(trial["workers"], 1) for trial in point["trials"])
         for point in points
-    )
+    ]
     return ScalingFigures(
         counts=counts,
         wall_s=wall_s,
         stdev_s=tuple(wall.stdev_s for wall in walls),
         speed_up=tuple(first * speed_up for speed_up in relative),
         efficiency=tuple(s / ratio for s, ratio in zip(relative, ratios, strict=True)),
-        explained_fraction=serial_s / wall_of_first if wall_of_first > 0 else None,
+        explained_fraction=fmean(serial_s) / wall_of_first if wall_of_first > 0 else None,
         measured_fraction=fmean(measured) if measured else None,
     )
 

@@ -7,13 +7,16 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_pyhf_faas.campaign.times import Trial, WallTime
+from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import NOTHING, with_spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_pyhf_faas.report.form import Analysis, TrialEntry
+    from pytest_pyhf_faas.report.form import Analysis, Hypothesis, TrialEntry
 
+#: How a fit ended that gave no answer at all.
+_LOST = ("broken", "timeout", "cancelled")
 MEASURED_HEADER = ("wall time [s]", "single worker [s]", "speed-up", "efficiency")
 
 
@@ -28,11 +31,28 @@ def _trial(entry: TrialEntry) -> Trial:
 
 
 def wall_time_of(analysis: Analysis) -> WallTime | None:
-    """Return the measured wall time of an analysis."""
+    """Return the measured wall time of an analysis.
+
+    ``None`` where a fit gave no answer that could be right: reports of earlier versions have wall
+    times of such runs.
+    """
     measured = analysis["wall_time"]
-    if measured is None:
+    if measured is None or any(map(_is_unanswered, analysis["hypotheses"])):
         return None
     return wall_time(measured["trials"], analysis["pallet"], analysis["endpoint"])
+
+
+def has_fit_times(analysis: Analysis) -> bool:
+    """Whether each fit of an analysis gave an answer that could be right."""
+    return not any(
+        each["status"] is None or _is_unanswered(each) for each in analysis["hypotheses"]
+    )
+
+
+def _is_unanswered(hypothesis: Hypothesis) -> bool:
+    """Whether the fit of a hypothesis was lost, or gave an exception that is not right."""
+    verdict, status = Verdict(hypothesis["verdict"]), hypothesis["status"]
+    return status in _LOST or (status == "error" and verdict is Verdict.ERROR)
 
 
 def measured_cells(wall_time: WallTime | None) -> tuple[str, ...]:

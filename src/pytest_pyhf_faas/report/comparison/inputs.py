@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.report.comparison.changes import Difference
+from pytest_pyhf_faas.report.wall_times import wall_time_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,7 +53,7 @@ def input_differences(name: str, before: Analysis, after: Analysis) -> list[Diff
     if before["digest"] != after["digest"]:
         digests = [each["digest"][:_DIGEST_WIDTH] for each in (before, after)]
         found.append(Difference(name, "background (SHA-256)", *digests))
-    measured = ["measured" if each["wall_time"] else "not measured" for each in (before, after)]
+    measured = ["measured" if wall_time_of(each) else "not measured" for each in (before, after)]
     if measured[0] != measured[1]:
         found.append(Difference(name, "wall time", *measured))
     made = [each["reference"] for each in (before, after)]

@@ -19,6 +19,7 @@ from pytest_pyhf_faas.report.comparison.inputs import (
     input_differences,
 )
 from pytest_pyhf_faas.report.comparison.wall_times import fit_times, wall_time_change
+from pytest_pyhf_faas.report.wall_times import has_fit_times, wall_time_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -106,11 +107,11 @@ def compare_runs(
         for rest, only in zip(rests, (only_before, only_after), strict=True):
             if rest:
                 only.append(OnlyIn(name, False, tuple(each["patch"] for each in rest)))
-        if first["wall_time"] and second["wall_time"]:
-            wall_times.append(
-                wall_time_change(name, first["wall_time"], second["wall_time"], slower)
-            )
-        times_of_fits += fit_times(name, both)
+        measured = wall_time_of(first), wall_time_of(second)
+        if measured[0] is not None and measured[1] is not None:
+            wall_times.append(wall_time_change(name, measured[0], measured[1], slower))
+        if has_fit_times(first) and has_fit_times(second):
+            times_of_fits += fit_times(name, both)
     other = [each for pair in pairs if (each := moved(*pair, rtol, atol)) is not None]
     return Changes(
         before=_run(before),

@@ -14,19 +14,18 @@ from pytest_pyhf_faas.report.comparison.changes import (
     WallTimes,
     ratio_of,
 )
-from pytest_pyhf_faas.report.wall_times import wall_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_pyhf_faas.report.form import WallTimeEntry
+    from pytest_pyhf_faas.campaign.times import WallTime
 
 #: A change of a mean wall time is larger than the spread beyond so many standard errors.
 _STANDARD_ERRORS = 2.0
 
 
 def wall_time_change(
-    name: str, first: WallTimeEntry, second: WallTimeEntry, slower: float | None
+    name: str, first: WallTime, second: WallTime, slower: float | None
 ) -> WallTimeChange:
     """Return how the wall time of an analysis changed; see `compare_runs` for `slower`."""
     before, after = _wall_times(first), _wall_times(second)
@@ -64,13 +63,12 @@ def fit_times(name: str, pairs: Iterable[tuple[Any, Any]]) -> list[FitTimes]:
     return [FitTimes(name, len(known), ratio, tuple(slow))]
 
 
-def _wall_times(measured: WallTimeEntry) -> WallTimes:
-    found = wall_time(measured["trials"])
+def _wall_times(measured: WallTime) -> WallTimes:
     return WallTimes(
-        trials=len(found.trials),
-        fits=found.last.fits,
-        workers=found.last.workers,
-        mean_s=found.mean_s,
-        stdev_s=found.stdev_s,
-        fit_s=found.mean_of("fit_s"),
+        trials=len(measured.trials),
+        fits=measured.last.fits,
+        workers=measured.last.workers,
+        mean_s=measured.mean_s,
+        stdev_s=measured.stdev_s,
+        fit_s=measured.mean_of("fit_s"),
     )

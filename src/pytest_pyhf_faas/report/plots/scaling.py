@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.scaling import ScalingFigures
 
 
+_FEWEST_POINTS = 2
+
+
 class _Panel(NamedTuple):
     title: str
     logarithmic: bool
@@ -44,11 +47,14 @@ class _Panel(NamedTuple):
 
 
 def plot_scaling(place: int, entry: Scaling) -> Plot | None:
-    """Draw a scaling measurement beside Amdahl's law; ``None`` without a wall time."""
+    """Draw a scaling measurement beside Amdahl's law; ``None`` where it is none.
+
+    It takes two points: one says nothing of a law.
+    """
     figures = scaling_figures(entry)
-    first, wall_of_first = figures.counts[0], figures.wall_s[0]
-    if not wall_of_first > 0:
+    if len(figures.counts) < _FEWEST_POINTS or not figures.wall_s[0] > 0:
         return None
+    first, wall_of_first = figures.counts[0], figures.wall_s[0]
     unit = entry["unit"]
     of_first = "" if first == 1 else f" ({first} with {first} {unit})"
     panels = (

@@ -39,7 +39,7 @@ from pytest_pyhf_faas.report.plots.texts import (
     within_width,
 )
 from pytest_pyhf_faas.report.published import published_of
-from pytest_pyhf_faas.report.wall_times import wall_time_of
+from pytest_pyhf_faas.report.wall_times import has_fit_times, wall_time_of
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
@@ -237,9 +237,14 @@ def _draw_shares(axes: Axes, row: int, shares: Mapping[str, float]) -> float:
 
 
 def plot_fit_times(analyses: Sequence[Analysis], names: Sequence[str]) -> Plot | None:
-    """Draw how long the fits took: few analyses as histograms; ``None`` without any fit."""
+    """Draw how long the fits took: few analyses as histograms; ``None`` without any.
+
+    An analysis with a fit that gave no answer that could be right is left out.
+    """
     measured = []
     for name, analysis in zip(names, analyses, strict=True):
+        if not has_fit_times(analysis):
+            continue
         seconds = np.array([one["seconds"].get("fit", 0.0) for one in analysis["hypotheses"]])
         if (seconds > 0).any():
             measured.append((name, seconds[seconds > 0]))

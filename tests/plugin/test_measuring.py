@@ -1,0 +1,123 @@
+"""No wall time, and nothing made of it, unless each fit gave an answer that could be right."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pytest_pyhf_faas.report import document as documents
+
+ATTRIBUTE_ERROR = ["AttributeError", "module 'numpy' has no attribute 'product'"]
+INVALID_MODEL = "pyhf.exceptions.InvalidModel"
+#: Of pytest-benchmark, which has nothing to save then.
+pytestmark = pytest.mark.filterwarnings("ignore:Not saving anything")
+PLUGIN = ("--benchmark-json=times.json", "--faas-report=rep", "--junitxml=junit.xml")
+
+
+def crash(project, count=8):
+    names = project.pallet(count)
+    project.plan(errors=dict.fromkeys(names, ATTRIBUTE_ERROR))
+    return names
+
+
+def stored(project):
+    """Return what pytest-benchmark has stored, in whole."""
+    return [*project.path.glob("times.json"), *project.path.glob(".benchmarks/**/*.json")]
+
+
+def test_a_run_in_which_each_fit_crashes_has_no_wall_time(project):
+    crash(project)
+    result = project.run(*PLUGIN, "--benchmark-autosave", "--faas-trials=3")
+    assert result.ret == 1
+    reason = f"8 of 8 fits gave AttributeError: {ATTRIBUTE_ERROR[1]}"
+    result.stdout.fnmatch_lines(
+        ["*ERROR at setup of test_walltime*", f"tiny: no wall time: {reason}"]
+    )
+    assert "speed-up" not in project.text(result)
+    assert "OPS" not in project.text(result)
+    assert stored(project) == []
+    assert len(project.fits()) == 8  # the other trials would be like the first
+    project.assert_no_internals(result)
+    document = documents.read(project.path / "rep")
+    (analysis,) = document["analyses"]
+    assert analysis["wall_time"] is None
+    assert analysis["not_measured"].partition("\n")[0] == reason
+    page = (project.path / "rep" / "report.html").read_text()
+    assert "wall time not measured: 8 of 8 fits gave AttributeError" in page
+
+
+def test_a_crash_is_not_compared_with_earlier_wall_times(project):
+    project.pallet(2)
+    assert project.run("--benchmark-save=first").ret == 0
+    before = stored(project)
+    crash(project, 2)
+    compare = ("--benchmark-compare", "--benchmark-compare-fail=mean:0.001%")
+    result = project.run(*compare, "--benchmark-autosave")
+    assert "regressed" not in project.text(result)
+    assert stored(project) == before
+
+
+def test_what_an_endpoint_refuses_is_said_once(project):
+    project.pallet(3)
+    project.plan(breakdowns=-1)
+    result = project.run(*PLUGIN)
+    assert "no wall time: 3 of 3 fits broke: the engine local broke down" in project.text(result)
+    assert stored(project) == []
+
+
+def test_several_reasons_are_told_apart_the_most_frequent_first(project):
+    names = project.pallet(5)
+    project.plan(
+        errors=dict.fromkeys(names[:2], ATTRIBUTE_ERROR), timeout=[names[3]], lose={names[4]: -1}
+    )
+    result = project.run("--faas-timeout=10")
+    result.stdout.fnmatch_lines(
+        [
+            "tiny: no wall time: 2 of 5 fits gave AttributeError: *",
+            "  1 of 5 fits took too long: it was ended after its time limit of 10.0 s*",
+            f"  {', '.join(names[:2])}, {names[3]}, {names[4]}",
+        ]
+    )
+
+
+def test_an_exception_is_an_answer_where_it_is_the_reference(project):
+    names = project.pallet(3)
+    project.plan(errors={names[0]: [INVALID_MODEL, "no POI"]})
+    assert project.run("-k", "walltime").ret == 1
+    project.expect_error(names[1])  # of another hypothesis
+    assert project.run("-k", "walltime").ret == 1
+    project.expect_error(names[0])
+    result = project.run("-k", "walltime", *PLUGIN)
+    assert result.ret == 0, project.text(result)
+    (benchmark,) = json.loads((project.path / "times.json").read_text())["benchmarks"]
+    assert benchmark["group"] == "wall time"
+
+
+@pytest.mark.parametrize(
+    "error", ["ValueError('no')", "KeyboardInterrupt", "pytest.skip.Exception"]
+)
+def test_a_benchmark_with_a_trial_that_failed_leaves_nothing(project, error):
+    project.own_test(
+        f"""\
+import pytest
+from pytest_pyhf_faas.plugin.measuring import as_benchmark
+
+def test_failed(request, benchmark):
+    trials = iter(range(2))
+    def trial():
+        if next(trials):
+            raise {error}
+    with pytest.raises(BaseException):
+        as_benchmark(request.config, benchmark, "mine", 3)(trial)
+    assert list(trials) == []
+
+def test_good(request, benchmark):
+    as_benchmark(request.config, benchmark, "mine", 3)(lambda: None)
+"""
+    )
+    result = project.run("--benchmark-json=times.json", suite=False, pallet=None)
+    assert result.ret == 0, project.text(result)
+    (benchmark,) = json.loads((project.path / "times.json").read_text())["benchmarks"]
+    assert benchmark["name"] == "test_good"
+    result.stdout.fnmatch_lines(["*benchmark 'mine': 1 tests*"])
