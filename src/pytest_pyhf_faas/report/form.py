@@ -48,9 +48,7 @@ class TestFailure(TypedDict):
     text: str
 
 
-class Environment(TypedDict):
-    """What the client or a worker computes with."""
-
+class _Environment(TypedDict):
     python: str
     platform: str
     host: str
@@ -59,6 +57,12 @@ class Environment(TypedDict):
     optimizer: str | None
     threads: dict[str, str | None]
     versions: dict[str, str]
+
+
+class Environment(_Environment, total=False):
+    """What the client or a worker computes with."""
+
+    executable: str | None
 
 
 class Endpoint(TypedDict):
