@@ -428,6 +428,7 @@ def test_the_plane_is_the_one_that_is_chosen_or_varies():
     assert plane_of(labels, points, None) == ("a", "c")
     assert plane_of(labels, points, ("b", "a")) == ("b", "a")
     assert plane_of(labels, points, ("a", "elsewhere")) == ("a", "c")
+    assert plane_of(labels, points, ("a", "c-a")) == ("a", "c-a")
     assert plane_of(labels, [(1, 2, 3), (2, 3, 4)], None) is None  # three of them vary
     assert plane_of(labels, [(1, 2, 3), (2, 3, 4)], ("a", "c")) == ("a", "c")
     assert plane_of(("a", "b"), [(1, 60), (2, 60)], None) is None
@@ -440,6 +441,14 @@ def test_a_plane_has_two_labels(project, plane):
     project.pallet(1)
     result = project.run(f"--faas-plane={plane}")
     project.assert_told(result, f"--faas-plane is {plane!r}: it must be two labels", code=4)
+
+
+def test_a_plane_of_differences_is_kept_and_one_of_nothing_is_told(project):
+    project.pallet(4)
+    assert project.run("--faas-report=rep", "--faas-plane=m1,m1-m2").ret == 0
+    assert report(project)["analyses"][0]["plane"] == ["m1", "m1-m2"]
+    result = project.run("--faas-report=rep", "--faas-plane=m1,m3", "--faas-dry-run")
+    result.stdout.fnmatch_lines(["pyhf-faas: no pallet has --faas-plane=m1,m3 (tiny has m1, m2)*"])
 
 
 @pytest.mark.parametrize("counts", ["0", "1,x", "1,,2", "-1"])

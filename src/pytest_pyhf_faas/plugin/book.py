@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_pyhf_faas.plugin import notes
+from pytest_pyhf_faas.report.axes import Axis
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -138,12 +139,12 @@ class Book:
 def plane_of(
     labels: Sequence[str], points: Sequence[Sequence[Any]], chosen: tuple[str, str] | None
 ) -> tuple[str, str] | None:
-    """Return the labels of the plane that hypotheses are drawn in, if they make one.
+    """Return the axes of the plane that hypotheses are drawn in, if they make one.
 
-    Those that were chosen, where there are such, or else the two numbers that vary: with more of
-    them, hypotheses that differ would lie at one place.
+    Those that were chosen, where the labels have them, or else the two numbers that vary: with more
+    of them, hypotheses that differ would lie at one place.
     """
-    if chosen is not None and set(chosen) <= set(labels):
+    if chosen is not None and all(Axis.find(text, labels) for text in chosen):
         return chosen
     varying = [
         label

@@ -232,9 +232,9 @@ OPTIONS = (
     Option(
         "plane",
         ("--faas-plane",),
-        "LABEL,LABEL",
-        "which two of a pallet's values, such as masses, make the plane with the exclusion "
-        "contours in the report",
+        "X,Y",
+        "the plane with the exclusion contours in the report: each axis a label of the pallet's "
+        "values, or the difference or ratio of two, as in m1,m1-m2",
         default_is="those two that vary",
         ini="faas_plane",
         read=values.plane,

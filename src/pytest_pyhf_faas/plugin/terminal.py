@@ -14,6 +14,7 @@ from pytest_pyhf_faas.plugin.no_reference import unreferenced_lines
 from pytest_pyhf_faas.references.cls_values import cls_table
 from pytest_pyhf_faas.references.diagnosis import environment_line
 from pytest_pyhf_faas.references.merging import Written
+from pytest_pyhf_faas.report.axes import Axis
 from pytest_pyhf_faas.report.wall_times import MEASURED_HEADER, measured_cells
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import columns, counted, duration, listed
@@ -284,7 +285,21 @@ def plan_lines(context: Context) -> list[str]:
             f"pyhf-faas: {pallet}: {counted(patches, 'fit')} on {endpoint} with {numbers} "
             f"{scaling_unit(endpoint)}, one after the other"
         )
-    return lines
+    return lines + _plane_lines(context)
+
+
+def _plane_lines(context: Context) -> list[str]:
+    """Say, before the fits, that no pallet has the plane that was chosen."""
+    plane = context.settings.plane
+    if context.settings.report is None or plane is None:
+        return []
+    needs = context.schedule.plan.needs()
+    labels = {pallet: need.hypotheses[0].pallet.labels for (_, pallet), need in needs.items()}
+    if not labels or any(all(Axis.find(text, each) for text in plane) for each in labels.values()):
+        return []
+    known = listed([f"{pallet} has {', '.join(each)}" for pallet, each in labels.items()])
+    what = f"--faas-plane={','.join(plane)}"
+    return [f"pyhf-faas: no pallet has {what} ({known}): the report takes the two that vary"]
 
 
 def _needed(need: Need) -> str:

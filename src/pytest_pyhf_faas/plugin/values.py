@@ -35,11 +35,12 @@ def counts(flag: str, text: str) -> tuple[int, ...]:
 
 
 def plane(flag: str, text: str) -> tuple[str, str]:
-    """Return two labels."""
+    """Return the two axes of a plane: each a label of a pallet, or what two of them make."""
     labels = [label.strip() for label in text.split(",")]
     if len(set(labels)) != 2 or not all(labels):  # noqa: PLR2004 - a plane
         raise ConfigurationError(
-            f"{flag} is {text!r}: it must be two labels of the pallet's values, as in m1,m2"
+            f"{flag} is {text!r}: it must be two labels of the pallet's values, differences or "
+            "ratios of them, as in m1,m2 or m1,m1-m2 or m1,m1/m2"
         )
     return labels[0], labels[1]
 

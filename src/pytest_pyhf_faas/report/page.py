@@ -54,8 +54,8 @@ _CAPTIONS = {
     "a ragged right end is the wait for the last ones.",
     "cls_difference": "Each point is one CLs value. The tolerance that most hypotheses have is "
     "shaded; what differs by more than its own is ringed.",
-    "plane": "Where CLs falls below 0.05 a hypothesis is excluded at 95 % CL: the contours of this "
-    "run should lie on those of the references.",
+    "plane": "Where CLs is below 0.05, on the hatched side of the observed contour, a hypothesis "
+    "is excluded at 95 % CL: the contours of this run should lie on those of the references.",
     "fit_times": "How long single fits took on their workers: a long tail to the right decides "
     "when the analysis ends.",
     "scaling": "The wall time falls along the ideal line as long as workers have fits to do; "

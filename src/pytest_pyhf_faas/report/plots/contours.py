@@ -42,6 +42,8 @@ class Contours:
     ----------
     places : array
         Those of the hypotheses, one row each.
+    logarithmic : pair of bool
+        Which of the two axes are; values there are positive.
 
     Attributes
     ----------
@@ -49,15 +51,24 @@ class Contours:
         The grid.
     """
 
-    def __init__(self, places: Floats) -> None:
+    def __init__(self, places: Floats, logarithmic: tuple[bool, bool] = (False, False)) -> None:
+        places = np.array(places)
+        for axis in (0, 1):
+            if logarithmic[axis]:
+                places[:, axis] = np.log10(places[:, axis])
         low, high = places.min(axis=0), places.max(axis=0)
         span = np.where(high > low, high - low, 1.0)
-        self.x, self.y = (np.linspace(low[axis], high[axis], _GRID) for axis in (0, 1))
+        self.x, self.y = (
+            np.logspace(low[axis], high[axis], _GRID)
+            if logarithmic[axis]
+            else np.linspace(low[axis], high[axis], _GRID)
+            for axis in (0, 1)
+        )
         self._at = ((places - low) / span).round(_DIGITS)  # both axes run from 0 to 1
         self._first = np.unique(self._at, axis=0, return_index=True)[1]
 
     def surfaces(self, cls_values: Sequence[Sequence[float | str] | None]) -> Surfaces | None:
-        """Return log10 of CLs on the grid, linear between the hypotheses.
+        """Return log10 of CLs on the grid, linear between the hypotheses as they are drawn.
 
         Of several hypotheses at one place the first is taken.
 

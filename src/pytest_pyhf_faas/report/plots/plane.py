@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from pytest_pyhf_faas.references.cls_values import EXCLUDED
 from pytest_pyhf_faas.report.analyses import reference_of, stem_of
+from pytest_pyhf_faas.report.axes import Axis
 from pytest_pyhf_faas.report.plots.cls_values import EXPECTED, MINUS, OBSERVED, PLUS
 from pytest_pyhf_faas.report.plots.contours import FEWEST_PLACES, Contours
 from pytest_pyhf_faas.report.plots.plot import Plot, plot_of
@@ -20,11 +21,13 @@ from pytest_pyhf_faas.report.plots.style import (
     BLUE,
     DARK_GREY,
     GREEN,
+    GREY,
     MANY,
     PURPLE,
     RED,
     YELLOW,
     legend_marker,
+    log_axis,
     marker_scale,
     single_axes,
 )
@@ -41,10 +44,12 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.plots.cls_values import Floats
     from pytest_pyhf_faas.report.plots.contours import Surface, Surfaces
 
-_EXCLUDED = 0.05
-#: An m with its index (not the signal strength), or the word.
-_MASS = re.compile(r"[\W_]*(m(?!u([\W_\d]|$))([\W_\d]|[a-z]{0,3}\d*$)|.*\bmass)", re.IGNORECASE)
-_LEVEL = math.log10(_EXCLUDED)
+#: Fewer places are no plane.
+_FEWEST = 3
+_AXES = 2
+#: An axis with a larger ratio of its values is logarithmic.
+_DECADES = 100
+_LEVEL = math.log10(EXCLUDED)
 #: The values of which it is said where they exclude.
 _TOLD = {OBSERVED: "observed", EXPECTED: "expected"}
 #: The marker of a hypothesis.
@@ -56,17 +61,21 @@ _STATES: dict[str, dict[str, Any]] = {
 }
 _SMALLEST_IN_LEGEND = 6
 _LINE_WIDTH = 1.8
+_ROOM = 0.04
+_HATCH = "///"
 
 
 def plot_plane(place: int, analysis: Analysis, name: str) -> Plot | None:
-    """Draw the hypotheses and the contours; ``None`` without a plane or hypotheses in it."""
-    labels, plane = analysis["labels"], analysis.get("plane", [])
-    if not plane or not set(plane) <= set(labels):
+    """Draw the hypotheses and the contours; ``None`` without a plane and places in it."""
+    found = [Axis.find(text, analysis["labels"]) for text in analysis.get("plane", [])]
+    plane = [axis for axis in found if axis is not None]
+    if len(plane) != _AXES:
         return None
-    hypotheses, at = _at_places(analysis["hypotheses"], [labels.index(label) for label in plane])
-    if not hypotheses:
+    hypotheses, at = _at_places(analysis["hypotheses"], plane)
+    if len(hypotheses) < _FEWEST:
         return None
-    contours = Contours(at)
+    logarithmic = _spans_decades(at[:, 0]), _spans_decades(at[:, 1])
+    contours = Contours(at, logarithmic)
     obtained = contours.surfaces([one["CLs"] for one in hypotheses])
     reference = contours.surfaces([reference_of(one) for one in hypotheses])
     notes = _notes(obtained)
@@ -75,34 +84,33 @@ def plot_plane(place: int, analysis: Analysis, name: str) -> Plot | None:
         notes.append(f"{counted(left_out, 'hypothesis')} left out: no place in the plane")
     states = [_state(one) for one in hypotheses]
     figure, axes = single_axes(5.2, notes)
+    for which, is_logarithmic in zip("xy", logarithmic, strict=True):
+        if is_logarithmic:
+            log_axis(axes, cast("Literal['x', 'y']", which))
     handles = [
         *_draw_contours(axes, contours, obtained),
         *_draw_reference(axes, contours, reference),
         *_draw_states(axes, at, states),
     ]
-    _limit(axes, at)
-    axes.set_xlabel(_axis_label(plane[0]))
-    axes.set_ylabel(_axis_label(plane[1]))
+    axes.set_xlim(_with_room(at[:, 0], logarithmic[0]))
+    axes.set_ylim(_with_room(at[:, 1], logarithmic[1]))
+    axes.set_xlabel(within_width(plane[0].title, AT_AXIS))
+    axes.set_ylabel(within_width(plane[1].title, AT_AXIS))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    kind = "mass plane" if all(map(is_mass, plane)) else "plane"
-    title = f"CLs = {_EXCLUDED:g} in the {kind}: {within_width(name, IN_TITLE)}"
+    title = f"CLs = {EXCLUDED:g} in the plane: {within_width(name, IN_TITLE)}"
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
     alt = (
-        f"Exclusion at 95 % CL (CLs = {_EXCLUDED:g}) in the plane of {drawable(plane[0])} and "
-        f"{drawable(plane[1])}: {drawable(name)}. {counted(len(hypotheses), 'hypothesis')}: "
+        f"Exclusion at 95 % CL (CLs = {EXCLUDED:g}) in the plane of {drawable(plane[0].name)} and "
+        f"{drawable(plane[1].name)}: {drawable(name)}. {counted(len(hypotheses), 'hypothesis')}: "
         f"{counts}. "
         + " ".join([*_reaches(contours, obtained, plane[0]), *(f"{note}." for note in notes)])
     )
     return plot_of(figure, stem_of("plane", place, analysis), title, alt.strip(), place)
 
 
-def is_mass(label: str) -> bool:
-    """Whether a label of a pallet is that of a mass, such as ``m1``, ``mst`` or ``$m_1$``."""
-    return _MASS.match(label) is not None
-
-
-def _axis_label(label: str) -> str:
-    return within_width(label, AT_AXIS) + (" [GeV]" if is_mass(label) else "")
+def _spans_decades(values: Floats) -> bool:
+    """Whether values ask for a logarithmic axis."""
+    return bool(values.min() > 0 and values.max() / values.min() > _DECADES)
 
 
 # --- contours -------------------------------------------------------------------------------------
@@ -121,11 +129,30 @@ def _draw_contours(
         )
     _draw_contour(axes, contours, surfaces[EXPECTED], BLUE, "--")
     _draw_contour(axes, contours, surfaces[OBSERVED], BLACK, "-")
+    _hatch_excluded(axes, contours, surfaces[OBSERVED])
     return [
         Line2D([], [], color=BLACK, lw=_LINE_WIDTH, label="observed"),
         Line2D([], [], color=BLUE, ls="--", lw=_LINE_WIDTH, label="expected"),
         Patch(facecolor=YELLOW, alpha=0.6, label="expected ± 1σ"),
+        Patch(facecolor="none", edgecolor=GREY, lw=0, hatch=_HATCH, label="excluded (observed)"),
     ]
+
+
+def _hatch_excluded(axes: Axes, contours: Contours, surface: Surface) -> None:
+    """Mark the side of the observed contour on which CLs is below the level."""
+    lowest = surface.min()
+    if lowest < _LEVEL:
+        region = axes.contourf(
+            contours.x,
+            contours.y,
+            surface,
+            levels=[lowest, _LEVEL],
+            colors="none",
+            hatches=[_HATCH],
+            zorder=1,
+        )
+        region.set_edgecolor(GREY)
+        region.set_linewidth(0)
 
 
 def _draw_reference(axes: Axes, contours: Contours, surfaces: Surfaces | None) -> list[Line2D]:
@@ -165,18 +192,18 @@ def _notes(surfaces: Surfaces | None) -> list[str]:
     if surfaces is None:
         return [f"no contours: they need {FEWEST_PLACES} places with CLs that are not on a line"]
     return [
-        f"{what} CLs does not cross {_EXCLUDED:g}: it is "
+        f"{what} CLs does not cross {EXCLUDED:g}: it is "
         f"{'above' if surfaces[column].min() >= _LEVEL else 'below'} everywhere"
         for column, what in _TOLD.items()
         if not _crosses(surfaces[column])
     ]
 
 
-def _reaches(contours: Contours, surfaces: Surfaces | None, label: str) -> list[str]:
+def _reaches(contours: Contours, surfaces: Surfaces | None, axis: Axis) -> list[str]:
     """Say up to where the first axis is excluded."""
     return [
-        f"{what.capitalize()} exclusion up to {drawable(label)} = {contours.x[excluded][-1]:.4g}"
-        f"{' GeV' if is_mass(label) else ''}."
+        f"{what.capitalize()} exclusion up to {drawable(axis.name)} = "
+        f"{contours.x[excluded][-1]:.4g}{f' {axis.unit}' if axis.unit else ''}."
         for column, what in _TOLD.items()
         if surfaces is not None
         and (excluded := (surfaces[column] < _LEVEL).filled(False).any(axis=0)).any()
@@ -187,22 +214,17 @@ def _reaches(contours: Contours, surfaces: Surfaces | None, label: str) -> list[
 
 
 def _at_places(
-    hypotheses: Sequence[Hypothesis], columns: Sequence[int]
+    hypotheses: Sequence[Hypothesis], plane: Sequence[Axis]
 ) -> tuple[list[Hypothesis], Floats]:
     """Return the hypotheses that have a place in the plane, and the places."""
     found: list[Hypothesis] = []
     places = []
     for one in hypotheses:
-        values = one["values"]
-        if max(columns) < len(values) and all(_is_place(values[column]) for column in columns):
+        place = [axis.value(one["values"]) for axis in plane]
+        if None not in place:
             found.append(one)
-            places.append([float(values[column]) for column in columns])
-    return found, np.array(places, dtype=np.float64).reshape(-1, 2)
-
-
-def _is_place(value: object) -> bool:
-    # Masses beyond that have no differences left, as floats.
-    return isinstance(value, (int, float)) and abs(value) < 1e100  # noqa: PLR2004
+            places.append(place)
+    return found, np.array(places, dtype=np.float64).reshape(-1, _AXES)
 
 
 def _state(hypothesis: Hypothesis) -> str:
@@ -235,9 +257,11 @@ def _draw_states(axes: Axes, at: Floats, states: Sequence[str]) -> list[Line2D]:
     return handles
 
 
-def _limit(axes: Axes, at: Floats) -> None:
-    """Leave room around the hypotheses; contours would leave none."""
-    low, high = at.min(axis=0), at.max(axis=0)
-    room = 0.04 * np.where(high > low, high - low, np.maximum(np.abs(low), 1))
-    axes.set_xlim(low[0] - room[0], high[0] + room[0])
-    axes.set_ylim(low[1] - room[1], high[1] + room[1])
+def _with_room(values: Floats, is_logarithmic: bool) -> tuple[float, float]:
+    """Return limits that leave room around the hypotheses; contours would leave none."""
+    low, high = float(values.min()), float(values.max())
+    if is_logarithmic:
+        factor = (high / low) ** _ROOM
+        return low / factor, high * factor
+    room = _ROOM * (high - low if high > low else max(abs(low), 1))
+    return low - room, high + room

@@ -22,14 +22,18 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.form import Analysis
 
 
+#: Fewer bars show nothing that a sentence would not say.
+_FEWEST_TASKS = 3
+
+
 def plot_timeline(place: int, analysis: Analysis, name: str) -> Plot | None:
-    """Draw a bar for each task, in a row for each worker; ``None`` without tasks."""
+    """Draw a bar for each task, in a row for each worker; ``None`` with hardly any."""
     timeline = analysis["timeline"]
     if timeline is None:
         return None
     workers = timeline["workers"]
     tasks = sorted(task for task in timeline["tasks"] if task[0] < len(workers))
-    if not tasks:
+    if len(tasks) < _FEWEST_TASKS:
         return None
     height = min(max(0.17 * len(workers), 0.8), 5.0) + 1.3
     uncertainty = max(worker["clock_uncertainty_s"] for worker in workers)

@@ -94,19 +94,25 @@ _TOLD_SHARE = 0.07
 #: Of histograms; there are no more in one plot.
 _LINES = (("-", BLUE), ("--", RED), ("-.", GREEN), (":", BLACK))
 _FEWEST_BINS, _MOST_BINS = 8, 40
+#: Fewer fits are no distribution.
+_FEWEST_FITS = 8
 
 
 # --- on the workers, and on one -------------------------------------------------------------------
 
 
 def plot_wall_time(analyses: Sequence[Analysis], names: Sequence[str]) -> Plot | None:
-    """Draw the wall times beside the sums of the fits' seconds; ``None`` without any."""
+    """Draw the wall times beside the sums of the fits' seconds.
+
+    ``None`` without any, or for a single one without a published one: a table says more.
+    """
     measured = [
         (name, (one, found))
         for name, one in zip(names, analyses, strict=True)
         if (found := wall_time_of(one)) is not None and found.mean_s > 0
     ]
-    if not measured:
+    compares = len(measured) > 1 or any(published_of(one) for _, (one, _) in measured)
+    if not compares:
         return None
     figure, axes, shown = rows_of_analyses(measured)
     log_axis(axes, "x")
@@ -237,17 +243,19 @@ def _draw_shares(axes: Axes, row: int, shares: Mapping[str, float]) -> float:
 
 
 def plot_fit_times(analyses: Sequence[Analysis], names: Sequence[str]) -> Plot | None:
-    """Draw how long the fits took: few analyses as histograms; ``None`` without any.
+    """Draw how long the fits took: few analyses as histograms.
 
-    An analysis with a fit that gave no answer that could be right is left out.
+    An analysis with a fit that gave no answer that could be right is left out, and so is one with
+    too few fits for a distribution; ``None`` without any other.
     """
     measured = []
     for name, analysis in zip(names, analyses, strict=True):
         if not has_fit_times(analysis):
             continue
         seconds = np.array([one["seconds"].get("fit", 0.0) for one in analysis["hypotheses"]])
-        if (seconds > 0).any():
-            measured.append((name, seconds[seconds > 0]))
+        seconds = seconds[seconds > 0]
+        if len(seconds) >= _FEWEST_FITS:
+            measured.append((name, seconds))
     if not measured:
         return None
     figure = _histograms(measured) if len(measured) <= len(_LINES) else _strips(measured)
