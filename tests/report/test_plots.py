@@ -234,7 +234,7 @@ def test_wall_times_beside_the_published_ones():
 
 
 def test_a_single_trial_has_no_deviation():
-    one = analysis(wall_time={"test": "", "trials": [trial(wall_s=40.0)]}, pallet="1Lbb")
+    one = analysis(wall_time={"test": "", "trials": [trial(fits=125, wall_s=40.0)]}, pallet="1Lbb")
     assert "1Lbb: 40 s on 2 workers" in plot_of("wall_time", one).alt
 
 
