@@ -615,6 +615,7 @@ def test_what_a_worker_says_is_what_a_call_ends_with(session, service, answer, k
 
 
 PARSL = "Traceback (most recent call last):\n  File x\nparsl.executors.high_throughput.errors."
+VERSIONS = "Manager version info parsl.v=1 does not match interchange version info parsl.v=2"
 TOO_MUCH = "globus_compute_sdk.errors.error_types.MaxResultSizeExceeded: Task result of 11000000B"
 
 
@@ -624,6 +625,7 @@ TOO_MUCH = "globus_compute_sdk.errors.error_types.MaxResultSizeExceeded: Task re
         (f"{PARSL}WorkerLost: Task failure due to loss of worker 1", WorkerLostError, "worker"),
         (f"{PARSL}ManagerLost: Task failure due to loss of manager", BlockLostError, "block"),
         ("BrokenProcessPool: A process was terminated", BlockLostError, "all worker processes"),
+        (f"{PARSL}VersionMismatch: {VERSIONS}", RemoteCallError, VERSIONS),
         (f"{TOO_MUCH} exceeded current limit", RemoteCallError, "10 MiB"),
         ("RuntimeError: a WorkerLost\nValueError: bad", RemoteCallError, "ValueError: bad"),
         ("", RemoteCallError, "could not do it"),
@@ -811,6 +813,21 @@ def test_blocks_that_were_started_for_this_session_and_failed_are_believed_at_on
     assert session.hopeless
     session.go_on()
     assert len(service.sent) == 1
+
+
+def test_a_resource_specification_that_is_not_taken_ends_it_at_once(begin, service):
+    engine = begin()
+    future = engine.submit(remote_functions.echo, 7)
+    service.wait_for(2)
+    said = "Invalid Resource Specification Supplied: {'num_nodes'}. Only priority"
+    service.sent[0].set_exception(
+        TaskExecutionFailed(f"Traceback ...\nparsl.InvalidResourceSpecification: {said}\n---")
+    )
+    error = future.exception(PATIENCE_S)
+    assert isinstance(error, EndpointUnusableError)
+    assert "leave it out of --faas-endpoint-config" in str(error)
+    assert str(error).endswith(said)
+    assert len(service.sent) == 2
 
 
 @pytest.mark.parametrize("name", ["BadStateException", "TooManyJobFailuresError"])

@@ -29,8 +29,8 @@ _MEANINGS: tuple[tuple[str, type[FaasError], str], ...] = (
         "VersionMismatch",
         RemoteCallError,
         (
-            "Python or Parsl of the endpoint and of its workers differ: let worker_init activate "
-            "the environment that the agent runs in"
+            "Python or Parsl of the endpoint and of its workers differ ({said}): let worker_init "
+            "activate the environment that the agent runs in"
         ),
     ),
     (
@@ -38,6 +38,12 @@ _MEANINGS: tuple[tuple[str, type[FaasError], str], ...] = (
         RemoteCallError,
         "its result is larger than the 10 MiB that Globus Compute carries",
     ),
+)
+#: What an endpoint says of a task that asks for what its executor does not take.
+_NOT_TAKEN = "InvalidResourceSpecification"
+_ASKS_LESS = (
+    "the endpoint's executor does not take this resource_specification: leave it out of "
+    "--faas-endpoint-config, or leave only what the executor knows. It says"
 )
 #: What an endpoint says of all tasks when its blocks fail.
 _NO_BLOCK = ("BadStateException", "TooManyJobFailuresError")
@@ -96,6 +102,12 @@ def blocks_failed(text: str) -> str | None:
     return f"{_BLOCKS_FAIL}: {_readable(_exception_in(text))}"
 
 
+def not_taken(text: str) -> str | None:
+    """Say why an endpoint takes no task as it is asked for, if its traceback tells that."""
+    said = _exception_in(text)
+    return f"{_ASKS_LESS}: {_readable(said)}" if _NOT_TAKEN in said else None
+
+
 def text_of(error: BaseException) -> str:
     """Return what the endpoint wrote about a task, without secrets."""
     return redacted(str(getattr(error, "remote_data", None) or error))
@@ -106,7 +118,7 @@ def of_the_task(text: str) -> FaasError:
     said = _exception_in(text)
     for name, kind, meaning in _MEANINGS:
         if name in said:
-            return kind(meaning)
+            return kind(meaning.format(said=_readable(said)))
     return RemoteCallError(f"the endpoint could not do it: {_readable(said)}")
 
 

@@ -14,6 +14,7 @@ from pytest_pyhf_faas.engines.globus_errors import (
     TOO_LARGE,
     blocks_failed,
     explained,
+    not_taken,
     of_the_task,
     passes,
     text_of,
@@ -186,6 +187,10 @@ class GlobusSession(Session):
         self._health.answered(time.monotonic())
         if isinstance(answer, BaseException):
             text = text_of(answer)
+            refusal = not_taken(text)
+            if refusal is not None and call.text:  # not of an earlier session
+                self._fail(refusal, hopeless=True)  # so it will be with all others
+                return
             reason = blocks_failed(text)
             if reason is None:
                 self._finish(call, error=of_the_task(text))

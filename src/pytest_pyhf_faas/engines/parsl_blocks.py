@@ -11,8 +11,8 @@ from parsl.executors import HighThroughputExecutor
 from parsl.executors.status_handling import BlockProviderExecutor
 from parsl.providers import LocalProvider, SlurmProvider
 
+from pytest_pyhf_faas.engines.parsl_failures import said_by
 from pytest_pyhf_faas.engines.parsl_interchange import end_groups, remember_jobs
-from pytest_pyhf_faas.engines.texts import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ def states(executors: Sequence[Any], queue_says: str) -> str:
     for executor in with_blocks(executors):
         for status in list(executor.status_facade.values()):
             counts[status.status_name.lower()] += 1
-            if status.terminal and (said := _said(status)):
+            if status.terminal and (said := said_by(status)):
                 messages[said] = None
     counted = ", ".join(f"{count} {state}" for state, count in counts.items())
     said = "; ".join(filter(None, [queue_says, *messages]))
@@ -63,29 +63,6 @@ def _queue_state(executor: Any) -> str:
         return ""
     said = Counter(output.splitlines()) if code == 0 else Counter[str]()
     return ", ".join(f"{count} {state} in Slurm" for state, count in said.items())
-
-
-def failed_blocks(executor: Any) -> str:
-    """Say in one line how blocks failed, whatever Parsl makes of it."""
-    failed: Counter[str] = Counter()
-    for status in list(executor.status_facade.values()):
-        if status.terminal:
-            code = "" if status.exit_code is None else f" with exit status {status.exit_code}"
-            said = _said(status)
-            failed[f"{code}: {said}" if said else code] += 1
-    if not failed:
-        return f"its blocks fail: {in_one_line(executor.executor_exception)}"
-    counted = "; ".join(f"{count} ended{how}" for how, count in failed.items())
-    where = getattr(executor.provider, "script_dir", None)
-    return (
-        f"its blocks of workers end before they have done anything: {counted}. Look at "
-        f"worker_init and the provider of the configuration, and at the logs in {where}"
-    )
-
-
-def _said(status: Any) -> str:
-    """Return what a block wrote, or else what is said of it."""
-    return in_one_line(status.stderr_summary or status.stdout_summary or status.message or "")
 
 
 def live_jobs(executor: Any) -> list[str]:

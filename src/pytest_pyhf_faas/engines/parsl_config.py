@@ -13,6 +13,7 @@ from parsl.executors import HighThroughputExecutor
 from parsl.executors.threads import ThreadPoolExecutor
 from parsl.jobs.error_handlers import simple_error_handler, windowed_error_handler
 
+from pytest_pyhf_faas.engines.parsl_failures import TELL_PARSL
 from pytest_pyhf_faas.engines.texts import in_one_line
 from pytest_pyhf_faas.errors import ConfigurationError
 
@@ -127,6 +128,8 @@ def _override(executor: Any, blocks: int | None, workers: int | None) -> None:
         if workers is not None:
             executor.max_workers_per_node = workers
             executor._workers_per_node = workers  # noqa: SLF001 - made of it once, at the beginning
+        if provider is not None and isinstance(getattr(provider, "worker_init", None), str):
+            provider.worker_init += TELL_PARSL
         # A worker that dies while it hands over a result hangs a manager that fetches ahead.
         executor.prefetch_capacity = 0
     if getattr(executor, "block_error_handler", None) is simple_error_handler:

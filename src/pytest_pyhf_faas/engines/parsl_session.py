@@ -25,13 +25,13 @@ from parsl.executors.high_throughput.executor import DEFAULT_INTERCHANGE_LAUNCH_
 
 from pytest_pyhf_faas.engines.parsl_blocks import (
     Jobs,
-    failed_blocks,
     managed,
     poll_at_once,
     queue_states,
     states,
     with_blocks,
 )
+from pytest_pyhf_faas.engines.parsl_failures import failed_blocks
 from pytest_pyhf_faas.engines.parsl_interchange import launch_command
 from pytest_pyhf_faas.engines.remote import unpack_answer
 from pytest_pyhf_faas.engines.session import Session

@@ -156,7 +156,7 @@ class Preflight:
         except NotReadyError:
             raise
         except FaasError as error:
-            raise self._remedies.gone(str(error)) from error
+            raise self._remedies.gone(error) from error
         if was_ready:
             return Finding(
                 f"answers in {in_seconds(call.seconds)}", {"first_answer_s": call.seconds}

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 from pytest_pyhf_faas.advice import advice_on, too_old
 from pytest_pyhf_faas.campaign.results import FitError, WorkerEnvironment
 from pytest_pyhf_faas.campaign.tasks import CERTIFIED
-from pytest_pyhf_faas.errors import NotReadyError
+from pytest_pyhf_faas.errors import (
+    ConfigurationError,
+    EndpointUnusableError,
+    FaasError,
+    NotReadyError,
+)
 from pytest_pyhf_faas.preflight.words import float_type
 from pytest_pyhf_faas.wording import counted
 
@@ -36,8 +41,10 @@ class Remedies:
         text = [f"endpoint {self._engine.spec}: {what}", *(f"  {line}" for line in lines)]
         return NotReadyError("\n".join(text))
 
-    def gone(self, why: str) -> NotReadyError:
+    def gone(self, why: FaasError | str) -> NotReadyError:
         """Say that nothing more will come."""
+        if isinstance(why, (EndpointUnusableError, ConfigurationError)):  # they say what to do
+            return self.not_ready(f"it cannot be used: {why}")
         return self.not_ready(
             f"it is gone: {why}",
             *self.on_its_side("look at its logs, and start it by hand to see what it says"),

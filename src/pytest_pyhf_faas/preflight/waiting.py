@@ -117,7 +117,7 @@ class Questions:
         except RemoteCallError as error:  # such as for its size; other tasks may pass
             raise self._remedies.not_ready(f"it does not take a task: {error}") from error
         except FaasError as error:
-            raise self._lost(self._remedies.gone(str(error))) from error
+            raise self._lost(self._remedies.gone(error)) from error
         call = Call(future, sent_at, sent)
 
         def arrived(_future: object) -> None:
@@ -157,7 +157,7 @@ class Questions:
                 advice=advice_in(str(error)) or Advice(there="look at its logs"),
             ) from error
         except FaasError as error:
-            raise self._lost(self._remedies.gone(str(error))) from error
+            raise self._lost(self._remedies.gone(error)) from error
         if not call.arrived.wait(_CALLBACK_S):
             call.seconds = time.monotonic() - call.sent
         return answer

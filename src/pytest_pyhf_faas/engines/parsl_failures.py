@@ -1,0 +1,98 @@
+"""Why the blocks of a Parsl executor failed, as far as they and Parsl say it."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from collections import Counter
+from typing import Any
+
+import parsl
+from parsl.executors.high_throughput.errors import VersionMismatch
+
+from pytest_pyhf_faas.engines.texts import in_one_line
+
+#: Ends each worker_init, so that a block that fails has said which Parsl its workers have.
+TELL_PARSL = (
+    "\npython3 -c 'import sys; from importlib.metadata import version; "
+    'print("pyhf-faas: Parsl", version("parsl"), "of", sys.executable)\' 1>&2 2>/dev/null || true\n'
+)
+_TOLD = re.compile(r"pyhf-faas: Parsl (\S+) of (.+)\n?")
+_VERSIONS = re.compile(r"py\.v=(\S+) parsl\.v=(\S+)")
+_WORKER_COMMAND = "process_worker_pool.py"
+
+
+def failed_blocks(executor: Any) -> str:
+    """Say in one line how blocks failed, and why if that is known."""
+    error = executor.executor_exception
+    ended = [status for status in list(executor.status_facade.values()) if status.terminal]
+    causes = filter(None, [_mismatch(error), *map(_cause, map(_written, ended))])
+    cause = next(causes, None)
+    if cause is not None:
+        return f"its workers cannot start: {cause}"
+    if not ended:
+        return f"its blocks fail: {in_one_line(error)}"
+    failed: Counter[str] = Counter()
+    for status in ended:
+        code = "" if status.exit_code is None else f" with exit status {status.exit_code}"
+        said = said_by(status)
+        failed[f"{code}: {said}" if said else code] += 1
+    counted = "; ".join(f"{count} ended{how}" for how, count in failed.items())
+    where = getattr(executor.provider, "script_dir", None)
+    return (
+        f"its blocks of workers end before they have done anything: {counted}. Look at "
+        f"worker_init and the provider of the configuration, and at the logs in {where}"
+    )
+
+
+def said_by(status: Any) -> str:
+    """Return what a block wrote, or else what is said of it."""
+    errors = _TOLD.sub("", status.stderr_summary or "").strip()
+    return in_one_line(errors or status.stdout_summary or status.message or "")
+
+
+def _written(status: Any) -> str:
+    return status.stderr_summary or ""
+
+
+def _cause(written: str) -> str | None:
+    """Return what a block's standard error shows of its Parsl, if that is why it failed."""
+    told = _TOLD.search(written)
+    if told is not None and told[1] != parsl.__version__:
+        return _differ(f"Parsl {told[1]} ({told[2]})")
+    if f"{_WORKER_COMMAND}: error: " in written:
+        return _differ("another version of Parsl")
+    if re.search(rf"{re.escape(_WORKER_COMMAND)}['\"]?: (command )?not found", written):
+        return (
+            f"where worker_init leads to there is no Parsl. Let it activate an environment with "
+            f"pyhf and Parsl, or run there: {_install()}"
+        )
+    return None
+
+
+def _mismatch(error: object) -> str | None:
+    """Return what Parsl's own check of versions found."""
+    if not isinstance(error, VersionMismatch):
+        return None
+    theirs = _VERSIONS.search(str(error.manager_version))
+    if theirs is None:
+        return _differ(str(error.manager_version))
+    python, its_parsl = theirs.groups()
+    if its_parsl != parsl.__version__:
+        return _differ(f"Parsl {its_parsl} (Python {python})")
+    return (
+        f"they have Python {python}, and this side has Python {platform.python_version()}. Parsl "
+        "wants the same minor version on both sides: let worker_init activate such an environment"
+    )
+
+
+def _differ(theirs: str) -> str:
+    return (
+        f"they have {theirs}, and this side has Parsl {parsl.__version__} ({sys.executable}). Both "
+        f"must be the same: where worker_init leads to, run {_install()}"
+    )
+
+
+def _install() -> str:
+    return f"python -m pip install 'parsl=={parsl.__version__}'"
