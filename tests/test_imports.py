@@ -112,7 +112,7 @@ INSIDE = {
         {"no_reference"},
         {"option", "options", "markers", "settings", "rerun"},
         {"measuring", "sending", "campaigns", "terminal", "book"},
-        {"schedule"},
+        {"schedule", "obstacles"},
         {"context", "subjects", "outcomes"},
         {"fixtures", "summaries"},
         {"recording"},

@@ -35,6 +35,10 @@ class NotReadyError(FaasError):
     """An endpoint is not ready for fits; the message says what to change on which side."""
 
 
+class WrongFitError(NotReadyError):
+    """An endpoint does fits, and one of a known result is wrong."""
+
+
 class NotMeasuredError(FaasError):
     """Something of an endpoint was not measured, because what it rests on has failed before."""
 

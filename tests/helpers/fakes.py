@@ -63,6 +63,8 @@ class Plan:
         ``stopped.log`` then tells).
     journal_full
         Whether the disk is full on which the journal lies.
+    no_workers
+        Whether its block never starts.
     loses_tasks
         Whether it may lose tasks, which outlive a session: those that were sent lie in files
         ``sent-N.json``, and what is collected of them stands in ``collected.log``.
@@ -82,6 +84,7 @@ class Plan:
     wait_for_fits: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: dict(VERSIONS))
     journal_full: bool = False
+    no_workers: bool = False
     loses_tasks: bool = False
 
     @classmethod
@@ -203,7 +206,7 @@ class FakeEngine(Engine):
         # A fit may end after its test, when this process is elsewhere.
         self._stopped_log = Path("stopped.log").absolute()
         self._pool = None
-        self._ready_at = None
+        self._ready_at = self._missing_since = None
         self._stopped = threading.Event()
         self._waiting = set()
         self._lock = threading.Lock()
@@ -214,11 +217,21 @@ class FakeEngine(Engine):
                 log("starts.log", self.spec)
                 self._stopped = threading.Event()
                 self._pool = ThreadPoolExecutor(self.workers)
-                self._ready_at = time.monotonic()
+                now = time.monotonic()
+                self._missing_since = now if self.plan.no_workers else None
+                self._ready_at = None if self.plan.no_workers else now
 
     @property
     def ready_at(self):
         return self._ready_at
+
+    @property
+    def missing_since(self):
+        return self._missing_since
+
+    @property
+    def waits_for(self):
+        return "blocks: 1 pending" if self._missing_since is not None else None
 
     @property
     def broken(self):
@@ -244,6 +257,8 @@ class FakeEngine(Engine):
         future.set_running_or_notify_cancel()
         with self._lock:
             self._waiting.add(future)
+        if self.plan.no_workers:
+            return future
         self._pool.submit(self._run, future, self._stopped, function, args, timeout_s)
         if self.loses_tasks and function.__name__ in FITTING:
             path = Path(f"sent-{len(list(Path().glob('sent-*.json')))}.json")

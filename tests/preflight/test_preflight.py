@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
@@ -599,6 +600,44 @@ def test_a_fit_that_breaks():
     assert "pyhf.exceptions.FailedMinimization: no\n" in text
 
 
+# --- whether fits can be done -------------------------------------------------------------------
+
+
+def measured(preflight):
+    """Take all measurements, and return the preflight."""
+    for name in NAMES:
+        with contextlib.suppress(NotReadyError, NotMeasuredError):
+            getattr(preflight, name)()
+    return preflight
+
+
+def test_fits_can_be_done_where_nothing_is_wrong():
+    assert make().obstacle is None
+    assert measured(make()).obstacle is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        ({"describe": ConfigurationError("no such endpoint")}, "exists"),
+        ({"answers": {"hold": "never"}}, "answers"),
+        ({"answers": {"inspect": {**ENVIRONMENT, "float": "float32"}}}, "environment"),
+        ({"answers": {"echo": lambda value: {**value, "sha256": "another"}}}, "payload"),
+        ({"answers": {"fit_batch": RemoteCallError("it broke")}}, "reference_fit"),
+    ],
+    ids=["exists", "answers", "environment", "payload", "reference_fit"],
+)
+def test_no_fit_can_be_done_where_one_would_break(facts, name):
+    assert measured(make(**facts)).obstacle == name
+
+
+def test_fits_that_may_be_wrong_or_slow_can_be_done():
+    assert measured(change_fit(CLs_obs=0.5)).obstacle is None
+    late = measured(make(ahead_s=-3600.0))
+    assert list(late.failures) == ["clock"]
+    assert late.obstacle is None
+
+
 # --- in pytest ----------------------------------------------------------------------------------
 
 
@@ -666,34 +705,10 @@ def test_the_items_are_skipped_with_a_reason(project, words, reason):
     assert project.starts() == []
 
 
-UNREADY = """
-import threading
-
-from tests.helpers import fakes
-from concurrent.futures import Future
-
-
-class Pending(fakes.FakeEngine):
-    waits_for = "blocks: 1 pending"
-
-    def submit(self, function, /, *args, timeout_s=None):
-        future = Future()
-        future.set_running_or_notify_cancel()
-        return future
-
-
-fakes.FakeEngine = Pending
-"""
-
-
 def test_one_item_tells_what_is_wrong_and_the_others_refer_to_it(project):
-    conftest = project.path / "conftest.py"
-    conftest.write_text(
-        conftest.read_text().replace("import fakes\n", "import fakes\n    import unready\n")
-    )
-    (project.path / "unready.py").write_text(UNREADY)
+    project.plan(no_workers=True)
     words = ("-rs", "--faas-queue-timeout", "0.3", "-p", "no:cacheprovider")
-    result = project.run(*PREFLIGHT, *words, suite=False, pallet=None, subprocess=True)
+    result = project.run(*PREFLIGHT, *words, suite=False, pallet=None)
     result.assert_outcomes(passed=1, failed=1, skipped=6)
     project.assert_told(
         result,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pytest_pyhf_faas.campaign.accounting import TaskCost, account, timeline
 from pytest_pyhf_faas.campaign.clocks import Clocks
-from pytest_pyhf_faas.campaign.events import Fit, FoundSent, Submitted, WoundDown
+from pytest_pyhf_faas.campaign.events import EngineUnusable, Fit, FoundSent, Submitted, WoundDown
 from pytest_pyhf_faas.campaign.loop import TICK_S, Loop
 from pytest_pyhf_faas.campaign.policy import Policy
 from pytest_pyhf_faas.campaign.progress import Progress, Tally
@@ -232,6 +232,17 @@ class Campaign:
             return 0
         with self._lock:
             return len(self._loop.state.with_engine)
+
+    @property
+    def given_up(self) -> str | None:
+        """Why no fit is done any more, where the engine is to blame; ``None`` otherwise."""
+        with self._lock:
+            stopped = self._loop.state.stopped
+        return stopped[1] if stopped is not None and stopped[0] == "broken" else None
+
+    def give_up(self, reason: str) -> None:
+        """Take the engine for one of which nothing comes: what is not done ends "broken"."""
+        self._loop.ask(lambda: EngineUnusable(reason))
 
     def wind_down(self, reason: str) -> None:
         """Let what is with the engine finish, and send nothing more; the rest ends "cancelled"."""

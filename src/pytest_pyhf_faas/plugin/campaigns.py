@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import time
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from pytest_pyhf_faas.campaign.campaign import Campaign
 from pytest_pyhf_faas.campaign.clocks import Clocks
 from pytest_pyhf_faas.campaign.loop import TICK_S
 from pytest_pyhf_faas.campaign.policy import Policy
+from pytest_pyhf_faas.campaign.watch import no_worker_text
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.plugin.interrupts import Interrupts
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.plugin.settings import Settings
 
 _INTERRUPTED = "the session was interrupted before this fit began"
+#: An answer may arrive so long after it was due.
+_ARRIVAL_S = 60.0
 
 
 class Campaigns:
@@ -68,6 +72,7 @@ class Campaigns:
         self._engines: dict[str, Engine] = {}
         self._campaigns: dict[str, Campaign] = {}
         self._passing: list[Campaign] = []
+        self._given_up: dict[str, str] = {}  # by passing campaigns
         self._wound_down = False
         self._interrupts = Interrupts(lambda: any(each.busy for each in self))
 
@@ -77,6 +82,13 @@ class Campaigns:
 
     def __contains__(self, endpoint: str) -> bool:
         return endpoint in self._campaigns
+
+    def given_up(self, endpoint: str) -> str | None:
+        """Return why nothing is fitted on an endpoint any more; ``None`` while something may be."""
+        own = self._campaigns.get(endpoint)
+        if own is not None and own.given_up is not None:
+            return own.given_up
+        return self._given_up.get(endpoint)
 
     @property
     def interrupted(self) -> bool:
@@ -132,6 +144,8 @@ class Campaigns:
         try:
             yield campaign
         finally:
+            if campaign.given_up is not None:
+                self._given_up[engine.spec] = campaign.given_up
             campaign.cancel("the measurement is over")
             self._passing.remove(campaign)
             self._progress.clear()
@@ -148,6 +162,36 @@ class Campaigns:
     def watch_interrupts(self) -> None:
         """Let the first Ctrl-C finish what runs, from now on."""
         self._interrupts.watch()
+
+    def ask(self, endpoint: str, function: Callable[..., Any], limit_s: float) -> Any:
+        """Return what a worker answers to a call; ``None`` where none comes or answers in time.
+
+        Where none came in all of the time that one is waited for, no fit waits for it anew.
+
+        Raises
+        ------
+        FaasError
+            If the call breaks.
+        """
+        engine = self.engine(endpoint)
+        answer = engine.submit(function, timeout_s=limit_s)
+        asked_at, patience_s = time.monotonic(), self._settings.queue_timeout_s
+        try:
+            while concurrent.futures.wait([answer], timeout=TICK_S).not_done:
+                ready_at = engine.ready_at
+                if ready_at is not None:
+                    if time.monotonic() - max(asked_at, ready_at) > limit_s + _ARRIVAL_S:
+                        return None
+                    continue
+                waited_s = time.monotonic() - asked_at
+                self._progress.wait(endpoint, waited_s, engine.waits_for)
+                if patience_s is not None and waited_s > patience_s:
+                    reason = no_worker_text(engine.spec, waited_s, engine.waits_for)
+                    self.of(endpoint).give_up(reason)
+                    return None
+        finally:
+            self._progress.wait(endpoint, None, None)
+        return answer.result()
 
     def wait(self, campaign: Campaign, tasks: Sequence[Task]) -> list[HypotestResult]:
         """Return the results of tasks that were submitted, when they are done."""

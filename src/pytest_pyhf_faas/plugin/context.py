@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig
     from pytest_pyhf_faas.pallets.pallet import Pallet
+    from pytest_pyhf_faas.plugin.obstacles import Obstacles
     from pytest_pyhf_faas.plugin.schedule import Schedule
     from pytest_pyhf_faas.plugin.settings import Settings
     from pytest_pyhf_faas.preflight.preflight import Preflight
@@ -38,6 +39,8 @@ class Context:
         How many hypotheses of each pallet a backend and optimizer got wrong as was known.
     preflights : dict
         What was measured of each endpoint.
+    obstacles : Obstacles
+        What keeps items from their fits.
     """
 
     config: pytest.Config
@@ -48,8 +51,15 @@ class Context:
     origins: dict[str, str] = field(default_factory=dict)
     known_issues: dict[str, int] = field(default_factory=dict)
     preflights: dict[str, Preflight] = field(default_factory=dict)
+    obstacles: Obstacles = field(init=False)
     _loaded: dict[str, list[Pallet]] = field(default_factory=dict)
     _selected: dict[tuple[str, tuple[str, ...]], list[Pallet]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from pytest_pyhf_faas.plugin.obstacles import Obstacles
+
+        schedule = self.schedule
+        self.obstacles = Obstacles(self.preflights, schedule.campaigns, schedule.sharing)
 
     def pallets(self, specs: Sequence[str], patches: Sequence[str]) -> list[Pallet]:
         """Return the pallets behind some specs, each once, cut down to the wanted patches.

@@ -34,7 +34,7 @@ from pytest_pyhf_faas.plugin.subjects import endpoint_of, role_of, subject_of
 from pytest_pyhf_faas.plugin.summaries import summaries_of, summary_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from pytest_pyhf_faas.plugin.context import Context
@@ -193,6 +193,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(no_wall_time)
     if "faas_preflight" in fixtures and sharing.is_worker(item.config):
         pytest.skip("an endpoint is not measured under pytest-xdist, whose workers share it")
+    role = role_of(item)
+    obstacle = context.obstacles.before(endpoint_of(item, context.settings), role) if role else None
+    if obstacle is not None:
+        pytest.skip(obstacle)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Take note that an item has told why its endpoint is given up."""
+    report = yield
+    context = existing_context(item.config)
+    if context is not None and report.failed and role_of(item):
+        context.obstacles.failed(endpoint_of(item, context.settings))
+    return report
 
 
 @pytest.hookimpl(wrapper=True)

@@ -56,6 +56,9 @@ def refuse_broken_fit(
         title = f"known issue of {fit_setup}: {issue.reason} ({issue.link})"
         notes.note_verdict(item, Verdict.KNOWN_ISSUE, title)
         pytest.xfail(title)
+    obstacle = context.obstacles.after(subject.endpoint, result)
+    if obstacle is not None:
+        pytest.skip(obstacle)
     setup = context.schedule.engine(subject.endpoint).worker_setup
     rerun = rerun_command(context, item, result)
     pytest.fail(broken_text(result, rerun, setup), pytrace=False)

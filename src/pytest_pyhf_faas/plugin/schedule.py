@@ -66,6 +66,8 @@ class Schedule:
         What was measured.
     sender : Sender
         What sends them there.
+    sharing : Sharing or None
+        See above.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class Schedule:
         self.sender = Sender(settings, self.campaigns, sharing)
         self._references = references
         self._found: dict[Hashable, PatchReference | Missing] = {}
-        self._sharing = sharing
+        self.sharing = sharing
         self._leads_on = True
         self._pools = Pools(
             self._stored_pool,
@@ -112,7 +114,7 @@ class Schedule:
     @property
     def no_wall_time(self) -> str | None:
         """Why wall times cannot be measured in this session, if they cannot."""
-        if self._sharing is not None:
+        if self.sharing is not None:
             return "a wall time is not measured under pytest-xdist, whose workers share the fits"
         if self.settings.resume:
             return "a wall time is not measured with --faas-resume, which takes over earlier fits"
@@ -176,18 +178,18 @@ class Schedule:
 
     def warm_up(self, endpoint: str) -> None:
         """Begin to start the workers of an endpoint, while pytest still collects."""
-        if self._sharing is None:
+        if self.sharing is None:
             self.engine(endpoint).start()
 
     def result(self, subject: Subject) -> HypotestResult:
         """Return the fit of the hypothesis that an item is about, when it is done."""
         assert subject.task is not None
-        if self._sharing is not None:
-            shared = self._follow(self._sharing, subject.endpoint, subject.task)
+        if self.sharing is not None:
+            shared = self._follow(self.sharing, subject.endpoint, subject.task)
             if shared is not None:
                 return shared.of(subject.task)
         campaign = self.campaign(subject.endpoint)
-        if self._sharing is None:
+        if self.sharing is None:
             self.campaigns.watch_interrupts()
         (task,) = self.with_pools(subject.endpoint, [subject.task])
         if task not in campaign:
@@ -202,10 +204,10 @@ class Schedule:
             return
         self._closed = True
         self.campaigns.restore_interrupts()
-        if self._sharing is not None:
+        if self.sharing is not None:
             # Who waits for a journal that cannot be written would wait for ever.
             others_wait = self.campaigns.is_journaled and self._leads_on and not interrupted
-            self._sharing.leave(wait_for_others=others_wait)
+            self.sharing.leave(wait_for_others=others_wait)
         self.campaigns.close()
 
     # Starts of certified fits

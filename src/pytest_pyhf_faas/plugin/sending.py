@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.campaign import Campaign
     from pytest_pyhf_faas.campaign.tasks import Task
-    from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.plugin.campaigns import Campaigns
     from pytest_pyhf_faas.plugin.settings import Settings
     from pytest_pyhf_faas.plugin.sharing import Sharing
@@ -89,10 +87,11 @@ class Sender:
             if not earlier.accepted:
                 notes.append(f"--faas-resume found no earlier results for {endpoint}")
             return earlier
-        probe = self._ask(self._campaigns.engine(endpoint))
+        probe = self._probe(endpoint)
         if probe is None:
             notes.append(
-                f"--faas-resume could not learn what the workers of {endpoint} are, and fits anew"
+                f"--faas-resume could not learn what the workers of {endpoint} are, and takes over "
+                "no earlier results; they stay in the journal"
             )
             return Earlier(accepted=earlier.accepted)
         usable, note = of_the_same_workers(earlier.results, probe)
@@ -100,11 +99,11 @@ class Sender:
             notes.append(note)
         return Earlier(usable, earlier.accepted)
 
-    def _ask(self, engine: Engine) -> dict[str, Any] | None:
+    def _probe(self, endpoint: str) -> dict[str, Any] | None:
         """Ask a worker what it is; ``None`` if none answers in time."""
-        limit_s = self._settings.queue_timeout_s
-        with contextlib.suppress(FaasError, concurrent.futures.TimeoutError):
-            answer = engine.submit(probe_environment, timeout_s=_PROBE_S)
-            found: dict[str, Any] = answer.result(None if limit_s is None else limit_s + _PROBE_S)
+        with contextlib.suppress(FaasError):
+            found: dict[str, Any] | None = self._campaigns.ask(
+                endpoint, probe_environment, _PROBE_S
+            )
             return found
         return None

@@ -8,6 +8,7 @@ worker holds for as long as it runs tests, tells the leader when nobody waits an
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -61,6 +62,15 @@ class Sharing:
             self._results[endpoint, result.key] = result
         return self._results
 
+    def is_first(self, what: str) -> bool:
+        """Whether no worker of this run has asked this before."""
+        name = hashlib.sha256(what.encode()).hexdigest()[:8]
+        try:
+            self.journal.with_suffix(f".first-{name}").open("x").close()
+        except FileExistsError:
+            return False
+        return True
+
     def leave(self, *, wait_for_others: bool) -> None:
         """Say that this worker needs no more; a leader first waits until nobody does."""
         _remove(self._running)
@@ -68,6 +78,8 @@ class Sharing:
             time.sleep(_POLL_S)
         # Whoever is the last: a worker that took the place of one that died comes late.
         if not self._others_run() and self.leads():
+            for path in self.journal.parent.glob(f"{self.journal.stem}.first-*"):
+                path.unlink(missing_ok=True)
             _remove(self._leader)
         self._leader.release()
 

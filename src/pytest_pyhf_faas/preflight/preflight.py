@@ -26,6 +26,7 @@ from pytest_pyhf_faas.errors import (
     FaasError,
     NotReadyError,
     RemoteCallError,
+    WrongFitError,
 )
 from pytest_pyhf_faas.preflight import waiting, words
 from pytest_pyhf_faas.preflight.measurement import Finding, measurement
@@ -64,6 +65,8 @@ _INSPECTION_S = 300.0
 #: What to do about an exception of which nothing is known.
 _SEE_VERSIONS = Advice(there="see which versions of pyhf and of its libraries it has")
 _NAMED_HOSTS = 3
+#: Where one of these has failed, no fit can be done or be trusted.
+_NEEDED = ("exists", "answers", "environment", "payload", "reference_fit")
 
 
 class Preflight:
@@ -129,13 +132,25 @@ class Preflight:
         """Remember that nothing more will come."""
         self.failures.setdefault("answers", error)
 
+    @property
+    def obstacle(self) -> str | None:
+        """Which measurement has found that no fit can be done there; ``None``: none has.
+
+        Fits that may be wrong or slow can be done.
+        """
+        for name in _NEEDED:
+            error = self.failures.get(name)
+            if error is not None and not isinstance(error, WrongFitError):
+                return name
+        return None
+
     # What can be asked
 
     @measurement()
     def exists(self) -> Finding:
         """Ask for what is known of the endpoint without any of its workers."""
         try:
-            known = self.engine.describe()
+            known = self._questions.describe()
         except FaasError as error:
             raise self._remedies.not_ready("it cannot be used", str(error)) from error
         told = {name: value for name, value in known.items() if name != "endpoint"}
@@ -362,6 +377,7 @@ class Preflight:
                 *([versions] if versions else []),
                 *self._remedies.on_its_side("have versions that are known to be right"),
                 "on this side: try another --faas-backend or --faas-optimizer",
+                kind=WrongFitError,
             )
         exact = all(_digits_of_file(row.obtained) == row.reference for row in comparison.rows)
         deviation = max(abs(row.relative) for row in comparison.rows)

@@ -36,10 +36,12 @@ class Remedies:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def not_ready(self, what: str, *lines: str) -> NotReadyError:
+    def not_ready(
+        self, what: str, *lines: str, kind: type[NotReadyError] = NotReadyError
+    ) -> NotReadyError:
         """Say what is wrong, and in the lines after that why and what to do."""
         text = [f"endpoint {self._engine.spec}: {what}", *(f"  {line}" for line in lines)]
-        return NotReadyError("\n".join(text))
+        return kind("\n".join(text))
 
     def gone(self, why: FaasError | str) -> NotReadyError:
         """Say that nothing more will come."""

@@ -21,7 +21,7 @@ from pytest_pyhf_faas.errors import (
 from pytest_pyhf_faas.worker import inspection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_pyhf_faas.campaign.clocks import Clocks
     from pytest_pyhf_faas.engines.base import Engine
@@ -130,8 +130,7 @@ class Questions:
     def value(self, call: Call, limit_s: float | None, what: str) -> Any:
         """Return the answer to a task, once workers are known to answer."""
         patience_s = math.inf if limit_s is None else limit_s + _ARRIVAL_S
-        while not self._done(call):
-            waited_s = time.monotonic() - call.sent
+        for waited_s in self._waits(lambda: self._done(call), call.sent):
             if waited_s > patience_s:
                 raise self._lost(
                     self._remedies.not_ready(
@@ -173,16 +172,42 @@ class Questions:
     def wait_for_a_worker(self, call: Call) -> None:
         """Wait for the first answer that there is."""
         limit_s = self._queue_timeout_s
+        for waited_s in self._waits(lambda: self._done(call), call.sent):
+            if limit_s is not None and waited_s > limit_s:
+                raise self._remedies.not_ready(
+                    f"no worker answered within {limit_s:g} s", *self._remedies.state()
+                )
+
+    def describe(self) -> dict[str, str]:
+        """Return what is known of the endpoint without any of its workers; it may take a while."""
+        described: concurrent.futures.Future[dict[str, str]] = concurrent.futures.Future()
+
+        def ask() -> None:
+            try:
+                described.set_result(self._engine.describe())
+            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+                described.set_exception(error)
+
+        threading.Thread(target=ask, daemon=True).start()
+        for _ in self._waits(
+            lambda: bool(concurrent.futures.wait([described], timeout=_TICK_S).done),
+            time.monotonic(),
+        ):
+            pass
+        return described.result()
+
+    def _waits(self, is_over: Callable[[], bool], since: float) -> Iterator[float]:
+        """Yield for how long something is waited for, which is shown, until it is over."""
+        shown = False
         try:
-            while not self._done(call):
-                waited_s = time.monotonic() - call.sent
+            while not is_over():
+                waited_s = time.monotonic() - since
                 self._on_wait(waited_s)
-                if limit_s is not None and waited_s > limit_s:
-                    raise self._remedies.not_ready(
-                        f"no worker answered within {limit_s:g} s", *self._remedies.state()
-                    )
+                shown = True
+                yield waited_s
         finally:
-            self._on_wait(None)
+            if shown:
+                self._on_wait(None)
 
     def take_time(self, call: Call) -> dict[str, Any]:
         """Learn of a host's clock from an answer to `inspection.hold`, as NTP does."""
