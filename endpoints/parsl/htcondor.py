@@ -11,7 +11,8 @@ from parsl.providers import CondorProvider
 CORES_PER_SLOT = 8
 WALLTIME = "00:30:00"
 # What makes pyhf importable in a slot; nothing else is needed there but Parsl.
-WORKER_INIT = "source /cvmfs/your.experiment/pyhf-env/bin/activate"
+# A block without it must end: it would fit with whatever else it finds.
+WORKER_INIT = "source /cvmfs/your.experiment/pyhf-env/bin/activate || exit 1"
 
 
 def fresh_config():

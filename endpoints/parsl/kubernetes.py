@@ -4,12 +4,13 @@
 elsewhere that pods can reach; needs ``pip install kubernetes``.
 """
 
+import parsl
 from parsl import Config
 from parsl.addresses import address_by_route
 from parsl.executors import HighThroughputExecutor
 from parsl.providers import KubernetesProvider
 
-# Holds pyhf and Parsl, the latter in the version of the client.
+# Holds pyhf; Parsl is installed into it, in the version of the client.
 IMAGE = "pyhf/pyhf:v0.7.6"
 NAMESPACE = "default"
 CORES_PER_POD = 2
@@ -39,7 +40,7 @@ def fresh_config():
                     min_blocks=0,
                     max_blocks=4,
                     parallelism=1.0,
-                    worker_init="pip install --quiet parsl",
+                    worker_init=f"pip install --quiet parsl=={parsl.__version__} || exit 1",
                 ),
             )
         ],

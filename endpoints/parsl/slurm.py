@@ -14,7 +14,9 @@ ACCOUNT = None
 CORES_PER_NODE = 16
 WALLTIME = "00:30:00"  # longer than the longest fit, short enough for the queue
 # What makes pyhf importable on a compute node; nothing else is needed there but Parsl.
-WORKER_INIT = "source $HOME/pyhf-env/bin/activate"
+# A block without it must end: it would fit with whatever else it finds.
+WORKER_INIT = "source $HOME/pyhf-env/bin/activate || exit 1"
+# With SrunLauncher also `unset SLURM_EXPORT_ENV`, so that srun passes this environment on.
 
 
 def fresh_config():
@@ -39,6 +41,8 @@ def fresh_config():
                     max_blocks=4,
                     parallelism=1.0,
                     walltime=WALLTIME,
+                    # Blocks begin without the variables of this shell, such as its PATH.
+                    scheduler_options="#SBATCH --export=NONE",
                     worker_init=WORKER_INIT,
                     launcher=SingleNodeLauncher(),
                 ),

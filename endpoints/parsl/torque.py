@@ -14,7 +14,8 @@ ACCOUNT = None
 CORES_PER_NODE = 16
 WALLTIME = "00:30:00"  # longer than the longest fit, short enough for the queue
 # What makes pyhf importable on a compute node; nothing else is needed there but Parsl.
-WORKER_INIT = "source $HOME/pyhf-env/bin/activate"
+# A block without it must end: it would fit with whatever else it finds.
+WORKER_INIT = "source $HOME/pyhf-env/bin/activate || exit 1"
 
 
 def fresh_config():

@@ -83,6 +83,8 @@ def test_a_block_that_fails_for_another_reason_shows_what_it_wrote():
     assert "1 ended with exit status 1: module: no such module: pyhf; 1 ended with" in found
     assert "pyhf-faas: Parsl" not in found
     assert "the logs in /scripts" in found
+    alike = [block(f"/spool/job{number}/script: no such file") for number in range(7, 10)]
+    assert "before they have done anything: 3 ended with exit status 2: /spool/job7/" in why(*alike)
     assert why(error=RuntimeError("no\nroom")) == "its blocks fail: no room"
 
 

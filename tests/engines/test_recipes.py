@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,6 +59,12 @@ INJECTIONS = (
     "{{ 7 * 7 }}",
     "{% raw %}",
     "",
+)
+#: Their workers run in the environment of the agent, or of a container.
+NOTHING_TO_ACTIVATE = (
+    ("globus_compute", "local"),
+    ("globus_compute", "kubernetes"),
+    ("parsl", "local"),
 )
 #: An agent, its workers, and a queue in which jobs wait for some seconds.
 ANSWER_S = 80
@@ -208,6 +216,35 @@ def test_workers_of_slurm_may_run_in_a_container(load):
     )
 
 
+@pytest.mark.parametrize("of", ["globus_compute", "parsl"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_block_without_its_environment_ends(load, tmp_path, of, name):
+    """It would go on with what is found on the PATH, which may be another pyhf."""
+    if of == "parsl":
+        provider = runpy.run_path(str(RECIPES.parent / "parsl" / f"{name}.py"))["fresh_config"]()
+        provider = provider.executors[0].provider
+    else:
+        provider = load(name)[2]
+    words = "\n".join(
+        line for line in provider.worker_init.splitlines() if not line.startswith("#")
+    )
+    done = subprocess.run(
+        [shutil.which("bash"), "-c", f"{provider.worker_init}\necho went on"],
+        env={"HOME": str(tmp_path), "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if (of, name) in NOTHING_TO_ACTIVATE:
+        assert all(line.startswith("export ") for line in words.splitlines())
+        assert done.stdout == "went on\n"
+    else:
+        assert done.returncode == 1
+        assert done.stdout == ""
+    if name == "slurm":  # the only one whose jobs take over the variables of who submits them
+        assert provider.scheduler_options.strip().endswith("#SBATCH --export=NONE")
+
+
 def test_both_containers_hold_the_same():
     docker, apptainer = (
         (RECIPES / "container" / name).read_text() for name in ("Dockerfile", "apptainer.def")
@@ -224,7 +261,7 @@ def test_both_containers_hold_the_same():
 def surroundings():
     import os
 
-    names = ("OMP_NUM_THREADS", "PARSL_WORKER_COUNT", "PARSL_WORKER_BLOCK_ID", "SLURM_JOB_ID")
+    names = ("OMP_NUM_THREADS", "PARSL_WORKER_COUNT", "SLURM_JOB_ID", "OF_THE_AGENT")
     return {name: os.environ.get(name) for name in names}
 
 
@@ -236,12 +273,14 @@ def ask(globus_compute):
 
     agents, executors = {}, []
 
-    def ask(name, asked, **environment):
+    def ask(name, asked, pyhf_env="$HOME/pyhf-env", **environment):
         if name not in agents:
             agents[name] = globus_compute.endpoint(f"recipe-{name}", environment=environment)
             # The agent reads them when the first task comes.
             for file in (TEMPLATE, SCHEMA):
-                shutil.copyfile(RECIPES / name / file, agents[name].directory / file)
+                text = (RECIPES / name / file).read_text()
+                edited = text.replace("$HOME/pyhf-env", str(pyhf_env))
+                (agents[name].directory / file).write_text(edited)
         executor = Executor(
             endpoint_id=agents[name].id,
             user_endpoint_config=asked,
@@ -273,11 +312,12 @@ def test_a_task_runs_on_this_machine(ask):
 
 @pytest.mark.timeout(180)
 def test_a_task_runs_in_a_block_of_slurm(ask, slurm, tmp_path):
-    environment = tmp_path / "pyhf-env" / "bin"
-    environment.mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
     path = Path(sys.executable).parent
-    (environment / "activate").write_text(f"export PATH={path}:$PATH\n")
-    found = ask("slurm", {"workers": 1, "max_blocks": 1}, HOME=str(tmp_path), **slurm.env)
+    (tmp_path / "bin" / "activate").write_text(f"export PATH={path}:$PATH\n")
+    asked = {"workers": 1, "max_blocks": 1}
+    found = ask("slurm", asked, pyhf_env=tmp_path, OF_THE_AGENT="1", **slurm.env)
     assert found["OMP_NUM_THREADS"] == "1"
+    assert found["OF_THE_AGENT"] is None  # nor its PATH
     assert found["PARSL_WORKER_COUNT"] == "1"
     assert int(found["SLURM_JOB_ID"]) in {int(job) for job in slurm.jobs()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import re
 import sys
-from collections import Counter
 from typing import Any
 
 import parsl
@@ -33,12 +32,14 @@ def failed_blocks(executor: Any) -> str:
         return f"its workers cannot start: {cause}"
     if not ended:
         return f"its blocks fail: {in_one_line(error)}"
-    failed: Counter[str] = Counter()
+    failed: dict[str, list[str]] = {}
     for status in ended:
         code = "" if status.exit_code is None else f" with exit status {status.exit_code}"
         said = said_by(status)
-        failed[f"{code}: {said}" if said else code] += 1
-    counted = "; ".join(f"{count} ended{how}" for how, count in failed.items())
+        how = f"{code}: {said}" if said else code
+        # Texts that differ in the number of a job are alike.
+        failed.setdefault(re.sub(r"\d+", "0", how), []).append(how)
+    counted = "; ".join(f"{len(those)} ended{those[0]}" for those in failed.values())
     where = getattr(executor.provider, "script_dir", None)
     return (
         f"its blocks of workers end before they have done anything: {counted}. Look at "
