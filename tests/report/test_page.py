@@ -230,6 +230,32 @@ def test_plots_are_part_of_the_page_and_have_captions():
     assert "gaps are time without a fit" in found.text
 
 
+def test_long_names_lose_their_middle_in_tables_and_are_whole_on_hover():
+    name = f"C1N2_{'very_' * 25}long_700_100"
+    found = [documents.ambiguous(name, (700, 100)), documents.hypothesis("short")]
+    analysis = documents.analysis(found, pallet=f"pallet_{'of_' * 40}mine")
+    source, found = rendered(documents.document([analysis]))
+    cells = [
+        re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<td[^>]*>([^\n]*?)<(?:td|/td)", source)
+    ]
+    assert max(map(len, cells)) < len(name)
+    whole = {attributes["title"] for attributes in found.all("span") if "title" in attributes}
+    assert {name, analysis["pallet"]} <= whole
+    assert "short" not in whole
+
+
+def test_on_a_narrow_page_each_cell_of_a_stacked_table_names_itself():
+    source, _found = rendered(everything())
+    stacked = re.findall(r'<table class="stack">.*?</table>', source, re.DOTALL)
+    assert len(stacked) == 3
+    for table in stacked:
+        header, *rows = re.findall("<tr>.*?</tr>", table, re.DOTALL)
+        columns = re.findall("<th[^>]*>(.*?)</th>", header)
+        for row in rows:
+            assert re.findall('<td data-label="([^"]*)"', row) == columns
+            assert row.count("<td") == len(columns)
+
+
 def test_what_is_wrong_comes_before_what_broke_in_another_analysis():
     made = [
         documents.analysis([documents.broken("b_1")]),

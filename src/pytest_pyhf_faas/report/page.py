@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jinja2
@@ -42,6 +43,8 @@ ROW_BYTES = 1_000_000
 LIST_BYTES = 100_000
 FAILURE_BYTES = 200_000
 _COMMAND_BYTES = 20_000
+#: Longer names in tables lose their middle.
+_NAME = 56
 
 _PART_TITLES = {"startup": "start-up"}
 #: How each kind of plot is read, by the beginning of its name.
@@ -157,6 +160,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "short": shortened,
+        "middle": partial(shortened, most=_NAME, cut="middle"),
         "listed": listed,
         "digits": _digits,
         "relative": _relative,
@@ -181,6 +185,13 @@ def _relative(value: float | None) -> str:
     return f"{value:.1e}" if value else "0"
 
 
+# Names
+
+
+def _name_bytes(name: str) -> int:
+    return size_of(name) + (4 * _NAME if len(name) > _NAME else 0)
+
+
 # What may be of any size
 
 
@@ -190,12 +201,14 @@ def _list_bytes(hypothesis: Hypothesis) -> int:
 
 def _ambiguous_bytes(row: ambiguous.AmbiguousRow) -> int:
     texts = (row.title, row.patch, row.fit, row.parameters, row.at_bound)
-    return 300 + sum(map(size_of, texts))
+    return 700 + sum(map(size_of, texts))
 
 
 def _row_bytes(hypothesis: Hypothesis) -> int:
     return (
-        70 + size_of(hypothesis["patch"]) + sum(size_of(str(each)) for each in hypothesis["values"])
+        70
+        + _name_bytes(hypothesis["patch"])
+        + _name_bytes(", ".join(map(str, hypothesis["values"])))
     )
 
 

@@ -21,7 +21,6 @@ from pytest_pyhf_faas.report.plots.style import (
     BLUE,
     DARK_GREY,
     GREEN,
-    GREY,
     MANY,
     PURPLE,
     RED,
@@ -62,7 +61,7 @@ _STATES: dict[str, dict[str, Any]] = {
 _SMALLEST_IN_LEGEND = 6
 _LINE_WIDTH = 1.8
 _ROOM = 0.04
-_HATCH = "///"
+_HATCH = "//"
 
 
 def plot_plane(place: int, analysis: Analysis, name: str) -> Plot | None:
@@ -134,7 +133,9 @@ def _draw_contours(
         Line2D([], [], color=BLACK, lw=_LINE_WIDTH, label="observed"),
         Line2D([], [], color=BLUE, ls="--", lw=_LINE_WIDTH, label="expected"),
         Patch(facecolor=YELLOW, alpha=0.6, label="expected ± 1σ"),
-        Patch(facecolor="none", edgecolor=GREY, lw=0, hatch=_HATCH, label="excluded (observed)"),
+        Patch(
+            facecolor="none", edgecolor=DARK_GREY, lw=0, hatch=_HATCH, label="excluded (observed)"
+        ),
     ]
 
 
@@ -151,7 +152,7 @@ def _hatch_excluded(axes: Axes, contours: Contours, surface: Surface) -> None:
             hatches=[_HATCH],
             zorder=1,
         )
-        region.set_edgecolor(GREY)
+        region.set_edgecolor(DARK_GREY)
         region.set_linewidth(0)
 
 
