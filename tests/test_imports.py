@@ -78,7 +78,7 @@ INSIDE = {
         {"tasks", "results", "clocks"},
         {"times"},
         {"accounting", "answers", "events", "policy", "pools", "progress"},
-        {"estimates", "flight", "queue"},
+        {"estimates", "flight", "queue", "sendings"},
         {"recovery", "watch", "dispatch", "translate"},
         {"state"},
         {"loop", "log"},

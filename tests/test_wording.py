@@ -51,6 +51,7 @@ def test_no_part_of_a_duration_overflows(seconds):
         (1, "hypothesis", "1 hypothesis"),
         (2, "hypothesis", "2 hypotheses"),
         (3, "analysis", "3 analyses"),
+        (4, "patch", "4 patches"),
     ],
 )
 def test_counts_with_their_nouns(count, noun, text):

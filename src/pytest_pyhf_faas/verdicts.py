@@ -11,12 +11,19 @@ from typing import NamedTuple
 
 
 class State(Enum):
-    """What a run is as a whole, and what a verdict looks like; its value is the class in CSS."""
+    """What a run is as a whole, and what a verdict looks like; its name is the class in CSS."""
 
     RIGHT = "right"
+    #: Wrong in no other way than the references list.
+    KNOWN = "as known"
     WRONG = "wrong"
     BROKEN = "broken"
     INCOMPLETE = "incomplete"
+
+    @property
+    def css(self) -> str:
+        """The class of what a page shows of it."""
+        return self.name.lower()
 
     @property
     def sign(self) -> str:
@@ -120,6 +127,7 @@ def _fit(rest: str) -> Clause:
 
 _SIGNS = {
     State.RIGHT: ("✓", "✅"),
+    State.KNOWN: ("≈", "☑️"),
     State.WRONG: ("✗", "❌"),
     State.BROKEN: ("⊘", "💥"),
     State.INCOMPLETE: ("○", "⚠️"),
@@ -145,7 +153,7 @@ _FACTS = {
         State.INCOMPLETE, False, _hypothesis("was not compared", "were not compared")
     ),
     Verdict.KNOWN_ISSUE: _Facts(
-        State.INCOMPLETE, False, _hypothesis("is a known issue", "are known issues")
+        State.KNOWN, False, _hypothesis("is a known issue", "are known issues")
     ),
     Verdict.FIXED: _Facts(
         State.INCOMPLETE, True, _hypothesis("is a fixed known issue", "are fixed known issues")

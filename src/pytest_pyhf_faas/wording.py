@@ -18,10 +18,12 @@ _NARROWEST = 12
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a count with its noun: 1 fit, 2 fits, 3 hypotheses."""
+    """Return a count with its noun: 1 fit, 2 fits, 3 patches, 4 hypotheses."""
     if count == 1:
         return f"{count} {noun}"
-    return f"{count} {noun[:-2]}es" if noun.endswith("sis") else f"{count} {noun}s"
+    if noun.endswith("sis"):
+        return f"{count} {noun[:-2]}es"
+    return f"{count} {noun}{'es' if noun.endswith('ch') else 's'}"
 
 
 def duration(seconds: float) -> str:

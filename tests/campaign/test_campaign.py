@@ -73,7 +73,7 @@ def test_each_task_is_sent_once_however_often_it_is_submitted(begin):
     assert sorted(engine.sent) == sorted(task.key for task in tasks)
     assert statuses(results) == ["ok"] * 20
     assert [result.patch for result in results] == [task.patch.name for task in tasks]
-    assert campaign.fits_sent == 20
+    assert campaign.sendings.fits == 20
 
 
 def test_a_result_is_complete(begin):

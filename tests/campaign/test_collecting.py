@@ -123,7 +123,7 @@ def test_cls(hypotest_result, reference_result, assert_cls):
     result = project.run("-x", suite=False)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["2 fits are still with local and run on there; --faas-resume collects their results"]
+        ["2 fits left with local to run on there; --faas-resume collects the results"]
     )
     project.plan(loses_tasks=True)
     result = project.run("--faas-resume", suite=False)

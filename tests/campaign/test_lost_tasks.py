@@ -487,7 +487,7 @@ def test_what_an_earlier_session_has_sent_is_awaited_and_not_sent(begin, clock):
     answer(campaign, engine.submissions[0])
     assert statuses(campaign, tasks) == ["ok"] * 4
     assert [campaign.result(task).result(0).attempts for task in tasks] == [1] * 4
-    assert campaign.fits_sent == 1
+    assert campaign.sendings.fits == 1
     assert [event.kind for event in campaign.events] == ["sent"]
     assert campaign.progress().total == campaign.progress().done == 4
 

@@ -242,8 +242,9 @@ class Run:
         for _ in range(MANY_STEPS):
             self.campaign.go_on()
             progress = self.campaign.progress()
-            assert progress.done <= progress.total
-            if progress.done == progress.total:
+            ended = progress.done + progress.cancelled
+            assert ended <= progress.total
+            if ended == progress.total:
                 break
             if script:
                 self.engine.happen(*script.popleft())
@@ -565,7 +566,7 @@ class CampaignMachine(RuleBasedStateMachine):
     @invariant()
     def counts_make_sense(self):
         progress = self.campaign.progress()
-        assert 0 <= progress.failed <= progress.done <= progress.total
+        assert 0 <= progress.failed <= progress.done <= progress.total - progress.cancelled
         assert 0 <= progress.running <= self.engine.workers
         assert progress.left_s is None or progress.left_s >= 0
 

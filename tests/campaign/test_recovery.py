@@ -999,7 +999,8 @@ def test_winding_down_lets_what_runs_finish_and_cancels_the_rest(begin):
     assert len(engine.submissions) == 2
     assert [result.status for result in campaign.taken] == ["ok", "ok"]
     progress = campaign.progress()
-    assert progress.done == progress.total
+    assert (progress.total, progress.done, progress.cancelled, progress.failed) == (7, 2, 5, 0)
+    assert progress.left_s is None
     campaign.drain()
 
 

@@ -251,7 +251,7 @@ def test_an_interrupt_says_how_many_fits_run_on(user, globus_compute, endpoint, 
     process.send_signal(signal.SIGINT)
     shown, _ = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert f"4 fits are still with {endpoint} and run on there" in shown
+    assert f"4 fits left with {endpoint} to run on there" in shown
     assert "--faas-resume collects their results" in shown
 
 

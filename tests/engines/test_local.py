@@ -213,7 +213,7 @@ def test_a_campaign_survives_the_death_of_all_workers_and_of_their_server(engine
     tasks = toy_tasks(12)
     campaign = Campaign(engine, Policy(retries=0))
     campaign.submit(tasks)
-    wait_until(lambda: campaign.fits_sent == 4, "the fits are in flight")
+    wait_until(lambda: campaign.sendings.fits == 4, "the fits are in flight")
     server, _command = processes()[min(workers)]
     for pid in (server, *workers):
         os.kill(pid, signal.SIGKILL)

@@ -239,6 +239,7 @@ def document(analyses=None, **changes):
         "tests": {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))},
         "failures": [],
         "benchmark_files": [],
+        "fits": {"sent": 1, "again": {}, "taken_over": 0, "collected": 0},
     } | changes.pop("run", {})
     return {
         "schema_version": 3,

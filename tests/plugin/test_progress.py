@@ -11,8 +11,8 @@ from pytest_pyhf_faas.plugin import progress as module
 from pytest_pyhf_faas.plugin.progress import ProgressLine, describe
 
 
-def progress(done=0, total=20, running=2, failed=0, elapsed_s=10.0, left_s=None):
-    return Progress(total, done, running, failed, elapsed_s, left_s)
+def progress(done=0, total=20, running=2, failed=0, elapsed_s=10.0, left_s=None, cancelled=0):
+    return Progress(total, done, running, failed, elapsed_s, left_s, cancelled)
 
 
 class Screen:
@@ -130,6 +130,8 @@ def clock(monkeypatch):
     [
         ({}, "toy: 0/20 fits done, 2 running"),
         ({"done": 5, "left_s": 42.4}, "toy: 5/20 fits done, 2 running, 0.5/s, 42 s left"),
+        ({"done": 5, "cancelled": 9}, "toy: 5/20 fits done, 2 running, 9 cancelled, 0.5/s"),
+        ({"total": 1}, "toy: 0/1 fit done, 2 running"),
         ({"done": 5, "failed": 1}, "toy: 5/20 fits done, 2 running, 1 failed, 0.5/s"),
         ({"done": 20, "running": 0, "elapsed_s": 3.0}, "toy: 20/20 fits done, 0 running, 6.7/s"),
     ],

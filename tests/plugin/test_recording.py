@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections import Counter
 
@@ -62,6 +63,9 @@ def test_each_hypothesis_is_told_whatever_became_of_it(project, distribution):
     result.stdout.fnmatch_lines(["report: rep/report.html"])
     project.assert_no_internals(result)
     document = report(project)
+    fits = {"sent": 11, "again": {"worker lost": 1}, "taken_over": 0, "collected": 0}
+    assert document["run"]["fits"] == fits
+    result.stdout.fnmatch_lines(["11 fits sent to workers, 1 of them again (worker lost: 1)"])
     (analysis,) = document["analyses"]
     assert (analysis["pallet"], analysis["endpoint"]) == ("tiny", "local")
     assert analysis["fit_setup"] == "numpy+scipy"
@@ -256,7 +260,15 @@ def test_after_an_interrupt_the_report_says_what_is_missing(project):
     verdicts = Counter(one["verdict"] for one in analysis["hypotheses"])
     assert sum(verdicts.values()) == len(names)
     assert verdicts["right"] >= 2
-    assert verdicts["not compared"] + verdicts["not run"] + verdicts["cancelled"] >= 1
+    assert set(verdicts) == {"right", "cancelled"}
+    shown = project.text(result)
+    last = re.findall(r"local: (\d)/8 fits done, .*", shown)[-1]
+    assert int(last) <= verdicts["right"]
+    assert "failed" not in shown
+    note = f"not done: {verdicts['cancelled']} of 8 fits on local; --faas-resume takes over"
+    assert note in shown
+    assert any(note in each for each in document["notes"])
+    assert document["run"]["fits"]["sent"] == verdicts["right"]
 
 
 def test_each_endpoint_has_its_analysis(project):

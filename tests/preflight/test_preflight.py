@@ -770,8 +770,8 @@ def test_the_items_on_a_parsl_endpoint(project):
     result.assert_outcomes(passed=8)
     text = " ".join(line.strip() for line in result.outlines)
     assert (
-        "executors: here (HighThroughputExecutor over QuickLocalProvider; at most 1 x 1 nodes x 1 "
-        "workers)"
+        "executors: here (HighThroughputExecutor over QuickLocalProvider; at most 1 x 1 node x 1 "
+        "worker)"
     ) in text
     assert "1 worker on 1 host (" in text
     assert "export PATH" not in text  # worker_init may hold secrets

@@ -103,7 +103,7 @@ SAME_TEST = {"test": "test_endpoint_clock", "outcome": "failed", "text": "its cl
         ),
         (
             document(right=3, known_issue=2),
-            "right",
+            "as known",
             "2 of 5 hypotheses of wino are known issues; the other 3 are right.",
         ),
         (
@@ -361,6 +361,39 @@ def test_a_worker_is_held_against_the_references_of_its_own_analyses():
     _client, first, second, _reference = environments.environment_rows(made)
     assert first.differs
     assert second.differs == {}
+
+
+@pytest.mark.parametrize(
+    ("worse", "state"),
+    [("wrong", "wrong"), ("broken", "broken"), ("not_run", "incomplete"), ("fixed", "incomplete")],
+)
+def test_what_is_worse_than_known_issues_heads_the_page(worse, state):
+    assert answer.state(document(right=1, known_issue=1, **{worse: 1})).value == state
+
+
+def test_fits_are_counted_over_all_processes():
+    leader = {"sent": 10, "again": {"agent lost": 1, "block lost": 1}}
+    next_one = {"sent": 3, "again": {"agent lost": 2}}
+    none = {"taken_over": 0, "collected": 0}
+    total = answer.added_up([{**leader, **none}, {**next_one, **none}])
+    assert answer.sent(total) == (
+        "13 fits sent to workers, 4 of them again (agent lost: 3, block lost: 1)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fits", "said"),
+    [
+        ((0, 0, 0), "0 fits sent to workers"),
+        ((1, 0, 0), "1 fit sent to workers"),
+        ((2, 4, 0), "2 fits sent to workers, 4 taken over from earlier runs"),
+        ((2, 0, 1), "2 fits sent to workers, 1 collected that an earlier run had sent"),
+    ],
+)
+def test_the_fits_of_a_run_in_words(fits, said):
+    sent, taken_over, collected = fits
+    found = {"sent": sent, "again": {}, "taken_over": taken_over, "collected": collected}
+    assert answer.sent(found) == said
 
 
 def test_tests_that_were_not_run_are_told_where_nobody_knows_which():

@@ -302,6 +302,7 @@ def _object(place):
 FORMS = {
     form.Document: (),
     form.Run: ("properties", "run"),
+    form.Fits: ("properties", "run", "properties", "fits"),
     form.TestFailure: ("properties", "run", "properties", "failures", "items"),
     form.Environment: ("definitions", "environment"),
     form.Endpoint: ("properties", "endpoints", "items"),

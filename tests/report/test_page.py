@@ -128,7 +128,10 @@ def everything():
                 "failures": [{"name": "clock", "text": "its clock is ahead"}],
             }
         ],
-        run={"failures": [{"test": "test_mine", "outcome": "failed", "text": "assert 1 == 2"}]},
+        run={
+            "failures": [{"test": "test_mine", "outcome": "failed", "text": "assert 1 == 2"}],
+            "fits": {"sent": 2, "again": {"worker lost": 1}, "taken_over": 0, "collected": 0},
+        },
     )
 
 
@@ -142,10 +145,21 @@ def test_the_answer_comes_first_and_is_not_told_by_colour_alone():
     assert found.all("header") == [{"class": "wrong"}]
 
 
+def test_known_issues_do_not_stand_under_right():
+    known = documents.hypothesis("known_1", verdict="known issue", outcome="xfailed")
+    made = documents.document([documents.analysis([documents.hypothesis(), known])])
+    _source, found = rendered(made)
+    assert found.all("header") == [{"class": "known"}]
+    assert "≈ as known" in found.text
+    assert "✓ right" not in found.text[: found.text.index("Analyses")]
+
+
 def test_everything_is_on_the_page_failures_first():
     source, found = rendered(everything(), [FakePlot("wall_time"), FakePlot("plane-x", analysis=0)])
     expected = [
-        "2026-11-22 15:08:23 UTC", "1 min 37 s", "20261122T150823Z-0123abcd",
+        "2026-11-22 15:08:23 UTC", "1 min 37 s",
+        "2 fits sent to workers, 1 of them again (worker lost: 1)",
+        "20261122T150823Z-0123abcd",
         "wall time not measured: 1 of 6 fits broke: signal 9", "a note of the run",
         "Analyses", "42.0 ± 2.8", "Failures", "its clock is ahead", "wrong_1", "✗ outside",
         "verdict: the formulae changed", "pytest --faas-pallet=wino --faas-patch=wrong_1",

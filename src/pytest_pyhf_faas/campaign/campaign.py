@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.answers import Answer
     from pytest_pyhf_faas.campaign.log import Record
+    from pytest_pyhf_faas.campaign.sendings import Sendings
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.campaign.times import Timeline, Trial
     from pytest_pyhf_faas.engines.base import Engine
@@ -207,6 +208,7 @@ class Campaign:
             return Progress(
                 total=tally.total,
                 done=tally.done,
+                cancelled=tally.cancelled,
                 running=0 if waits else min(state.held, workers),
                 failed=tally.failed,
                 elapsed_s=tally.elapsed_s(now),
@@ -216,9 +218,9 @@ class Campaign:
             )
 
     @property
-    def fits_sent(self) -> int:
-        """How many fits were sent to workers, as often as they were."""
-        return self._loop.fits_sent
+    def sendings(self) -> Sendings:
+        """How many fits were sent to workers, and why some of them again."""
+        return self._loop.sendings
 
     @property
     def busy(self) -> bool:
@@ -286,11 +288,12 @@ class Campaign:
 
     def end(self, key: str, result: HypotestResult) -> None:
         """Give a result to those who wait for it."""
+        cancelled = result.status == "cancelled"
         failed = not result.is_answer or self._guarded(self._is_failure, self._tasks[key], result)
-        if result.status != "cancelled":
+        if not cancelled:
             self._guarded(self._on_result, result)
         with self._lock:
-            self._tally.end(failed=bool(failed))
+            self._tally.end(failed=bool(failed), cancelled=cancelled)
             self._futures[key].set_result(result)
             if self._tally.all_done:
                 self._all_done.notify_all()

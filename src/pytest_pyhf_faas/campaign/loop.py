@@ -35,6 +35,7 @@ from pytest_pyhf_faas.campaign.events import (
     Ticked,
     WoundDown,
 )
+from pytest_pyhf_faas.campaign.sendings import Sendings
 from pytest_pyhf_faas.campaign.state import CampaignState
 from pytest_pyhf_faas.campaign.tasks import batch_payload, worker_function
 from pytest_pyhf_faas.campaign.translate import (
@@ -112,7 +113,7 @@ class Loop:
         #: Guards the state and the inbox.
         self.lock = threading.RLock()
         self._arrived = threading.Condition(self.lock)
-        self.fits_sent = 0
+        self.sendings = Sendings(engine.whole)
         self._policy = policy
         self._tasks = tasks
         self._listener = listener
@@ -225,6 +226,7 @@ class Loop:
             self._listener.note(now, event)
         for instruction in instructions:
             self._listener.note(now, instruction)
+            self.sendings.hear(instruction)
             self._follow(instruction, now)
         if isinstance(event, (Answered, Failed)):
             self._keys.pop(event.batch, None)
@@ -252,7 +254,6 @@ class Loop:
 
     def _send(self, send: Send) -> None:
         self._keys[send.batch] = send.keys
-        self.fits_sent += len(send.keys)
         tasks = self._tasks_of(send.batch)
         payload = batch_payload(tasks)
         function = worker_function(tasks[0].config)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 class Progress:
     """How far a campaign is; counts are fits.
 
+    Those that the campaign gave up when it was stopped are ``cancelled``: neither done nor failed.
     While there is no worker, ``waits_s`` says for how long, and ``waits_for`` what for.
     """
 
@@ -18,6 +19,7 @@ class Progress:
     failed: int
     elapsed_s: float
     left_s: float | None
+    cancelled: int = 0
     waits_s: float | None = None
     waits_for: str | None = None
 
@@ -34,24 +36,32 @@ class Tally:
     total: int = 0
     done: int = 0
     failed: int = 0
+    cancelled: int = 0
     began_at: float | None = None
 
     def add(self, count: int, now: float) -> None:
         """Count fits that are asked for."""
-        if self.done == self.total:
+        if self.all_done:
             self.began_at = now
-            self.total = self.done = self.failed = 0
+            self.total = self.done = self.failed = self.cancelled = 0
         self.total += count
 
-    def end(self, *, failed: bool) -> None:
+    def end(self, *, failed: bool, cancelled: bool) -> None:
         """Count a fit that has ended."""
+        if cancelled:
+            self.cancelled += 1
+            return
         self.done += 1
         self.failed += failed
 
     @property
     def all_done(self) -> bool:
         """Whether nothing is under way."""
-        return self.done >= self.total
+        return not self._left
+
+    @property
+    def _left(self) -> int:
+        return self.total - self.done - self.cancelled
 
     def elapsed_s(self, now: float) -> float:
         """Return since when it counts, in seconds."""
@@ -59,7 +69,6 @@ class Tally:
 
     def left_s(self, now: float, known_s: float | None) -> float | None:
         """Return how many seconds are left; by what is known of the fits, or by those done."""
-        left = self.total - self.done
-        if not left or not self.done:
+        if not self._left or not self.done:
             return None
-        return self.elapsed_s(now) / self.done * left if known_s is None else known_s
+        return self.elapsed_s(now) / self.done * self._left if known_s is None else known_s

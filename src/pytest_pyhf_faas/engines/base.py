@@ -38,6 +38,8 @@ class Engine(Executor):
         failure, and a straggler is run again on an idle worker.
     loses_tasks : bool
         Whether a task may be lost without a word. Then it takes a `ping`.
+    whole : str
+        What people call the whole of it, which is lost when it breaks down.
     worker_setup : str
         Where a user says what is installed for its workers, to be read after "in".
     on_accepted : callable
@@ -51,6 +53,7 @@ class Engine(Executor):
     fixed_workers: bool = False
     watches_workers: bool = True
     loses_tasks: bool = False
+    whole: str = "engine"
     worker_setup: str = "the environment of its workers"
     on_accepted: Callable[[Future[Any], str], None] = staticmethod(lambda _future, _reference: None)
 

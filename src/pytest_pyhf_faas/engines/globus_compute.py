@@ -36,6 +36,7 @@ class GlobusComputeEngine(SessionEngine[GlobusSession]):
     batch_s = 2.0
     watches_workers = False
     loses_tasks = True
+    whole = "agent"
     worker_setup = "worker_init of the endpoint (user_config_template.yaml.j2)"
 
     def __init__(

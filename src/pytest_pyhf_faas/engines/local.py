@@ -33,6 +33,7 @@ class LocalEngine(SessionEngine["_PoolSession"]):
 
     batch_s = 0.25
     fixed_workers = True
+    whole = "worker pool"
     worker_setup = "the environment that pytest runs in"
 
     def __init__(self, spec: str, workers: int) -> None:

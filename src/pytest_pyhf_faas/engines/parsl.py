@@ -40,6 +40,7 @@ class ParslEngine(SessionEngine[ParslSession]):
         If the file cannot be run, or has no configuration that can be used.
     """
 
+    whole = "executor"
     batch_s = 0.5
     watches_workers = False
 

@@ -16,6 +16,7 @@ from parsl.jobs.error_handlers import simple_error_handler, windowed_error_handl
 from pytest_pyhf_faas.engines.parsl_failures import TELL_PARSL
 from pytest_pyhf_faas.engines.texts import in_one_line
 from pytest_pyhf_faas.errors import ConfigurationError
+from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +72,8 @@ def described(config: parsl.Config) -> dict[str, str]:
         if provider is not None:
             text += (
                 f" over {type(provider).__name__}; at most {provider.max_blocks} x "
-                f"{provider.nodes_per_block} nodes x {_workers_per_node(executor)} workers"
+                f"{counted(provider.nodes_per_block, 'node')} x "
+                f"{counted(_workers_per_node(executor), 'worker')}"
             )
         executors.append(f"{text})")
     return {"kind": f"Parsl {parsl.__version__}", "executors": ", ".join(executors)}

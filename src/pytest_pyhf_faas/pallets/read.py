@@ -17,7 +17,7 @@ from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
 from pytest_pyhf_faas.pallets.parts import Part, find_parts, no_part
 from pytest_pyhf_faas.pallets.sources import opened, stem
 from pytest_pyhf_faas.pallets.verify import check_digests, parse, valid_text, validate
-from pytest_pyhf_faas.wording import brief, listed
+from pytest_pyhf_faas.wording import brief, counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -160,7 +160,7 @@ def _read_single_patches(
         for (raw_name, sha256, packed), some in zip(patches, values, strict=True)
     ]
     metadata = {
-        "description": f"{len(patches)} patches from single files",
+        "description": f"{counted(len(patches), 'patch')} from single files",
         "labels": labels,
         "references": {},
     }
@@ -222,8 +222,9 @@ def _signal_patches(
             )
         if len(values) != len(labels):
             raise PalletError(
-                f"{where}: the patch {name} has {len(values)} values, but there are "
-                f"{len(labels)} labels: {listed(labels, 8)}\ncorrect the patch's metadata"
+                f"{where}: the patch {name} has {counted(len(values), 'value')} for "
+                f"{counted(len(labels), 'label')}: {listed(labels, 8)}\n"
+                "correct the patch's metadata"
             )
         names.add(name)
         points[values] = name

@@ -75,7 +75,7 @@ class Book:
             return
         hypothesis = cast("Hypothesis", dict(note["hypothesis"]))
         hypothesis |= {"outcome": item.outcome, "text": item.text}
-        if item.outcome == "skipped":
+        if item.outcome == "skipped" and Verdict(hypothesis["verdict"]).is_fitted:
             hypothesis["verdict"] = Verdict.NOT_COMPARED.value
         hypothesis["title"] = hypothesis["title"] or item.text.partition("\n")[0]
         hypothesis["environment"] = self._environment(note["environment"])
@@ -90,7 +90,7 @@ class Book:
         hypothesis["title"] = item.text.partition("\n")[0]
         if item.outcome in ("failed", "error"):  # before its fit was there
             hypothesis["verdict"] = Verdict.BROKEN.value
-        elif item.outcome != "not run":
+        elif item.outcome in ("passed", "xpassed"):  # without the fit that it asked for
             hypothesis["verdict"] = Verdict.NOT_COMPARED.value
         self._analysis(notes.analysis_of(subject))["hypotheses"].append(hypothesis)
         return True

@@ -17,12 +17,14 @@ from pytest_pyhf_faas.campaign.policy import Policy
 from pytest_pyhf_faas.campaign.watch import no_worker_text
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.plugin.interrupts import Interrupts
+from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.sendings import Sendings
     from pytest_pyhf_faas.campaign.tasks import Task
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.plugin.progress import ProgressLine
@@ -73,6 +75,7 @@ class Campaigns:
         self._campaigns: dict[str, Campaign] = {}
         self._passing: list[Campaign] = []
         self._given_up: dict[str, str] = {}  # by passing campaigns
+        self._passed: list[Sendings] = []
         self._wound_down = False
         self._interrupts = Interrupts(lambda: any(each.busy for each in self))
 
@@ -94,6 +97,11 @@ class Campaigns:
     def interrupted(self) -> bool:
         """Whether Ctrl-C was pressed while fits ran."""
         return self._interrupts.count > 0
+
+    @property
+    def sendings(self) -> list[Sendings]:
+        """What each campaign has sent, those included that are over."""
+        return [*(each.sendings for each in self), *self._passed]
 
     @property
     def is_journaled(self) -> bool:
@@ -148,6 +156,7 @@ class Campaigns:
                 self._given_up[engine.spec] = campaign.given_up
             campaign.cancel("the measurement is over")
             self._passing.remove(campaign)
+            self._passed.append(campaign.sendings)
             self._progress.clear()
 
     def journal(self) -> journals.Journal:
@@ -210,9 +219,10 @@ class Campaigns:
             for each in self:
                 each.wind_down(_INTERRUPTED)
             running = sum(each.progress().running for each in self)
+            are = "is" if running == 1 else "are"
             self._progress.say(
-                f"interrupted: {running} running fits are finished first, and no others begun; "
-                "Ctrl-C again ends at once"
+                f"interrupted: {counted(running, 'running fit')} {are} finished first, and no "
+                "others begun; Ctrl-C again ends at once"
             )
         self._progress.show(campaign.engine.spec, campaign.progress())
 
@@ -226,8 +236,9 @@ class Campaigns:
             progress = campaign.progress()
             if progress.done < progress.total:
                 self.notes.append(
-                    f"{progress.total - progress.done} of {progress.total} fits on "
-                    f"{campaign.engine.spec} were not done; --faas-resume takes over what was done"
+                    f"not done: {progress.total - progress.done} of "
+                    f"{counted(progress.total, 'fit')} on {campaign.engine.spec}; --faas-resume "
+                    "takes over what was done"
                 )
             remaining = campaign.remaining
             campaign.cancel("the session ended before this fit")
@@ -235,8 +246,8 @@ class Campaigns:
                 self.notes.append(campaign.problem)
             if remaining:
                 self.notes.append(
-                    f"{remaining} fits are still with {campaign.engine.spec} and run on there; "
-                    "--faas-resume collects their results"
+                    f"{counted(remaining, 'fit')} left with {campaign.engine.spec} to run on "
+                    "there; --faas-resume collects the results"
                 )
         for engine in self._engines.values():
             engine.stop()

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_pyhf_faas.wording import duration
+from pytest_pyhf_faas.wording import counted, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,11 +131,13 @@ def _waits_worth_a_line(waits_s: float | None) -> int:
 def describe(what: str, progress: Progress) -> str:
     """Return progress in words."""
     parts = [
-        f"{what}: {progress.done}/{progress.total} fits done",
+        f"{what}: {progress.done}/{counted(progress.total, 'fit')} done",
         f"{progress.running} running",
     ]
     if progress.waits_s is not None:
         parts[1] = no_worker(progress.waits_s, progress.waits_for)
+    if progress.cancelled:
+        parts.append(f"{progress.cancelled} cancelled")
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     if progress.done:

@@ -23,6 +23,7 @@ from pytest_pyhf_faas.plugin.options import without_secrets
 from pytest_pyhf_faas.plugin.subjects import role_of, subject_of
 from pytest_pyhf_faas.plugin.summaries import Summary, summaries_of
 from pytest_pyhf_faas.redaction import redacted
+from pytest_pyhf_faas.report.answer import added_up
 from pytest_pyhf_faas.report.document import VERSION
 from pytest_pyhf_faas.report.publish import PAGE
 
@@ -150,6 +151,7 @@ class Recording:
                 "tests": {outcome: outcomes.count(outcome) for outcome in dict.fromkeys(outcomes)},
                 "failures": failures,
                 "benchmark_files": self._benchmark_files(),
+                "fits": added_up([fact["fits"] for fact in facts]),
             },
             "client": _client(),
             "environments": book.environments,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.plugin.no_reference import Unreferenced
-    from pytest_pyhf_faas.report.form import Endpoint, TimelineEntry
+    from pytest_pyhf_faas.report.form import Endpoint, Fits, TimelineEntry
 
 
 class TimelineOf(TypedDict):
@@ -36,9 +37,7 @@ class Summary(TypedDict):
 
     interrupted: bool
     failed: bool
-    fits: int
-    adopted: int
-    collected: int
+    fits: Fits
     notes: list[str]
     known_issues: dict[str, int]
     ambiguous: list[dict[str, Any]]
@@ -60,13 +59,17 @@ def summary_of(context: Context, *, failed: bool = False) -> Summary:
     from pytest_pyhf_faas.plugin.notes import AMBIGUOUS, UNREFERENCED
 
     schedule = context.schedule
+    sendings = schedule.campaigns.sendings
     is_reported = context.settings.report is not None
     return {
         "interrupted": schedule.interrupted,
         "failed": failed,
-        "fits": sum(campaign.fits_sent for campaign in schedule.campaigns),
-        "adopted": schedule.sender.adopted,
-        "collected": schedule.sender.collected,
+        "fits": {
+            "sent": sum(each.fits for each in sendings),
+            "again": dict(sum((each.again for each in sendings), Counter())),
+            "taken_over": schedule.sender.adopted,
+            "collected": schedule.sender.collected,
+        },
         "notes": list(schedule.notes),
         "known_issues": dict(context.known_issues),
         "ambiguous": list(context.config.stash.get(AMBIGUOUS, ())),

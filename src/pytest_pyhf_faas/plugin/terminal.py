@@ -14,6 +14,7 @@ from pytest_pyhf_faas.plugin.no_reference import unreferenced_lines
 from pytest_pyhf_faas.references.cls_values import cls_table
 from pytest_pyhf_faas.references.diagnosis import environment_line
 from pytest_pyhf_faas.references.merging import Written
+from pytest_pyhf_faas.report.answer import added_up, sent
 from pytest_pyhf_faas.report.axes import Axis
 from pytest_pyhf_faas.report.wall_times import MEASURED_HEADER, measured_cells
 from pytest_pyhf_faas.verdicts import Verdict
@@ -125,17 +126,14 @@ def summary_lines(
     width : int
         Of the terminal.
     """
-    fits = sum(summary["fits"] for summary in summaries)
-    adopted = sum(summary["adopted"] for summary in summaries)
-    collected = sum(summary["collected"] for summary in summaries)
+    fits = added_up([summary["fits"] for summary in summaries])
+    some = any(fits.values())
     notes = list(dict.fromkeys(note for summary in summaries for note in summary["notes"]))
-    if not (fits or adopted or collected or notes or measured):
+    if not (some or notes or measured):
         return []
     plain = list(measured)
-    earlier = f", {adopted} taken over from earlier runs" if adopted else ""
-    earlier += f", {collected} collected that an earlier run had sent" if collected else ""
-    if fits or adopted or collected or not measured:
-        plain.append(f"{fits} fits sent to workers{earlier}")
+    if some or not measured:
+        plain.append(sent(fits))
     known: Counter[str] = Counter()
     for summary in summaries:
         known.update(summary["known_issues"])

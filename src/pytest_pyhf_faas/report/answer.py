@@ -11,7 +11,9 @@ from pytest_pyhf_faas.verdicts import State, Verdict
 from pytest_pyhf_faas.wording import counted, listed
 
 if TYPE_CHECKING:
-    from pytest_pyhf_faas.report.form import Analysis, Document, Hypothesis, TestFailure
+    from collections.abc import Sequence
+
+    from pytest_pyhf_faas.report.form import Analysis, Document, Fits, Hypothesis, TestFailure
 
 
 _NAMES = 3
@@ -29,7 +31,7 @@ def verdict(document: Document) -> str:
 def state(document: Document) -> State:
     """Return what a run is as a whole; what is worst decides."""
     verdicts = set(_verdicts(document))
-    present = {verdict.state for verdict in verdicts - {Verdict.KNOWN_ISSUE}}
+    present = {verdict.state for verdict in verdicts}
     if State.WRONG in present:
         return State.WRONG
     if State.BROKEN in present or _failing_checks(document) or other_failures(document):
@@ -39,7 +41,7 @@ def state(document: Document) -> State:
     run = document["run"]
     if run["interrupted"] or run["exit_status"] or not verdicts or State.INCOMPLETE in present:
         return State.INCOMPLETE
-    return State.RIGHT
+    return State.KNOWN if State.KNOWN in present else State.RIGHT
 
 
 def failures(analysis: Analysis) -> list[Hypothesis]:
@@ -79,6 +81,33 @@ def other_failures(document: Document) -> list[TestFailure]:
         for each in document["run"]["failures"]
         if not any(text and text in each["text"] for text in told)
     ]
+
+
+def added_up(parts: Sequence[Fits]) -> Fits:
+    """Return the fits of several processes together."""
+    again: Counter[str] = Counter()
+    for part in parts:
+        again.update(part["again"])
+    return {
+        "sent": sum(part["sent"] for part in parts),
+        "again": dict(again),
+        "taken_over": sum(part["taken_over"] for part in parts),
+        "collected": sum(part["collected"] for part in parts),
+    }
+
+
+def sent(fits: Fits) -> str:
+    """Return how many fits were sent to workers, and how many of them again, and why."""
+    parts = [f"{counted(fits['sent'], 'fit')} sent to workers"]
+    again = sum(fits["again"].values())
+    if again:
+        reasons = ", ".join(f"{why}: {count}" for why, count in sorted(fits["again"].items()))
+        parts.append(f"{again} of them again ({reasons})")
+    if fits["taken_over"]:
+        parts.append(f"{fits['taken_over']} taken over from earlier runs")
+    if fits["collected"]:
+        parts.append(f"{fits['collected']} collected that an earlier run had sent")
+    return ", ".join(parts)
 
 
 def missing(document: Document) -> list[str]:

@@ -24,9 +24,16 @@ class Document(TypedDict):
     notes: list[str]
 
 
-class Run(TypedDict):
-    """The session of pytest."""
+class Fits(TypedDict):
+    """How many fits were sent, how many of them again and why, and how many came from earlier."""
 
+    sent: int
+    again: dict[str, int]
+    taken_over: int
+    collected: int
+
+
+class _Run(TypedDict):
     id: str
     began_at: str
     ended_at: str
@@ -38,6 +45,12 @@ class Run(TypedDict):
     tests: dict[str, int]
     failures: list[TestFailure]
     benchmark_files: list[str]
+
+
+class Run(_Run, total=False):
+    """The session of pytest."""
+
+    fits: Fits
 
 
 class TestFailure(TypedDict):

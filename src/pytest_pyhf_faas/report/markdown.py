@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.report import ambiguous, analyses, answer, environments
-from pytest_pyhf_faas.wording import listed, one_line, shortened
+from pytest_pyhf_faas.wording import counted, listed, one_line, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,7 +82,7 @@ def _failures(document: Document) -> list[str]:
         for title, text in told[:MOST_FAILURES]
     ]
     more = len(told) - len(parts)
-    return [*parts, f"{more} more failures: see the report." if more > 0 else ""]
+    return [*parts, f"{counted(more, 'more failure')}: see the report." if more > 0 else ""]
 
 
 def _without_title(hypothesis: Hypothesis) -> str:
@@ -95,7 +95,9 @@ def _table(header: Sequence[str], *rows: Sequence[str]) -> str:
     lines = [_row(header), _row(["---", "---", *["---:"] * (len(header) - 2)], escape=False)]
     lines += [_row(row) for row in rows[:_MOST_ROWS]]
     more = len(rows) - _MOST_ROWS
-    return "\n".join(lines) + (f"\n\n{more} more analyses: see the report." if more > 0 else "")
+    return "\n".join(lines) + (
+        f"\n\n{counted(more, 'more analysis')}: see the report." if more > 0 else ""
+    )
 
 
 def _row(cells: Sequence[str], *, escape: bool = True) -> str:

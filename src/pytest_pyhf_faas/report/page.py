@@ -17,7 +17,7 @@ from pytest_pyhf_faas.report.budgets import Text, cut, cut_all, size_of, within
 from pytest_pyhf_faas.report.published import SOURCE
 from pytest_pyhf_faas.report.scaling import scaling_figures
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import NOTHING, duration, listed, shortened, with_spread
+from pytest_pyhf_faas.wording import NOTHING, counted, duration, listed, shortened, with_spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,9 +162,11 @@ def _environment() -> jinja2.Environment:
         "short": shortened,
         "middle": partial(shortened, most=_NAME, cut="middle"),
         "listed": listed,
+        "counted": counted,
         "digits": _digits,
         "relative": _relative,
         "state": lambda verdict: Verdict(verdict).state,
+        "sent": answer.sent,
         "title_of": analyses.title_of,
         "largest": analyses.largest_difference,
         "data": lambda svg: base64.b64encode(svg).decode(),

@@ -1,0 +1,60 @@
+"""How many fits were sent to workers, and why some of them more than once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.campaign.events import GiveUp, Note, Send, Take
+
+if TYPE_CHECKING:
+    from pytest_pyhf_faas.campaign.events import Instruction, Trouble
+
+#: How people read what befell a fit before it was sent again; of an engine, what was lost.
+_WORDS: dict[Trouble, str] = {
+    "timeout": "time limit",
+    "silence": "no answer",
+    "remote call failed": "call failed",
+}
+_COPY = "copy of a slow one"
+
+
+@dataclass(slots=True)
+class Sendings:
+    """Counts fits as often as they are sent.
+
+    Attributes
+    ----------
+    engine : str
+        What a person calls the whole of the engine, such as an agent.
+    fits : int
+        How many were sent.
+    again : Counter
+        How many of them not for the first time, by the reason.
+    """
+
+    engine: str = "engine"
+    fits: int = 0
+    again: Counter[str] = field(default_factory=Counter)
+    _troubles: dict[str, Trouble] = field(default_factory=dict)
+
+    def hear(self, instruction: Instruction) -> None:
+        """Take note of what the state of a campaign wants done."""
+        match instruction:
+            case Note(key, trouble):
+                self._troubles[key] = trouble
+            case Send(_batch, keys, _attempts, why):
+                self.fits += len(keys)
+                for key in keys:
+                    if why == "copy":
+                        self.again[_COPY] += 1
+                    elif key in self._troubles:
+                        self.again[self._reason(self._troubles.pop(key))] += 1
+            case Take(key) | GiveUp(key):
+                self._troubles.pop(key, None)
+
+    def _reason(self, trouble: Trouble) -> str:
+        if trouble == "engine lost":
+            return f"{self.engine} lost"
+        return _WORDS.get(trouble, trouble)

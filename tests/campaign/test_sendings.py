@@ -1,0 +1,55 @@
+"""How often fits were sent, and why, of the instructions alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_pyhf_faas.campaign.events import GiveUp, Note, Restart, Send, Take
+from pytest_pyhf_faas.campaign.sendings import Sendings
+
+
+def send(*keys, why="first"):
+    return Send(1, keys, (1,) * len(keys), why)
+
+
+def heard(*instructions):
+    sendings = Sendings("agent")
+    for instruction in instructions:
+        sendings.hear(instruction)
+    return sendings.fits, dict(sendings.again)
+
+
+def test_what_meets_no_trouble_is_sent_once():
+    assert heard(send("a", "b"), send("c"), Take("a", 1, 1)) == (3, {})
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        ("worker lost", "worker lost"),
+        ("block lost", "block lost"),
+        ("engine lost", "agent lost"),
+        ("timeout", "time limit"),
+        ("silence", "no answer"),
+        ("out of memory", "out of memory"),
+        ("remote call failed", "call failed"),
+    ],
+)
+def test_what_is_sent_again_has_the_reason(trouble, reason):
+    note = Note("a", trouble, 1, "")
+    assert heard(send("a", "b"), note, Restart(), send("a", why="again")) == (3, {reason: 1})
+    # Once for each time that it is sent, and not where it ends instead.
+    assert heard(send("a"), note, send("a"), send("b")) == (3, {reason: 1})
+    ended = GiveUp("a", "broken", "", "", 1)
+    assert heard(send("a"), note, ended, send("a")) == (2, {})
+
+
+def test_a_copy_is_sent_because_the_first_is_slow():
+    slow = heard(send("a", "b"), send("b", why="copy"), Take("b", 2, 1))
+    assert slow == (3, {"copy of a slow one": 1})
+
+
+def test_a_fit_that_is_measured_anew_is_not_sent_again():
+    note = Note("a", "worker lost", 1, "")
+    trials = [send("a"), note, Take("a", 1, 1), send("a"), Take("a", 2, 1)]
+    assert heard(*trials) == (2, {})
