@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_pyhf_faas.campaign.accounting import TaskCost, account, timeline
+from pytest_pyhf_faas.campaign.accounting import AtOnce, TaskCost, account, crew, timeline
 from pytest_pyhf_faas.campaign.clocks import Clocks
 from pytest_pyhf_faas.campaign.times import PARTS
 
@@ -33,13 +33,14 @@ class SimulatedRun:
             received_at=2 * ON_THE_WAY_S,
         )
 
-    def task(self, worker, begin_s, end_s, *, ahead_s=0.0, sent_s=0.0, first=None):
+    def task(self, worker, begin_s, end_s, *, ahead_s=0.0, sent_s=0.0, first=None, block=None):
         """A task from one moment of the trial to another; a tenth of it is no fit."""
         total_s = end_s - begin_s
         cost = TaskCost(
             analysis="toy",
             fits=1,
             worker=worker,
+            block=block,
             first=worker not in self.seen if first is None else first,
             sent_at=self.started_at + sent_s,
             received_at=self.started_at + end_s + ON_THE_WAY_S,
@@ -249,6 +250,58 @@ def test_the_timeline_puts_each_task_where_it_was(drawn):
         assert -uncertainty_s <= task.begin_s <= task.end_s <= wall_s + uncertainty_s
         assert task.fits == 1
     assert timeline([], Clocks()) is None
+
+
+# What was at work
+
+
+def at_work(*tasks, probed=True):
+    """Return what was seen of tasks: worker, begin, end, block."""
+    run = SimulatedRun()
+    for worker, begin_s, end_s, block in tasks:
+        if probed:
+            run.probe(worker, 0.0)
+        run.task(worker, begin_s, end_s, block=block)
+    return crew(run.costs, run.clocks)
+
+
+def test_workers_and_blocks_are_counted_where_they_were_at_work_at_once():
+    seen = at_work(("a:1", 0, 5, "0"), ("a:2", 1, 6, "0"), ("b:1", 4, 9, "1"), ("b:1", 9, 12, "1"))
+    assert seen.tasks == 4
+    assert seen.workers == AtOnce(3, 3)
+    assert seen.blocks == AtOnce(2, 2)
+
+
+def test_a_block_that_takes_the_place_of_another_is_no_second_one():
+    seen = at_work(("a:1", 0, 5, "0"), ("b:1", 8, 12, "1"))
+    assert (seen.workers, seen.blocks) == (AtOnce(1, 1), AtOnce(1, 1))
+
+
+def test_what_clocks_leave_open_is_told():
+    # Both were sent at 0 s, and nothing else is known of where they began.
+    seen = at_work(("a:1", 0, 5, "0"), ("b:1", 8, 12, "1"), probed=False)
+    assert seen.blocks == AtOnce(1, 2)
+
+
+def test_blocks_are_not_known_unless_each_worker_says_its_own():
+    assert at_work(("a:1", 0, 5, "0"), ("b:1", 1, 5, None)).blocks is None
+    assert crew([], Clocks()).workers == AtOnce(0, 0)
+
+
+@settings(deadline=None)
+@given(runs())
+def test_no_more_and_no_fewer_than_there_were(drawn):
+    run, _truth, workers, _wall_s, _first_s = drawn
+    spans = {}
+    for cost in run.costs:
+        begin, end = cost.received_at - ON_THE_WAY_S - cost.total_s, cost.received_at - ON_THE_WAY_S
+        known = spans.get(cost.worker, (begin, end))
+        spans[cost.worker] = min(known[0], begin), max(known[1], end)
+    truth = max(
+        sum(begin <= moment <= end for begin, end in spans.values()) for moment, _ in spans.values()
+    )
+    seen = crew(run.costs, run.clocks).workers
+    assert seen.least <= truth <= seen.most <= workers
 
 
 # Clocks

@@ -45,6 +45,10 @@ class Plan:
 
     Attributes
     ----------
+    blocks
+        Of how many blocks the workers say they are; 0: they do not say it.
+    seen
+        How many workers answer, in turn: by default those of ``local:N``, else ``workers``.
     lose
         How often the worker dies in the fit of a patch; -1 means always.
     timeout
@@ -71,6 +75,8 @@ class Plan:
     """
 
     workers: int = 2
+    blocks: int = 0
+    seen: int | None = None
     batch_s: float = 0.0
     lose: dict[str, int] = field(default_factory=dict)
     timeout: list[str] = field(default_factory=list)
@@ -203,6 +209,9 @@ class FakeEngine(Engine):
         self.loses_tasks = plan.loses_tasks
         self.losses = dict(plan.lose)
         self.breakdowns = plan.breakdowns
+        count = spec.partition(":")[2]
+        self._seen = plan.seen or (int(count) if count.isdigit() else plan.workers)
+        self._answers = 0
         # A fit may end after its test, when this process is elsewhere.
         self._stopped_log = Path("stopped.log").absolute()
         self._pool = None
@@ -315,8 +324,12 @@ class FakeEngine(Engine):
         names = [patch_name(patch["data"]) for patch in batch["patches"]]
         for name in names:
             log(log_file, f"{self.spec} {name} {how}")
+        with self._lock:
+            self._answers += 1
+            number = self._answers % self._seen
         return {
-            "worker": f"{HOST}:{os.getpid()}",
+            "worker": f"{HOST}:{os.getpid()}" + (f".{number}" if number else ""),
+            "block": str(number % self.plan.blocks) if self.plan.blocks else None,
             "environment": environment(self.plan.versions, batch["config"]),
             "began_s": time.perf_counter() - FIT_S,
             "gap_s": None,

@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from pytest_pyhf_faas.campaign.accounting import AtOnce, Crew
+from pytest_pyhf_faas.plugin import book  # noqa: F401 - see fastjsonschema in conftest.py
+from pytest_pyhf_faas.plugin.measuring import _not_as_asked
 from pytest_pyhf_faas.report import document as documents
 
 ATTRIBUTE_ERROR = ["AttributeError", "module 'numpy' has no attribute 'product'"]
@@ -121,3 +124,82 @@ def test_good(request, benchmark):
     (benchmark,) = json.loads((project.path / "times.json").read_text())["benchmarks"]
     assert benchmark["name"] == "test_good"
     result.stdout.fnmatch_lines(["*benchmark 'mine': 1 tests*"])
+
+
+# Scaling
+
+BLOCKS = "5f2a1c3e-0000-4000-8000-000000000001"  # an endpoint of Globus Compute
+
+
+def scale(project, counts, *words, endpoint="local"):
+    suite = ("--pyargs", "pytest_pyhf_faas.suite.test_scaling", f"--faas-scaling={counts}")
+    result = project.run(*suite, f"--funcx-endpoint={endpoint}", *PLUGIN, *words, suite=False)
+    (entry,) = documents.read(project.path / "rep")["scaling"]
+    return result, [point["count"] for point in entry["points"]], entry["refused"]
+
+
+def test_what_was_asked_for_is_what_was_seen(project):
+    project.pallet(9)
+    result, measured, refused = scale(project, "1,2,3")
+    assert result.ret == 0, project.text(result)
+    assert (measured, refused) == ([1, 2, 3], [])
+    assert len(json.loads((project.path / "times.json").read_text())["benchmarks"]) == 3
+
+
+def test_workers_that_are_not_seen_make_no_point(project):
+    project.pallet(6)
+    project.plan(seen=1)
+    result, measured, refused = scale(project, "1,2")
+    result.assert_outcomes(passed=1, errors=1)
+    assert measured == [1]
+    (point,) = refused
+    assert point["count"] == 2
+    reason = "2 workers asked for, no more than 1 worker seen at work"
+    assert point["reason"].startswith(reason)
+    result.stdout.fnmatch_lines([f"tiny: no wall time: {reason}*"])
+    (benchmark,) = json.loads((project.path / "times.json").read_text())["benchmarks"]
+    assert benchmark["name"] == "test_scaling[tiny-1]"
+    page = (project.path / "rep" / "report.html").read_text()
+    assert f"2 workers, not measured: {reason}" in page
+    assert "Amdahl" not in page
+    project.assert_no_internals(result)
+
+
+def test_blocks_that_are_not_seen_make_no_point(project):
+    project.pallet(6)
+    project.plan(seen=2, blocks=1)
+    _result, measured, (point,) = scale(project, "1,2", endpoint=BLOCKS)
+    assert measured == [1]
+    assert point["reason"].startswith("2 blocks asked for, no more than 1 block seen at work")
+
+
+def test_where_workers_do_not_name_their_block_the_run_says_so(project):
+    project.pallet(8)
+    project.plan(seen=2)
+    result, measured, (point,) = scale(project, "1,2,3", endpoint=BLOCKS)
+    assert measured == [1, 2]
+    assert point["reason"].startswith("3 blocks asked for, no more than 2 workers seen at work")
+    told = f"the workers of {BLOCKS} do not say which block they are of"
+    assert project.text(result).count(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("blocks", "unit", "said"),
+    [
+        (AtOnce(3, 3), "blocks", "2 blocks asked for, 3 seen at work"),
+        (AtOnce(2, 3), "blocks", None),
+        (AtOnce(1, 2), "blocks", None),
+        (AtOnce(1, 1), "blocks", "2 blocks asked for, no more than 1 block seen at work"),
+        (None, "blocks", None),
+        (AtOnce(1, 1), "workers", None),
+    ],
+)
+def test_a_trial_is_one_of_as_many_as_were_asked_for(blocks, unit, said):
+    reason = _not_as_asked(2, unit, Crew(9, AtOnce(2, 4), blocks))
+    assert (reason is None) if said is None else reason.startswith(said)
+
+
+def test_more_workers_than_tasks_are_said_so():
+    reason = _not_as_asked(4, "workers", Crew(2, AtOnce(1, 2), None))
+    assert reason.startswith("4 workers asked for, no more than 2 workers seen at work\n")
+    assert "take a pallet with more fits" in reason

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_pyhf_faas.campaign.times import Timeline, TimelineTask, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     from pytest_pyhf_faas.campaign.clocks import Clocks
 
@@ -31,6 +31,8 @@ class TaskCost:
         Patches in it.
     worker : str
         Host and process.
+    block : str or None
+        What its block is called, where that is known.
     first : bool
         Whether it was this worker's first task ever.
     sent_at, received_at : float
@@ -44,6 +46,7 @@ class TaskCost:
     analysis: Hashable
     fits: int
     worker: str
+    block: str | None
     first: bool
     sent_at: float
     received_at: float
@@ -59,6 +62,32 @@ class TaskCost:
         return self.began_s + self.total_s
 
 
+class AtOnce(NamedTuple):
+    """How many were at work at the same time: so many at least, and at most, as clocks tell."""
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """What was at work, each from its first task to its last.
+
+    Attributes
+    ----------
+    tasks : int
+        What they had to do.
+    workers : AtOnce
+        Worker processes.
+    blocks : AtOnce or None
+        Their blocks; ``None`` where a worker does not say which one it is of.
+    """
+
+    tasks: int
+    workers: AtOnce
+    blocks: AtOnce | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Shift:
     """All tasks of one worker, by their order, and where they lie in the trial."""
@@ -66,6 +95,7 @@ class _Shift:
     tasks: tuple[TaskCost, ...]
     begin_s: float
     end_s: float
+    uncertainty_s: float
 
 
 def account(
@@ -162,6 +192,40 @@ def timeline(tasks: Sequence[TaskCost], clocks: Clocks) -> Timeline | None:
     )
 
 
+def crew(tasks: Sequence[TaskCost], clocks: Clocks) -> Crew:
+    """Return how many workers, and how many blocks of them, were at work at the same time."""
+    shifts = _shifts(tasks, clocks, 0.0)
+    by_block: dict[str | None, list[_Shift]] = {}
+    for shift in shifts:
+        by_block.setdefault(shift.tasks[0].block, []).append(shift)
+    workers = _at_once([[shift] for shift in shifts])
+    return Crew(len(tasks), workers, None if None in by_block else _at_once(by_block.values()))
+
+
+def _at_once(groups: Iterable[Sequence[_Shift]]) -> AtOnce:
+    """Return how many groups were at work at once, each from its first begin to its last end."""
+    spans = {
+        sign: [
+            (
+                min(shift.begin_s + sign * shift.uncertainty_s for shift in group),
+                max(shift.end_s - sign * shift.uncertainty_s for shift in group),
+            )
+            for group in groups
+        ]
+        for sign in (1, -1)
+    }
+    return AtOnce(_overlapping(spans[1]), _overlapping(spans[-1]))
+
+
+def _overlapping(spans: Iterable[tuple[float, float]]) -> int:
+    """Return how many spans have a moment in common, at most."""
+    lasting = [span for span in spans if span[0] <= span[1]]
+    return max(
+        (sum(begin <= moment <= end for begin, end in lasting) for moment, _end in lasting),
+        default=0,
+    )
+
+
 def _shifts(tasks: Sequence[TaskCost], clocks: Clocks, started_at: float) -> list[_Shift]:
     by_worker: dict[str, list[TaskCost]] = {}
     for task in tasks:
@@ -169,8 +233,11 @@ def _shifts(tasks: Sequence[TaskCost], clocks: Clocks, started_at: float) -> lis
     shifts = []
     for worker, own in by_worker.items():
         own.sort(key=lambda task: task.began_s)  # answers may come in another order
-        here = clocks.offset(worker).seconds - started_at
-        shifts.append(_Shift(tuple(own), own[0].began_s + here, own[-1].ended_s + here))
+        offset = clocks.offset(worker)
+        here = offset.seconds - started_at
+        shifts.append(
+            _Shift(tuple(own), own[0].began_s + here, own[-1].ended_s + here, offset.uncertainty_s)
+        )
     return shifts
 
 

@@ -27,6 +27,8 @@ class Answer:
     ----------
     worker : str
         Host and process.
+    block : str or None
+        What its block is called, where it says so.
     results : mapping
         The result of each task that was asked for, by its key, in the order of the tasks. How
         often it was sent is for the campaign to say.
@@ -41,6 +43,7 @@ class Answer:
     """
 
     worker: str
+    block: str | None
     results: Mapping[str, HypotestResult]
     environment: WorkerEnvironment | None
     began_s: float
@@ -90,8 +93,10 @@ def _parse(data: Any, tasks: Sequence[Task]) -> Answer:
     for result in by_key.values():
         for name in spent_s.keys() & result["seconds"].keys():
             spent_s[name] += _seconds(result["seconds"], name)
+    block = data.get("block")
     return Answer(
         worker=worker,
+        block=None if block is None else str(block),
         results=results,
         environment=known,
         began_s=_seconds(data, "began_s"),

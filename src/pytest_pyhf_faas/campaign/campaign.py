@@ -13,7 +13,7 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
-from pytest_pyhf_faas.campaign.accounting import TaskCost, account, timeline
+from pytest_pyhf_faas.campaign.accounting import TaskCost, account, crew, timeline
 from pytest_pyhf_faas.campaign.clocks import Clocks
 from pytest_pyhf_faas.campaign.events import EngineUnusable, Fit, FoundSent, Submitted, WoundDown
 from pytest_pyhf_faas.campaign.loop import TICK_S, Loop
@@ -24,6 +24,7 @@ from pytest_pyhf_faas.campaign.results import ENGINE, FitError, HypotestResult
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from pytest_pyhf_faas.campaign.accounting import Crew
     from pytest_pyhf_faas.campaign.answers import Answer
     from pytest_pyhf_faas.campaign.log import Record
     from pytest_pyhf_faas.campaign.sendings import Sendings
@@ -197,6 +198,12 @@ class Campaign:
             costs = [cost for cost in self._costs if cost.analysis == (pallet, config)]
         return timeline(costs, self.clocks)
 
+    def crew(self) -> Crew:
+        """Return how many workers and blocks were at work, in the last trial where one was."""
+        with self._lock:
+            costs = list(self._costs)
+        return crew(costs, self.clocks)
+
     def progress(self) -> Progress:
         """Return how far the fits under way are."""
         now = self._clock()
@@ -267,6 +274,7 @@ class Campaign:
             analysis=(tasks[0].pallet.name, tasks[0].config),
             fits=len(tasks),
             worker=answer.worker,
+            block=answer.block,
             first=answer.gap_s is None,
             sent_at=sent_at,
             received_at=received_at,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_pyhf_faas.campaign.accounting import Crew
     from pytest_pyhf_faas.campaign.campaign import Campaign
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.tasks import Task
@@ -34,6 +35,12 @@ _ENDED = {
     "timeout": "took too long:",
     "cancelled": "were not done:",
 }
+
+
+_UNTOLD = (
+    "the workers of {endpoint} do not say which block they are of: whether there were as many "
+    "blocks as --faas-scaling asked for is not known"
+)
 
 
 class _Refused(Exception):
@@ -116,17 +123,23 @@ def measure_with(
     """
     endpoint, count = subject.endpoint, subject.count
     tasks = schedule.with_pools(endpoint, subject.tasks)
-    in_workers = scaling_unit(endpoint) == "workers"
+    unit = scaling_unit(endpoint)
     trials: list[Trial] = []
 
     def trial() -> Trial:
         engine = (
             schedule.campaigns.new_engine(f"local:{count}")
-            if in_workers
+            if unit == "workers"
             else schedule.campaigns.new_engine(endpoint, blocks=count)
         )
         with schedule.campaigns.passing(engine) as campaign:
             trials.append(_measure_once(schedule, campaign, tasks))
+            crew = campaign.crew()
+            reason = _not_as_asked(count, unit, crew)
+            if reason is not None:
+                raise _Refused(reason)
+            if unit == "blocks" and crew.blocks is None:
+                schedule.notes.append(_UNTOLD.format(endpoint=endpoint))
         return trials[-1]
 
     schedule.campaigns.rest(endpoint)
@@ -154,6 +167,32 @@ def _measure_once(schedule: Schedule, campaign: Campaign, tasks: Sequence[Task])
     return trial
 
 
+def _not_as_asked(count: int, unit: Literal["workers", "blocks"], crew: Crew) -> str | None:
+    """Say why a trial is none of so many workers or blocks, if it is not.
+
+    Where workers do not say which block they are of, there are no more blocks than workers.
+    """
+    told = crew.workers if unit == "workers" or crew.blocks is None else crew.blocks
+    seen_unit = unit if told is crew.blocks else "workers"
+    asked = f"{counted(count, unit.removesuffix('s'))} asked for"
+    if told.most < count:
+        asked += f", no more than {counted(told.most, seen_unit.removesuffix('s'))} seen at work"
+        if crew.tasks < count:
+            return f"{asked}\nthere were no more tasks: take a pallet with more fits"
+        if unit == "workers":
+            return f"{asked}\nthe fits were done before: take a pallet with more or longer fits"
+        return (
+            f"{asked}\nthe others were pending until the fits were done, or the endpoint starts no "
+            "more:\nlook at max_blocks in its configuration, and at the queue"
+        )
+    if told is crew.blocks and told.least > count:
+        return (
+            f"{asked}, {told.least} seen at work\nthe endpoint starts more than it is asked for: "
+            "its configuration must take\nmax_blocks from user_endpoint_config"
+        )
+    return None
+
+
 def _unanswered(failed: Sequence[HypotestResult], fits: int) -> str:
     """Say which fits gave no answer that could be right, and what they gave."""
     kinds: dict[tuple[str, str], list[HypotestResult]] = {}
@@ -170,7 +209,7 @@ def _unanswered(failed: Sequence[HypotestResult], fits: int) -> str:
             title,
             *more,
             listed(names, _NAMED),
-            "a time is measured where each fit gives CLs values, or the exception of its reference",
+            "each fit must give CLs values, or the exception of its reference",
         ]
     )
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         PatchOrder,
     )
 
+#: Where Parsl says which block a worker is of.
+_BLOCK = "PARSL_WORKER_BLOCK_ID"
 #: Backgrounds that a worker keeps, so that a campaign over several pallets does not grow it.
 MAX_BACKGROUNDS = 8
 #: pyhf's FailedMinimization carries correlation matrices; more than this helps nobody, and Globus
@@ -120,9 +122,11 @@ def answer_batch(
     -------
     dict
         ``results``, one for each patch in the order of the batch (see `_answer_patch`);
-        ``environment`` (see `probe_environment`); ``worker`` (host and process); and durations on
-        the worker's own clock: ``began_s`` on it, ``gap_s`` since its previous batch ended
-        (``None`` for the first), ``unpack_s`` for the background, ``total_s`` for the whole call.
+        ``environment`` (see `probe_environment`); ``worker`` (host and process); ``block``
+        (as Parsl names it, also inside of Globus Compute; ``None`` where it is not known); and
+        durations on the worker's own clock: ``began_s`` on it, ``gap_s`` since its previous batch
+        ended (``None`` for the first), ``unpack_s`` for the background, ``total_s`` for the whole
+        call.
     """
     global _idle_since
     started = time.perf_counter()
@@ -149,6 +153,7 @@ def answer_batch(
     _idle_since = time.perf_counter()
     return {
         "worker": f"{socket.gethostname()}:{os.getpid()}",
+        "block": os.environ.get(_BLOCK),
         # In each answer: another one may be lost on its way, or belong to another session.
         "environment": _environments[kind],
         "results": results,

@@ -81,6 +81,7 @@ class BatchAnswer(TypedDict):
     """What became of a batch; durations are on the worker's own clock, in seconds."""
 
     worker: str
+    block: str | None
     environment: Environment | None
     results: list[PatchAnswer]
     began_s: float
