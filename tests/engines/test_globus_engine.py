@@ -1266,3 +1266,26 @@ def test_many_threads_may_submit(begin, service):
     for thread in threads:
         thread.join()
     assert all(future.result(PATIENCE_S) == [number] for number, future in futures)
+
+
+def test_what_the_service_refuses_together_ends_without_an_error_in_the_sdk(begin, service):
+    """The SDK ends the futures of a request one after the other; ours all end with the first."""
+    service.script.extend(["hold"] * 4)
+    engine = begin()
+    futures = [engine.submit(remote_functions.echo, number) for number in range(3)]
+    service.wait_for(4)
+    for sent in service.sent:
+        sent.set_exception(api_error(422))
+    for future in futures:
+        with pytest.raises(EndpointUnusableError):
+            future.result(PATIENCE_S)
+
+
+def test_what_comes_after_the_end_is_no_error_in_the_sdk(begin, service):
+    engine = begin()
+    engine.submit(remote_functions.echo, 7)
+    service.wait_for(2)
+    engine.stop()
+    for sent in service.sent:
+        sent.answer(7)
+        assert sent.cancelled()

@@ -173,7 +173,7 @@ class GlobusSession(Session):
                 self._detached.pop(future.task_id, None)
         super()._finish(future, value=value, error=error)
         if future.inner is not None:
-            future.inner.cancel()  # unless it has ended
+            _abandon(future.inner)
 
     def _send_again(self, call: Call) -> None:
         with self._changed:
@@ -388,3 +388,14 @@ class GlobusSession(Session):
             for task_id in task_ids:
                 if task_id in self._detached:
                     self._detached[task_id] = self._detached.pop(task_id)
+
+
+def _abandon(inner: Future[Any]) -> None:
+    """Let go of a future of the SDK, so that it waits for it no longer.
+
+    Its threads may be about to end it, which a cancelled future takes for an error: those of a
+    request that the service refuses are ended one after the other, and ours end with the first.
+    """
+    for name in ("set_result", "set_exception"):
+        setattr(inner, name, lambda _: None)
+    inner.cancel()  # unless it has ended
