@@ -50,7 +50,7 @@ from pytest_pyhf_faas.histfactory.workspace import Workspace
 from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.pallets.packing import unpack
 from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore
-from pytest_pyhf_faas.worker.certified import apply_patch
+from pytest_pyhf_faas.worker.patching import apply_patch
 
 CONFIG = tasks.HypotestConfig(method="certified")
 CODES = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}

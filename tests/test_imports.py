@@ -53,13 +53,13 @@ FLOW = (
 #: The same inside of folders.
 INSIDE = {
     "histfactory": (
-        {"errors", "interpolation", "newton"},
+        {"defects", "errors", "interpolation", "newton"},
         {"workspace", "parameters"},
         {"likelihood", "minima"},
         {"search", "asymptotics"},
         {"pyhf_optimizer"},
     ),
-    "worker": ({"messages", "fitting"}, {"certified", "inspection"}),
+    "worker": ({"messages", "fitting"}, {"patching"}, {"certified", "inspection"}),
     "pallets": (
         {"download", "packing", "parts", "sources", "verify"},
         {"pallet"},

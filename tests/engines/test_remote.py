@@ -90,6 +90,7 @@ SHIPPED = {
     "worker.certified",
     "worker.fitting",
     "worker.messages",
+    "worker.patching",
 }
 HARD_LIMIT = "hard_limit_after_s = 10.0"
 GONE_S = 10.0

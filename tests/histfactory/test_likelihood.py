@@ -127,7 +127,7 @@ def test_twice_the_nll_is_that_of_pyhf(case, seed):
         assert np.isfinite(gradient).all()
         overflows = expected[observed.main > 0].min(initial=1.0) < 1e-150
         assert overflows or np.isfinite(hessian).all()
-        assert likelihood.why_undefined(point, observed) is None
+        assert likelihood.undefined_bins(point, observed) == []
 
 
 @relaxed(40)
@@ -604,12 +604,12 @@ def test_what_is_undefined_is_told_with_the_bin_and_its_samples():
     likelihood = by_hand({"CR": [sample("b", [9.0])], "SR": samples}, {"CR": [8], "SR": [24, 3]})
     point = likelihood.initial
     assert likelihood.value(point, likelihood.observed) == np.inf
-    assert likelihood.why_undefined(point, likelihood.observed) == (
-        "bin 1 of the channel SR has 3 events, where 0 are expected (b 0, s 0)"
-    )
+    assert likelihood.undefined_bins(point, likelihood.observed) == [
+        ("bin 1 of the channel SR has 3 events, where 0 are expected (b 0, s 0)", False)
+    ]
     assert np.isnan(likelihood.off_minimum())
     data = likelihood.data(np.array([8.0, 24.0, 0.0]), likelihood.observed.auxiliary)
-    assert likelihood.why_undefined(point, data) is None
+    assert likelihood.undefined_bins(point, data) == []
     assert np.isfinite(likelihood.value(point, data))
     assert np.isnan(likelihood.evaluate(point, likelihood.observed).hessian).all()
 
@@ -617,9 +617,9 @@ def test_what_is_undefined_is_told_with_the_bin_and_its_samples():
 def test_the_samples_of_an_undefined_bin_are_told_with_what_they_expect():
     down = histosys("a", [-8.0], [14.0])
     likelihood = by_hand({"SR": [sample("s", [3.0], MU, down), sample("b", [2.0])]}, {"SR": [7]})
-    assert likelihood.why_undefined(np.array([-1.0, 1.0]), likelihood.observed) == (
-        "bin 0 of the channel SR has 7 events, where -6 are expected (b 2, s -8)"
-    )
+    assert likelihood.undefined_bins(np.array([-1.0, 1.0]), likelihood.observed) == [
+        ("bin 0 of the channel SR has 7 events, where -6 are expected (b 2, s -8)", True)
+    ]
 
 
 def test_asimov_data_have_no_negative_events():

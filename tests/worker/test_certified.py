@@ -23,7 +23,8 @@ from pytest_pyhf_faas.histfactory.search import BRIEF, THOROUGH
 from pytest_pyhf_faas.histfactory.workspace import Workspace
 from pytest_pyhf_faas.pallets import catalogue, packing
 from pytest_pyhf_faas.worker import certified, fitting
-from pytest_pyhf_faas.worker.certified import apply_patch, certify_batch
+from pytest_pyhf_faas.worker.certified import certify_batch
+from pytest_pyhf_faas.worker.patching import apply_patch
 from tests.histfactory.generated import (
     MU,
     copied,

@@ -46,6 +46,8 @@ _FEWER = -0.5
 _bincount: Any = np.bincount
 #: How far from its initial value the parameters of `Likelihood.off_minimum` lie, in widths.
 _OFF, _OFF_FREE = 0.9, 0.22
+#: So many bins are named in a message.
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +82,13 @@ class Evaluation(NamedTuple):
     value: float
     gradient: Vector
     hessian: Matrix
+
+
+class UndefinedBin(NamedTuple):
+    """A bin that makes the likelihood undefined, and whether a histosys could change that."""
+
+    text: str
+    shifted: bool
 
 
 class Likelihood:
@@ -586,24 +595,29 @@ class Likelihood:
                 return value + self.saturated(self.observed)
         return np.nan
 
-    def why_undefined(self, parameters: Vector, data: Data) -> str | None:
-        """Say which bin has events but no positive rate, with its samples, if there is one."""
+    def why_undefined(self, parameters: Vector, data: Data) -> str:
+        """Say why the likelihood is no number at a point."""
+        bins = self.undefined_bins(parameters, data)
+        return "; ".join(each.text for each in bins[:_NAMED]) or "it is not a number"
+
+    def undefined_bins(self, parameters: Vector, data: Data) -> list[UndefinedBin]:
+        """Return the bins that have events but no positive rate."""
         with np.errstate(all="ignore"):
             rates = self.rates(parameters)
         expected = _add_up(self._bin, rates, len(self.bins))
-        bad = np.flatnonzero((data.main > 0) & ~(expected > 0))
-        if not len(bad):
-            return None
-        channel, index = self.bins[int(bad[0])]
-        samples = ", ".join(
-            f"{self._samples[group].name} {rates[cell]:.3g}"
-            for cell, group in enumerate(self._group)
-            if self._bin[cell] == bad[0]
-        )
-        return (
-            f"bin {index} of the channel {channel} has {data.main[bad[0]]:g} events, where "
-            f"{expected[bad[0]]:.3g} are expected ({samples})"
-        )
+        found = []
+        for bad in np.flatnonzero((data.main > 0) & ~(expected > 0)).tolist():
+            channel, index = self.bins[bad]
+            samples = ", ".join(
+                f"{self._samples[self._group[cell]].name} {rates[cell]:.3g}"
+                for cell in np.flatnonzero(self._bin == bad)
+            )
+            text = (
+                f"bin {index} of the channel {channel} has {data.main[bad]:g} events, where "
+                f"{expected[bad]:.3g} are expected ({samples})"
+            )
+            found.append(UndefinedBin(text, shifted=bad in self._bin[self._s_cell]))
+        return found
 
 
 def _add_up(places: Index, values: Vector, size: int) -> Vector:

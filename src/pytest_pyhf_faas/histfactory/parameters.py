@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from pytest_pyhf_faas.histfactory.defects import MODIFIER_TYPES
 from pytest_pyhf_faas.histfactory.errors import InvalidModel
-from pytest_pyhf_faas.histfactory.workspace import MODIFIER_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -469,7 +469,7 @@ class CertifiedOptimizer:
             why = likelihood.why_undefined(fit.initial, problem.data)
             raise InvalidModel(
                 f"the likelihood is not defined where the fit with the parameter of interest "
-                f"{'free' if poi is None else f'at {poi:g}'} begins: {why or 'it is not a number'}"
+                f"{'free' if poi is None else f'at {poi:g}'} begins: {why}"
             )
         fit, minimum = begun
         exact = _exact(problem, fit, poi)

@@ -148,7 +148,8 @@ class Search:
         self.likelihood = likelihood
         self._test = test_stat, test_poi
         tested, at_asimov = tested_poi(test_stat, test_poi), asimov_poi(test_stat)
-        _check_poi(likelihood, tested, at_asimov)
+        for defect in poi_defects(likelihood, test_poi, test_stat)[:1]:
+            raise InvalidModel(defect)
         observed = likelihood.observed
         self._random = np.random.default_rng(seed)
         self._tested = tested
@@ -186,8 +187,7 @@ class Search:
         if minimum is None:
             why = self.likelihood.why_undefined(fit.initial, fit.data)
             raise InvalidModel(
-                f"the likelihood is not defined where the {name.replace('_', ' ')} begins: "
-                f"{why or 'it is not a number'}"
+                f"the likelihood is not defined where the {name.replace('_', ' ')} begins: {why}"
             )
         return fit.where(minimum)
 
@@ -322,19 +322,22 @@ class Search:
         return MinimumSet(minima, twice_nll, cls)
 
 
-def _check_poi(likelihood: Likelihood, *values: float) -> None:
+def poi_defects(likelihood: Likelihood, test_poi: float, test_stat: str) -> list[str]:
+    """Return why the parameter of interest cannot be tested, a sentence for each reason."""
     poi = likelihood.poi
     name, lower, upper = likelihood.names[poi], likelihood.lower[poi], likelihood.upper[poi]
+    found = []
     if likelihood.fixed[poi]:
-        raise InvalidModel(
+        found.append(
             f"the measurement fixes the parameter of interest {name}: nothing can be tested"
         )
-    for value in values:
-        if not lower <= value <= upper:
-            raise InvalidModel(
-                f"the test has fits with the parameter of interest {name} at {value:g}, which lies "
-                f"outside of its bounds, {lower:g} and {upper:g}"
-            )
+    found += [
+        f"the test has fits with the parameter of interest {name} at {value:g}, which lies "
+        f"outside of its bounds, {lower:g} and {upper:g}"
+        for value in (tested_poi(test_stat, test_poi), asimov_poi(test_stat))
+        if not lower <= value <= upper
+    ]
+    return found
 
 
 def _point(likelihood: Likelihood, values: Mapping[str, float]) -> Vector:

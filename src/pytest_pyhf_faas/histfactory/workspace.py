@@ -6,31 +6,20 @@ JSON objects are those of a background.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pytest_pyhf_faas.histfactory.defects import sample_defects, workspace_defects
 from pytest_pyhf_faas.histfactory.errors import InvalidModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     Vector = NDArray[np.float64]
-
-#: The modifier types of HistFactory, in the order in which pyhf lists their parameters.
-MODIFIER_TYPES = (
-    "histosys",
-    "lumi",
-    "normfactor",
-    "normsys",
-    "shapefactor",
-    "shapesys",
-    "staterror",
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,38 +122,33 @@ class Workspace:
             If it makes no sense, with the channel, the sample and the modifier.
         """
         known = background._read if background is not None else {}  # noqa: SLF001 - the same class
+
+        def before(channel: str, bins: int, raw: Mapping[str, Any]) -> Sample | None:
+            other, sample = known.get(id(raw), (None, None))
+            if sample is None or other is not raw:
+                return None
+            return sample if (sample.channel, len(sample.nominal)) == (channel, bins) else None
+
+        def new_defects(channel: str, bins: int, raw: Mapping[str, Any]) -> Iterable[str]:
+            return () if before(channel, bins, raw) else sample_defects(channel, bins, raw)
+
+        defect = next(workspace_defects(specification, new_defects), None)
+        if defect is not None:
+            raise InvalidModel(defect)
         observed = {entry["name"]: entry["data"] for entry in specification["observations"]}
         read: dict[int, tuple[Any, Sample]] = {}
         channels = []
         for channel in specification["channels"]:
             name = channel["name"]
             bins = len(channel["samples"][0]["data"])
-            if name not in observed:
-                raise InvalidModel(f"no observation for the channel {name}")
-            if len(observed[name]) != bins:
-                raise InvalidModel(
-                    f"the observation of the channel {name} has {len(observed[name])} bins, its "
-                    f"samples have {bins}"
-                )
-            for index, events in enumerate(observed[name]):
-                if events < 0:
-                    raise InvalidModel(f"bin {index} of the channel {name} has {events:g} events")
             samples = []
             for raw in channel["samples"]:
-                before, sample = known.get(id(raw), (None, None))
-                if (
-                    sample is None
-                    or before is not raw
-                    or (sample.channel, len(sample.nominal)) != (name, bins)
-                ):
-                    sample = _sample(name, bins, raw)
+                sample = before(name, bins, raw) or _sample(name, bins, raw)
                 read[id(raw)] = raw, sample
                 samples.append(sample)
             samples.sort(key=lambda sample: sample.name)
-            _refuse_twins((s.name for s in samples), f"two samples of the channel {name} are")
             channels.append(Channel(name, tuple(samples), np.array(observed[name], dtype=float)))
         channels.sort(key=lambda channel: channel.name)
-        _refuse_twins((c.name for c in channels), "two channels are")
         return cls(tuple(channels), tuple(specification["measurements"]), read)
 
     def measurement(self, name: str | None = None) -> Mapping[str, Any]:
@@ -185,56 +169,31 @@ class Workspace:
         )
 
 
-def _refuse_twins(names: Iterator[str], what: str) -> None:
-    seen = set()
-    for name in names:
-        if name in seen:
-            raise InvalidModel(f"{what} called {name}: rename or remove one of them")
-        seen.add(name)
-
-
 def _sample(channel: str, bins: int, raw: Mapping[str, Any]) -> Sample:
-    name = raw["name"]
-    where = f"the sample {name} of the channel {channel}"
-    nominal = _bins(raw["data"], bins, where)
+    """Read a sample without defects."""
+    nominal = np.array(raw["data"], dtype=float)
     modifiers = sorted(raw["modifiers"], key=lambda modifier: (modifier["name"], modifier["type"]))
-    pairs = tuple((modifier["name"], modifier["type"]) for modifier in modifiers)
-    for pair, after in itertools.pairwise(pairs):
-        if pair == after:
-            raise InvalidModel(f"{where} has two modifiers {pair[0]} of type {pair[1]}")
     normsys, histosys = [], []
     linear: list[tuple[str, str, Vector | None]] = []
     for modifier in modifiers:
-        kind, data = modifier["type"], modifier["data"]
-        at = f"the {kind} {modifier['name']} of {where}"
+        name, kind, data = modifier["name"], modifier["type"], modifier["data"]
         if kind == "normsys":
-            if not (data["lo"] > 0 and data["hi"] > 0):
-                raise InvalidModel(
-                    f"{at} has lo = {data['lo']:g} and hi = {data['hi']:g}: both must be "
-                    "positive, for they are interpolated by their logarithms"
-                )
-            normsys.append((modifier["name"], data["lo"], data["hi"]))
+            normsys.append((name, data["lo"], data["hi"]))
         elif kind == "histosys":
-            low, high = (_bins(data[f"{side}_data"], bins, at) for side in ("lo", "hi"))
-            histosys.append((modifier["name"], low - nominal, high - nominal))
-        elif kind in ("shapesys", "staterror"):
-            linear.append((kind, modifier["name"], _bins(data, bins, at)))
-        elif kind in MODIFIER_TYPES:
-            linear.append((kind, modifier["name"], None))
+            low, high = (np.array(data[f"{side}_data"], dtype=float) for side in ("lo", "hi"))
+            histosys.append((name, low - nominal, high - nominal))
         else:
-            raise InvalidModel(
-                f"{where} has a modifier of the type {kind}, which is none of "
-                f"{', '.join(MODIFIER_TYPES)}"
-            )
+            own = np.array(data, dtype=float) if kind in ("shapesys", "staterror") else None
+            linear.append((kind, name, own))
     return Sample(
-        channel, name, nominal, pairs, _factors(normsys), _shifts(histosys, bins), tuple(linear)
+        channel,
+        raw["name"],
+        nominal,
+        tuple((modifier["name"], modifier["type"]) for modifier in modifiers),
+        _factors(normsys),
+        _shifts(histosys, bins),
+        tuple(linear),
     )
-
-
-def _bins(data: Sequence[float], bins: int, where: str) -> Vector:
-    if len(data) != bins:
-        raise InvalidModel(f"{where} has {len(data)} bins, the channel has {bins}")
-    return np.array(data, dtype=float)
 
 
 def _factors(found: Sequence[tuple[str, float, float]]) -> Variations:

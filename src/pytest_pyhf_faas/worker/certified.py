@@ -7,7 +7,6 @@ reference: then each patch is calculated by both programs.
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 import warnings
@@ -32,6 +31,7 @@ from pytest_pyhf_faas.histfactory.search import (
 )
 from pytest_pyhf_faas.histfactory.workspace import Workspace
 from pytest_pyhf_faas.worker import fitting
+from pytest_pyhf_faas.worker.patching import apply_patch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -152,55 +152,6 @@ def _background(packed: Background) -> tuple[Any, Workspace]:
         specification = json.loads(fitting.unpack(packed["data"]))
         _workspaces[digest] = specification, Workspace.from_json(specification)
     return _workspaces[digest]
-
-
-def apply_patch(operations: list[dict[str, Any]], specification: Any) -> Any:
-    """Apply a JSON patch to a copy that shares what the patch does not touch.
-
-    Parameters
-    ----------
-    operations : list of dict
-        The JSON patch; what it adds becomes part of the result.
-    specification : JSON
-        The background; it stays as it was.
-    """
-    if not _is_plain(operations):
-        return fitting.apply(operations, copy.deepcopy(specification))
-    patched = specification.copy()
-    owned = {id(patched): patched}  # copies, kept so that no other object gets their identity
-    for operation in operations:
-        for pointer in (operation["path"], operation.get("from", "")):
-            here = patched
-            for step in pointer.split("/")[1:-1]:
-                name: Any = step.replace("~1", "/").replace("~0", "~")
-                try:
-                    name = int(name) if isinstance(here, list) else name
-                    below = here[name]
-                except (ValueError, LookupError, TypeError):
-                    break  # jsonpatch says what is wrong
-                if not isinstance(below, (dict, list)):
-                    break
-                if id(below) not in owned:
-                    below = here[name] = below.copy()
-                    owned[id(below)] = below
-                here = below
-        patched = fitting.apply([operation], patched)
-        owned[id(patched)] = patched
-    return patched
-
-
-def _is_plain(operations: Any) -> bool:
-    """Whether it is a patch, whose pointers can be followed before it is applied.
-
-    Something that is moved may shift where it is moved to.
-    """
-    return isinstance(operations, list) and all(
-        isinstance(operation, dict)
-        and operation.get("op") != "move"
-        and isinstance(operation.get("path"), str)
-        and isinstance(operation.get("from", ""), str)
-        for operation in operations
-    )
 
 
 def _result(search: Search, at_asimov: float) -> dict[str, Any]:
