@@ -63,7 +63,7 @@ INSIDE = {
     "pallets": (
         {"download", "packing", "parts", "sources", "verify"},
         {"pallet"},
-        {"read"},
+        {"check", "read"},
         {"catalogue"},
     ),
     "engines": (

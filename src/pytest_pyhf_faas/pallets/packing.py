@@ -33,11 +33,11 @@ def digest(obj: Any) -> str:
     Raises
     ------
     ValueError
-        If a string in `obj` is not valid Unicode (a lone surrogate).
+        If a string in `obj` is not valid Unicode (a lone surrogate), or a number is not finite.
     """
     return hashlib.sha256(canonical(obj)).hexdigest()
 
 
 def canonical(obj: Any) -> bytes:
     """Return the JSON that a digest is taken of: exactly that of :func:`pyhf.utils.digest`."""
-    return json.dumps(obj, sort_keys=True, ensure_ascii=False).encode("utf8")
+    return json.dumps(obj, sort_keys=True, ensure_ascii=False, allow_nan=False).encode("utf8")

@@ -16,7 +16,7 @@ from pytest_pyhf_faas.pallets.packing import canonical, digest, pack, pack_small
 from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
 from pytest_pyhf_faas.pallets.parts import Part, find_parts, no_part
 from pytest_pyhf_faas.pallets.sources import opened, stem
-from pytest_pyhf_faas.pallets.verify import check_digests, parse, valid_text, validate
+from pytest_pyhf_faas.pallets.verify import check_digests, parse, validate, writable
 from pytest_pyhf_faas.wording import brief, counted, listed
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _read_background(path: str, read: Reader, source: Path) -> tuple[dict[str, s
     where = f"{source}: {path}"
     workspace = parse(read(path), where)
     validate(workspace, "workspace.json", where, "a HistFactory workspace")
-    with valid_text(where):
+    with writable(workspace, where):
         text = canonical(workspace)
     digests = {
         "sha256": hashlib.sha256(text).hexdigest(),
@@ -200,7 +200,7 @@ def _pack_operations(operations: list[dict[str, Any]], where: str) -> tuple[str,
             f"{where}: not a JSON patch (RFC 6902): {brief(error)}\n"
             "the file is damaged, or was edited by hand"
         ) from error
-    with valid_text(where):
+    with writable(operations, where):
         return digest(operations), pack(operations)
 
 

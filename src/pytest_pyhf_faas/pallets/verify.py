@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.schemas import accepted_by_pyhf_schema
-from pytest_pyhf_faas.wording import brief
+from pytest_pyhf_faas.wording import brief, counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +26,14 @@ def parse(data: bytearray, where: str) -> Any:
             "the file is damaged, or not a JSON file: fetch it again"
         ) from error
     data.clear()
+    literals: list[str] = []
+
+    def not_finite(literal: str) -> float:
+        literals.append(literal)
+        return float(literal)
+
     try:
-        return json.loads(text)
+        parsed = json.loads(text, parse_constant=not_finite)
     except json.JSONDecodeError as error:
         cause = "truncated" if error.pos >= len(text.rstrip()) else "damaged"
         raise PalletError(
@@ -38,6 +45,30 @@ def parse(data: bytearray, where: str) -> Any:
             f"{where}: cannot be read as JSON: {brief(error)}\n"
             "no pallet looks like that: the file is damaged"
         ) from error
+    if literals:
+        _refuse_not_finite(parsed, where)
+    return parsed
+
+
+def _refuse_not_finite(parsed: Any, where: str) -> NoReturn:
+    places = [f"{place} ({value})" for place, value in _not_finite(parsed)]
+    raise PalletError(
+        f"{where}: {counted(len(places), 'number')} that JSON does not have: "
+        f"{listed(places, 5, 120)}\n"
+        "what wrote the file divided by zero or had no value there: correct it and write it again"
+    )
+
+
+def _not_finite(parsed: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """Yield each number that is not finite, with its place as a JSON pointer."""
+    if isinstance(parsed, float) and not math.isfinite(parsed):
+        yield place, parsed
+    elif isinstance(parsed, dict):
+        for key, value in parsed.items():
+            yield from _not_finite(value, f"{place}/{key}")
+    elif isinstance(parsed, list):
+        for index, value in enumerate(parsed):
+            yield from _not_finite(value, f"{place}/{index}")
 
 
 def validate(obj: Any, schema: str, where: str, what: str) -> None:
@@ -85,8 +116,11 @@ def digest_mismatch(where: str, expected: str, found: str, algorithm: str = "sha
 
 
 @contextmanager
-def valid_text(where: str) -> Iterator[None]:
-    """Say that a string is no valid Unicode, if that is found out in here."""
+def writable(obj: Any, where: str) -> Iterator[None]:
+    """Refuse an object that cannot be written as JSON, if that is found out in here.
+
+    A number such as 1e999 is read as infinite, and a string may hold half of a character.
+    """
     try:
         yield
     except UnicodeEncodeError as error:
@@ -94,3 +128,5 @@ def valid_text(where: str) -> Iterator[None]:
             f"{where}: holds a string that is not valid Unicode (a lone surrogate)\n"
             "the file is damaged: fetch it again"
         ) from error
+    except ValueError:
+        _refuse_not_finite(obj, where)

@@ -12,9 +12,10 @@ import pytest
 from pytest_pyhf_faas.plugin.settings import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
-    from pytest_pyhf_faas.campaign.tasks import HypotestConfig
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
+    from pytest_pyhf_faas.pallets.check import Finding
     from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.plugin.obstacles import Obstacles
     from pytest_pyhf_faas.plugin.schedule import Schedule
@@ -54,6 +55,8 @@ class Context:
     obstacles: Obstacles = field(init=False)
     _loaded: dict[str, list[Pallet]] = field(default_factory=dict)
     _selected: dict[tuple[str, tuple[str, ...]], list[Pallet]] = field(default_factory=dict)
+    _whole: dict[int, Pallet] = field(default_factory=dict)
+    _findings: dict[Hashable, tuple[Pallet, list[Finding]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         from pytest_pyhf_faas.plugin.obstacles import Obstacles
@@ -73,6 +76,50 @@ class Context:
 
         each_once(pallet for spec in (*self._loaded, *specs) for pallet in self._load(spec))
         return each_once(pallet for spec in specs for pallet in self._select(spec, tuple(patches)))
+
+    def findings(self, pallet: Pallet, config: HypotestConfig) -> list[Finding]:
+        """Return what is wrong with the patches of a pallet, as they are going to be tested."""
+        from pytest_pyhf_faas.pallets.check import check
+        from pytest_pyhf_faas.pallets.packing import unpack
+
+        how = config.measurement, config.test_poi, config.test_stat
+        key = id(pallet), how
+        if key not in self._findings:  # with the pallet, so that no other one gets its identity
+            found = check(unpack(pallet.background), pallet.patches, *how)
+            self._findings[key] = pallet, found
+        return self._findings[key][1]
+
+    def errors(self, task: Task) -> list[str]:
+        """Return why a hypothesis cannot be fitted."""
+        return [
+            finding.text
+            for finding in self.findings(task.pallet, task.config)
+            if finding.level == "error" and task.patch.name in finding.patches
+        ]
+
+    def refuse_unless_any_fits(self, pallet: Pallet, config: HypotestConfig) -> None:
+        """Refuse a pallet of which no patch can be fitted, whichever were selected.
+
+        Raises
+        ------
+        PalletError
+            With the causes.
+        """
+        from pytest_pyhf_faas.pallets.check import refuse
+
+        if not self.any_fits(pallet, config):
+            whole = self._whole.get(id(pallet), pallet)
+            refuse(whole, self.findings(whole, config))
+
+    def any_fits(self, pallet: Pallet, config: HypotestConfig) -> bool:
+        """Whether any patch of a pallet can be fitted, whichever were selected."""
+        from pytest_pyhf_faas.pallets.check import without_model
+
+        # The selected ones are checked anyway, and nearly always enough.
+        return any(
+            len(without_model(self.findings(those, config))) < len(those.patches)
+            for those in (pallet, self._whole.get(id(pallet), pallet))
+        )
 
     def preflight(self, endpoint: str) -> Preflight:
         """Return what measures an endpoint, the same in all of a session.
@@ -109,7 +156,10 @@ class Context:
     def _select(self, spec: str, patches: tuple[str, ...]) -> list[Pallet]:
         # One object for one selection: items compare their parameters by identity.
         if (spec, patches) not in self._selected:
-            self._selected[spec, patches] = [pallet.select(patches) for pallet in self._load(spec)]
+            for whole in self._load(spec):
+                pallet = whole.select(patches)
+                self._whole[id(pallet)] = whole
+                self._selected.setdefault((spec, patches), []).append(pallet)
         return self._selected[spec, patches]
 
     def _load(self, spec: str) -> list[Pallet]:

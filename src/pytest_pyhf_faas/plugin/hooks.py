@@ -30,13 +30,14 @@ from pytest_pyhf_faas.plugin.markers import hypotest_config, pallet_selection
 from pytest_pyhf_faas.plugin.no_reference import AlikeFailures
 from pytest_pyhf_faas.plugin.options import add_options, any_given, check_paths
 from pytest_pyhf_faas.plugin.settings import read_settings
-from pytest_pyhf_faas.plugin.subjects import endpoint_of, role_of, subject_of
+from pytest_pyhf_faas.plugin.subjects import ROLES, endpoint_of, role_of, subject_of
 from pytest_pyhf_faas.plugin.summaries import summaries_of, summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
+    from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.plugin.plan import Plan
 
@@ -97,30 +98,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("faas_endpoint", context.settings.endpoints, indirect=True)
     if not _ours(metafunc, "pallet"):
         return
-    rows: list[tuple[Any, ...]] = []
-    names: list[str] = []
+    rows: dict[str, tuple[Any, ...]] = {}
     patches = _ours(metafunc, "signal_patch")
+    problem = ""
     try:
         check_client()
-        definition = metafunc.definition
-        hypotest_config(context.settings, definition.get_closest_marker("hypotest"))
-        selection = pallet_selection(context.settings, definition.get_closest_marker("pallet"))
-        _warm_up(metafunc, context)
-        for found in context.pallets(*selection):
-            if {"reference_result", "wall_time"} & set(metafunc.fixturenames):
-                context.references.load(found.name)  # what is wrong with it is reported here
+        for found in _pallets(metafunc, context):
             if patches:
-                rows += [(found, patch) for patch in found.patches]
-                names += [f"{found.name}-{patch.name}" for patch in found.patches]
+                rows |= {f"{found.name}-{patch.name}": (found, patch) for patch in found.patches}
             else:
-                rows.append((found,))
-                names.append(found.name)
+                rows[found.name] = (found,)
     except FaasError as error:
-        if sharing.is_worker(metafunc.config):
-            pytest.fail(str(error), pytrace=False)  # a usage error of a worker looks like a crash
-        context.problems.append(str(error))
+        problem = str(error)
+        context.problems.append(problem)
+    if problem and sharing.is_worker(metafunc.config):
+        pytest.fail(problem, pytrace=False)  # a usage error of a worker looks like a crash
     arguments = ("pallet", "signal_patch") if patches else ("pallet",)
-    metafunc.parametrize(arguments, rows, indirect=True, ids=names)
+    metafunc.parametrize(arguments, list(rows.values()), indirect=True, ids=list(rows))
     if "scaling_point" in metafunc.fixturenames:
         metafunc.parametrize("scaling_point", context.settings.scaling, indirect=True)
 
@@ -285,6 +279,21 @@ def _ours(metafunc: pytest.Metafunc, *names: str) -> bool:
         for name in names
         if name in definitions
     )
+
+
+def _pallets(metafunc: pytest.Metafunc, context: Context) -> list[Pallet]:
+    """Return the pallets that a test is for; what is wrong with one of them is told here."""
+    definition = metafunc.definition
+    config, _ = hypotest_config(context.settings, definition.get_closest_marker("hypotest"))
+    selection = pallet_selection(context.settings, definition.get_closest_marker("pallet"))
+    _warm_up(metafunc, context)
+    found = context.pallets(*selection)
+    fits = _ours(metafunc, *ROLES) and not metafunc.config.option.collectonly
+    for each in found if fits else ():
+        context.refuse_unless_any_fits(each, config)
+    for each in found if {"reference_result", "wall_time"} & set(metafunc.fixturenames) else ():
+        context.references.load(each.name)
+    return found
 
 
 def _plan(context: Context, items: Sequence[pytest.Item]) -> Plan:

@@ -14,7 +14,7 @@ from pytest_pyhf_faas.plugin import notes
 from pytest_pyhf_faas.plugin.no_reference import no_reference_text
 from pytest_pyhf_faas.plugin.rerun import rerun_command
 from pytest_pyhf_faas.plugin.terminal import broken_text, failure_text
-from pytest_pyhf_faas.plugin.update import may_become_reference, update_reference
+from pytest_pyhf_faas.plugin.update import becomes_reference, update_reference
 from pytest_pyhf_faas.references.known_issues import is_known_error
 from pytest_pyhf_faas.references.sameness import error_matches
 from pytest_pyhf_faas.verdicts import Verdict
@@ -44,7 +44,7 @@ def refuse_broken_fit(
     if (
         result.status == "ok"
         or error_matches(result, reference)
-        or (updates and may_become_reference(result))
+        or (updates and becomes_reference(context, subject.task, result))
     ):
         return
     if result.status == "cancelled" and context.schedule.interrupted:
@@ -61,7 +61,8 @@ def refuse_broken_fit(
         pytest.skip(obstacle)
     setup = context.schedule.engine(subject.endpoint).worker_setup
     rerun = rerun_command(context, item, result)
-    pytest.fail(broken_text(result, rerun, setup), pytrace=False)
+    causes = context.errors(subject.task) if result.status == "error" and subject.task else []
+    pytest.fail(broken_text(result, rerun, setup, causes), pytrace=False)
 
 
 def refuse_measurement(context: Context, analysis: str, refused: NotMeasured) -> NoReturn:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _SUBJECT = pytest.StashKey["Subject"]()
 #: What becomes of the fits of an item, by the fixture that asks for them.
-_ROLES: dict[str, Role] = {
+ROLES: dict[str, Role] = {
     "wall_time": "measure",
     "scaling_point": "scale",
     "hypotest_result": "compare",
@@ -63,7 +63,7 @@ class Subject:
 def role_of(item: pytest.Item) -> Role | None:
     """Return what an item does with fits, from the fixtures that it asks for."""
     names = getattr(item, "fixturenames", ())
-    return next((role for fixture, role in _ROLES.items() if fixture in names), None)
+    return next((role for fixture, role in ROLES.items() if fixture in names), None)
 
 
 def endpoint_of(item: pytest.Item, settings: Settings) -> str:

@@ -86,8 +86,22 @@ def failure_text(
     return "\n".join([comparison.title, *(f"{_INDENT}{line}" for line in lines)])
 
 
-def broken_text(result: HypotestResult, rerun: str, worker_setup: str) -> str:
-    """Return what a person reads when a fit broke."""
+def broken_text(
+    result: HypotestResult, rerun: str, worker_setup: str, causes: Sequence[str] = ()
+) -> str:
+    """Return what a person reads when a fit broke.
+
+    Parameters
+    ----------
+    result : HypotestResult
+        What became of it.
+    rerun : str
+        The command that fits it again.
+    worker_setup : str
+        Where things are installed, see `Engine`.
+    causes : sequence of str
+        What is wrong in the files of the pallet, so that no other advice can help.
+    """
     error = result.error
     title = f"{result.pallet} / {result.patch}: {_STATUS_TITLES[result.status]}"
     lines: list[str] = []
@@ -105,6 +119,9 @@ def broken_text(result: HypotestResult, rerun: str, worker_setup: str) -> str:
                 advice = Advice()
             elif result.status == "broken":
                 advice = advice_in(error.message) or advice
+    lines += [f"in the file: {cause}" for cause in causes[:_NAMED]]
+    if causes and "InvalidModel" not in (error.type if error else ""):
+        advice = Advice(here="correct the workspace or this patch (see 'pyhf-faas inspect')")
     if result.worker:
         lines.append(f"worker {result.worker}, attempt {result.attempts}")
     lines += advice.lines(worker_setup)

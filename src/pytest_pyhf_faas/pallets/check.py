@@ -1,0 +1,239 @@
+"""What is wrong with a pallet, all of it at once, before anything is fitted.
+
+An *error* leaves a patch without CLs: pyhf refuses it, or its fits begin where the likelihood is
+not defined. A *warning* says what may make CLs other than a person expects. A *note* says what pyhf
+passes over without harm. The likelihood of this package refuses the same, in the same words.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from pytest_pyhf_faas.errors import PalletError
+from pytest_pyhf_faas.histfactory.asymptotics import asimov_poi, tested_poi
+from pytest_pyhf_faas.histfactory.defects import repeated, sample_defects, workspace_defects
+from pytest_pyhf_faas.histfactory.errors import InvalidModel
+from pytest_pyhf_faas.histfactory.likelihood import Likelihood
+from pytest_pyhf_faas.histfactory.search import poi_defects
+from pytest_pyhf_faas.histfactory.workspace import Workspace
+from pytest_pyhf_faas.pallets.verify import validate
+from pytest_pyhf_faas.wording import brief, listed
+from pytest_pyhf_faas.worker.patching import apply_patch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+
+Level = Literal["error", "warning", "note"]
+#: In the order in which people read them.
+LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+#: So many findings stand in a message.
+_SHOWN = 8
+#: What a file that has no schema of a workspace raises when it is read as one.
+_NO_WORKSPACE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    level
+        "error", "warning" or "note".
+    text
+        What it is, with the channel, the sample, the modifier and the bin.
+    patches
+        The patches that have it.
+    """
+
+    level: Level
+    text: str
+    patches: tuple[str, ...]
+
+
+def check(
+    background: Mapping[str, Any],
+    patches: Iterable[SignalPatch],
+    measurement: str | None = None,
+    test_poi: float = 1.0,
+    test_stat: str = "qtilde",
+) -> list[Finding]:
+    """Return what is wrong with some patches to a background, errors first.
+
+    Parameters
+    ----------
+    background : mapping
+        The JSON of the background-only workspace, which follows its schema.
+    patches : iterable of SignalPatch
+        The signal hypotheses.
+    measurement, test_poi, test_stat
+        As for `pyhf.infer.hypotest`; the first measurement by default.
+    """
+    checker = _Checker(background, measurement, test_poi, test_stat)
+    found: dict[tuple[Level, str], list[str]] = defaultdict(list)
+    of_content: dict[str, list[str]] = defaultdict(list)
+    for patch in patches:
+        of_content[patch.digest].append(patch.name)
+        for what in checker.findings(patch):
+            found[what].append(patch.name)
+    for names in of_content.values():
+        if len(names) > 1:
+            found["note", f"these patches have the same content: {listed(names, 8)}"] = names
+    findings = [Finding(level, text, tuple(names)) for (level, text), names in found.items()]
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+
+
+def without_model(findings: Iterable[Finding]) -> set[str]:
+    """Return the patches that cannot be fitted."""
+    return {name for each in findings if each.level == "error" for name in each.patches}
+
+
+def refuse(pallet: Pallet, findings: Sequence[Finding]) -> NoReturn:
+    """Refuse a pallet of which no patch can be fitted: the cause is then in what they share.
+
+    Raises
+    ------
+    PalletError
+        With all errors.
+    """
+    errors = [finding for finding in findings if finding.level == "error"]
+    lines = [
+        textwrap.fill(
+            f"- {finding.text}{_share(finding, pallet)}",
+            80,
+            subsequent_indent="  ",
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        for finding in errors[:_SHOWN]
+    ]
+    if len(errors) > _SHOWN:
+        lines.append(f"- and {len(errors) - _SHOWN} more: 'pyhf-faas inspect' shows them all")
+    raise PalletError(
+        "\n".join(
+            [
+                f"{pallet.source}: no patch of the pallet {pallet.name} can be fitted:",
+                *lines,
+                "correct the workspace or the patches, or fetch them again",
+            ]
+        )
+    )
+
+
+def _share(finding: Finding, pallet: Pallet) -> str:
+    return "" if len(finding.patches) == len(pallet.patches) else f" ({listed(finding.patches)})"
+
+
+class _Checker:
+    """Checks one patch after the other, and what they have in common once."""
+
+    def __init__(
+        self, background: Mapping[str, Any], measurement: str | None, poi: float, stat: str
+    ) -> None:
+        self._background = background
+        self._measurement = measurement
+        self._test = poi, stat
+        self._read: Workspace | None = None
+        self._told: set[tuple[Level, str]] = set()
+        self._known: dict[tuple[int, str, int], tuple[Any, list[str]]] = {}
+
+    def findings(self, patch: SignalPatch) -> Iterator[tuple[Level, str]]:
+        """Yield what is wrong with a patch."""
+        try:
+            patched = apply_patch(patch.operations, self._background)
+        except ValueError as error:
+            yield "error", brief(error)
+            return
+        try:
+            found = list(self._of_workspace(patched))
+        except _NO_WORKSPACE as error:
+            found = [("error", f"with the patch, it cannot be read: {brief(repr(error))}")]
+        if not self._told.issuperset(found):  # a broken schema breaks anything else
+            found = _of_schema(patched) or found
+        self._told.update(found)
+        yield from found
+
+    def _of_workspace(self, patched: Mapping[str, Any]) -> Iterator[tuple[Level, str]]:
+        defects = list(dict.fromkeys(workspace_defects(patched, self._sample_defects)))
+        yield from (("error", defect) for defect in defects)
+        yield from _oddities(patched)
+        if defects:
+            return
+        self._read = Workspace.from_json(patched, self._read)
+        try:
+            likelihood = Likelihood(self._read, self._measurement)
+        except InvalidModel as error:
+            yield "error", str(error)
+            return
+        yield from _of_luminosity(self._read, self._measurement)
+        yield from _of_likelihood(likelihood, *self._test)
+
+    def _sample_defects(self, channel: str, bins: int, sample: Mapping[str, Any]) -> list[str]:
+        key = id(sample), channel, bins
+        if key not in self._known:  # with the sample, so that no other one gets its identity
+            self._known[key] = sample, list(sample_defects(channel, bins, sample))
+        return self._known[key][1]
+
+
+def _of_schema(patched: Any) -> list[tuple[Level, str]]:
+    try:
+        validate(patched, "workspace.json", "with the patch", "a HistFactory workspace")
+    except PalletError as error:
+        return [("error", str(error).partition("\n")[0])]
+    return []
+
+
+def _of_likelihood(
+    likelihood: Likelihood, test_poi: float, test_stat: str
+) -> Iterator[tuple[Level, str]]:
+    poi = likelihood.poi
+    defects = poi_defects(likelihood, test_poi, test_stat)
+    yield from (("error", defect) for defect in defects)
+    bins = {}
+    for value in (tested_poi(test_stat, test_poi), asimov_poi(test_stat), likelihood.initial[poi]):
+        start = likelihood.initial.copy()
+        start[poi] = value
+        bins.update(dict(likelihood.undefined_bins(start, likelihood.observed)))
+    for text, shifted in bins.items():
+        if shifted:
+            yield "warning", f"{text}: only a histosys can change that, which most optimizers miss"
+        else:
+            yield "error", text
+    if likelihood.idle[poi]:
+        yield "warning", "the signal is 0 in each bin, so that CLs is 1 whatever the data"
+    if test_stat == "qtilde" and likelihood.lower[poi] < 0 and not defects:
+        text = (
+            f"the parameter of interest {likelihood.names[poi]} may be negative (its lower bound "
+            f"is {likelihood.lower[poi]:g}), and qtilde is for those that may not: test with q"
+        )
+        yield "warning", text
+
+
+def _of_luminosity(workspace: Workspace, measurement: str | None) -> Iterator[tuple[Level, str]]:
+    samples = (sample for channel in workspace.channels for sample in channel.samples)
+    names = {name for sample in samples for kind, name, _ in sample.linear if kind == "lumi"}
+    for setting in workspace.measurement(measurement)["parameters"]:
+        if setting["name"] in names and "sigmas" not in setting:
+            text = (
+                f"the measurement gives no sigmas for the luminosity {setting['name']}, whose "
+                "uncertainty is then 1, as large as itself"
+            )
+            yield "warning", text
+
+
+def _oddities(specification: Mapping[str, Any]) -> Iterator[tuple[Level, str]]:
+    """Yield what pyhf passes over in silence."""
+    observed = [entry["name"] for entry in specification["observations"]]
+    for name in repeated(observed):
+        yield "warning", f"the channel {name} has several observations, of which the last counts"
+    channels = {channel["name"] for channel in specification["channels"]}
+    for name in dict.fromkeys(observed):
+        if name not in channels:
+            yield "note", f"there is an observation for {name}, which is no channel"
+    for name in repeated(each["name"] for each in specification["measurements"]):
+        yield "note", f"several measurements are called {name}, of which the first counts"
