@@ -340,6 +340,29 @@ def test_a_package_may_lie_in_a_package(bare, tmp_path, monkeypatch):
     assert answer["value"] == [f"{package}.one", 2, f"{package}.one.two.three"]
 
 
+def test_the_digest_of_what_travels_changes_with_any_part_of_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(remote, "_PACKAGE", "digested")
+    files = {
+        "__init__": "",
+        "inner": "DEPTH = 2\n",
+        "other": "UNUSED = 1\n",
+        "top": "from digested.inner import DEPTH\n",
+    }
+    (tmp_path / "digested").mkdir()
+
+    def digest(**changes):
+        for name, text in {**files, **changes}.items():
+            (tmp_path / "digested" / f"{name}.py").write_text(text)
+        return remote.sources_sha256("digested.top")
+
+    first = digest()
+    assert digest() == first
+    assert digest(other="UNUSED = 2\n") == first
+    assert len({first, digest(inner="DEPTH = 3\n"), digest(top=f"{files['top']}\n")}) == 3
+    assert "digested" not in sys.modules
+
+
 def test_the_exceptions_of_shipped_modules_have_their_own_names(bare, payload):
     answer = bare.call(remote_functions.fail_to_certify, payload)
     (result,) = answer["results"]

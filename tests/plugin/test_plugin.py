@@ -631,6 +631,19 @@ def test_what_a_run_has_done_until_its_first_failure_is_taken_over(project):
     assert project.fits() == sorted(set(patches) - set(done))
 
 
+def test_what_another_version_has_fitted_is_fitted_anew(project):
+    patches = project.pallet(2)
+    project.own_test()
+    project.run(suite=False).assert_outcomes(passed=2)
+    (journal,) = project.path.glob(".pytest_cache/d/pyhf-faas/*.jsonl")
+    text = journal.read_text()
+    journal.write_text(re.sub(r'("worker_sha256": ")\w', r"\1x", text))
+    project.run("--faas-resume", suite=False).stdout.fnmatch_lines(
+        ["2 fits sent to workers", "--faas-resume left 2 earlier fits out: another version of *"]
+    )
+    assert project.fits() == patches
+
+
 def test_what_a_worker_lacked_is_fitted_anew(project):
     patches = project.pallet(3)
     project.own_test()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from pytest_pyhf_faas.campaign import journal as journals
+from pytest_pyhf_faas.campaign.events import Accepted, Send
 from pytest_pyhf_faas.campaign.results import FitError, HypotestResult, WorkerEnvironment
-from pytest_pyhf_faas.plugin.resume import _stands, of_the_same_workers
+from pytest_pyhf_faas.plugin.resume import _stands, of_the_same_workers, read_earlier
 from tests.helpers.fakes import PYTHON, VERSIONS, environment
 
 THEN = WorkerEnvironment.from_json(
@@ -15,6 +19,48 @@ THEN = WorkerEnvironment.from_json(
 )
 RESULT = HypotestResult("key", "tiny", "sig", "ok", CLs_obs=0.1, environment=THEN)
 TODAY = {"python": PYTHON, "versions": VERSIONS}
+
+
+STORED = Path(__file__).parents[1] / "stored" / "journals"
+
+
+def write(directory, name, key, *, code=None):
+    """Write the journal of a run that has one result, and one fit that was sent."""
+    with pytest.MonkeyPatch.context() as patch:
+        if code is not None:
+            patch.setattr(journals, "worker_sha256", lambda: code)
+        journal = journals.Journal(directory / f"{name}.jsonl")
+    journal.write("local", replace(RESULT, key=key, worker="host:1"))
+    journal.note("local", 0.0, Send(1, (f"{key}, sent",), (1,), "first"))
+    journal.note("local", 0.0, Accepted(1, "group/1"))
+    journal.close()
+
+
+def test_what_other_code_has_fitted_or_sent_is_left_out(tmp_path):
+    write(tmp_path, "1", "same")
+    write(tmp_path, "2", "other", code="0" * 64)
+    found = read_earlier(tmp_path, "local")
+    assert list(found.results) == ["same"]
+    assert list(found.accepted) == ["same, sent"]
+    (note,) = found.problems
+    assert note.startswith("--faas-resume left 2 earlier fits out: another version of pytest-")
+    assert read_earlier(tmp_path, "local:2").problems == []
+
+
+def test_what_the_same_code_has_fitted_as_well_is_not_missed(tmp_path):
+    write(tmp_path, "1", "same")
+    write(tmp_path, "2", "same", code="0" * 64)
+    found = read_earlier(tmp_path, "local")
+    assert (list(found.results), found.problems) == (["same"], [])
+
+
+@pytest.mark.parametrize(("version", "fits"), [(1, 6), (2, 24)])
+def test_journals_that_do_not_name_the_code_are_left_out(tmp_path, version, fits):
+    shutil.copy(STORED / f"version-{version}.jsonl", tmp_path)
+    found = read_earlier(tmp_path, "scripted")
+    assert (found.results, found.accepted) == ({}, {})
+    (note,) = found.problems
+    assert f"left {fits} earlier fits out" in note
 
 
 def test_results_of_the_same_versions_are_taken_over():

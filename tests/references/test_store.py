@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_pyhf_faas.campaign.results import FITS, FitError, WorkerEnvironment
-from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks, worker_sha256
 from pytest_pyhf_faas.errors import ReferenceFileError
 from pytest_pyhf_faas.references import form
 from pytest_pyhf_faas.references.file import SCHEMA, SCHEMA_VERSION, read
@@ -175,6 +175,7 @@ def test_a_reference_says_how_it_was_made(saved):
     assert found.provenance["backend"] == "numpy"
     assert found.provenance["optimizer"] == "scipy"
     assert found.provenance["cpu"] == "Abacus"
+    assert found.provenance["worker_sha256"] == worker_sha256()
     assert found.provenance["versions"] == {"python": "3.11.7", **ENVIRONMENT["versions"]}
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign.log import record_from_json, record_to_json
 from pytest_pyhf_faas.campaign.results import HypotestResult, WorkerEnvironment
+from pytest_pyhf_faas.campaign.tasks import worker_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,14 @@ class Journal:
         except OSError as error:
             self._give_up(error)
         # Twice, so that a damaged byte is told from a newer version.
-        self._append({"event": "journal", "version": VERSION, "again": VERSION})
+        self._append(
+            {
+                "event": "journal",
+                "version": VERSION,
+                "again": VERSION,
+                "worker_sha256": worker_sha256(),
+            }
+        )
 
     def write(self, endpoint: str, result: HypotestResult) -> None:
         """Append a result, and before it the environment of a worker seen for the first time."""
@@ -109,6 +117,9 @@ class JournalReader:
         self.path = path
         #: Why it was not read to its end, if so.
         self.problem: str | None = None
+        #: The digest of the code that the run has fitted with, see `tasks.worker_sha256`; ``None``
+        #: in journals of earlier versions.
+        self.worker_sha256: str | None = None
         #: References of what an endpoint has accepted and not answered, by endpoint and key.
         self.accepted: dict[tuple[str, str], str] = {}
         self._offset = 0
@@ -166,7 +177,9 @@ class JournalReader:
 
     def _learn(self, line: dict[str, Any]) -> None:
         event, endpoint = line.get("event") or line.get("do"), line.get("endpoint", "")
-        if event == "worker":
+        if event == "journal":
+            self.worker_sha256 = line.get("worker_sha256")
+        elif event == "worker":
             self._environments[line["worker"]] = WorkerEnvironment.from_json(line["environment"])
         elif event in ("send", "collect"):
             self._batches[endpoint, line["batch"]] = line["keys"]

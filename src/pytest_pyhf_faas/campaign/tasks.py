@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.engines.remote import sources_sha256
 from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.worker import fitting
 
@@ -28,6 +29,8 @@ EFFORTS = ("brief", "thorough")
 TEST_STATISTICS = ("q", "qtilde", "q0")
 _NORMSYS_CODES = ("code1", "code4")
 _HISTOSYS_CODES = ("code0", "code2", "code4p")
+#: Of `certify_batch`; imported only where it is used, for it imports SciPy.
+_CERTIFIED_MODULE = "pytest_pyhf_faas.worker.certified"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +210,12 @@ def batch_payload(tasks: Sequence[Task]) -> BatchPayload:
         ],
         "pool": [dict(point) for point in first.pool.points],
     }
+
+
+@lru_cache(maxsize=1)
+def worker_sha256() -> str:
+    """Return the digest of the code with which this version fits on workers."""
+    return sources_sha256(fitting.__name__, _CERTIFIED_MODULE)
 
 
 def worker_function(config: HypotestConfig) -> Callable[[BatchPayload], BatchAnswer]:

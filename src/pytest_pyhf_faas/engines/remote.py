@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import base64
 import hashlib
-import importlib
 import inspect
 import json
 import os
@@ -19,8 +18,9 @@ import socket
 import sys
 import zlib
 from functools import lru_cache
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pytest_pyhf_faas.engines import remote_worker
 from pytest_pyhf_faas.errors import RemoteCallError, TaskTimeoutError
@@ -28,6 +28,8 @@ from pytest_pyhf_faas.worker.fitting import THREAD_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from importlib.abc import InspectLoader
+    from importlib.machinery import ModuleSpec
 
 _PACKAGE = __name__.partition(".")[0]
 _SHIPPED_AS = re.compile(r"pyhf_faas_[0-9a-f]{16}")
@@ -151,13 +153,24 @@ def _runner() -> tuple[str, str]:
     return source, f"_pyhf_faas_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
 
 
+def sources_sha256(*modules: str) -> str:
+    """Return the digest of the sources that travel with functions of some modules."""
+    sources: dict[str, str] = {}
+    for module in modules:
+        _collect(module, sources)
+    return _sha256(sources)
+
+
+def _sha256(sources: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
+
+
 @lru_cache(maxsize=64)
 def _shipped(module: str) -> tuple[str, Mapping[str, str]]:
     """Return the name and the packed modules under which a module travels."""
     sources: dict[str, str] = {}
     _collect(module, sources)
-    digest = hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
-    package = f"pyhf_faas_{digest[:16]}"
+    package = f"pyhf_faas_{_sha256(sources)[:16]}"
     return package, {
         _inside(name): base64.b64encode(
             zlib.compress(source.replace(_PACKAGE, package).encode())
@@ -171,7 +184,7 @@ def _collect(name: str, sources: dict[str, str]) -> None:
     if name in sources or name in ("", _PACKAGE):
         return
     _collect(name.rpartition(".")[0], sources)
-    source = inspect.getsource(importlib.import_module(name))
+    source = _source(name)
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{_PACKAGE}."):
             for alias in node.names:
@@ -180,11 +193,24 @@ def _collect(name: str, sources: dict[str, str]) -> None:
     sources[name] = source
 
 
+def _source(module: str) -> str:
+    loader = cast("InspectLoader", getattr(_spec(module), "loader", None))
+    return str(loader.get_source(module))
+
+
 def _is_module(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:  # what it would lie in is no package
-        return False
+    return _spec(name) is not None
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Find a module without importing the packages that it lies in, as `find_spec` would."""
+    package, dot, _name = module.rpartition(".")
+    if not dot:
+        return find_spec(module)
+    around = _spec(package)
+    if around is None or around.submodule_search_locations is None:
+        return None
+    return PathFinder.find_spec(module, around.submodule_search_locations)
 
 
 def _inside(module: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from pytest_pyhf_faas.campaign.results import WorkerEnvironment
+from pytest_pyhf_faas.campaign.tasks import worker_sha256
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.plugin.book import Book, Ended
 from pytest_pyhf_faas.plugin.context import existing_context
@@ -151,6 +152,7 @@ class Recording:
                 "tests": {outcome: outcomes.count(outcome) for outcome in dict.fromkeys(outcomes)},
                 "failures": failures,
                 "benchmark_files": self._benchmark_files(),
+                "worker_sha256": worker_sha256(),
                 "fits": added_up([fact["fits"] for fact in facts]),
             },
             "client": _client(),

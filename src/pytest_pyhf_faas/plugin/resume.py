@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign import journal as journals
+from pytest_pyhf_faas.campaign.tasks import worker_sha256
+from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +37,7 @@ class Earlier:
     accepted : dict
         References of what was sent and not received, by the keys of tasks.
     problems : list of str
-        What is wrong with the journals.
+        What is wrong with the journals, and what of them was left out.
     """
 
     results: dict[str, HypotestResult] = field(default_factory=dict)
@@ -46,18 +48,27 @@ class Earlier:
 def read_earlier(directory: Path, endpoint: str) -> Earlier:
     """Return what the journals in a directory hold for an endpoint, as far as it may stand."""
     found = Earlier()
+    of_other_code: set[str] = set()
     for path in journals.earlier(directory):
         reader = journals.JournalReader(path)
-        for where, result in reader.read():
-            if where == endpoint:
-                found.accepted.pop(result.key, None)
-                if result.environment is not None and _stands(result):
-                    found.results[result.key] = result
+        results = [result for where, result in reader.read() if where == endpoint]
+        sent = {key: text for (where, key), text in reader.accepted.items() if where == endpoint}
         if reader.problem:
             found.problems.append(reader.problem)
-        for (where, key), reference in reader.accepted.items():
-            if where == endpoint:
-                found.accepted[key] = reference
+        if reader.worker_sha256 != worker_sha256():
+            of_other_code |= sent.keys() | {result.key for result in results}
+            continue
+        for result in results:
+            found.accepted.pop(result.key, None)
+            if result.environment is not None and _stands(result):
+                found.results[result.key] = result
+        found.accepted.update(sent)
+    lost = len(of_other_code - found.results.keys() - found.accepted.keys())
+    if lost:
+        found.problems.append(
+            f"--faas-resume left {counted(lost, 'earlier fit')} out: another version of "
+            "pytest-pyhf-faas, whose code for workers differs, had done or sent them"
+        )
     return found
 
 
@@ -86,8 +97,8 @@ def of_the_same_workers(
     if not changed:
         return usable, None
     return usable, (
-        f"--faas-resume left {len(results) - len(usable)} earlier results out, because the "
-        f"workers changed: {', '.join(f'{k} {v}' for k, v in sorted(changed.items()))}"
+        f"--faas-resume left {counted(len(results) - len(usable), 'earlier result')} out, because "
+        f"the workers changed: {', '.join(f'{k} {v}' for k, v in sorted(changed.items()))}"
     )
 
 

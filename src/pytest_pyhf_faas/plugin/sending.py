@@ -84,7 +84,7 @@ class Sender:
         earlier = read_earlier(self._campaigns.directory, endpoint)
         notes.extend(earlier.problems)
         if not earlier.results:
-            if not earlier.accepted:
+            if not (earlier.accepted or earlier.problems):
                 notes.append(f"--faas-resume found no earlier results for {endpoint}")
             return earlier
         probe = self._probe(endpoint)

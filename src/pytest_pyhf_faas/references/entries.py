@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign.results import FITS, MinimumSet, json_number
+from pytest_pyhf_faas.campaign.tasks import worker_sha256
 from pytest_pyhf_faas.references.file import SCHEMA_VERSION
 from pytest_pyhf_faas.references.sameness import last_part
 
@@ -120,6 +121,7 @@ def provenance_of(config: HypotestConfig, result: HypotestResult) -> Provenance:
         "cpu": environment.cpu if environment else "unknown",
         "platform": environment.platform if environment else "unknown",
         "versions": versions,
+        "worker_sha256": worker_sha256(),
     }
 
 

@@ -68,6 +68,7 @@ class Provenance(_Provenance, total=False):
 
     cpu: str
     platform: str
+    worker_sha256: str
 
 
 class _Entry(TypedDict):

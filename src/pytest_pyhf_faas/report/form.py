@@ -51,6 +51,7 @@ class Run(_Run, total=False):
     """The session of pytest."""
 
     fits: Fits
+    worker_sha256: str
 
 
 class TestFailure(TypedDict):
