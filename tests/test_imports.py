@@ -64,7 +64,7 @@ INSIDE = {
         {"download", "packing", "parts", "sources", "verify"},
         {"pallet"},
         {"check", "read"},
-        {"catalogue"},
+        {"catalogue", "overview"},
     ),
     "engines": (
         {"base", "texts", "local_worker", "remote_worker", "parsl_interchange"},
@@ -119,7 +119,7 @@ INSIDE = {
         {"hooks"},
     ),
     "suite": ({"test_analysis", "test_endpoint", "test_scaling"},),
-    "commands": ({"matrix", "report", "validate"},),
+    "commands": ({"inspect", "matrix", "report", "validate"},),
 }
 
 

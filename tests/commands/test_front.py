@@ -14,7 +14,7 @@ from pytest_pyhf_faas import commands
 from tests.helpers.report_documents import document
 
 SCRIPT = Path(sys.executable).with_name("pyhf-faas")
-NAMES = ("validate", "matrix", "report")
+NAMES = ("validate", "inspect", "matrix", "report")
 
 
 @pytest.fixture
@@ -60,6 +60,7 @@ def test_each_command_has_help_with_its_exit_statuses(run, name):
         ([], "pyhf-faas", "COMMAND"),
         (["guess"], "pyhf-faas", "'guess'"),
         (["matrix"], "pyhf-faas matrix", "PALLET"),
+        (["inspect"], "pyhf-faas inspect", "PALLET"),
         (["matrix", "tiny", "--faas-pallet=tiny"], "pyhf-faas", "--faas-pallet"),
         (["matrix", "tiny", "--faas-retr=1"], "pyhf-faas", "--faas-retr"),
         (["report"], "pyhf-faas report", "A"),

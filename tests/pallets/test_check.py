@@ -288,7 +288,7 @@ def test_a_negative_poi_is_right_with_q():
 def test_equal_patches_are_a_note():
     (found,) = check(background(), [signal("a"), signal("b"), signal("c", (1.0, 1.0))])
     assert (found.level, found.patches) == ("note", ("a", "b"))
-    assert found.text == "these patches have the same content: a, b"
+    assert found.text == "they have the same content, that of a"
 
 
 def test_errors_come_first():

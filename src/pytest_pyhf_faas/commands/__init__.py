@@ -1,4 +1,4 @@
-"""The command ``pyhf-faas`` with its parts ``validate``, ``matrix`` and ``report``."""
+"""The command ``pyhf-faas`` with its parts ``validate``, ``inspect``, ``matrix`` and ``report``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_pyhf_faas import __version__
-from pytest_pyhf_faas.commands import matrix, report, validate
+from pytest_pyhf_faas.commands import inspect, matrix, report, validate
 from pytest_pyhf_faas.errors import FaasError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser(prog="pyhf-faas", description="Validate published pyhf likelihoods.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (validate, matrix, report):
+    for command in (validate, inspect, matrix, report):
         command.add_to(commands)
     words, for_pytest = validate.cut(words)
     options = parser.parse_args(words, argparse.Namespace(for_pytest=for_pytest))

@@ -83,7 +83,7 @@ def check(
             found[what].append(patch.name)
     for names in of_content.values():
         if len(names) > 1:
-            found["note", f"these patches have the same content: {listed(names, 8)}"] = names
+            found["note", f"they have the same content, that of {names[0]}"] = names
     findings = [Finding(level, text, tuple(names)) for (level, text), names in found.items()]
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 

@@ -1,0 +1,264 @@
+"""``pyhf-faas inspect``: what a pallet is, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.plugin.options import BY_NAME
+from pytest_pyhf_faas.wording import columns, counted, duration, listed
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+    from pytest_pyhf_faas.pallets.pallet import Pallet
+    from pytest_pyhf_faas.references.store import ReferenceStore
+
+_WIDTH = 80
+_TITLES = 14
+_OPTIONS = (BY_NAME["patch"], BY_NAME["reference_dir"])
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "inspect",
+        help="say what a pallet is, and what is wrong with it",
+        description="Say what a pallet is: measurement, channels, patches and their values, the "
+        "references at hand, how long its fits take, and what is wrong with it. Nothing is fitted.",
+        epilog="Exit status: 0 if each patch can be fitted or has InvalidModel as its reference, 1 "
+        "if one cannot, 2 if a pallet cannot be read.",
+    )
+    parser.add_argument(
+        "pallet", nargs="+", metavar="PALLET", help="name, directory, archive or DOI"
+    )
+    parser.add_argument("--patches", action="store_true", help="list all patches and their values")
+    parser.add_argument(
+        "--json", action="store_true", help="write JSON, a list with an object for each pallet"
+    )
+    parser.add_argument("--measurement", metavar="NAME", help="(default: the first)")
+    parser.add_argument(
+        "--test-poi",
+        type=float,
+        default=1.0,
+        metavar="MU",
+        help="the value of the parameter of interest that is tested (default: 1)",
+    )
+    parser.add_argument(
+        "--test-stat", choices=("qtilde", "q", "q0"), default="qtilde", help="(default: qtilde)"
+    )
+    for option in _OPTIONS:
+        parser.add_argument(*option.flags, **option.argument())
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what some pallets are.
+
+    Returns
+    -------
+    int
+        The exit status: 1 if a patch cannot be fitted, and its reference is not InvalidModel.
+
+    Raises
+    ------
+    FaasError
+        If a pallet or its references cannot be read.
+    """
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig
+    from pytest_pyhf_faas.pallets import catalogue
+    from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore, bundled_directory
+
+    values = {option.name: option.value(getattr(options, option.dest)) for option in _OPTIONS}
+    own = Path.cwd() / (values["reference_dir"] or DIRECTORY)
+    store = ReferenceStore(list(dict.fromkeys([own, bundled_directory()])), own)
+    config = HypotestConfig(
+        measurement=options.measurement, test_poi=options.test_poi, test_stat=options.test_stat
+    )
+    search_path = catalogue.search_path_from_environment()
+    found = [
+        _inspected(pallet.select(values["patch"]), config, store)
+        for name in options.pallet
+        for pallet in catalogue.resolve(name, search_path=search_path)
+    ]
+    if options.json:
+        text = json.dumps(found, indent=1, allow_nan=False, ensure_ascii=True)
+    else:
+        text = "\n\n".join("\n".join(_lines(each, patches=options.patches)) for each in found)
+    sys.stdout.write(f"{text}\n")
+    return int(any(map(_has_broken_patch, found)))
+
+
+def _has_broken_patch(found: Mapping[str, Any]) -> bool:
+    known = set(found["reference_results"]["invalid_model"])
+    return any(
+        finding["level"] == "error" and set(finding["patches"]) - known
+        for finding in found["findings"]
+    )
+
+
+def _inspected(pallet: Pallet, config: Any, store: ReferenceStore) -> dict[str, Any]:
+    """Return all that is known of a pallet, as JSON has it."""
+    from dataclasses import asdict
+
+    from pytest_pyhf_faas.pallets.check import check
+    from pytest_pyhf_faas.pallets.overview import overview
+    from pytest_pyhf_faas.pallets.packing import unpack
+
+    background = unpack(pallet.background)
+    how = config.measurement, config.test_poi, config.test_stat
+    findings = check(background, pallet.patches, *how)
+    return {
+        **overview(pallet, background, findings, config.measurement),
+        "reference_results": _references(pallet, config, store),
+        "findings": [asdict(finding) for finding in findings],
+    }
+
+
+def _references(pallet: Pallet, config: Any, store: ReferenceStore) -> dict[str, Any]:
+    """Return which references there are, and what is known of each fit setup."""
+    from pytest_pyhf_faas.campaign.tasks import make_tasks
+
+    looked_up = [store.find(task) for task in make_tasks(pallet, config)]
+    there = [reference for reference in looked_up if reference]
+    setups: dict[str, Counter[str]] = {}
+    seconds: dict[str, list[float]] = {}
+    for reference in there:
+        for setup, checked in reference.checked.items():
+            known = "unconverged" if checked.get("set") == "none" else "right"
+            known = "known_issues" if setup in reference.known_issues else known
+            setups.setdefault(setup, Counter())[known] += 1
+            if checked.get("fit_s") is not None:
+                seconds.setdefault(setup, []).append(float(checked["fit_s"]))
+        if reference.fit_s is not None:
+            seconds.setdefault("certified", []).append(reference.fit_s)
+    return {
+        "path": os.path.relpath(there[0].path) if there else None,
+        "patches": len(there),
+        "invalid_model": [reference.patch for reference in there if reference.error],
+        "ambiguous": sum(reference.ambiguous for reference in there),
+        "missing": next((each.reason for each in looked_up if not each), None),
+        "setups": {setup: dict(counts) for setup, counts in setups.items()},
+        # Where not each fit was timed, the others count as the mean.
+        "expected_s": {
+            setup: sum(times) / len(times) * len(pallet.patches) for setup, times in seconds.items()
+        },
+    }
+
+
+# --- as people read it --------------------------------------------------------------------------
+
+
+def _lines(found: dict[str, Any], *, patches: bool) -> list[str]:
+    lines = _filled(f"{found['name']}: {found['description']}", "")
+    for title, text in _rows(found):
+        lines += _filled(text, title)
+    for finding in found["findings"]:
+        which = f" ({_which(finding['patches'], len(found['patches']))})"
+        lines += _filled(finding["text"] + which, finding["level"])
+    if not found["findings"]:
+        lines += _filled("none", "findings")
+    if patches:
+        lines += ["", *_patch_table(found)]
+    return lines
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    published = [found["doi"] and f"doi {found['doi']}"]
+    published += [f"{key} {value}" for key, value in found["references"].items()]
+    bins = sum(channel["bins"] for channel in found["channels"])
+    model = found["model"]
+    measurement = found["measurement"]
+    if model:
+        low, high = model["poi_bounds"]
+        measurement += (
+            f", parameter of interest {model['poi']} from {low:g} to {high:g}, initially "
+            f"{model['poi_initial']:g}"
+        )
+    others = [name for name in found["measurements"] if name != found["measurement"]]
+    same = found["same_content"]
+    twins = sum(len(names) - 1 for names in same)
+    patches = counted(len(found["patches"]), "patch")
+    return [
+        ("source", found["source"]),
+        *([("published", ", ".join(filter(None, published)))] if any(published) else []),
+        ("background", f"SHA-256 {found['background_sha256'][:16]}..."),
+        ("measurement", measurement + (f"; others: {listed(others)}" if others else "")),
+        (
+            "channels",
+            f"{len(found['channels'])} with {counted(bins, 'bin')} and "
+            f"{counted(sum(c['samples'] for c in found['channels']), 'sample')}: "
+            + listed([f"{c['name']} ({c['bins']})" for c in found["channels"]], 6),
+        ),
+        *([("parameters", str(model["parameters"]))] if model else []),
+        ("patches", patches + (f", {twins} with the content of another" if twins else "")),
+        *[(each["label"], _range(each)) for each in found["labels"]],
+        *_reference_rows(found["reference_results"], len(found["patches"])),
+    ]
+
+
+def _reference_rows(known: dict[str, Any], patches: int) -> list[tuple[str, str]]:
+    if not known["patches"]:
+        return [("references", f"none: {known['missing']}")]
+    extra = [
+        f"{count} {what}"
+        for count, what in (
+            (len(known["invalid_model"]), "InvalidModel"),
+            (known["ambiguous"], "ambiguous"),
+        )
+        if count
+    ]
+    detail = f" ({', '.join(extra)})" if extra else ""
+    rows = [("references", f"{known['patches']} of {patches}{detail}"), ("in", known["path"])]
+    for setup, counts in known["setups"].items():
+        issues, off = counts.get("known_issues", 0), counts.get("unconverged", 0)
+        wrong = f", {counted(issues, 'known issue')}" if issues else ""
+        wrong += f", {off} not at a minimum" if off else ""
+        rows.append((setup, f"{counts.get('right', 0)} right{wrong}"))
+    expected = [f"{duration(seconds)} {setup}" for setup, seconds in known["expected_s"].items()]
+    if expected:
+        rows.append(("expected", f"of one worker: {', '.join(expected)}"))
+    return rows
+
+
+def _range(label: dict[str, Any]) -> str:
+    values = counted(label["values"], "value")
+    if label["lowest"] is None:
+        return values
+    if label["values"] == 1:
+        return f"{label['lowest']:g}"
+    return f"{label['lowest']:g} to {label['highest']:g}, {values}"
+
+
+def _which(patches: Sequence[str], of: int) -> str:
+    if len(patches) == of:
+        return "each patch"
+    return f"{len(patches)} of {of}: {listed(patches)}" if len(patches) > 1 else patches[0]
+
+
+def _patch_table(found: dict[str, Any]) -> list[str]:
+    header = ("patch", *(each["label"] for each in found["labels"]))
+    rows = [(each["name"], *map(str, each["values"])) for each in found["patches"]]
+    return columns([header, *rows])
+
+
+def _filled(text: str, title: str) -> list[str]:
+    """Return a text behind its title, in lines of 80 columns."""
+    indent = " " * (_TITLES + 2)
+    first = f"  {title:<{_TITLES}}" if title else ""
+    if len(first) > len(indent):
+        first += " "
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
