@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pytest_pyhf_faas.engines.globus_client import CLIENT_SECRET, LEGACY_CLIENT_SECRET
-from pytest_pyhf_faas.redaction import SECRETS, redacted
+from pytest_pyhf_faas.redaction import SECRETS, hide_values, redacted, without_json
 
 relaxed = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200
 )
 secrets = st.text("abcXYZ019+/=-_.~ ", min_size=1, max_size=40).filter(str.strip)
+
+
+@pytest.fixture(autouse=True)
+def no_config():
+    yield
+    hide_values({})
 
 
 def test_the_secrets_are_those_of_the_client():
@@ -54,3 +62,56 @@ def test_what_is_no_secret_is_shown_as_it_is(monkeypatch, text):
 def test_an_empty_secret_hides_nothing(monkeypatch):
     monkeypatch.setenv(SECRETS[0], "")
     assert redacted("abc") == "abc"
+
+
+# What is asked of an endpoint
+
+
+@relaxed
+@given(
+    secret=st.text(min_size=4, max_size=40).map(str.strip).filter(lambda text: len(text) > 3),
+    name=st.sampled_from(["token", "API_KEY", "password", "auth", "client_secret"]),
+    before=st.text(max_size=8),
+)
+@example(secret="a\nbcd", name="token", before="")
+@example(secret="swordfish", name="password", before="")
+def test_a_value_with_the_name_of_a_secret_is_shown_nowhere(secret, name, before):
+    hide_values({"user_endpoint_config": {"env": [{name: secret}]}})
+    for shown in (secret, json.dumps(secret), repr(secret)):
+        text = redacted(f"{before} {shown}")
+        if "*" not in secret:
+            assert secret not in text.replace("***", "\0")
+
+
+@pytest.mark.parametrize(
+    ("config", "message", "shown"),
+    [
+        ({"a": "hunter2"}, "no such hunter2", "no such ***"),
+        ({"a": ["x", {"b": "hunter2"}]}, "'hunter2'", "'***'"),
+        ({"pin": 123456, "pin_token": 654321}, "123456 654321", "123456 ***"),
+        ({"worker_init": "module load x/1\nexport T=a1b2c3"}, "T: a1b2c3", "T: ***"),
+        ({"worker_init": "export TOKEN=swordfish; ls"}, "is swordfish", "is ***"),
+        ({"worker_init": "one/two three\nfour five"}, "sh: four five: no", "sh: ***: no"),
+        ({"partition": "debug", "workers": 16}, "debug has no 16", "debug has no 16"),
+        ({"password": "abc"}, "abc", "abc"),
+        ({"a": ""}, "a", "a"),
+    ],
+)
+def test_what_messages_show_of_values(config, message, shown):
+    hide_values(config)
+    assert redacted(message) == shown
+
+
+def test_values_of_another_configuration_are_forgotten():
+    hide_values({"token": "hunter2"})
+    hide_values({"token": "hunter3"})
+    assert redacted("hunter2 hunter3") == "hunter2 ***"
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', ' {"a": 1}', '["a"]', '"a": 1', "{}", "a\nb"])
+def test_json_is_not_shown_even_where_it_is_none(text):
+    assert without_json(text) == "..."
+
+
+def test_a_path_is_shown():
+    assert without_json("below/my config.json") == "below/my config.json"

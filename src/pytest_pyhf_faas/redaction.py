@@ -2,19 +2,82 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Environment variables with the secret of the identity that a CI uses, under its names in the SDK
 #: of Globus Compute and in that of `funcx` 2.4.
 SECRETS = ("GLOBUS_COMPUTE_CLIENT_SECRET", "FUNCX_SDK_CLIENT_SECRET")
+HIDDEN = "***"
+#: In the place of JSON.
+HIDDEN_JSON = "..."
 _PASSWORD = re.compile(r"//[^/\s]+@")
+_SECRET_NAME = re.compile(r"auth|cred|key|pass|pwd|secret|token", re.IGNORECASE)
+#: Numbers, and words such as the name of a partition.
+_HARMLESS = re.compile(r"[A-Za-z_-]{1,20}|[\d.]+|")
+_ASSIGNED = re.compile(r"(\w+)=([^\s;]+)")
+#: Shorter ones are in too many words.
+_FEWEST = 4
+_from_config: tuple[str, ...] = ()
+
+
+def without_json(text: str) -> str:
+    """Return what is the path of a file, or JSON that may hold secrets, as it may be shown."""
+    return HIDDEN_JSON if set(text) & set('{}[]"\n') else text
 
 
 def redacted(text: str) -> str:
     """Return a message without the secrets that it might show."""
-    for name in SECRETS:
-        secret = os.environ.get(name)
+    for secret in (*(os.environ.get(name) for name in SECRETS), *_from_config):
         if secret:
-            text = text.replace(secret, "***")
-    return _PASSWORD.sub("//***@", text)
+            text = text.replace(secret, HIDDEN)
+    return _PASSWORD.sub(f"//{HIDDEN}@", text)
+
+
+def hide_values(config: object) -> None:
+    """Have `redacted` hide the values of a configuration, in the place of those of another.
+
+    What is a plain word is no secret, unless its name says so: messages must be able to say which
+    partition there is none of.
+
+    Parameters
+    ----------
+    config : object
+        What JSON has.
+    """
+    global _from_config  # noqa: PLW0603 - a process has one configuration
+    secrets = {secret for name, value in _leaves(config) for secret in _secrets_of(name, value)}
+    found = {form for secret in secrets for form in _forms(secret)}
+    _from_config = tuple(sorted(found, key=lambda form: (-len(form), form)))
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield texts and numbers, each with the name that it, or its list, has."""
+    if isinstance(value, dict):
+        for inner, each in value.items():
+            yield from _leaves(each, inner)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _leaves(each, name)
+    elif isinstance(value, (str, int, float)):
+        yield name, str(value)
+
+
+def _secrets_of(name: str, value: str) -> Iterator[str]:
+    """Yield what of a value is secret: it, each of its lines, and what these assign."""
+    named = [(name, line) for line in (value, *value.splitlines())]
+    for called, text in [*named, *_ASSIGNED.findall(value)]:
+        bare = text.strip(" \t\"'")
+        if _SECRET_NAME.search(called) or not _HARMLESS.fullmatch(bare):
+            yield bare
+
+
+def _forms(secret: str) -> set[str]:
+    """Return how messages may show a text: as it is, in JSON, or as Python does."""
+    forms = {secret, json.dumps(secret)[1:-1], repr(secret)[1:-1]}
+    return {form for form in forms if len(form) >= _FEWEST}

@@ -51,6 +51,8 @@ class Plan:
         How many workers answer, in turn: by default those of ``local:N``, else ``workers``.
     lose
         How often the worker dies in the fit of a patch; -1 means always.
+    says
+        What is said of a worker that died.
     timeout
         Patches whose fits never end in time.
     errors
@@ -79,6 +81,7 @@ class Plan:
     seen: int | None = None
     batch_s: float = 0.0
     lose: dict[str, int] = field(default_factory=dict)
+    says: str = "its worker process was killed (signal 9)"
     timeout: list[str] = field(default_factory=list)
     errors: dict[str, list[str]] = field(default_factory=dict)
     answers: dict[str, dict] = field(default_factory=dict)
@@ -354,7 +357,7 @@ class FakeEngine(Engine):
         with self._lock:
             if self.losses.get(name):
                 self.losses[name] -= 1
-                raise WorkerLostError("its worker process was killed (signal 9)")
+                raise WorkerLostError(plan.says)
         if name in plan.timeout:
             raise TaskTimeoutError(f"it was ended after its time limit of {timeout_s} s")
         if name in plan.errors:

@@ -61,6 +61,7 @@ def test_old_pyhf_is_of_no_concern_to_tests_without_fits(project, old_pyhf):
             ["--faas-endpoint-config", '{"user_endpoint_config": 1}'],
             ["--faas-endpoint-config must be an object"],
         ),
+        (["--faas-endpoint-config", "..."], ["put the JSON back in its place"]),
         (["--faas-endpoint-config", "x.json"], ["neither JSON nor a file", "x.json"]),
         (["--funcx-endpoint", "parsl:x.py"], ["parsl:x.py"]),
         (["--faas-trials", "0"], ["--faas-trials is '0'", "a whole number, 1 or more"]),
@@ -428,3 +429,11 @@ def test_path_outside_that_stands_apart_from_its_option(project, tmp_path_factor
     outside = tmp_path_factory.mktemp("elsewhere")
     result = project.run("--faas-pallet", str(outside), pallet=None)
     project.assert_told(result, f"write --faas-pallet={outside}", code=4)
+
+
+@pytest.mark.parametrize("config", ['"token": "hunter2"', '{"token": "hunter2"', '["hunter2"]'])
+def test_json_with_a_typing_error_is_not_shown(project, config):
+    project.pallet(1)
+    result = project.run(f"--faas-endpoint-config={config}")
+    project.assert_told(result, "--faas-endpoint-config", code=4)
+    assert "hunter2" not in project.text(result)

@@ -567,15 +567,35 @@ def test_names_and_errors_of_any_kind_break_nothing(project):
     assert "<script" not in (project.path / "rep" / "report.html").read_text()
 
 
-def test_what_is_asked_of_an_endpoint_stays_secret(project):
-    project.pallet(1)
-    project.own_test()
-    project.change_reference("sig_100_0", CLs_obs=0.9)
-    words = ["--faas-endpoint-config", '{"token": "hunter2"}', "--faas-report=report"]
-    result = project.run(*words, suite=False)
-    result.assert_outcomes(failed=1)
-    assert "--faas-endpoint-config=..." in project.text(result)  # the rerun line
-    written = [path for path in (project.path / "report").rglob("*") if path.is_file()]
-    assert {"report.json", "report.html"} <= {path.name for path in written}
-    assert "hunter2" not in project.text(result)
-    assert not [path for path in written if b"hunter2" in path.read_bytes()]
+@pytest.mark.parametrize("in_file", [False, True], ids=["json", "file"])
+def test_what_is_asked_of_an_endpoint_stays_secret(project, in_file, monkeypatch):
+    """In all that a run writes, also where a worker or an engine quotes it."""
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project.path / "summary.md"))
+    names = project.pallet(4)
+    config = json.dumps({"worker_init": "export T=hunter2", "password": "swordfish"})
+    file = project.path / "asked.json"
+    said = "swordfish, or export T=hunter2, or hunter2"
+    project.plan(
+        lose={names[0]: -1},
+        says=f"its shell said {said}",
+        errors={names[1]: [FAILED_MINIMIZATION, said]},
+        answers={names[2]: {"warnings": [said]}},
+    )
+    project.change_reference(names[2], CLs_obs=0.9)
+    if in_file:
+        file.write_text(config)
+    words = ["-o", "junit_logging=all", "--junitxml=junit.xml"]
+    given = f"--faas-endpoint-config={file if in_file else config}"
+    result = project.run("-rA", "-k", "test_cls", *words, given, "--faas-report=report")
+    result.assert_outcomes(passed=1, failed=1, errors=2)
+    shown = project.text(result)
+    assert shown.count("***, or ***, or ***") >= 2
+    assert ("--faas-endpoint-config=..." in shown) is not in_file  # the rerun line
+    written = [path for path in project.path.rglob("*") if path.is_file()]
+    written = [path for path in written if path not in (file, project.path / "fake.json")]
+    names = {path.name for path in written}
+    assert {"report.json", "report.html", "junit.xml", "summary.md", "cls.csv"} <= names
+    assert any(path.suffix == ".jsonl" for path in written)  # the journal
+    for secret in ("hunter2", "swordfish"):
+        assert secret not in shown
+        assert not [path for path in written if secret.encode() in path.read_bytes()]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS, HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.errors import RemoteCallError
+from pytest_pyhf_faas.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,7 +124,10 @@ def _result(
         if len(data["CLs_exp"]) != len(CLS_LABELS) - 1:
             raise ValueError(f"CLs_exp has {len(data['CLs_exp'])} values")
     named = {"pallet": task.pallet.name, "patch": task.patch.name, "worker": worker}
-    return HypotestResult.from_json({**data, **named}, environment)
+    texts: dict[str, Any] = {"warnings": [redacted(text) for text in data.get("warnings", ())]}
+    if data.get("error"):
+        texts["error"] = {part: redacted(text) for part, text in data["error"].items()}
+    return HypotestResult.from_json({**data, **named, **texts}, environment)
 
 
 def _seconds(data: Mapping[str, Any], name: str) -> float:

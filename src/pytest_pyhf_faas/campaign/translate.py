@@ -15,6 +15,7 @@ from pytest_pyhf_faas.errors import (
     RemoteCallError,
     TaskTimeoutError,
 )
+from pytest_pyhf_faas.redaction import redacted
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -64,7 +65,7 @@ def given_up(instruction: GiveUp, task: Task) -> HypotestResult:
 
 def failure_of(batch: int, error: BaseException) -> Event:
     """Return what an exception in the place of an answer means."""
-    text = str(error) if isinstance(error, FaasError) else repr(error)
+    text = redacted(str(error) if isinstance(error, FaasError) else repr(error))
     if isinstance(error, (EndpointUnusableError, ConfigurationError)):
         return EngineUnusable(text)
     return Failed(batch, _trouble_of(error), text)

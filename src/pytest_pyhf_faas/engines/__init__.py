@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import ConfigurationError
+from pytest_pyhf_faas.redaction import HIDDEN_JSON, hide_values, without_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,15 +94,23 @@ def read_endpoint_config(text: str, directory: Path) -> dict[str, Any]:
         If it cannot be read as that.
     """
     option = "--faas-endpoint-config"
+    if text == HIDDEN_JSON:
+        raise ConfigurationError(
+            f"{option} is {text}, which stands for JSON that may hold secrets: put the JSON back "
+            f"in its place, or keep it in a file and write {option} FILE"
+        )
     try:
         if not text.lstrip().startswith("{"):
             text = (directory / text).read_text(encoding="utf-8")
         config = json.loads(text)
     except (OSError, ValueError) as error:
+        # An OSError would name what may be JSON with a typing error.
+        why = f"{without_json(text)}: {error.strerror}" if isinstance(error, OSError) else error
         raise ConfigurationError(
-            f"{option} is neither JSON nor a file with JSON ({error}): write "
+            f"{option} is neither JSON nor a file with JSON ({why}): write "
             f"""{option}='{{"max_blocks": 4}}' or {option} FILE"""
-        ) from error
+        ) from None
+    hide_values(config)
     keys = ("user_endpoint_config", "resource_specification")
     if isinstance(config, dict) and not set(keys) & set(config):
         config = {"user_endpoint_config": config}

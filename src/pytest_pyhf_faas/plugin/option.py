@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.plugin import values
+from pytest_pyhf_faas.redaction import without_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_HIDDEN = "..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ class Option:
 
     def shown(self, text: str) -> str:
         """Return a text as it may be shown."""
-        return _HIDDEN if self.secret and text.lstrip().startswith("{") else text
+        return without_json(text) if self.secret else text
 
     def argument(self) -> dict[str, Any]:
         """Return what `argparse`, and pytest, take beside the flags."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.errors import ConfigurationError
@@ -48,7 +48,7 @@ class Settings:
     queue_timeout_s: float | None
     blocks: int | None
     workers: int | None
-    endpoint_config: Mapping[str, Any]
+    endpoint_config: Mapping[str, Any] = field(repr=False)
     retries: int
     reference_dir: Path | None
     rtol: float | None
