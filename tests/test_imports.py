@@ -108,7 +108,8 @@ INSIDE = {
         {"publish"},
     ),
     "plugin": (
-        {"interrupts", "notes", "plan", "progress", "resume", "sharing", "update", "values"},
+        {"display", "interrupts", "notes", "plan", "progress", "relay", "resume", "sharing"},
+        {"update", "values"},
         {"no_reference"},
         {"option", "options", "markers", "settings", "rerun"},
         {"measuring", "sending", "campaigns", "terminal", "book"},

@@ -57,6 +57,12 @@ def of_parsl_timers():
     return vars(timer)
 
 
+def of_the_loop_of_xdist():
+    from xdist.dsession import DSession
+
+    return {*vars(DSession), *DSession.__init__.__code__.co_names}
+
+
 def of_the_sdk():
     module = pytest.importorskip("globus_compute_sdk.sdk.executor")
     made = inspect.getsource(module.Executor.__init__)
@@ -106,6 +112,8 @@ UNDOCUMENTED = [
     ("interchange_proc", of_parsl_executors, "a dead interchange is noticed"),
     ("prefetch_capacity", of_parsl_executors, "a dead worker does not hang its manager"),
     ("block_error_handler", of_parsl_executors, "one block that ends does not end all"),
+    ("queue", of_the_loop_of_xdist, "progress under pytest-xdist"),
+    ("worker_logstart", of_the_loop_of_xdist, "progress under pytest-xdist: how events are named"),
 ]
 
 

@@ -71,6 +71,8 @@ class Plan:
         Whether the disk is full on which the journal lies.
     no_workers
         Whether its block never starts.
+    fit_takes_s
+        How long each fit lasts, whatever its answer says.
     loses_tasks
         Whether it may lose tasks, which outlive a session: those that were sent lie in files
         ``sent-N.json``, and what is collected of them stands in ``collected.log``.
@@ -94,6 +96,7 @@ class Plan:
     versions: dict[str, str] = field(default_factory=lambda: dict(VERSIONS))
     journal_full: bool = False
     no_workers: bool = False
+    fit_takes_s: float = 0.0
     loses_tasks: bool = False
 
     @classmethod
@@ -346,6 +349,7 @@ class FakeEngine(Engine):
 
     def _fit(self, name, stopped, timeout_s, effort):
         plan = self.plan
+        time.sleep(plan.fit_takes_s)
         if name == plan.kill:
             self._kill()
         if name in plan.wait_for_fits:

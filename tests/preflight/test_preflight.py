@@ -27,6 +27,7 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
+from pytest_pyhf_faas.plugin.display import TerminalDisplay
 from pytest_pyhf_faas.plugin.progress import ProgressLine
 from pytest_pyhf_faas.plugin.terminal import endpoint_lines
 from pytest_pyhf_faas.preflight import preflight as preflight_module
@@ -324,7 +325,7 @@ class Reporter:
     def ensure_newline(self):
         pass
 
-    def write_line(self, line):
+    def write_line(self, line, yellow=False):
         self.lines.append(line)
 
     def flush(self):
@@ -333,7 +334,7 @@ class Reporter:
 
 def test_the_wait_is_shown_less_and_less_often():
     reporter = Reporter()
-    progress = ProgressLine(reporter)
+    progress = ProgressLine(TerminalDisplay(reporter))
     for seconds in range(45):
         progress.wait("toy", float(seconds), "its block")
     progress.wait("toy", None, None)

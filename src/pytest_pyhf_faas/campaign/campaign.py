@@ -11,6 +11,7 @@ import hashlib
 import threading
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_pyhf_faas.campaign.accounting import TaskCost, account, crew, timeline
@@ -212,7 +213,8 @@ class Campaign:
         with self._lock:
             state, tally = self._loop.state, self._tally
             waits = missing_since is not None and len(state.flight) > 0
-            return Progress(
+            quiet = state.quiet(now)
+            progress = Progress(
                 total=tally.total,
                 done=tally.done,
                 cancelled=tally.cancelled,
@@ -223,6 +225,10 @@ class Campaign:
                 waits_s=now - missing_since if waits and missing_since is not None else None,
                 waits_for=waits_for if waits else None,
             )
+        if quiet is None:
+            return progress
+        quiet_s, expected_s = quiet
+        return replace(progress, quiet_s=quiet_s, expected_s=expected_s, knows=self.engine.knows)
 
     @property
     def sendings(self) -> Sendings:

@@ -9,8 +9,16 @@ from dataclasses import dataclass
 class Progress:
     """How far a campaign is; counts are fits.
 
-    Those that the campaign gave up when it was stopped are ``cancelled``: neither done nor failed.
-    While there is no worker, ``waits_s`` says for how long, and ``waits_for`` what for.
+    Attributes
+    ----------
+    cancelled : int
+        What the campaign gave up when it was stopped: neither done nor failed.
+    waits_s, waits_for : float or None, str or None
+        While there is no worker: for how long, and what for.
+    quiet_s : float or None
+        For how long nothing has come of what is with the workers, where that is long.
+    expected_s, knows : float or None, str or None
+        Then, how long the first of it should take, and what the engine knows of them.
     """
 
     total: int
@@ -22,6 +30,9 @@ class Progress:
     cancelled: int = 0
     waits_s: float | None = None
     waits_for: str | None = None
+    quiet_s: float | None = None
+    expected_s: float | None = None
+    knows: str | None = None
 
     @property
     def rate(self) -> float:

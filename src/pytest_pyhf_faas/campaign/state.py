@@ -106,6 +106,10 @@ class CampaignState:
         """How many fits the engine has, as often as it has them."""
         return sum(len(batch.entries) for batch in self.flight)
 
+    def quiet(self, now: float) -> tuple[float, float | None] | None:
+        """Return for how long nothing has come; see `Watch`."""
+        return self._watch.quiet(self.flight, self.facts, now)
+
     @property
     def left_s(self) -> float | None:
         """How many seconds are left until all is done, if all times are known."""

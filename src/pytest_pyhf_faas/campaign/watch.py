@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.flight import Batch, Flight
     from pytest_pyhf_faas.campaign.policy import Policy
 
+#: From so long without an answer on, and so many times what it should take, people are told.
+QUIET_S, QUIET_FACTOR = 15.0, 1.5
+
 
 @dataclass(slots=True)
 class Watch:
@@ -50,9 +53,7 @@ class Watch:
         """Return why an engine is taken for dead that cannot tell it, if it is."""
         if facts.missing_since is not None or not flight:
             return None
-        oldest = _oldest(flight)
-        began_at = max(oldest, self.missing_until, facts.ready_at or oldest)
-        silent_s = now - max(began_at, self.answered_at)
+        silent_s = now - self._news_at(flight, facts)
         limit_s = self._silence_s(flight, facts)
         if limit_s is None or silent_s <= limit_s:
             return None
@@ -60,6 +61,24 @@ class Watch:
             f"no answer came for {silent_s:.0f} s, where {limit_s:.0f} s are enough for all that "
             "was sent"
         )
+
+    def quiet(self, flight: Flight, facts: Facts, now: float) -> tuple[float, float | None] | None:
+        """Return for how long nothing has come, and how long what is next should take.
+
+        ``None`` where it has not taken long yet, or where no worker is there.
+        """
+        if facts.missing_since is not None or not flight:
+            return None
+        measured = self.times.measured
+        expected_s = self._batch_s(next(iter(flight))) if measured else None
+        quiet_s = now - self._news_at(flight, facts)
+        limit_s = max(QUIET_S, QUIET_FACTOR * (expected_s or 0.0))
+        return (quiet_s, expected_s) if quiet_s >= limit_s else None
+
+    def _news_at(self, flight: Flight, facts: Facts) -> float:
+        """Return when the last answer came, or since when one could have come."""
+        oldest = _oldest(flight)
+        return max(oldest, self.missing_until, facts.ready_at or oldest, self.answered_at)
 
     def _silence_s(self, flight: Flight, facts: Facts) -> float | None:
         if facts.watches_workers:
@@ -127,4 +146,5 @@ def no_worker_text(spec: str, waited_s: float, waits_for: str | None) -> str:
 
 
 def _oldest(flight: Flight) -> float:
+    """Return when the first of what is with the engine was sent."""
     return min(batch.sent_at for batch in flight)

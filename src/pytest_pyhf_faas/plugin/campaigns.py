@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.sendings import Sendings
     from pytest_pyhf_faas.campaign.tasks import Task
     from pytest_pyhf_faas.engines.base import Engine
-    from pytest_pyhf_faas.plugin.progress import ProgressLine
+    from pytest_pyhf_faas.plugin.progress import Shows
     from pytest_pyhf_faas.plugin.settings import Settings
 
 _INTERRUPTED = "the session was interrupted before this fit began"
@@ -46,7 +46,7 @@ class Campaigns:
         Where journals lie, and what engines keep in files.
     journal : Path or None
         The journal that the workers of xdist share; ``None``: one of this process's own.
-    progress : ProgressLine
+    progress : Shows
         Shows how far the fits are while an item waits.
     expected_s, is_failure : callable
         As `Campaign` takes them.
@@ -57,7 +57,7 @@ class Campaigns:
         settings: Settings,
         directory: Path,
         journal: Path | None,
-        progress: ProgressLine,
+        progress: Shows,
         *,
         expected_s: Callable[[Task], float | None],
         is_failure: Callable[[Task, HypotestResult], bool],
@@ -202,17 +202,29 @@ class Campaigns:
             self._progress.wait(endpoint, None, None)
         return answer.result()
 
-    def wait(self, campaign: Campaign, tasks: Sequence[Task]) -> list[HypotestResult]:
-        """Return the results of tasks that were submitted, when they are done."""
+    def wait(
+        self, campaign: Campaign, tasks: Sequence[Task], what: str | None = None
+    ) -> list[HypotestResult]:
+        """Return the results of tasks that were submitted, when they are done.
+
+        Parameters
+        ----------
+        campaign : Campaign
+            What does them.
+        tasks : sequence of Task
+            The tasks.
+        what : str, optional
+            What they are for, for people.
+        """
         futures = [campaign.result(task) for task in tasks]
         try:
             while concurrent.futures.wait(futures, timeout=TICK_S).not_done:
-                self.show(campaign)
+                self.show(campaign, what)
         finally:
             self._progress.clear()
         return [future.result() for future in futures]
 
-    def show(self, campaign: Campaign) -> None:
+    def show(self, campaign: Campaign, what: str | None = None) -> None:
         """Show how far a campaign is; after Ctrl-C let all of them begin no other fits."""
         if self.interrupted and not self._wound_down:
             self._wound_down = True
@@ -224,7 +236,8 @@ class Campaigns:
                 f"interrupted: {counted(running, 'running fit')} {are} finished first, and no "
                 "others begun; Ctrl-C again ends at once"
             )
-        self._progress.show(campaign.engine.spec, campaign.progress())
+        spec = campaign.engine.spec
+        self._progress.show(f"{spec}, {what}" if what else spec, campaign.progress())
 
     def clear(self) -> None:
         """Remove the live line."""

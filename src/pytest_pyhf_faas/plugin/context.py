@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.pallets.check import Finding
     from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.plugin.obstacles import Obstacles
+    from pytest_pyhf_faas.plugin.progress import ProgressLine
     from pytest_pyhf_faas.plugin.schedule import Schedule
     from pytest_pyhf_faas.plugin.settings import Settings
     from pytest_pyhf_faas.preflight.preflight import Preflight
@@ -130,14 +131,10 @@ class Context:
             If the endpoint's configuration cannot be used.
         """
         if endpoint not in self.preflights:
-            from pytest_pyhf_faas.plugin.progress import ProgressLine
             from pytest_pyhf_faas.preflight.preflight import Preflight
 
             engine = self.schedule.engine(endpoint)
-            progress = ProgressLine(
-                self.config.pluginmanager.getplugin("terminalreporter"),
-                lambda: uncaptured(self.config),
-            )
+            progress = progress_line(self.config)
             self.preflights[endpoint] = Preflight(
                 engine,
                 self.settings.hypotest,
@@ -206,8 +203,19 @@ def journal_directory(config: pytest.Config) -> Path:
     return platformdirs.user_cache_path("pytest-pyhf-faas") / "journal"
 
 
-def _make_context(config: pytest.Config) -> Context:
+def progress_line(config: pytest.Config) -> ProgressLine:
+    """Return what shows progress on pytest's terminal."""
+    from pytest_pyhf_faas.plugin.display import TerminalDisplay
     from pytest_pyhf_faas.plugin.progress import ProgressLine
+
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is None:
+        return ProgressLine(None)
+    return ProgressLine(TerminalDisplay(reporter, lambda: uncaptured(config)))
+
+
+def _make_context(config: pytest.Config) -> Context:
+    from pytest_pyhf_faas.plugin.relay import Relay
     from pytest_pyhf_faas.plugin.schedule import Schedule
     from pytest_pyhf_faas.plugin.sharing import sharing_of
     from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore, bundled_directory
@@ -219,13 +227,12 @@ def _make_context(config: pytest.Config) -> Context:
     else:
         directories = dict.fromkeys([own, bundled_directory()])
         references = ReferenceStore(list(directories), own)
+    shared = sharing_of(config)
     schedule = Schedule(
         settings,
         references,
         journal_directory(config),
-        ProgressLine(
-            config.pluginmanager.getplugin("terminalreporter"), lambda: uncaptured(config)
-        ),
-        sharing_of(config),
+        progress_line(config) if shared is None else Relay(shared.journal),
+        shared,
     )
     return Context(config, settings, references, schedule)

@@ -13,7 +13,12 @@ import pytest
 from pytest_pyhf_faas.advice import check_client
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin import sharing
-from pytest_pyhf_faas.plugin.context import existing_context, get_context, journal_directory
+from pytest_pyhf_faas.plugin.context import (
+    existing_context,
+    get_context,
+    journal_directory,
+    progress_line,
+)
 from pytest_pyhf_faas.plugin.fixtures import (
     assert_cls,
     faas_endpoint,
@@ -82,11 +87,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(AlikeFailures())
     if config.getoption("tx", None):  # the controller of pytest-xdist
         from pytest_pyhf_faas.campaign import journal
+        from pytest_pyhf_faas.plugin import relay
 
         directory = journal_directory(config)
         journal.prune(directory)
-        hooks = sharing.XdistHooks(journal.new_path(directory))
-        config.pluginmanager.register(hooks, sharing.XDIST)
+        path = journal.new_path(directory)
+        config.pluginmanager.register(sharing.XdistHooks(path), sharing.XDIST)
+        relayed = relay.Relayed(path, config, lambda: progress_line(config))
+        config.pluginmanager.register(relayed, relay.RELAYED)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

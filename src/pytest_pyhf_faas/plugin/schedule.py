@@ -8,6 +8,7 @@ no patch is fitted twice for one run.
 from __future__ import annotations
 
 import time
+from itertools import count
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.campaign.pools import Pools
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.times import Timeline, WallTime
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallets.pallet import Pallet
-    from pytest_pyhf_faas.plugin.progress import ProgressLine
+    from pytest_pyhf_faas.plugin.progress import Shows
     from pytest_pyhf_faas.plugin.settings import Settings
     from pytest_pyhf_faas.plugin.sharing import Sharing
     from pytest_pyhf_faas.plugin.subjects import Subject
@@ -51,7 +52,7 @@ class Schedule:
         Where references and known fit times come from.
     directory : Path
         Where the journals of this project lie, and what engines keep in files.
-    progress : ProgressLine
+    progress : Shows
         Shows how far the fits are while an item waits.
     sharing : Sharing or None
         Under pytest-xdist, who of its workers has the fits done.
@@ -75,7 +76,7 @@ class Schedule:
         settings: Settings,
         references: ReferenceStore,
         directory: Path,
-        progress: ProgressLine,
+        progress: Shows,
         sharing: Sharing | None,
     ) -> None:
         self.settings = settings
@@ -214,10 +215,12 @@ class Schedule:
 
     def with_pools(self, endpoint: str, tasks: Iterable[Task]) -> list[Task]:
         """Return tasks as they are sent: a certified one with the pool of its pallet."""
+        rounds = count(1)
 
         def fit(searched: list[Task]) -> list[HypotestResult]:
+            what = f"search for starts, round {next(rounds)}"
             self.sender.send(endpoint, searched)
-            return self.campaigns.wait(self.campaign(endpoint), searched)
+            return self.campaigns.wait(self.campaign(endpoint), searched, what)
 
         sent = []
         for task in tasks:

@@ -1,0 +1,111 @@
+"""Where progress is shown: below pytest's own lines, or on a stream of a command."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    import pytest
+
+
+class Display(Protocol):
+    """What lines can be shown on.
+
+    Attributes
+    ----------
+    live : bool
+        Whether a line can be drawn anew.
+    quiet : bool
+        Whether nobody wants to see progress.
+    """
+
+    @property
+    def live(self) -> bool:
+        """See above."""
+
+    @property
+    def quiet(self) -> bool:
+        """See above."""
+
+    def write(self, text: str, *, marked: bool = False) -> None:
+        """Write a line that stays."""
+
+    def draw(self, text: str) -> None:
+        """Draw the live line anew; an empty text removes it."""
+
+
+class TerminalDisplay:
+    """pytest's terminal; the live line stands below pytest's own.
+
+    Parameters
+    ----------
+    reporter : TerminalReporter
+        pytest's terminal.
+    uncaptured : callable
+        Makes a context in which what is written reaches the terminal.
+    """
+
+    def __init__(
+        self,
+        reporter: pytest.TerminalReporter,
+        uncaptured: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._reporter = reporter
+        self._uncaptured = uncaptured
+        self.live = bool(reporter.isatty)
+        self.quiet: bool = reporter.verbosity < -1
+
+    def write(self, text: str, *, marked: bool = False) -> None:
+        """See `Display`."""
+        with self._uncaptured():
+            self._reporter.ensure_newline()
+            writer = self._reporter.config.get_terminal_writer()
+            if writer.width_of_current_line:  # dots of pytest-xdist
+                writer.line()
+            self._reporter.write_line(text, yellow=marked)
+            self._reporter.flush()  # a log is read while it grows
+
+    def draw(self, text: str) -> None:
+        """See `Display`."""
+        writer = self._reporter.config.get_terminal_writer()
+        column = writer.width_of_current_line
+        right = f"\x1b[{column}C" if column else ""
+        # Down to a fresh line, the text, and back to where pytest stopped.
+        # Beside pytest's writer, which would take it for a part of its own line.
+        with self._uncaptured():
+            sys.stdout.write(f"\n\r\x1b[K{text[: writer.fullwidth - 1]}\x1b[A\r{right}")
+            sys.stdout.flush()
+
+
+class StreamDisplay:
+    """A stream beside that of a command's output; the live line is its last.
+
+    Parameters
+    ----------
+    stream : file
+        Such as the standard error.
+    """
+
+    quiet = False
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.live: bool = stream.isatty()
+
+    def write(self, text: str, *, marked: bool = False) -> None:
+        """See `Display`."""
+        del marked
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+    def draw(self, text: str) -> None:
+        """See `Display`."""
+        width = shutil.get_terminal_size().columns
+        self._stream.write(f"\r\x1b[K{text[: width - 1]}")
+        self._stream.flush()

@@ -1,0 +1,139 @@
+"""Under pytest-xdist the worker that has the fits done tells the controller how far they are.
+
+It writes that into a file beside the journal, which the controller looks at. What is shown is shown
+by the controller's own loop, so that its lines do not mix with those of pytest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.campaign.progress import Progress
+from pytest_pyhf_faas.plugin.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from queue import Queue
+
+    import pytest
+
+RELAYED = "pyhf-faas-progress"
+_SUFFIX = ".progress"
+_LOOK_S = 0.5
+#: What was told so long ago is not true any more: who told it has died.
+_STALE_S = 5.0
+#: The event of ours in the loop of xdist's controller.
+_EVENT = "pyhf_faas_progress"
+
+
+class Relay:
+    """Tells the controller, as one tells a `ProgressLine`.
+
+    Parameters
+    ----------
+    journal : Path
+        The journal that the workers share.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._path = journal.with_suffix(_SUFFIX)
+        self._told_at = 0.0
+        self._stands = False
+
+    def show(self, what: str, progress: Progress) -> None:
+        """Show the progress of what is waited for."""
+        self._tell({"what": what, "progress": asdict(progress)})
+
+    def wait(self, what: str, waits_s: float | None, waits_for: str | None) -> None:
+        """Show for how long nothing has answered, outside of any fits; ``None``: it has."""
+        if waits_s is None:
+            self.clear()
+        else:
+            self._tell({"what": what, "waits_s": waits_s, "waits_for": waits_for})
+
+    def say(self, text: str) -> None:
+        """Say nothing: an interrupt is the controller's."""
+
+    def clear(self) -> None:
+        """Take back what was told."""
+        if self._stands:
+            self._stands = False
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
+    def _tell(self, told: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if now - self._told_at < _LOOK_S:
+            return
+        self._told_at, self._stands = now, True
+        with contextlib.suppress(OSError):  # a full disk does not stop the run
+            temporary = self._path.with_suffix(f"{_SUFFIX}-{os.getpid()}")
+            temporary.write_text(json.dumps(told))
+            temporary.replace(self._path)
+
+
+class Relayed:
+    """Shows on the controller of xdist what is told there.
+
+    Parameters
+    ----------
+    journal : Path
+        The journal that the workers share.
+    config : Config
+        Of the controller.
+    line : callable
+        Makes what shows it, once there is a terminal.
+    """
+
+    def __init__(
+        self, journal: Path, config: pytest.Config, line: Callable[[], ProgressLine]
+    ) -> None:
+        self._path = journal.with_suffix(_SUFFIX)
+        self._config = config
+        self._line = ProgressLine(None)
+        self._make_line = line
+        self._over = threading.Event()
+
+    def pytest_sessionstart(self) -> None:
+        """Begin to look."""
+        loop = self._config.pluginmanager.getplugin("dsession")
+        if loop is not None:
+            self._line = self._make_line()
+            setattr(loop, f"worker_{_EVENT}", self.look)
+            threading.Thread(target=self._remind, args=(loop.queue,), daemon=True).start()
+
+    def _remind(self, events: Queue[tuple[str, dict[str, Any]]]) -> None:
+        while not self._over.wait(_LOOK_S):
+            events.put((_EVENT, {}))
+
+    def look(self) -> None:
+        """Show what is told now."""
+        try:
+            told = json.loads(self._path.read_text())
+            is_stale = time.time() - self._path.stat().st_mtime > _STALE_S
+        except (OSError, ValueError):
+            self._line.clear()
+            return
+        if is_stale:
+            self._line.clear()
+        elif "progress" in told:
+            self._line.show(told["what"], Progress(**told["progress"]))
+        else:
+            self._line.wait(told["what"], told["waits_s"], told["waits_for"])
+
+    def pytest_runtest_logreport(self) -> None:
+        """Make room for what pytest writes."""
+        self._line.clear()
+
+    def pytest_sessionfinish(self) -> None:
+        """End."""
+        self._over.set()
+        self._line.clear()
+        self._path.unlink(missing_ok=True)

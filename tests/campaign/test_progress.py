@@ -1,0 +1,87 @@
+"""How far a campaign is, and when nothing has come for too long."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.helpers.scripted_engine import ScriptedEngine, toy_tasks
+from tests.helpers.stepped import Clock, SteppedCampaign
+
+
+class Engine(ScriptedEngine):
+    """Knows something, and notes when it is asked."""
+
+    asked = 0
+
+    @property
+    def knows(self):
+        self.asked += 1
+        return "its worker is there"
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def engine():
+    return Engine(workers=1)
+
+
+@pytest.fixture
+def campaign(engine, clock):
+    campaign = SteppedCampaign(engine, clock)
+    campaign.submit(toy_tasks(4))
+    campaign.go_on()
+    return campaign
+
+
+def quiet(campaign, clock, seconds):
+    """Let time pass; return for how long nothing has come, if that is long."""
+    clock.now += seconds
+    campaign.go_on()
+    return campaign.progress().quiet_s
+
+
+def test_after_a_while_without_news_it_is_said_what_is_known(campaign, engine, clock):
+    assert quiet(campaign, clock, 14.0) is None
+    assert engine.asked == 0
+    assert quiet(campaign, clock, 1.0) == 15.0
+    assert campaign.progress().knows == "its worker is there"
+    assert campaign.progress().expected_s is None
+    assert quiet(campaign, clock, 45.0) == 60.0
+
+
+def test_an_answer_is_news(campaign, engine, clock):
+    quiet(campaign, clock, 60.0)
+    engine.submissions[0].answer()
+    assert quiet(campaign, clock, 0.0) is None
+    assert quiet(campaign, clock, 15.0) == 15.0
+
+
+def test_fits_that_take_long_are_no_stall(campaign, engine, clock):
+    quiet(campaign, clock, 60.0)
+    engine.submissions[0].answer(fit_s=60.0)
+    assert quiet(campaign, clock, 0.0) is None
+    assert quiet(campaign, clock, 89.0) is None
+    assert quiet(campaign, clock, 1.0) == 90.0
+    assert campaign.progress().expected_s == pytest.approx(60.0)
+
+
+def test_where_no_worker_is_there_that_is_said_instead(campaign, engine, clock):
+    engine.missing_since, engine.waits_for = clock.now, "its block"
+    assert quiet(campaign, clock, 60.0) is None
+    progress = campaign.progress()
+    assert (progress.waits_s, progress.waits_for, progress.running) == (60.0, "its block", 0)
+    engine.missing_since = engine.waits_for = None
+    assert quiet(campaign, clock, 0.0) is None  # one could not have come before
+    assert quiet(campaign, clock, 15.0) == 15.0
+
+
+def test_where_nothing_is_under_way_nothing_is_missed(campaign, engine, clock):
+    for number in range(4):
+        engine.submissions[number].answer()
+        campaign.go_on()
+    assert campaign.progress().done == 4
+    assert quiet(campaign, clock, 1000.0) is None
