@@ -36,7 +36,7 @@ class Context:
     problems : list of str
         What made parametrizing impossible; the session ends with them as a usage error.
     origins : dict
-        Under which name, path or DOI the user asked for each pallet.
+        Under which name, path or DOI the user asked for a pallet that is the only one there.
     known_issues : dict
         How many hypotheses of each pallet a backend and optimizer got wrong as was known.
     preflights : dict
@@ -167,8 +167,8 @@ class Context:
                 self._loaded[spec] = catalogue.resolve(
                     spec, search_path=catalogue.search_path_from_environment()
                 )
-            for pallet in self._loaded[spec]:
-                self.origins.setdefault(pallet.name, spec)
+            if len(self._loaded[spec]) == 1:
+                self.origins.setdefault(self._loaded[spec][0].name, spec)
         return self._loaded[spec]
 
 

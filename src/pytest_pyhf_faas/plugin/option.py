@@ -91,8 +91,6 @@ class Option:
 
         Each is one word: a path that stands alone would move pytest's rootdir.
         """
-        if self.value(given) == self.value(None):
-            return []
         if self.switch:
             return [self.flags[0]]
         texts = given if self.many else [given]

@@ -4,39 +4,77 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.plugin.options import OPTIONS, given_of
+from pytest_pyhf_faas.redaction import without_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pytest
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.plugin.context import Context
+    from pytest_pyhf_faas.plugin.option import Option
+
+#: Options of pytest that say which ini file counts, and how they are written.
+_OF_PYTEST = {"inifilename": "--config-file", "rootdir": "--rootdir"}
 
 
 def rerun_command(context: Context, item: pytest.Item, result: HypotestResult) -> str:
     """Return the command that fits one hypothesis again, under the same options.
 
-    The patch is named by options, where options decide which patches an item is for, and else the
-    item by its node id.
+    Where options decide for which hypotheses an item is, they name the hypothesis, and else the
+    node id of the item does.
     """
-    config, settings = context.config, context.settings
+    config = context.config
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    words = ["pytest"]
     chosen: dict[str, list[str]] = {}
-    if item.get_closest_marker("pallet") is None and "signal_patch" in parameters:
-        if config.args_source is config.ArgsSource.ARGS:
-            words += ["--pyargs"] if config.option.pyargs else []
-            words += [str(argument).partition("::")[0] for argument in config.args]
-        pallet = parameters["pallet"].name  # that of the result may be another with the same patch
-        chosen["pallet"] = [context.origins.get(pallet, pallet)]
-        chosen["patch"] = [result.patch]
-        chosen["endpoint"] = [parameters.get("faas_endpoint", settings.endpoints[0])]
-    else:
-        path = os.path.relpath(item.path, config.invocation_params.dir)
-        words.append(f"{path}::{item.nodeid.partition('::')[2]}")
+    pallet = context.origins.get(result.pallet)  # none that is the only one of its source
+    if pallet and item.get_closest_marker("pallet") is None and "signal_patch" in parameters:
+        endpoint = parameters.get("faas_endpoint", context.settings.endpoints[0])
+        chosen = {"pallet": [pallet], "patch": [result.patch], "endpoint": [endpoint]}
+    words = ["pytest", *_place(config, item, by_options=bool(chosen))]
+    for name, flag in _OF_PYTEST.items():
+        given = getattr(config.option, name)
+        words += [f"{flag}={given}"] if given else []
     for option in OPTIONS:
         if option.rerun:
-            words += option.words(chosen.get(option.name, given_of(config, option)))
+            words += _words(config, option, chosen.get(option.name, given_of(config, option)))
     return shlex.join(words)
+
+
+def _place(config: pytest.Config, item: pytest.Item, *, by_options: bool) -> Iterator[str]:
+    """Yield where the item is; of the suite whatever the user has named, if options say the rest.
+
+    That endpoints are parameters is only so with several of them.
+    """
+    from pytest_pyhf_faas import suite
+
+    in_suite = any(item.path.is_relative_to(directory) for directory in suite.__path__)
+    if in_suite and by_options:
+        if config.args_source is config.ArgsSource.ARGS:
+            yield from ["--pyargs"] if config.option.pyargs else []
+            yield from (str(argument).partition("::")[0] for argument in config.args)
+        return
+    test = item.nodeid.partition("::")[2]
+    if by_options and "faas_endpoint" in item.callspec.params:  # type: ignore[attr-defined]
+        test = test.removesuffix(f"[{item.callspec.id}]")  # type: ignore[attr-defined]
+    if in_suite:
+        yield from ("--pyargs", f"{suite.__name__}.{item.path.stem}::{test}")
+    else:
+        yield f"{os.path.relpath(item.path, config.invocation_params.dir)}::{test}"
+
+
+def _words(config: pytest.Config, option: Option, given: Any) -> list[str]:
+    """Return what stands on the command line for an option, if the rerun would not have it so."""
+    in_ini = option.ini and config.getini(option.ini)
+    if option.value(given) == option.value(None) and not in_ini:
+        return []
+    if option.secret and given == in_ini and without_json(given) != given:
+        overridden = any(
+            each.startswith(f"{option.ini}=") for each in config.option.override_ini or ()
+        )
+        return option.words(given) if overridden else []  # the rerun reads it from the file
+    return option.words(given)
