@@ -327,6 +327,25 @@ def test_the_time_of_a_fit_is_the_mean_of_its_family_or_that_of_its_reference_he
     assert times.of_all([a_fit(7, 10.0), replace(a_fit(4), family="another")]) is None
 
 
+def test_times_of_another_way_to_fit_tell_nothing_but_ratios_within_a_family():
+    times = FitTimes()
+    short, long = (replace(a_fit(0, seconds), is_relative=True) for seconds in (1.0, 3.0))
+    elsewhere = replace(long, family="another")
+    assert times.of(long) is None
+    assert times.of_all([long, a_fit(1, 5.0)]) is None
+    times.learn(short, 20.0)
+    assert times.of(long) == pytest.approx(60.0)
+    assert times.of(elsewhere) is None
+    assert times.of(a_fit(2, 5.0)) == pytest.approx(5.0)  # which says nothing of the machine
+
+
+def test_fits_of_unknown_time_that_took_longest_elsewhere_go_first():
+    scene = Scene()
+    fits = [replace(a_fit(n, seconds), is_relative=True) for n, seconds in enumerate((1.0, 9.0))]
+    sent = of(Send, scene.submit(*fits))
+    assert [send.keys for send in sent] == [keys(1), keys(0)]  # each alone
+
+
 def test_a_ping_that_overtakes_a_batch_has_it_copied_in_time():
     scene = Scene(facts=LOSSY)
     scene.submit(a_fit(0, 1.0))

@@ -247,18 +247,18 @@ def test_without_a_reference_an_ambiguous_result_is_told_all_the_same():
 
 
 @pytest.mark.parametrize(
-    ("fit_setup", "checked", "expected_s"),
+    ("fit_setup", "checked", "expected_s", "relative_s"),
     [
-        ("numpy+scipy", {"numpy+scipy": 8.0, "numpy+minuit": 5.0}, 8.0),
-        ("jax+scipy", {"numpy+scipy": 8.0, "numpy+minuit": 5.0}, 8.0),
-        ("jax+scipy", {"numpy+scipy": None, "numpy+minuit": 5.0}, 5.0),
-        ("numpy+scipy", {"numpy+scipy": None}, 0.25),
-        ("numpy+scipy", {}, 0.25),
-        ("certified", {"numpy+scipy": 8.0}, 0.25),
+        ("numpy+minuit", {"numpy+scipy": 8.0, "numpy+minuit": 5.0}, 5.0, 8.0),
+        ("jax+scipy", {"numpy+scipy": 8.0, "numpy+minuit": 5.0}, None, 8.0),
+        ("jax+scipy", {"numpy+scipy": None, "numpy+minuit": 5.0}, None, 5.0),
+        ("numpy+scipy", {"numpy+scipy": None}, None, 0.25),
+        ("numpy+scipy", {}, None, 0.25),
+        ("certified", {"numpy+scipy": 8.0}, 0.25, 8.0),
     ],
 )
-def test_a_fit_is_expected_to_take_what_its_fit_setup_took_or_else_any(
-    fit_setup, checked, expected_s
+def test_a_fit_is_expected_to_take_what_its_own_fit_setup_took(
+    fit_setup, checked, expected_s, relative_s
 ):
     notes = {
         name: {"set": "lowest"} | ({} if seconds is None else {"fit_s": seconds})
@@ -266,6 +266,7 @@ def test_a_fit_is_expected_to_take_what_its_fit_setup_took_or_else_any(
     }
     reference = replace(certified(), checked=notes, fit_s=0.25)
     assert reference.expected_s(fit_setup) == expected_s
+    assert reference.relative_s() == relative_s
 
 
 # The verdict

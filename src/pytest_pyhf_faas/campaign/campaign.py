@@ -47,6 +47,8 @@ class Campaign:
         Time limit, retries, and how patient it is.
     expected_s : callable, optional
         Seconds that a task's fit took elsewhere, or ``None``: the longest are sent first.
+    relative_s : callable, optional
+        The same in another way to fit, for tasks of which it is not known in their own.
     is_failure : callable, optional
         Whether progress counts a result as failed: an exception may be the right answer.
     on_result : callable, optional
@@ -65,6 +67,7 @@ class Campaign:
         policy: Policy | None = None,
         *,
         expected_s: Callable[[Task], float | None] = lambda _task: None,
+        relative_s: Callable[[Task], float | None] = lambda _task: None,
         is_failure: Callable[[Task, HypotestResult], bool] = lambda _, result: (
             result.status != "ok"
         ),
@@ -78,6 +81,7 @@ class Campaign:
         #: What a callback came to grief with, for the end of the run; the fits have gone on.
         self.problem: str | None = None
         self._expected_s = expected_s
+        self._relative_s = relative_s
         self._is_failure = is_failure
         self._on_result = on_result
         self._on_record = on_record
@@ -140,7 +144,10 @@ class Campaign:
             content = f"{task.pallet.name} {family} {task.config!r} {task.pool.sha256}"
             groups[kind] = hashlib.sha256(content.encode()).hexdigest()[:16], family[:16]
         name = f"{task.pallet.name}/{task.patch.name}"
-        return Fit(task.key, *groups[kind], self._expected_s(task), name)
+        expected_s = self._expected_s(task)
+        if expected_s is not None:
+            return Fit(task.key, *groups[kind], expected_s, name)
+        return Fit(task.key, *groups[kind], self._relative_s(task), name, is_relative=True)
 
     def __contains__(self, task: Task) -> bool:
         return task.key in self._futures

@@ -15,7 +15,8 @@ class FitTimes:
 
     def __init__(self) -> None:
         self._mean_s: dict[str, tuple[int, float]] = {}
-        self._measured_s = self._expected_s = 0.0
+        #: Measured and expected seconds of fits, whose ratio is that of others like them.
+        self._sums: dict[str, tuple[float, float]] = {}
 
     @property
     def measured(self) -> bool:
@@ -27,14 +28,17 @@ class FitTimes:
         count, mean_s = self._mean_s.get(fit.family, (0, 0.0))
         self._mean_s[fit.family] = count + 1, mean_s + (fit_s - mean_s) / (count + 1)
         if fit.expected_s is not None:
-            self._measured_s += fit_s
-            self._expected_s += fit.expected_s
+            measured_s, expected_s = self._sums.get(_likeness(fit), (0.0, 0.0))
+            self._sums[_likeness(fit)] = measured_s + fit_s, expected_s + fit.expected_s
 
     def of(self, fit: Fit) -> float | None:
         """Return how long a fit will take, by its reference or else by others of its family."""
         if fit.expected_s is not None:
-            faster = self._measured_s / self._expected_s if self._expected_s > 0 else 1.0
-            return fit.expected_s * faster
+            measured_s, expected_s = self._sums.get(_likeness(fit), (0.0, 0.0))
+            if expected_s > 0:
+                return fit.expected_s * measured_s / expected_s
+            if not fit.is_relative:
+                return fit.expected_s
         return self._mean_s.get(fit.family, (0, None))[1]
 
     def of_all(self, fits: Iterable[Fit]) -> float | None:
@@ -46,3 +50,11 @@ class FitTimes:
                 return None
             total_s += seconds
         return total_s
+
+
+def _likeness(fit: Fit) -> str:
+    """Return what fits have in common that are faster or slower here by one ratio.
+
+    Between machines it is the same for all; between two ways to fit each pallet has its own.
+    """
+    return fit.family if fit.is_relative else ""

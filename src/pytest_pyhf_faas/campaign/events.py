@@ -41,6 +41,9 @@ class Fit:
         Seconds that it took elsewhere.
     name : str
         For people who read a log.
+    is_relative : bool
+        Whether it was fitted in another way there, so that its seconds only say how much longer
+        than others of its family it takes.
     """
 
     key: str
@@ -48,6 +51,7 @@ class Fit:
     family: str
     expected_s: float | None = None
     name: str = ""
+    is_relative: bool = False
 
 
 @dataclass(frozen=True, slots=True)

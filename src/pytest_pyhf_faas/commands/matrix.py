@@ -161,6 +161,10 @@ def _campaign(values: dict[str, Any], store: ReferenceStore) -> Campaign:
         reference = store.find(task)
         return reference.expected_s(task.config.fit_setup) if reference else None
 
+    def relative_s(task: Task) -> float | None:
+        reference = store.find(task)
+        return reference.relative_s() if reference else None
+
     return Campaign(
         engine,
         Policy(
@@ -169,6 +173,7 @@ def _campaign(values: dict[str, Any], store: ReferenceStore) -> Campaign:
             queue_timeout_s=values["queue_timeout"],
         ),
         expected_s=expected_s,
+        relative_s=relative_s,
     )
 
 

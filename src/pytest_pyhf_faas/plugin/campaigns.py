@@ -48,7 +48,7 @@ class Campaigns:
         The journal that the workers of xdist share; ``None``: one of this process's own.
     progress : Shows
         Shows how far the fits are while an item waits.
-    expected_s, is_failure : callable
+    expected_s, relative_s, is_failure : callable
         As `Campaign` takes them.
     """
 
@@ -60,6 +60,7 @@ class Campaigns:
         progress: Shows,
         *,
         expected_s: Callable[[Task], float | None],
+        relative_s: Callable[[Task], float | None],
         is_failure: Callable[[Task, HypotestResult], bool],
     ) -> None:
         self.notes: list[str] = []
@@ -70,6 +71,7 @@ class Campaigns:
         self._journal: journals.Journal | None = None
         self._progress = progress
         self._expected_s = expected_s
+        self._relative_s = relative_s
         self._is_failure = is_failure
         self._engines: dict[str, Engine] = {}
         self._campaigns: dict[str, Campaign] = {}
@@ -282,6 +284,7 @@ class Campaigns:
                 queue_timeout_s=self._settings.queue_timeout_s,
             ),
             expected_s=self._expected_s,
+            relative_s=self._relative_s,
             is_failure=self._is_failure,
             **options,
         )

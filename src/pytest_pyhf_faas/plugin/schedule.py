@@ -88,6 +88,7 @@ class Schedule:
             None if sharing is None else sharing.journal,
             progress,
             expected_s=self.expected_s,
+            relative_s=self.relative_s,
             is_failure=self.is_failure,
         )
         self.sender = Sender(settings, self.campaigns, sharing)
@@ -137,9 +138,14 @@ class Schedule:
         return self._found[hypothesis]
 
     def expected_s(self, task: Task) -> float | None:
-        """Return how long the fit of a task took where its reference was made."""
+        """Return how long the fit of a task took with its fit setup, where that was checked."""
         reference = self.reference(task)
         return reference.expected_s(task.config.fit_setup) if reference else None
+
+    def relative_s(self, task: Task) -> float | None:
+        """Return how long the fit of a task took in any way, to be compared with others alone."""
+        reference = self.reference(task)
+        return reference.relative_s() if reference else None
 
     def is_failure(self, task: Task, result: HypotestResult) -> bool:
         """Whether a fit gave no answer that could be right.

@@ -286,13 +286,11 @@ def plan_lines(context: Context) -> list[str]:
         engine = context.schedule.engine(endpoint)
         workers = f" ({counted(engine.workers, 'worker')})" if engine.workers_known else ""
         label = " (synthetic, no physics)" if first.pallet.synthetic else ""
-        known = [context.schedule.expected_s(task) for task in need.fits]
-        total = sum(seconds for seconds in known if seconds is not None)
-        seconds = total / engine.workers * context.settings.trials
-        times = f", about {duration(seconds)}" if total and engine.workers_known else ""
+        expected = [context.schedule.expected_s(task) for task in need.fits]
+        per_worker = context.settings.trials / engine.workers if engine.workers_known else 0.0
         lines.append(
             f"pyhf-faas: {pallet}{label}: {_needed(need)} on {endpoint}{workers}, "
-            f"{first.config.fit_setup}{times}"
+            f"{first.config.fit_setup}{_estimate(expected, per_worker)}"
         )
     for (endpoint, pallet, patches), counts in context.schedule.plan.scaling.items():
         numbers = ", ".join(map(str, counts))
@@ -315,6 +313,16 @@ def _plane_lines(context: Context) -> list[str]:
     known = listed([f"{pallet} has {', '.join(each)}" for pallet, each in labels.items()])
     what = f"--faas-plane={','.join(plane)}"
     return [f"pyhf-faas: no pallet has {what} ({known}): the report takes the two that vary"]
+
+
+def _estimate(expected_s: Sequence[float | None], per_worker: float) -> str:
+    """Say how long some fits will take, as far as it is known how long each took elsewhere."""
+    known = [seconds for seconds in expected_s if seconds is not None]
+    total_s = sum(known) * per_worker
+    if not total_s:
+        return ""
+    of = "" if len(known) == len(expected_s) else f" for {len(known)} of them"
+    return f", about {duration(total_s)}{of}"
 
 
 def _needed(need: Need) -> str:

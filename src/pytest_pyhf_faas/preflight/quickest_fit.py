@@ -25,7 +25,7 @@ def quickest_fit(config: HypotestConfig) -> tuple[Task, PatchReference]:
         reference = store.find(task)
         if not reference or reference.error is not None:
             continue
-        expected_s = reference.expected_s(config.fit_setup)
+        expected_s = reference.expected_s(config.fit_setup) or reference.relative_s()
         if expected_s is not None and config.fit_setup not in reference.known_issues:
             found.append((expected_s, task, reference))
     if not found:
