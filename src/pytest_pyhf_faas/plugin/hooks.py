@@ -293,7 +293,11 @@ def _pallets(metafunc: pytest.Metafunc, context: Context) -> list[Pallet]:
     """Return the pallets that a test is for; what is wrong with one of them is told here."""
     definition = metafunc.definition
     config, _ = hypotest_config(context.settings, definition.get_closest_marker("hypotest"))
-    selection = pallet_selection(context.settings, definition.get_closest_marker("pallet"))
+    selection = pallet_selection(
+        context.settings,
+        definition.get_closest_marker("pallet"),
+        [definition.path.parent, metafunc.config.rootpath],
+    )
     _warm_up(metafunc, context)
     found = context.pallets(*selection)
     fits = _ours(metafunc, *ROLES) and not metafunc.config.option.collectonly

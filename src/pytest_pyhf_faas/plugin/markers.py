@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.plugin.options import BY_NAME
+from pytest_pyhf_faas.plugin.values import path_or_name_from
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pytest
 
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig
@@ -68,9 +71,18 @@ def hypotest_config(
 
 
 def pallet_selection(
-    settings: Settings, marker: pytest.Mark | None
+    settings: Settings, marker: pytest.Mark | None, places: Sequence[Path]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the pallets and the patches that a test wants.
+
+    Parameters
+    ----------
+    settings : Settings
+        What counts where the marker is silent.
+    marker : Mark or None
+        The marker ``pallet``.
+    places : sequence of Path
+        The directories that a path in it may be relative to, the first that has it counting.
 
     Raises
     ------
@@ -89,5 +101,11 @@ def pallet_selection(
     patches = tuple(patch) if isinstance(patch, (list, tuple, set)) else (patch,)
     if not all(isinstance(text, (str, Path)) for text in (*marker.args, *patches)):
         raise ConfigurationError("the marker pallet takes strings and paths")
-    pallets = tuple(str(argument) for argument in marker.args) or settings.pallets
+    named = tuple(_from_any(places, str(argument)) for argument in marker.args)
+    pallets = named or settings.pallets
     return pallets, tuple(str(text) for text in patches) or settings.patches
+
+
+def _from_any(places: Sequence[Path], text: str) -> str:
+    found = (path_or_name_from(place, text) for place in places)
+    return next((path for path in found if path != text), text)

@@ -10,6 +10,7 @@ from pytest_pyhf_faas.redaction import without_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Option:
         The values that there are.
     read : callable or None
         Makes a value of flag and text, or raises a `ConfigurationError`; ``None`` takes the text.
+    place : callable or None
+        Makes a text that may be a path, relative to a directory, valid anywhere.
     rerun : bool
         Whether it has a part in how one hypothesis is fitted and compared.
     secret : bool
@@ -54,6 +57,7 @@ class Option:
     switch: bool = False
     choices: tuple[str, ...] | None = None
     read: Callable[[str, str], Any] | None = None
+    place: Callable[[Path, str], str] | None = None
     rerun: bool = True
     secret: bool = False
 

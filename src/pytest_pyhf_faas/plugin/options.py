@@ -15,7 +15,8 @@ from pytest_pyhf_faas.plugin import values
 from pytest_pyhf_faas.plugin.option import Option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     import pytest
 
@@ -37,6 +38,7 @@ OPTIONS = (
         "the ini key faas_endpoints; may be repeated, the suite then runs once per endpoint",
         default="local",
         ini="faas_endpoint",
+        place=values.endpoint_from,
         many=True,
     ),
     Option(
@@ -47,6 +49,7 @@ OPTIONS = (
         "repeated",
         default="synthetic",
         ini="faas_pallet",
+        place=values.path_or_name_from,
         marker="pallet(NAME, ...)",
         many=True,
     ),
@@ -149,6 +152,7 @@ OPTIONS = (
         "resource_specification, or one that is a user_endpoint_config",
         default_is="as the endpoint's template says",
         ini="faas_endpoint_config",
+        place=values.path_or_name_from,
         secret=True,
     ),
     Option(
@@ -167,6 +171,7 @@ OPTIONS = (
         "where reference results are read and, with --faas-update, written",
         default_is="reference_results in the rootdir, then the ones that come with the package",
         ini="faas_reference_dir",
+        place=values.path_from,
     ),
     Option(
         "rtol",
@@ -227,6 +232,7 @@ OPTIONS = (
         "summary of the job",
         default_is="none",
         ini="faas_report",
+        place=values.path_from,
         rerun=False,
     ),
     Option(
@@ -337,8 +343,23 @@ def any_given(config: pytest.Config) -> bool:
 
 
 def given_of(config: pytest.Config, option: Option) -> Any:
-    """Return what the command line or the ini file says; ``None`` where both are silent."""
+    """Return what the command line or the ini file says; ``None`` where both are silent.
+
+    A path of the command line is relative to the working directory, one of the ini file to that
+    file.
+    """
     value = config.getoption(option.dest)
-    if value is None and option.ini:
-        value = config.getini(option.ini) or None
-    return value
+    if value is not None or not option.ini:
+        return value
+    value = config.getini(option.ini) or None
+    if value is None or option.place is None:
+        return value
+    if option.many:
+        return [from_ini_file(config, option.place, text) for text in value]
+    return from_ini_file(config, option.place, value)
+
+
+def from_ini_file(config: pytest.Config, place: Callable[[Path, str], str], text: str) -> str:
+    """Return a text of the ini file, which is a path from that file, as one from here."""
+    directory = config.inipath.parent if config.inipath else config.rootpath
+    return text if directory == config.invocation_params.dir else place(directory, text)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.errors import ConfigurationError
-from pytest_pyhf_faas.plugin.options import OPTIONS, given_of
+from pytest_pyhf_faas.plugin.options import OPTIONS, from_ini_file, given_of
+from pytest_pyhf_faas.plugin.values import endpoint_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +83,10 @@ def read_settings(config: pytest.Config) -> Settings:
         )
     values = {option.name: option.value(given[option.name]) for option in OPTIONS}
     here = config.invocation_params.dir
-    named = _named_endpoints(config.getini("faas_endpoints"))
+    named = {
+        name: from_ini_file(config, endpoint_from, spec)
+        for name, spec in _named_endpoints(config.getini("faas_endpoints")).items()
+    }
     specs = (resolve_endpoint(spec, named) for spec in values["endpoint"])
     update, endpoint_config = values["update"], values["endpoint_config"]
     return Settings(

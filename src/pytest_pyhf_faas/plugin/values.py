@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 
 def number(flag: str, text: str, *, minimum: float = 0) -> float:
@@ -52,6 +54,23 @@ def one_of(flag: str, text: str, known: Sequence[str]) -> str:
             f"{flag} is {text!r}, which is not known: use one of {', '.join(known)}"
         )
     return text
+
+
+def path_from(directory: Path, text: str) -> str:
+    """Return a path that is relative to a directory as one that is valid anywhere."""
+    return str(directory / os.path.expanduser(text))  # noqa: PTH111 - a text, not a path
+
+
+def path_or_name_from(directory: Path, text: str) -> str:
+    """Return the same where there is such a file or directory; else it is no path."""
+    path = path_from(directory, text)
+    return path if os.path.exists(path) else text  # noqa: PTH110 - copes with any text
+
+
+def endpoint_from(directory: Path, text: str) -> str:
+    """Return an endpoint whose configuration of Parsl is relative to a directory."""
+    kind, colon, path = text.partition(":")
+    return f"parsl:{path_from(directory, path)}" if kind == "parsl" and colon else text
 
 
 def _number(
