@@ -61,6 +61,7 @@ def test_each_command_has_help_with_its_exit_statuses(run, name):
         (["guess"], "pyhf-faas", "'guess'"),
         (["matrix"], "pyhf-faas matrix", "PALLET"),
         (["inspect"], "pyhf-faas inspect", "PALLET"),
+        (["matrix", "tiny", "--faas-patch", "-1,2"], "pyhf-faas", "write --faas-patch=-1,2"),
         (["matrix", "tiny", "--faas-pallet=tiny"], "pyhf-faas", "--faas-pallet"),
         (["matrix", "tiny", "--faas-retr=1"], "pyhf-faas", "--faas-retr"),
         (["report"], "pyhf-faas report", "A"),

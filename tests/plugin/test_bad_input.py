@@ -235,6 +235,37 @@ def test_misspelt_patch_names_the_nearest(project):
     )
 
 
+def test_a_patch_must_be_in_one_of_the_pallets(project):
+    project.pallet(2)
+    project.pallet(4, name="wide")
+    project.own_test()
+    words = ("--faas-pallet=tiny", "--faas-pallet=wide")
+    result = project.run(*words, "--faas-patch=200,0", suite=False, pallet=None)
+    result.assert_outcomes(passed=1)
+    assert project.fits() == ["sig_200_0"]
+    project.assert_told(
+        project.run(*words, "--faas-patch=200,0", "--faas-patch=7,7", suite=False, pallet=None),
+        "no patch of any of the pallets tiny, wide matches '7,7'",
+        "values of m1,m2; of 6 patches the first are: sig_100_0 (100,0)",
+        code=4,
+    )
+
+
+@pytest.mark.parametrize("value", ["-1,2", "-1e-3"])
+def test_a_value_that_looks_like_an_option_needs_an_equals_sign(project, value):
+    project.pallet(1)
+    told = f"--faas-patch and {value} are two words, and the second looks like an option"
+    project.assert_told(project.run("--faas-patch", value), told, f"--faas-patch={value}", code=4)
+
+
+def test_a_pallet_has_the_name_of_the_directory_that_it_really_is(project, monkeypatch):
+    project.pallet(1)
+    (project.path / "tiny" / "below").mkdir()
+    monkeypatch.chdir(project.path / "tiny" / "below")
+    result = project.run("--collect-only", "-q", "--faas-pallet=..", pallet=None)
+    assert any("test_walltime[tiny]" in line for line in result.outlines)
+
+
 # --- markers ------------------------------------------------------------------------------------
 
 

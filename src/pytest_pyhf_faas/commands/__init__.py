@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pytest_pyhf_faas import __version__
 from pytest_pyhf_faas.commands import inspect, matrix, report, validate
 from pytest_pyhf_faas.errors import FaasError
+from pytest_pyhf_faas.plugin.options import check_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in (validate, inspect, matrix, report):
         command.add_to(commands)
     words, for_pytest = validate.cut(words)
+    try:
+        check_words(words)
+    except FaasError as error:
+        parser.error(str(error))
     options = parser.parse_args(words, argparse.Namespace(for_pytest=for_pytest))
     try:
         status: int = options.run(options)

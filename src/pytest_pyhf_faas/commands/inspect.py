@@ -73,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig
     from pytest_pyhf_faas.pallets import catalogue
+    from pytest_pyhf_faas.pallets.pallet import each_once, select
     from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore, bundled_directory
 
     values = {option.name: option.value(getattr(options, option.dest)) for option in _OPTIONS}
@@ -82,11 +83,13 @@ def run(options: argparse.Namespace) -> int:
         measurement=options.measurement, test_poi=options.test_poi, test_stat=options.test_stat
     )
     search_path = catalogue.search_path_from_environment()
-    found = [
-        _inspected(pallet.select(values["patch"]), config, store)
+    named = (
+        pallet
         for name in options.pallet
         for pallet in catalogue.resolve(name, search_path=search_path)
-    ]
+    )
+    pallets = select(each_once(named), values["patch"])
+    found = [_inspected(pallet, config, store) for pallet in pallets]
     if options.json:
         text = json.dumps(found, indent=1, allow_nan=False, ensure_ascii=True)
     else:

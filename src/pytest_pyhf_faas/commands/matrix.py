@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     """
     check_client()
     from pytest_pyhf_faas.pallets import catalogue
-    from pytest_pyhf_faas.pallets.pallet import each_once
+    from pytest_pyhf_faas.pallets.pallet import each_once, select
     from pytest_pyhf_faas.references.matrix import notes, table
     from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore, bundled_directory
 
@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
     store = ReferenceStore([own, bundled_directory()], own)
     search_path = catalogue.search_path_from_environment()
     named = (p for name in options.pallet for p in catalogue.resolve(name, search_path=search_path))
-    pallets = [pallet.select(values["patch"]) for pallet in each_once(named)]
+    pallets = select(each_once(named), values["patch"])
     campaign = _campaign(values, store)
     all_right = True
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.pallets.packing import unpack
-from pytest_pyhf_faas.wording import brief
+from pytest_pyhf_faas.wording import brief, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -106,15 +106,8 @@ class Pallet:
         PalletError
             If one of them matches no patch.
         """
-        if not wanted:
-            return self
-        keep: set[str] = set()
-        for want in wanted:
-            matching = {patch.name for patch in self.patches if _matches(patch, want)}
-            if not matching:
-                raise PalletError(self._nothing_matches(want))
-            keep |= matching
-        return replace(self, patches=tuple(patch for patch in self.patches if patch.name in keep))
+        (selected,) = select([self], wanted)
+        return selected
 
     def renamed(self, name: str) -> Pallet:
         """Return this pallet, and its patches, under another name."""
@@ -129,20 +122,52 @@ class Pallet:
         """What is the same for the same pallet, wherever it was read from."""
         return self.digest, tuple((patch.name, patch.digest) for patch in self.patches)
 
-    def _nothing_matches(self, want: str) -> str:
-        names = [patch.name for patch in self.patches]
-        near = difflib.get_close_matches(want, names, n=3)
-        lines = [f"no patch of the pallet {self.name} matches {brief(want)!r}"]
-        if near:
-            lines.append(f"did you mean: {', '.join(near)}")
-        examples = ", ".join(
-            f"{patch.name} ({','.join(map(str, patch.values))})" for patch in self.patches[:3]
-        )
-        lines.append(
-            f"give a glob on the name, or values of {','.join(self.labels)}; of its "
-            f"{len(names)} patches the first are: {examples}"
-        )
-        return "\n".join(lines)
+
+def select(pallets: Sequence[Pallet], wanted: Sequence[str]) -> list[Pallet]:
+    """Return pallets with the wanted patches only, without those that have none of them.
+
+    Parameters
+    ----------
+    pallets : sequence of Pallet
+        The pallets.
+    wanted : sequence of str
+        As for `Pallet.select`.
+
+    Raises
+    ------
+    PalletError
+        If one of the wanted matches no patch of any pallet.
+    """
+    if not wanted:
+        return list(pallets)
+    for want in wanted:
+        if not any(_matches(patch, want) for pallet in pallets for patch in pallet.patches):
+            raise PalletError(_nothing_matches(pallets, want))
+    selected = []
+    for pallet in pallets:
+        patches = tuple(p for p in pallet.patches if any(_matches(p, want) for want in wanted))
+        if patches:
+            selected.append(replace(pallet, patches=patches))
+    return selected
+
+
+def _nothing_matches(pallets: Sequence[Pallet], want: str) -> str:
+    patches = [patch for pallet in pallets for patch in pallet.patches]
+    near = difflib.get_close_matches(want, [patch.name for patch in patches], n=3)
+    which = "the pallet" if len(pallets) == 1 else "any of the pallets"
+    names = listed([pallet.name for pallet in pallets], 8)
+    lines = [f"no patch of {which} {names} matches {brief(want)!r}"]
+    if near:
+        lines.append(f"did you mean: {', '.join(near)}")
+    examples = ", ".join(
+        f"{patch.name} ({','.join(map(str, patch.values))})" for patch in patches[:3]
+    )
+    labels = dict.fromkeys(",".join(pallet.labels) for pallet in pallets)
+    lines.append(
+        f"give a glob on the name, or values of {' or '.join(labels)}; of {len(patches)} patches "
+        f"the first are: {examples}"
+    )
+    return "\n".join(lines)
 
 
 def each_once(pallets: Iterable[Pallet]) -> list[Pallet]:

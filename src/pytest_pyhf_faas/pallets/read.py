@@ -7,6 +7,7 @@ any of the forms in which pallets have been published, and verified once, here.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,8 @@ def read_pallets(
         If it cannot be read, is damaged, or does not hold what a pallet must hold.
     """
     source = Path(source)
-    name = name or stem(source.absolute())
+    # What ".." really is; a link keeps its own name, which Path.resolve would lose.
+    name = name or stem(Path(os.path.abspath(source))) or "pallet"  # noqa: PTH100
     with opened(source) as (paths, read):
         found = find_parts(paths, source)
         if part is not None:

@@ -55,7 +55,7 @@ class Context:
     preflights: dict[str, Preflight] = field(default_factory=dict)
     obstacles: Obstacles = field(init=False)
     _loaded: dict[str, list[Pallet]] = field(default_factory=dict)
-    _selected: dict[tuple[str, tuple[str, ...]], list[Pallet]] = field(default_factory=dict)
+    _selected: dict[tuple[int, tuple[str, ...]], Pallet] = field(default_factory=dict)
     _whole: dict[int, Pallet] = field(default_factory=dict)
     _findings: dict[Hashable, tuple[Pallet, list[Finding]]] = field(default_factory=dict)
 
@@ -71,12 +71,20 @@ class Context:
         Raises
         ------
         PalletError
-            If a pallet cannot be found or read, has no such patch, or has the name of another.
+            If a pallet cannot be found or read, or has the name of another, or no pallet has such
+            a patch.
         """
-        from pytest_pyhf_faas.pallets.pallet import each_once
+        from pytest_pyhf_faas.pallets.pallet import each_once, select
 
         each_once(pallet for spec in (*self._loaded, *specs) for pallet in self._load(spec))
-        return each_once(pallet for spec in specs for pallet in self._select(spec, tuple(patches)))
+        wholes = each_once(pallet for spec in specs for pallet in self._load(spec))
+        if not patches:
+            return wholes
+        whole = {pallet.name: pallet for pallet in wholes}
+        return [
+            self._remembered(whole[selected.name], selected, tuple(patches))
+            for selected in select(wholes, patches)
+        ]
 
     def findings(self, pallet: Pallet, config: HypotestConfig) -> list[Finding]:
         """Return what is wrong with the patches of a pallet, as they are going to be tested."""
@@ -150,14 +158,11 @@ class Context:
         what = f"{config.fit_setup} on {pallet}"
         self.known_issues[what] = self.known_issues.get(what, 0) + 1
 
-    def _select(self, spec: str, patches: tuple[str, ...]) -> list[Pallet]:
-        # One object for one selection: items compare their parameters by identity.
-        if (spec, patches) not in self._selected:
-            for whole in self._load(spec):
-                pallet = whole.select(patches)
-                self._whole[id(pallet)] = whole
-                self._selected.setdefault((spec, patches), []).append(pallet)
-        return self._selected[spec, patches]
+    def _remembered(self, whole: Pallet, selected: Pallet, patches: tuple[str, ...]) -> Pallet:
+        """Return one object for one selection: items compare their parameters by identity."""
+        kept = self._selected.setdefault((id(whole), patches), selected)
+        self._whole[id(kept)] = whole
+        return kept
 
     def _load(self, spec: str) -> list[Pallet]:
         if spec not in self._loaded:

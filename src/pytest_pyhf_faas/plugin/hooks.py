@@ -33,7 +33,7 @@ from pytest_pyhf_faas.plugin.fixtures import (
 )
 from pytest_pyhf_faas.plugin.markers import hypotest_config, pallet_selection
 from pytest_pyhf_faas.plugin.no_reference import AlikeFailures
-from pytest_pyhf_faas.plugin.options import add_options, any_given, check_paths
+from pytest_pyhf_faas.plugin.options import add_options, any_given, check_paths, check_words
 from pytest_pyhf_faas.plugin.settings import read_settings
 from pytest_pyhf_faas.plugin.subjects import ROLES, endpoint_of, role_of, subject_of
 from pytest_pyhf_faas.plugin.summaries import summaries_of, summary_of
@@ -66,9 +66,15 @@ _MARKERS = (
 )
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the options."""
     add_options(parser)
+    config: pytest.Config | None = pluginmanager.get_plugin("pytestconfig")
+    assert config is not None
+    try:
+        check_words([str(word) for word in config.invocation_params.args])
+    except FaasError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.errors import ConfigurationError
@@ -15,7 +16,7 @@ from pytest_pyhf_faas.plugin import values
 from pytest_pyhf_faas.plugin.option import Option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     import pytest
@@ -294,6 +295,10 @@ def without_secrets(words: Iterable[str]) -> list[str]:
     return shown
 
 
+#: A value that begins with a minus but is no number, as argparse knows them.
+_LIKE_AN_OPTION = re.compile(r"-[\d.](?!\d*$|\d*\.\d+$)")
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Declare the options to pytest."""
     group = parser.getgroup("pyhf-faas", "validation of published pyhf likelihoods")
@@ -308,6 +313,23 @@ def add_options(parser: pytest.Parser) -> None:
         type="linelist",
         default=[],
     )
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Refuse a value that argparse would take for an option, and would not say why.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is one.
+    """
+    flags = {flag for option in OPTIONS if not option.switch for flag in option.flags}
+    for flag, value in itertools.pairwise(words):
+        if flag in flags and _LIKE_AN_OPTION.match(value):
+            raise ConfigurationError(
+                f"{flag} and {value} are two words, and the second looks like an option: write "
+                f"{flag}={value}"
+            )
 
 
 def check_paths(config: pytest.Config) -> None:
