@@ -76,7 +76,7 @@ INSIDE = {
     ),
     "campaign": (
         {"tasks", "results", "clocks"},
-        {"times"},
+        {"times", "requirements"},
         {"accounting", "answers", "events", "policy", "pools", "progress"},
         {"estimates", "flight", "queue", "sendings"},
         {"recovery", "watch", "dispatch", "translate"},

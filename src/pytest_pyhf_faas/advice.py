@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+from pytest_pyhf_faas.campaign.requirements import REFUSED
 from pytest_pyhf_faas.campaign.results import FitError
 from pytest_pyhf_faas.errors import ConfigurationError
 
@@ -201,6 +202,15 @@ def _missing_backend(_error: FitError, environment: WorkerEnvironment | None) ->
     )
 
 
+def _not_as_required(_error: FitError, environment: WorkerEnvironment | None) -> Advice:
+    python = _interpreter(environment)
+    return Advice(
+        f"{python} is not the environment that --faas-require asks for",
+        "activate the environment that you mean, or change it (where the workers run)",
+        here="leave --faas-require out, if this environment is the one to validate",
+    )
+
+
 def _unknown_backend(_error: FitError, environment: WorkerEnvironment | None) -> Advice:
     return Advice("", here=_other_setup(environment))
 
@@ -305,6 +315,7 @@ _ADVICE: Mapping[str, Callable[[FitError, WorkerEnvironment | None], Advice | No
     "ImportBackendError": _missing_backend,
     "InvalidBackend": _unknown_backend,
     "InvalidOptimizer": _unknown_backend,
+    REFUSED: _not_as_required,
     "MemoryError": _always(_NO_MEMORY),
     "_ArrayMemoryError": _always(_NO_MEMORY),
     "SyntaxError": _always(Advice("the workers' Python is too old", "have Python 3.10 or newer")),

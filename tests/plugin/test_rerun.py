@@ -32,6 +32,7 @@ GIVEN = {
     "blocks": "3",
     "workers": "4",
     "endpoint_config": "asked.json",
+    "require": "pyhf==0.7.6",
     "retries": "0",
     "reference_dir": "-my references",
     "rtol": "1e-06",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import threading
 import time
@@ -13,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from pytest_pyhf_faas.campaign.requirements import Requirement
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.engines.base import Engine
@@ -415,6 +417,53 @@ def test_certified_fits_need_no_jax(jax):
     assert "JAX" in preflight.environment().text
 
 
+def each_worker(*environments, **others):
+    """Workers that differ, and say so when they are asked what they are."""
+    turns = itertools.cycle(enumerate(environments))
+
+    def tell(value):
+        number, changes = next(turns)
+        host = f"node{number}"
+        environment = {**ENVIRONMENT, "host": host, **changes}
+        return {**value, "worker": f"{host}:1", "host": host, "environment": environment}
+
+    return ToyEngine(answers={"present": tell}, **others)
+
+
+def test_each_worker_that_is_not_as_required_is_named():
+    old = {"executable": "/old/python3", "versions": {**ENVIRONMENT["versions"], "pyhf": "0.7.5"}}
+    engine = each_worker({}, old, {"python": "3.10.2", "versions": {}})
+    required = [Requirement.read(text) for text in ("pyhf==0.7.6", "python>=3.11")]
+    preflight = Preflight(engine, HypotestConfig(), requirements=required)
+    assert failure(preflight, "environment") == (
+        "endpoint toy: its workers are not as --faas-require asks\n"
+        "  node1, Python 3.12.1 (/old/python3): pyhf 0.7.5, and pyhf==0.7.6 is required\n"
+        "  node2, Python 3.10.2 (/opt/python3): no pyhf, and pyhf==0.7.6 is required; "
+        "python 3.10.2, and python>=3.11 is required\n"
+        "  on the side of the workers (set up in worker_init of toy.py): activate the environment "
+        "that you mean, or change it\n"
+        "    python -m pip install 'pyhf==0.7.6'"
+    )
+
+
+def test_many_workers_that_are_not_as_required_fit_on_a_screen():
+    engine = each_worker(*[{"python": f"3.9.{number}"} for number in range(12)])
+    preflight = Preflight(engine, HypotestConfig(), requirements=[Requirement.read("python>=3.11")])
+    text = failure(preflight, "environment")
+    assert "  and 7 more\n" in text
+    assert "pip" not in text
+
+
+def test_workers_that_are_as_required_pass():
+    preflight = Preflight(
+        each_worker({}, {}), HypotestConfig(), requirements=[Requirement.read("pyhf==0.7.6")]
+    )
+    assert "Python 3.12.1 (/opt/python3), pyhf 0.7.6" in " ".join(
+        preflight.environment().text.split()
+    ).replace("numpy 2.4.6, scipy 1.17.1, ", "")
+    assert preflight.findings["environment"].values["executable"] == "/opt/python3"
+
+
 def test_workers_in_single_precision():
     text = failure(inspected(float="<dtype: 'float32'>"), "environment")
     assert "its workers compute with float32, and fits need float64" in text
@@ -659,8 +708,8 @@ def test_the_items_on_a_local_endpoint(project):
     block = " ".join(line.strip() for line in told)
     assert re.match(
         r"endpoint local:2: kind: processes on this machine, workers: 2 "
-        r"2 workers on 1 host \(\S+\), Python 3\.\S+, pyhf 0\.7\.\S+, numpy \S+, scipy \S+, "
-        r"numpy\+scipy, float64, 1 thread each, \d+ cores?, (no JAX|JAX on \S+).* "
+        r"2 workers on 1 host \(\S+\), Python 3\.\S+ \(\S+\), pyhf 0\.7\.\S+, numpy \S+, "
+        r"scipy \S+, numpy\+scipy, float64, 1 thread each, \d+ cores?, (no JAX|JAX on \S+).* "
         r"(first answer after|answers in) \S+ m?s, round trip \S+ ms \(p95 \S+ ms\), "
         r"\d+ tasks/s, 1 MB both ways in \S+ m?s, clock [+-]0\.\d+ s ± 0\.\d+ s, "
         r"reference fit right ",

@@ -352,6 +352,17 @@ def test_workers_that_differ_in_host_and_processor_alone_are_one_kind():
     ]
 
 
+def test_workers_of_another_interpreter_are_another_kind():
+    machines = [
+        documents.environment(),  # as an earlier version of this package wrote it
+        documents.environment(executable="/a/python"),
+        documents.environment(host="node2", executable="/b/python"),
+    ]
+    made = documents.document([documents.analysis()], environments=machines)
+    workers = [row for row in environments.environment_rows(made) if row.kind == "worker"]
+    assert [row.values["interpreter"] for row in workers] == ["–", "/a/python", "/b/python"]
+
+
 def test_a_worker_is_held_against_the_references_of_its_own_analyses():
     other = documents.analysis(
         [documents.hypothesis(environment=1)], pallet="other", reference=None

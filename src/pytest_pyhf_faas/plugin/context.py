@@ -149,6 +149,7 @@ class Context:
                 queue_timeout_s=self.settings.queue_timeout_s,
                 timeout_s=self.settings.timeout_s,
                 on_wait=lambda waited_s: progress.wait(endpoint, waited_s, engine.waits_for),
+                requirements=self.settings.require,
                 clocks=self.schedule.campaigns.clocks[endpoint],
             )
         return self.preflights[endpoint]

@@ -160,7 +160,7 @@ def _measure_once(schedule: Schedule, campaign: Campaign, tasks: Sequence[Task])
         If a fit gave no answer that could be right.
     """
     trial = campaign.measure(tasks, partial(schedule.campaigns.show, campaign))
-    results = [(task, campaign.result(task).result()) for task in tasks]
+    results = [(task, schedule.accepted(campaign.result(task).result())) for task in tasks]
     failed = [result for task, result in results if schedule.is_failure(task, result)]
     if failed:
         raise _Refused(_unanswered(failed, len(tasks)))

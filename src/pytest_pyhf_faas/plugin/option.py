@@ -36,7 +36,8 @@ class Option:
     choices : tuple of str or None
         The values that there are.
     read : callable or None
-        Makes a value of flag and text, or raises a `ConfigurationError`; ``None`` takes the text.
+        Makes a value of flag and text (of each, if `many`), or raises a `ConfigurationError`;
+        ``None`` takes the text.
     place : callable or None
         Makes a text that may be a path, relative to a directory, valid anywhere.
     rerun : bool
@@ -72,7 +73,7 @@ class Option:
         return self.default_is or self.default or "off"
 
     def value(self, given: Any) -> Any:
-        """Return the value of what is given: texts if `many`, true or nothing if `switch`.
+        """Return the value of what is given: a tuple if `many`, true or nothing if `switch`.
 
         Raises
         ------
@@ -82,7 +83,9 @@ class Option:
         if self.switch:
             return bool(given)
         if self.many:
-            return tuple(dict.fromkeys(given or ([self.default] if self.default else ())))
+            texts = given or ([self.default] if self.default else ())
+            read = self.read or (lambda _flag, text: text)
+            return tuple(dict.fromkeys(read(self.flags[0], str(text)) for text in texts))
         text = self.default if given is None else str(given)
         if text is None:
             return None

@@ -157,6 +157,17 @@ OPTIONS = (
         secret=True,
     ),
     Option(
+        "require",
+        ("--faas-require",),
+        "REQUIREMENT",
+        "what workers must have, as pip writes it (pyhf==0.7.6, or python>=3.11): others are "
+        "named, and their fits are refused; may be repeated",
+        default_is="nothing",
+        ini="faas_require",
+        many=True,
+        read=values.requirement,
+    ),
+    Option(
         "retries",
         ("--faas-retries",),
         "N",

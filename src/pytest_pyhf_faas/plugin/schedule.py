@@ -12,6 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.campaign.pools import Pools
+from pytest_pyhf_faas.campaign.requirements import accepted
 from pytest_pyhf_faas.campaign.tasks import CERTIFIED, Pool, make_task
 from pytest_pyhf_faas.plugin.campaigns import Campaigns
 from pytest_pyhf_faas.plugin.plan import Plan
@@ -194,7 +195,7 @@ class Schedule:
         if self.sharing is not None:
             shared = self._follow(self.sharing, subject.endpoint, subject.task)
             if shared is not None:
-                return shared.of(subject.task)
+                return self.accepted(shared.of(subject.task))
         campaign = self.campaign(subject.endpoint)
         if self.sharing is None:
             self.campaigns.watch_interrupts()
@@ -203,7 +204,11 @@ class Schedule:
             for endpoint, due in self.plan.due(subject).items():
                 self.sender.send(endpoint, self.with_pools(endpoint, due))
         (result,) = self.campaigns.wait(campaign, [task])
-        return result
+        return self.accepted(result)
+
+    def accepted(self, result: HypotestResult) -> HypotestResult:
+        """Return a result, without its values if its worker is not as --faas-require asks."""
+        return accepted(result, self.settings.require)
 
     def close(self, *, interrupted: bool) -> None:
         """End all that was started; under xdist, not before the others have what they wait for."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_pyhf_faas.campaign.requirements import Requirement
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig
     from pytest_pyhf_faas.references.compare import Minimum
 
@@ -25,6 +26,7 @@ _AS_READ = (
     "blocks",
     "workers",
     "retries",
+    "require",
     "rtol",
     "atol",
     "nll_tolerance",
@@ -51,6 +53,7 @@ class Settings:
     workers: int | None
     endpoint_config: Mapping[str, Any] = field(repr=False)
     retries: int
+    require: tuple[Requirement, ...]
     reference_dir: Path | None
     rtol: float | None
     atol: float | None

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from pytest_pyhf_faas.campaign.requirements import Requirement
+
 
 def number(flag: str, text: str, *, minimum: float = 0) -> float:
     """Return a finite number."""
@@ -45,6 +47,14 @@ def plane(flag: str, text: str) -> tuple[str, str]:
             "ratios of them, as in m1,m2 or m1,m1-m2 or m1,m1/m2"
         )
     return labels[0], labels[1]
+
+
+def requirement(flag: str, text: str) -> Requirement:
+    """Return what workers must have."""
+    from pytest_pyhf_faas.campaign.requirements import Requirement
+
+    del flag
+    return Requirement.read(text)
 
 
 def one_of(flag: str, text: str, known: Sequence[str]) -> str:

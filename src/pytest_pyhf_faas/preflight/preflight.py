@@ -42,8 +42,9 @@ from pytest_pyhf_faas.wording import counted, listed
 from pytest_pyhf_faas.worker import inspection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from pytest_pyhf_faas.campaign.requirements import Requirement
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig
     from pytest_pyhf_faas.engines.base import Engine
 
@@ -85,6 +86,8 @@ class Preflight:
     on_wait : callable
         Called again and again with the seconds that no worker is there, and at the end with
         ``None``.
+    requirements : sequence of Requirement
+        What workers must have.
     clocks : Clocks, optional
         What is learnt of the workers' clocks is added to it.
 
@@ -111,12 +114,14 @@ class Preflight:
         queue_timeout_s: float | None = None,
         timeout_s: float | None = None,
         on_wait: Callable[[float | None], None] = lambda _seconds: None,
+        requirements: Sequence[Requirement] = (),
         clocks: Clocks | None = None,
     ) -> None:
         self.engine = engine
         self.config = config
         self.findings: dict[str, Finding] = {}
         self.failures: dict[str, FaasError] = {}
+        self._requirements = requirements
         self._timeout_s = timeout_s
         self._remedies = Remedies(engine)
         self._questions = Questions(
@@ -188,12 +193,16 @@ class Preflight:
         found = self._questions.value(call, _INSPECTION_S, "what it would fit with")
         self._remedies.check_environment(found, self.config)
         environment = WorkerEnvironment.from_json(found)
+        if self._requirements:
+            count = min(2 * max(self.engine.workers_there, _FEWEST_TASKS), MOST_TASKS)
+            workers = self._questions.environments(self.config.to_json(), HOLD_S, count)
+            self._remedies.check_requirements([environment, *workers], self._requirements)
         versions = {
             **{name: text for name, text in environment.computing.items() if name != "jsonpatch"},
             "pyhf": str(found["pyhf"]),
         }
         threads, jax = words.threads(found), words.jax(found)
-        python = f"Python {versions.pop('python')}"
+        python = f"Python {versions.pop('python')} ({environment.executable})"
         text = [
             python,
             *(f"{name} {version}" for name, version in versions.items()),
@@ -207,6 +216,7 @@ class Preflight:
             ", ".join(text),
             {
                 "python": environment.python,
+                "executable": environment.executable or "",
                 **versions,
                 "fit_setup": self.config.fit_setup,
                 "float": float_type(found),

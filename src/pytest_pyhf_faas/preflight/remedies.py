@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.advice import advice_on, too_old
+from pytest_pyhf_faas.advice import advice_on, in_brackets, pip, too_old
+from pytest_pyhf_faas.campaign.requirements import PYTHON, unmet
 from pytest_pyhf_faas.campaign.results import FitError, WorkerEnvironment
 from pytest_pyhf_faas.campaign.tasks import CERTIFIED
 from pytest_pyhf_faas.errors import (
@@ -17,11 +18,16 @@ from pytest_pyhf_faas.preflight.words import float_type
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pytest_pyhf_faas.advice import Advice
+    from pytest_pyhf_faas.campaign.requirements import Requirement
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig
     from pytest_pyhf_faas.engines.base import Engine
+
+
+#: So many workers are named in a message.
+_NAMED = 5
 
 
 class Remedies:
@@ -82,6 +88,29 @@ class Remedies:
             either = "or " if advice.there else ""
             text += [f"on this side: {either}{advice.here}"] if advice.here else []
         return self.not_ready(what, *text)
+
+    def check_requirements(
+        self, workers: Sequence[WorkerEnvironment], requirements: Sequence[Requirement]
+    ) -> None:
+        """Check that all workers have what is required."""
+        lines: dict[str, None] = {}
+        for worker in workers:
+            missing = unmet(requirements, worker)
+            if missing:
+                python = f"Python {worker.python}{in_brackets(worker)}"
+                lines[f"{worker.host}, {python}: {'; '.join(missing)}"] = None
+        if lines:
+            more = [f"and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []
+            wanted = [each.text for each in requirements if each.name != PYTHON]
+            raise self.not_ready(
+                "its workers are not as --faas-require asks",
+                *list(lines)[:_NAMED],
+                *more,
+                *self.on_its_side(
+                    "activate the environment that you mean, or change it",
+                    pip(*wanted) if wanted else "",
+                ),
+            )
 
     def check_environment(self, found: Mapping[str, Any], config: HypotestConfig) -> None:
         """Check what a worker would fit with."""

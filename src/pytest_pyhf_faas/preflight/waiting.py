@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.advice import Advice, advice_in
+from pytest_pyhf_faas.campaign.results import WorkerEnvironment
 from pytest_pyhf_faas.errors import (
     BlockLostError,
     FaasError,
@@ -231,6 +232,17 @@ class Questions:
     def take_times(self, calls: Iterable[Call]) -> list[dict[str, Any]]:
         """Learn from several answers."""
         return [self.take_time(call) for call in list(calls)]
+
+    def environments(
+        self, config: Mapping[str, Any], hold_s: float, count: int
+    ) -> list[WorkerEnvironment]:
+        """Return what each worker is that takes one of so many tasks."""
+        calls = [self.send(inspection.present, hold_s, dict(config)) for _ in range(count)]
+        found = {
+            answer["worker"]: WorkerEnvironment.from_json(answer["environment"])
+            for answer in self.take_times(calls)
+        }
+        return list(found.values())
 
     def at_work(self, hold_s: float, count: int) -> set[str]:
         """Return the workers that were at work in one moment, the one with the most of them."""

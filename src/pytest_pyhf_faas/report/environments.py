@@ -117,6 +117,7 @@ def _environment_row(
     threads = {name: value for name, value in known.threads.items() if value is not None}
     values = {
         "python": known.python,
+        "interpreter": known.executable or NOTHING,
         "platform": known.platform,
         "backend": known.backend or NOTHING,
         "optimizer": known.optimizer or NOTHING,

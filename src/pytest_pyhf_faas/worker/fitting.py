@@ -52,7 +52,8 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
-_VERSIONED = (
+#: Distributions whose versions a worker tells.
+VERSIONED = (
     "pyhf",
     "numpy",
     "scipy",
@@ -180,7 +181,7 @@ def probe_environment(config: dict[str, Any] | None = None) -> Environment:
         libraries) and ``versions`` (of the installed ones of pyhf and what it computes with).
     """
     versions = {}
-    for name in _VERSIONED:
+    for name in VERSIONED:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -51,6 +51,17 @@ def hold(seconds: float) -> dict[str, Any]:
     }
 
 
+def present(seconds: float, config: dict[str, Any]) -> dict[str, Any]:
+    """Occupy this worker as `hold` does, and tell what it is.
+
+    Returns
+    -------
+    dict
+        What `hold` tells, and ``environment`` (see `fitting.probe_environment`).
+    """
+    return {**hold(seconds), "environment": fitting.probe_environment(config)}
+
+
 def echo(text: str) -> dict[str, str]:
     """Return a text, and the SHA-256 of what arrived here."""
     return {"text": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}

@@ -1,0 +1,109 @@
+"""What workers must have so that their fits count: ``--faas-require``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement
+from packaging.requirements import Requirement as Parsed
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion
+
+from pytest_pyhf_faas.campaign.results import FitError
+from pytest_pyhf_faas.errors import ConfigurationError
+from pytest_pyhf_faas.worker.fitting import VERSIONED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_pyhf_faas.campaign.results import HypotestResult, WorkerEnvironment
+
+PYTHON = "python"
+#: Type of the error of a fit that was done by a worker that is not as required.
+REFUSED = "RequirementError"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A version that workers must have.
+
+    Attributes
+    ----------
+    name : str
+        ``python``, or a distribution whose version workers tell.
+    text : str
+        The requirement, as pip takes it.
+    """
+
+    name: str
+    text: str
+
+    @classmethod
+    def read(cls, text: str) -> Requirement:
+        """Read a requirement as pip does.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is none, or one that cannot be checked by what workers tell.
+        """
+        try:
+            parsed = Parsed(text)
+        except InvalidRequirement as error:
+            why = str(error).partition("\n")[0]
+            raise ConfigurationError(
+                f"--faas-require is {text!r} ({why}): write it as for pip, such as pyhf==0.7.6"
+            ) from error
+        name = canonicalize_name(parsed.name)
+        if name not in (PYTHON, *VERSIONED):
+            raise ConfigurationError(
+                f"--faas-require is {text!r}: workers only say which {PYTHON}, "
+                f"{', '.join(VERSIONED)} they have"
+            )
+        if parsed.extras or parsed.marker or parsed.url:
+            raise ConfigurationError(
+                f"--faas-require is {text!r}: it takes a name and versions, no extras, markers or "
+                "URLs (in place of pyhf[jax] require jax)"
+            )
+        return cls(name, f"{name}{parsed.specifier}")
+
+    def unmet_by(self, environment: WorkerEnvironment) -> str | None:
+        """Return what a worker has in the place of what is required; ``None`` if it has that."""
+        versions = {PYTHON: environment.python, **environment.versions}
+        version = versions.get(self.name)
+        if version is None:
+            return f"no {self.name}, and {self.text} is required"
+        try:
+            # A release candidate that is installed was chosen.
+            met = Parsed(self.text).specifier.contains(version, prereleases=True)
+        except InvalidVersion:
+            met = False
+        return None if met else f"{self.name} {version}, and {self.text} is required"
+
+
+def unmet(requirements: Sequence[Requirement], environment: WorkerEnvironment) -> list[str]:
+    """Return what a worker has in the place of what is required."""
+    return [what for each in requirements if (what := each.unmet_by(environment)) is not None]
+
+
+def accepted(result: HypotestResult, requirements: Sequence[Requirement]) -> HypotestResult:
+    """Return a result, without its values if its worker is not as required."""
+    if not requirements or not result.is_answer:
+        return result
+    if result.environment is None:
+        missing = ["not said which versions it has"]
+    else:
+        missing = unmet(requirements, result.environment)
+    if not missing:
+        return result
+    said = f"the worker has {'; '.join(missing)} (--faas-require)"
+    return replace(
+        result,
+        status="error",
+        error=FitError(REFUSED, said),
+        CLs_obs=None,
+        CLs_exp=(),
+        mu_hat=None,
+        certificate={},
+    )
