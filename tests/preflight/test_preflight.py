@@ -10,6 +10,7 @@ import time
 from concurrent.futures import Future
 from itertools import takewhile
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -323,6 +324,8 @@ class Reporter:
 
     def __init__(self):
         self.lines = []
+        writer = SimpleNamespace(width_of_current_line=0)
+        self.config = SimpleNamespace(get_terminal_writer=lambda: writer)
 
     def ensure_newline(self):
         pass
