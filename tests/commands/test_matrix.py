@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from pytest_pyhf_faas.commands import main
+from pytest_pyhf_faas.plugin import campaigns
 from pytest_pyhf_faas.references.reference import DEFAULT_RTOL
+from tests.helpers.fakes import FakeEngine, Plan
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -85,6 +90,77 @@ def test_where_nothing_is_right_the_tolerance_is_the_default(project, matrix):
     assert status == 1
     tolerances = project.reference()["tolerances"]
     assert tolerances == {"numpy+scipy": {"rtol": DEFAULT_RTOL["scipy"]}}
+
+
+# --- with a fake engine ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def faked(project, monkeypatch, capsys):
+    """Runs the command in this process, and returns its status and what it says."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(project.path / "cache"))
+
+    def run(*words):
+        plan = Plan.read()
+        monkeypatch.setattr(
+            campaigns, "create_engine", lambda spec, _directory, **_: FakeEngine(spec, plan)
+        )
+        status = main(["matrix", "tiny", "--fit-setup=numpy+scipy", *words])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_it_shows_how_far_it_is(project, faked):
+    project.pallet(4)
+    project.plan(workers=1, fit_takes_s=0.3)
+    status, shown, progress = faked()
+    assert status == 0
+    assert "fits done" not in shown
+    assert re.match(r"local, tiny numpy\+scipy: 1/4 fits done, 1 running, .*\n", progress)
+
+
+def test_what_was_interrupted_is_resumed(project, faked):
+    """The fit that runs is finished, and nothing is noted of a part of the fits."""
+    patches = project.pallet(5)
+    project.plan(workers=1, kill=patches[2], signal=int(signal.SIGINT))
+    status, shown, said = faked("--write")
+    assert status == 130
+    assert shown == ""
+    assert "1 running fit is finished first" in said
+    assert "--faas-resume takes over what was done" in said
+    assert "checked" not in project.reference()["patches"][patches[0]]
+    before = len(project.fits())
+    assert before < 5
+    status, shown, said = faked("--write", "--faas-resume")
+    assert status == 0
+    assert shown.startswith("tiny: 5 hypotheses\n")
+    assert f"{before} fits taken over from earlier runs" in said
+    assert sorted(project.fits()) == sorted(patches)
+    assert "numpy+scipy" in project.reference()["patches"][patches[0]]["checked"]
+
+
+def test_an_endpoint_of_which_nothing_comes_is_no_known_issue(project, faked):
+    project.pallet(2)
+    project.plan(no_workers=True)
+    before = project.reference()
+    status, shown, said = faked("--write", "--faas-queue-timeout=0.3")
+    assert (status, shown) == (2, "")
+    assert "error: no worker of local was there for" in said
+    assert project.reference() == before
+
+
+def test_a_fit_that_broke_is_no_known_issue(project, faked):
+    patches = project.pallet(2)
+    project.plan(lose={patches[0]: -1})
+    before = project.reference()
+    status, _shown, said = faked("--write")
+    assert status == 1
+    assert "tiny numpy+scipy: nothing is noted, because 1 fit of 2 broke" in said
+    assert project.reference() == before
+
+
+# --- what cannot be done --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

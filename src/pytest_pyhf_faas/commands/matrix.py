@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.advice import check_client
-from pytest_pyhf_faas.errors import ConfigurationError
+from pytest_pyhf_faas.errors import ConfigurationError, EndpointUnusableError
 from pytest_pyhf_faas.plugin.options import BY_NAME
 from pytest_pyhf_faas.verdicts import Verdict
+from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from pytest_pyhf_faas.campaign.campaign import Campaign
+    from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.references.matrix import Finding
@@ -41,6 +43,7 @@ _OPTIONS = (
             "workers",
             "endpoint_config",
             "retries",
+            "resume",
             "reference_dir",
         )
     ),
@@ -87,12 +90,15 @@ def run(options: argparse.Namespace) -> int:
     Raises
     ------
     FaasError
-        If an option makes no sense, or a pallet cannot be read or has no references.
+        If an option makes no sense, a pallet cannot be read or has no references, or nothing comes
+        of the endpoint.
+    KeyboardInterrupt
+        If it was interrupted; what is fitted by then is in the journal.
     """
     check_client()
     from pytest_pyhf_faas.pallets import catalogue
     from pytest_pyhf_faas.pallets.pallet import each_once, select
-    from pytest_pyhf_faas.references.matrix import notes, table
+    from pytest_pyhf_faas.references.matrix import judge, notes, table
     from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore, bundled_directory
 
     values = {option.name: option.value(getattr(options, option.dest)) for option in _OPTIONS}
@@ -102,30 +108,124 @@ def run(options: argparse.Namespace) -> int:
     search_path = catalogue.search_path_from_environment()
     named = (p for name in options.pallet for p in catalogue.resolve(name, search_path=search_path))
     pallets = select(each_once(named), values["patch"])
-    campaign = _campaign(values, store)
     all_right = True
-    try:
+    with closing(_Fits(values, store)) as fits:
         for pallet in pallets:
             findings: dict[str, list[Finding]] = {}
             for config in configs:
-                found = _findings(campaign, store, pallet, config)
-                findings[config.fit_setup] = found
-                if not found:
+                tasks = _tasks(store, pallet, config)
+                if not any(store.find(task) for task in tasks):
                     raise ConfigurationError(
                         f"{pallet.name} has no references for these patches in {own} nor among "
                         f"those that come with the package: make them with 'pyhf-faas validate "
                         f"--faas-pallet={pallet.name} --faas-update=new'"
                     )
-                if options.write:
+                results = fits.results(tasks, f"{pallet.name} {config.fit_setup}")
+                judged = (
+                    judge(result, store.find(task), config.fit_setup)
+                    for task, result in zip(tasks, results, strict=True)
+                )
+                found = [finding for finding in judged if finding is not None]
+                findings[config.fit_setup] = found
+                unanswered = sum(not result.is_answer for result in results)
+                if unanswered and options.write:
+                    fits.say(
+                        f"{pallet.name} {config.fit_setup}: nothing is noted, because "
+                        f"{counted(unanswered, 'fit')} of {len(results)} broke; with --faas-resume "
+                        "only these are fitted again"
+                    )
+                elif options.write:
                     store.note(pallet.name, config.fit_setup, notes(config.fit_setup, found))
             all_right &= all(
                 f.verdict is Verdict.RIGHT for found in findings.values() for f in found
             )
             sys.stdout.write("\n".join(table(pallet.name, findings)) + "\n")
             sys.stdout.flush()
-    finally:
-        campaign.cancel("the matrix ended")
     return 0 if all_right else 1
+
+
+class _Fits:
+    """Has the fits done, with a journal, while it shows how far they are.
+
+    Parameters
+    ----------
+    values : dict
+        The options, by name.
+    store : ReferenceStore
+        What is known of the fits.
+    """
+
+    def __init__(self, values: dict[str, Any], store: ReferenceStore) -> None:
+        import platformdirs
+
+        from pytest_pyhf_faas.engines import read_endpoint_config, resolve_endpoint
+        from pytest_pyhf_faas.plugin.campaigns import Campaigns
+        from pytest_pyhf_faas.plugin.display import StreamDisplay
+        from pytest_pyhf_faas.plugin.progress import ProgressLine
+        from pytest_pyhf_faas.plugin.sending import Sender
+        from pytest_pyhf_faas.plugin.settings import Fitting
+        from pytest_pyhf_faas.references.sameness import error_matches
+
+        asked = values["endpoint_config"]
+        fitting = Fitting(
+            timeout_s=values["timeout"],
+            queue_timeout_s=values["queue_timeout"],
+            retries=values["retries"],
+            blocks=values["blocks"],
+            workers=values["workers"],
+            endpoint_config=read_endpoint_config(asked, Path.cwd()) if asked else {},
+            resume=values["resume"],
+        )
+
+        def expected_s(task: Task) -> float | None:
+            reference = store.find(task)
+            return reference.expected_s(task.config.fit_setup) if reference else None
+
+        def relative_s(task: Task) -> float | None:
+            reference = store.find(task)
+            return reference.relative_s() if reference else None
+
+        def is_failure(task: Task, result: HypotestResult) -> bool:
+            return result.status != "ok" and not error_matches(result, store.find(task))
+
+        self._endpoint = resolve_endpoint(values["endpoint"], {})
+        self._progress = ProgressLine(StreamDisplay(sys.stderr))
+        self._campaigns = Campaigns(
+            fitting,
+            platformdirs.user_cache_path("pytest-pyhf-faas") / "matrix",
+            None,
+            self._progress,
+            expected_s=expected_s,
+            relative_s=relative_s,
+            is_failure=is_failure,
+        )
+        self._campaigns.engine(self._endpoint)  # what is wrong with it is said first
+        self._sender = Sender(fitting, self._campaigns, None)
+
+    def results(self, tasks: Sequence[Task], what: str) -> list[HypotestResult]:
+        """Return the results of some tasks, when they are done."""
+        campaign = self._sender.campaign(self._endpoint)
+        self._campaigns.watch_interrupts()
+        self._sender.send(self._endpoint, tasks)
+        results = self._campaigns.wait(campaign, tasks, what)
+        if self._campaigns.interrupted:
+            raise KeyboardInterrupt
+        if campaign.given_up is not None:
+            raise EndpointUnusableError(campaign.given_up)
+        return results
+
+    def say(self, text: str) -> None:
+        """Say something that stays, beside the tables."""
+        self._progress.say(text)
+
+    def close(self) -> None:
+        """End the workers, and say what is to be known."""
+        self._campaigns.restore_interrupts()
+        self._campaigns.close()
+        if self._sender.adopted:
+            self.say(f"{counted(self._sender.adopted, 'fit')} taken over from earlier runs")
+        for note in self._campaigns.notes:
+            self.say(note)
 
 
 def _config(fit_setup: str) -> HypotestConfig:
@@ -139,56 +239,6 @@ def _config(fit_setup: str) -> HypotestConfig:
             f"the fit setup {fit_setup!r} is not known: write BACKEND+OPTIMIZER, as numpy+scipy"
         )
     return HypotestConfig(backend=backend, optimizer=optimizer)
-
-
-def _campaign(values: dict[str, Any], store: ReferenceStore) -> Campaign:
-    import platformdirs
-
-    from pytest_pyhf_faas.campaign.campaign import Campaign
-    from pytest_pyhf_faas.campaign.policy import Policy
-    from pytest_pyhf_faas.engines import create_engine, read_endpoint_config, resolve_endpoint
-
-    asked = values["endpoint_config"]
-    engine = create_engine(
-        resolve_endpoint(values["endpoint"], {}),
-        platformdirs.user_cache_path("pytest-pyhf-faas"),
-        blocks=values["blocks"],
-        workers=values["workers"],
-        config=read_endpoint_config(asked, Path.cwd()) if asked else {},
-    )
-
-    def expected_s(task: Task) -> float | None:
-        reference = store.find(task)
-        return reference.expected_s(task.config.fit_setup) if reference else None
-
-    def relative_s(task: Task) -> float | None:
-        reference = store.find(task)
-        return reference.relative_s() if reference else None
-
-    return Campaign(
-        engine,
-        Policy(
-            timeout_s=values["timeout"],
-            retries=values["retries"],
-            queue_timeout_s=values["queue_timeout"],
-        ),
-        expected_s=expected_s,
-        relative_s=relative_s,
-    )
-
-
-def _findings(
-    campaign: Campaign, store: ReferenceStore, pallet: Pallet, config: HypotestConfig
-) -> list[Finding]:
-    """Fit a pallet, and return how that compares with its references."""
-    from pytest_pyhf_faas.references.matrix import judge
-
-    tasks = _tasks(store, pallet, config)
-    campaign.submit(tasks)
-    found = [
-        judge(campaign.result(task).result(), store.find(task), config.fit_setup) for task in tasks
-    ]
-    return [finding for finding in found if finding is not None]
 
 
 def _tasks(store: ReferenceStore, pallet: Pallet, config: HypotestConfig) -> Sequence[Task]:

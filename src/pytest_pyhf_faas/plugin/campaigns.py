@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.tasks import Task
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.plugin.progress import Shows
-    from pytest_pyhf_faas.plugin.settings import Settings
+    from pytest_pyhf_faas.plugin.settings import Fitting
 
 _INTERRUPTED = "the session was interrupted before this fit began"
 #: An answer may arrive so long after it was due.
@@ -40,8 +40,8 @@ class Campaigns:
 
     Parameters
     ----------
-    settings : Settings
-        The options of the session.
+    fitting : Fitting
+        How fits are done.
     directory : Path
         Where journals lie, and what engines keep in files.
     journal : Path or None
@@ -54,7 +54,7 @@ class Campaigns:
 
     def __init__(
         self,
-        settings: Settings,
+        fitting: Fitting,
         directory: Path,
         journal: Path | None,
         progress: Shows,
@@ -66,7 +66,7 @@ class Campaigns:
         self.notes: list[str] = []
         self.clocks: defaultdict[str, Clocks] = defaultdict(Clocks)
         self.directory = directory
-        self._settings = settings
+        self._fitting = fitting
         self._journal_path = journal
         self._journal: journals.Journal | None = None
         self._progress = progress
@@ -113,7 +113,7 @@ class Campaigns:
     def engine(self, endpoint: str) -> Engine:
         """Return the engine of an endpoint."""
         if endpoint not in self._engines:
-            self._engines[endpoint] = self.new_engine(endpoint, blocks=self._settings.blocks)
+            self._engines[endpoint] = self.new_engine(endpoint, blocks=self._fitting.blocks)
         return self._engines[endpoint]
 
     def new_engine(self, endpoint: str, *, blocks: int | None = None) -> Engine:
@@ -122,8 +122,8 @@ class Campaigns:
             endpoint,
             self.directory,
             blocks=blocks,
-            workers=self._settings.workers,
-            config=self._settings.endpoint_config,
+            workers=self._fitting.workers,
+            config=self._fitting.endpoint_config,
         )
 
     def of(self, endpoint: str) -> Campaign:
@@ -186,7 +186,7 @@ class Campaigns:
         """
         engine = self.engine(endpoint)
         answer = engine.submit(function, timeout_s=limit_s)
-        asked_at, patience_s = time.monotonic(), self._settings.queue_timeout_s
+        asked_at, patience_s = time.monotonic(), self._fitting.queue_timeout_s
         try:
             while concurrent.futures.wait([answer], timeout=TICK_S).not_done:
                 ready_at = engine.ready_at
@@ -279,9 +279,9 @@ class Campaigns:
         campaign = Campaign(
             engine,
             Policy(
-                timeout_s=self._settings.timeout_s,
-                retries=self._settings.retries,
-                queue_timeout_s=self._settings.queue_timeout_s,
+                timeout_s=self._fitting.timeout_s,
+                retries=self._fitting.retries,
+                queue_timeout_s=self._fitting.queue_timeout_s,
             ),
             expected_s=self._expected_s,
             relative_s=self._relative_s,

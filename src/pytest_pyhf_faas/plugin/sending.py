@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.campaign import Campaign
     from pytest_pyhf_faas.campaign.tasks import Task
     from pytest_pyhf_faas.plugin.campaigns import Campaigns
-    from pytest_pyhf_faas.plugin.settings import Settings
+    from pytest_pyhf_faas.plugin.settings import Fitting
     from pytest_pyhf_faas.plugin.sharing import Sharing
 
 _PROBE_S = 300.0
@@ -26,8 +26,8 @@ class Sender:
 
     Parameters
     ----------
-    settings : Settings
-        The options of the session.
+    fitting : Fitting
+        How fits are done.
     campaigns : Campaigns
         What does the fits.
     sharing : Sharing or None
@@ -39,9 +39,9 @@ class Sender:
         How many fits were taken over from earlier runs, and how many collected that one had sent.
     """
 
-    def __init__(self, settings: Settings, campaigns: Campaigns, sharing: Sharing | None) -> None:
+    def __init__(self, fitting: Fitting, campaigns: Campaigns, sharing: Sharing | None) -> None:
         self.adopted = self.collected = 0
-        self._settings = settings
+        self._fitting = fitting
         self._campaigns = campaigns
         self._sharing = sharing
         self._earlier: dict[str, Earlier] = {}
@@ -49,7 +49,7 @@ class Sender:
     def campaign(self, endpoint: str) -> Campaign:
         """Return the campaign of an endpoint; when it is begun, earlier sessions are looked at."""
         if endpoint not in self._earlier:
-            earlier = self._resumed(endpoint) if self._settings.resume else Earlier()
+            earlier = self._resumed(endpoint) if self._fitting.resume else Earlier()
             if self._sharing is not None:
                 for (where, key), result in self._sharing.results().items():
                     if where == endpoint:
@@ -68,7 +68,7 @@ class Sender:
             if task.key in earlier.results:
                 campaign.adopt(task, earlier.results[task.key])
                 self.adopted += 1
-                if self._sharing is not None and self._settings.resume:
+                if self._sharing is not None and self._fitting.resume:
                     # The other workers of xdist read it there.
                     self._campaigns.journal().write(endpoint, earlier.results[task.key])
             elif task.key in earlier.accepted:

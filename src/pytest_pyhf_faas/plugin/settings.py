@@ -39,7 +39,26 @@ _AS_READ = (
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Fitting:
+    """How fits are done: `Policy` and `create_engine` have the same names.
+
+    Attributes
+    ----------
+    resume : bool
+        Whether what earlier runs have fitted is taken over.
+    """
+
+    timeout_s: float | None
+    queue_timeout_s: float | None
+    retries: int
+    blocks: int | None
+    workers: int | None
+    endpoint_config: Mapping[str, Any] = field(repr=False)
+    resume: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settings(Fitting):
     """The options of a session, checked."""
 
     endpoints: tuple[str, ...]
@@ -47,12 +66,6 @@ class Settings:
     patches: tuple[str, ...]
     hypotest: HypotestConfig
     trials: int
-    timeout_s: float | None
-    queue_timeout_s: float | None
-    blocks: int | None
-    workers: int | None
-    endpoint_config: Mapping[str, Any] = field(repr=False)
-    retries: int
     require: tuple[Requirement, ...]
     reference_dir: Path | None
     rtol: float | None
@@ -63,7 +76,6 @@ class Settings:
     report: Path | None
     plane: tuple[str, str] | None
     scaling: tuple[int, ...]
-    resume: bool
     dry_run: bool
 
 
