@@ -61,8 +61,8 @@ INSIDE = {
     ),
     "worker": ({"messages", "fitting"}, {"patching"}, {"certified", "inspection"}),
     "pallets": (
-        {"download", "packing", "parts", "sources", "verify"},
-        {"pallet"},
+        {"download", "packing", "sources", "verify"},
+        {"pallet", "parts"},
         {"check", "read"},
         {"catalogue", "overview"},
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -235,6 +236,102 @@ def test_full_and_simplified_next_to_each_other(contain):
         one.name for one in read_pallets(contain(published() | published(prefix="simplified_")))
     ]
     assert names == ["demo", "demo_simplified"]
+
+
+def archived(files, mode="w:gz"):
+    """Return a tar archive as bytes."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(as_bytes(content))
+            tar.addfile(member, io.BytesIO(as_bytes(content)))
+    return file.getvalue()
+
+
+BACKGROUND, PATCHSET = published().values()
+#: How people call the files of one pallet, and how they pack them.
+FORMS = {
+    "joined": {"R/BkgOnly.json": BACKGROUND, "R/SignalPatchSet.json": PATCHSET},
+    "a prefix on one": {"BkgOnly.json": BACKGROUND, "signal_patchset.json": PATCHSET},
+    "workspace": {"workspace.json": BACKGROUND, "patchset.json": PATCHSET},
+    "bkg": {"bkg.json": BACKGROUND, "patchset.json": PATCHSET},
+    "a version": {"BkgOnly.json": BACKGROUND, "patchset_v2.json": PATCHSET},
+    "no telling name": {"a.json": BACKGROUND, "b.json": PATCHSET, "c.json": "{}", "d.json": "["},
+    "two directories": {"ws/BkgOnly.json": BACKGROUND, "patches/patchset.json": PATCHSET},
+    "below": {"BkgOnly.json": BACKGROUND, "signals/grid/patchset.json": PATCHSET},
+    "gzip": {
+        "BkgOnly.json.gz": gzip.compress(BACKGROUND.encode()),
+        "patchset.json.GZ": gzip.compress(PATCHSET.encode()),
+    },
+    "an archive": {"likelihoods.tar.gz": archived(published("HEPData/")), "submission.yaml": "x"},
+    "an archive of an archive": {"x.tar": archived({"y.tgz": archived(published())}, "w")},
+    "an archive for each": {
+        "ewk_bkgonly.json.tgz": archived({"ewk_bkgonly.json": BACKGROUND}),
+        "ewk_patchset.json.tgz": archived({"ewk_patchset.json": PATCHSET}),
+    },
+    "an archive beside the files": published() | {"old.tar.gz": b"no archive at all"},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_background_and_one_patchset_belong_together(contain, form):
+    (pallet,) = read_pallets(contain(FORMS[form]))
+    assert pallet.name == "demo"
+    assert [patch.name for patch in pallet.patches] == list(POINTS)
+    assert unpack(pallet.background) == workspace()
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["slepton_patchset.json", "wino_patchset.json"], ["demo_slepton", "demo_wino"]),
+        (["slepton/patchset.json", "wino/patchset.json"], ["demo_slepton", "demo_wino"]),
+        (["patchset.json", "wino_patchset.json"], ["demo", "demo_wino"]),
+        (["slepton.json", "wino.json"], ["demo_slepton", "demo_wino"]),
+    ],
+)
+def test_several_patchsets_of_one_background_are_several_pallets(contain, files, names):
+    source = contain({"BkgOnly.json": BACKGROUND, **dict.fromkeys(files, PATCHSET)})
+    found = read_pallets(source)
+    assert [pallet.name for pallet in found] == names
+    assert len({pallet.digest for pallet in found}) == 1
+
+
+def test_archives_inside_are_named_like_directories(contain):
+    files = {f"{name}.tar.gz": archived(published()) for name in ("RegionA", "RegionB")}
+    names = [pallet.name for pallet in read_pallets(contain(files))]
+    assert names == ["demo_RegionA", "demo_RegionB"]
+
+
+def test_patches_between_two_backgrounds_belong_to_neither(contain):
+    files = {"A_BkgOnly.json": BACKGROUND, "B_BkgOnly.json": BACKGROUND, "patchset.json": PATCHSET}
+    assert "but no " in refusal(contain(files))
+
+
+def test_a_single_json_file_is_no_pallet(tmp_path):
+    file = tmp_path / "BkgOnly.json.gz"
+    file.write_bytes(gzip.compress(BACKGROUND.encode()))
+    assert "give the directory that holds the background and the patches" in refusal(file)
+
+
+def test_the_rules_of_archives_hold_inside_of_archives(tmp_path, monkeypatch):
+    outside = {"evil.tar.gz": archived({"../../BkgOnly.json": BACKGROUND})}
+    assert "which lies outside of it" in refusal(write_zip(tmp_path / "a.zip", outside))
+    many = {f"{index}.tar.gz": archived({}) for index in range(17)}
+    assert "holds 17 archives" in refusal(write_zip(tmp_path / "b.zip", many))
+    inner = {f"{index}.tgz": archived({"notes.json": "{}"}) for index in range(8)}
+    spread = {f"{index}.tar": archived(inner, "w") for index in range(3)}
+    assert "1.tar holds 8 archives" in refusal(write_zip(tmp_path / "c.zip", spread))
+    monkeypatch.setattr(module, "MAX_UNPACKED_BYTES", 100_000)
+    bomb = {"bomb.json.gz": gzip.compress(b" " * 200_000), "BkgOnly.json": BACKGROUND}
+    assert "no patches to it" in refusal(write_directory(tmp_path / "d", bomb))
+    zeros = {"bomb.tar.gz": archived({"BkgOnly.json": b" " * 200_000})}
+    assert "no pallet is that large" in refusal(write_directory(tmp_path / "e", zeros))
+    deep = published()
+    for _level in range(4):
+        deep = {"deeper.tar.gz": archived(deep)}
+    assert "there is no JSON file in it" in refusal(write_directory(tmp_path / "f", deep))
 
 
 @pytest.mark.parametrize("separator", [".", "_"])

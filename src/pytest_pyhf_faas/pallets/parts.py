@@ -1,4 +1,4 @@
-"""Which files of a directory or an archive belong to one pallet, told by their names."""
+"""Which files of a directory or an archive belong to one pallet, by their names or else content."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
 from pytest_pyhf_faas.errors import PalletError
+from pytest_pyhf_faas.pallets.sources import stem_of_json
+from pytest_pyhf_faas.pallets.verify import parse
 from pytest_pyhf_faas.wording import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+
+    from pytest_pyhf_faas.pallets.sources import Files
 
 #: What a file is, told by its name without ".json". Everything else is ignored.
 _PATCHSET_OR_BACKGROUND = re.compile(
@@ -21,13 +25,15 @@ _PATCHSET_OR_BACKGROUND = re.compile(
     r"(?:(?P<background>(?:bkg|background)[._-]?only|background)|(?P<patchset>patch[_-]?set))",
     re.IGNORECASE,
 )
+#: Where there are more files than this, they are told by their names alone.
+_MAX_READ = 50
 _SINGLE_PATCH = re.compile(r"patch[._-](?P<name>.+)", re.IGNORECASE)
 
 
 def holds_pallet(paths: Iterable[str]) -> bool:
     """Whether one of the files is called like a background-only workspace."""
     for path in paths:
-        match = _PATCHSET_OR_BACKGROUND.fullmatch(PurePosixPath(path).stem)
+        match = _PATCHSET_OR_BACKGROUND.fullmatch(stem_of_json(path))
         if match and match["background"]:
             return True
     return False
@@ -44,36 +50,109 @@ class Part:
     singles: dict[str, str] = field(default_factory=dict)  # path -> name of the patch
     label: str = ""
 
+    @property
+    def patches(self) -> list[str]:
+        """The files with its patches: a patchset is preferred to single files."""
+        return self.patchsets or list(self.singles)
+
     def is_called(self, part: str) -> bool:
         """Whether a user may mean it by that."""
         names = {self.label, self.prefix, self.directory.name, str(self.directory)}
         return part.casefold() in {name.casefold() for name in names if name}
 
 
-def find_parts(paths: Iterable[str], source: Path) -> list[Part]:
-    """Sort the files into pallets, by directory and prefix."""
-    parts: dict[tuple[PurePosixPath, str], Part] = {}
+def find_parts(files: Files, source: Path) -> list[Part]:
+    """Sort the files into pallets, by directory and prefix.
 
-    def part_at(directory: PurePosixPath, prefix: str) -> Part:
-        return parts.setdefault((directory, prefix), Part(directory, prefix))
-
-    seen = []
-    for path in paths:
-        file = PurePosixPath(path)
-        seen.append(path)
-        if match := _PATCHSET_OR_BACKGROUND.fullmatch(file.stem):
-            part = part_at(file.parent, match["prefix"] or "")
-            (part.backgrounds if match["background"] else part.patchsets).append(path)
-        elif match := _SINGLE_PATCH.fullmatch(file.stem):
-            part_at(file.parent, "").singles[path] = match["name"]
-
-    found = sorted(parts.values(), key=lambda part: (str(part.directory), part.prefix))
-    _check_parts(found, seen, source)
+    Archives inside are looked into where names tell no background or no patches, and then the
+    content of files.
+    """
+    parts = _sorted(files.paths, _role)
+    if not _complete(parts):
+        files.look_inside()
+        parts = _sorted(files.paths, _role)
+    if not _complete(parts) and len(files.paths) <= _MAX_READ:
+        parts = _sorted(files.paths, lambda path: _role(path) or _role_of_content(files, path))
+    found = _with_backgrounds(parts)
+    _check_parts(found, files.paths, source)
     top = PurePosixPath(os.path.commonpath([part.directory for part in found]))
     for part in found:
         directories = part.directory.relative_to(top).parts
         part.label = "_".join([*directories, *filter(None, [part.prefix])])
     return found
+
+
+# Prefix, kind ("background", "patchset" or "single") and name.
+_Role = tuple[str, str, str]
+
+
+def _role(path: str) -> _Role | None:
+    """Return what a file is, by its name."""
+    name = stem_of_json(path)
+    if match := _PATCHSET_OR_BACKGROUND.fullmatch(name):
+        return match["prefix"] or "", "background" if match["background"] else "patchset", name
+    if match := _SINGLE_PATCH.fullmatch(name):
+        return "", "single", match["name"]
+    return None
+
+
+def _role_of_content(files: Files, path: str) -> _Role | None:
+    """Return what a file is, by what it holds; what cannot be read is ignored, as others are."""
+    try:
+        content = parse(files.read(path), path)
+    except PalletError:
+        return None
+    name = stem_of_json(path)
+    if isinstance(content, dict) and {"channels", "observations"} <= content.keys():
+        return "", "background", name
+    if isinstance(content, dict) and {"metadata", "patches"} <= content.keys():
+        return name, "patchset", name
+    return None
+
+
+def _sorted(paths: Iterable[str], role: Callable[[str], _Role | None]) -> list[Part]:
+    parts: dict[tuple[PurePosixPath, str], Part] = {}
+    for path in paths:
+        if found := role(path):
+            prefix, kind, name = found
+            directory = PurePosixPath(path).parent
+            part = parts.setdefault((directory, prefix), Part(directory, prefix))
+            if kind == "single":
+                part.singles[path] = name
+            else:
+                (part.backgrounds if kind == "background" else part.patchsets).append(path)
+    return sorted(parts.values(), key=lambda part: (str(part.directory), part.prefix))
+
+
+def _complete(parts: Iterable[Part]) -> bool:
+    """Whether there is a background, and patches."""
+    return any(part.backgrounds for part in parts) and any(part.patches for part in parts)
+
+
+def _with_backgrounds(parts: list[Part]) -> list[Part]:
+    """Return what has patches, each with its background, and backgrounds that are left over.
+
+    A background is for the patches beside it, whatever their prefix, or those below it; one that
+    is left over is for patches that are.
+    """
+    owners = [part for part in parts if part.backgrounds]
+    orphans = [part for part in parts if not part.backgrounds]
+    used = {id(part) for part in owners if part.patches}
+    for orphan in orphans:
+        near = next(
+            (
+                beside
+                for directory in (orphan.directory, *orphan.directory.parents)
+                if (beside := [each for each in owners if each.directory == directory])
+            ),
+            [],
+        )
+        if not near and len(orphans) == 1:
+            near = [each for each in owners if id(each) not in used]
+        if len(near) == 1:
+            orphan.backgrounds = near[0].backgrounds
+            used.add(id(near[0]))
+    return [part for part in parts if part.patches or id(part) not in used]
 
 
 def _check_parts(found: list[Part], seen: list[str], source: Path) -> None:
@@ -83,14 +162,13 @@ def _check_parts(found: list[Part], seen: list[str], source: Path) -> None:
             "a pallet is a BkgOnly.json and a patchset.json (or single files patch.NAME.json)"
         )
     for part in found:
-        patches = part.patchsets or list(part.singles)
-        there = part.backgrounds + patches
-        if len(part.backgrounds) == 1 and patches and len(part.patchsets) <= 1:
+        there = part.backgrounds + part.patches
+        if len(part.backgrounds) == 1 and part.patches and len(part.patchsets) <= 1:
             continue
         if not part.backgrounds:
             problem = "there are patches, but no background-only workspace to apply them to"
             remedy = f"add {_expected(part, 'BkgOnly')}, or remove the patches"
-        elif not patches:
+        elif not part.patches:
             problem = "there is a background-only workspace, but no patches to it"
             remedy = f"add {_expected(part, 'patchset')}, or remove the workspace"
         else:

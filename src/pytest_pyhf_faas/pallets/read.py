@@ -38,12 +38,15 @@ def read_pallets(
     All published forms are read: files at the top, in a sub-directory
     (``Region-combined/BkgOnly.json``), or with a prefix (``Rpc2L0b_BkgOnly.json``); the patches in
     one ``patchset.json`` or in single files (``patch.NAME.json``). A patchset is preferred to
-    single files that lie next to it. Other JSON files are ignored.
+    single files that lie next to it; several patchsets of one background are several pallets.
+    Other JSON files are ignored, unless names tell no background or no patches: then those of
+    archives inside are read as well, and what they hold counts.
 
     Parameters
     ----------
     source
-        A directory, or an archive: tar (plain or compressed with gzip, bzip2 or xz) or zip.
+        A directory, or an archive: tar (plain or compressed with gzip, bzip2 or xz) or zip. Each
+        JSON file may be compressed with gzip.
     name
         The name of the pallet; by default that of the directory or the archive. If there are
         several, each name is followed by ``_`` and the sub-directory or the prefix.
@@ -58,15 +61,17 @@ def read_pallets(
     source = Path(source)
     # What ".." really is; a link keeps its own name, which Path.resolve would lose.
     name = name or stem(Path(os.path.abspath(source))) or "pallet"  # noqa: PTH100
-    with opened(source) as (paths, read):
-        found = find_parts(paths, source)
+    with opened(source) as files:
+        found = find_parts(files, source)
         if part is not None:
             everything, found = found, [one for one in found if one.is_called(part)]
             if not found:
                 no_part(source, part, everything)
         several = len(found) > 1
         return [
-            _read_part(one, read, source, f"{name}_{one.label}" if several and one.label else name)
+            _read_part(
+                one, files.read, source, f"{name}_{one.label}" if several and one.label else name
+            )
             for one in found
         ]
 

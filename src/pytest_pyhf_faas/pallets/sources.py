@@ -1,27 +1,28 @@
 """The files of a pallet: of a directory, or of an archive that is never unpacked to disk.
 
-`opened` gives the paths of the JSON files, in the order in which they are best read, and a function
-that reads one of them. No member can lie outside, and nothing grows without bound.
+`opened` gives the JSON files, in the order in which they are best read, and if need be those of
+archives inside. No member can lie outside, and nothing grows without bound.
 """
 
 from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import tarfile
 import zipfile
 import zlib
-from contextlib import closing, contextmanager
-from pathlib import Path, PurePosixPath
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_pyhf_faas.errors import PalletError
-from pytest_pyhf_faas.wording import brief
+from pytest_pyhf_faas.wording import brief, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import IO
 
     Reader = Callable[[str], bytearray]
@@ -38,10 +39,13 @@ MAX_DEPTH = 4
 #: File names that are taken for archives where nothing but the name is known.
 ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
 
+#: How many archives inside of others are opened, and how deep.
+MAX_INNER, MAX_INNER_DEPTH = 16, 2
+
 _CHUNK_BYTES = 1 << 20
 
 
-def stem(path: Path) -> str:
+def stem(path: PurePath) -> str:
     """Return the name of a file or directory without the suffix of an archive."""
     for suffix in ARCHIVE_SUFFIXES:
         if path.name.lower().endswith(suffix):
@@ -49,9 +53,85 @@ def stem(path: Path) -> str:
     return path.name
 
 
+def stem_of_json(path: str) -> str:
+    """Return the name of a JSON file, which may be compressed, without its suffixes."""
+    name = PurePosixPath(path).name
+    name = name[: -len(".gz")] if name.lower().endswith(".json.gz") else name
+    return PurePosixPath(name).stem
+
+
+class Files:
+    """The JSON files of a directory or an archive.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Its members, archives among them.
+    read : callable
+        Reads one of them.
+    source : Path
+        The directory or the archive, for messages.
+    stack : ExitStack
+        What closes archives inside.
+
+    Attributes
+    ----------
+    paths : list of str
+        The JSON files.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], read: Reader, source: Path, stack: ExitStack, depth: int = 0
+    ) -> None:
+        self.paths = [path for path in paths if _is_json(path)]
+        self._archives = [path for path in paths if not _is_json(path)]
+        self._readers = dict.fromkeys(self.paths, (read, ""))
+        self._read, self._source, self._stack, self._depth = read, source, stack, depth
+
+    def read(self, path: str) -> bytearray:
+        """Return the content of a JSON file."""
+        reader, inner = self._readers[path]
+        data = reader(inner or path)
+        if path.lower().endswith(".gz"):
+            with closing(_decompressed(io.BytesIO(data), bytes(data[:6]))) as stream:
+                return _read_all(stream, MAX_UNPACKED_BYTES, self._source)
+        return data
+
+    def look_inside(self, most: int = MAX_INNER) -> int:
+        """Add the JSON files of the archives inside, as though each were a directory.
+
+        Returns
+        -------
+        int
+            How many more archives may be opened.
+        """
+        archives, self._archives = self._archives, []
+        if len(archives) > most:
+            raise PalletError(
+                f"{self._source} holds {len(archives)} archives: {listed(archives)}\n"
+                "give the one that holds the pallet"
+            )
+        most -= len(archives)
+        for path in archives:
+            where = self._source / path
+            name = stem(PurePosixPath(path))
+            # One JSON file in an archive of its own lies where the archive does.
+            parent = PurePosixPath(path).parent
+            directory = parent if name.lower().endswith(".json") else parent / name
+            file = io.BytesIO(self._read(path))
+            paths, read = self._stack.enter_context(_archive(file, where))
+            inner = Files(paths, read, where, self._stack, self._depth + 1)
+            if not inner.paths and self._depth + 1 < MAX_INNER_DEPTH:
+                most = inner.look_inside(most)
+            for each in inner.paths:
+                self._readers[str(directory / each)] = inner.read, each
+        self.paths = list(self._readers)
+        return most
+
+
 @contextmanager
-def opened(source: Path) -> Iterator[tuple[list[str], Reader]]:
-    """Give the JSON files of a directory or an archive, and a function that reads one of them.
+def opened(source: Path) -> Iterator[Files]:
+    """Give the JSON files of a directory or an archive.
 
     Raises
     ------
@@ -60,8 +140,8 @@ def opened(source: Path) -> Iterator[tuple[list[str], Reader]]:
     """
     try:
         how = _opened_directory if source.is_dir() else _opened_archive
-        with how(source) as (paths, read):
-            yield paths, read
+        with how(source) as (paths, read), ExitStack() as stack:
+            yield Files(paths, read, source, stack)
     except FileNotFoundError as error:
         raise PalletError(f"there is no file or directory {error.filename or source}") from error
     except PermissionError as error:
@@ -104,7 +184,7 @@ def _opened_directory(root: Path) -> Iterator[tuple[list[str], Reader]]:
         # is_file: reading a named pipe would never end
         files = (here / name for name in sorted(names))
         found = (file.relative_to(root).as_posix() for file in files if file.is_file())
-        paths += [path for path in found if _is_json(path)]
+        paths += [path for path in found if _is_wanted(path)]
 
     left = MAX_UNPACKED_BYTES
 
@@ -120,16 +200,21 @@ def _opened_directory(root: Path) -> Iterator[tuple[list[str], Reader]]:
 
 @contextmanager
 def _opened_archive(path: Path) -> Iterator[tuple[list[str], Reader]]:
-    with path.open("rb") as file:
-        start = file.read(512)
-        file.seek(0)
-        if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-            with zipfile.ZipFile(file) as archive:
-                yield _in_zip(archive, path)
-        else:
-            stream = _Bounded(_decompressed(file, start), path)
-            with closing(stream), _tar(stream, path, start) as tar:
-                yield _in_tar(tar, stream, path)
+    with path.open("rb") as file, _archive(file, path) as found:
+        yield found
+
+
+@contextmanager
+def _archive(file: IO[bytes], path: Path) -> Iterator[tuple[list[str], Reader]]:
+    start = file.read(512)
+    file.seek(0)
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        with zipfile.ZipFile(file) as archive:
+            yield _in_zip(archive, path)
+    else:
+        stream = _Bounded(_decompressed(file, start), path)
+        with closing(stream), _tar(stream, path) as tar:
+            yield _in_tar(tar, stream, path)
 
 
 def _decompressed(file: Any, start: bytes) -> Any:
@@ -180,10 +265,12 @@ class _Bounded:
             raise PalletError(_too_large(str(self._path)))
 
 
-def _tar(stream: _Bounded, path: Path, start: bytes) -> tarfile.TarFile:
+def _tar(stream: _Bounded, path: Path) -> tarfile.TarFile:
     try:
         return tarfile.open(fileobj=stream, mode="r:")  # type: ignore[call-overload, no-any-return]
     except tarfile.ReadError as error:
+        stream.seek(0)
+        start = stream.read(512)
         if start.lstrip().startswith((b"{", b"[")):
             remedy = "give the directory that holds the background and the patches, or an archive"
         elif start.lstrip().startswith(b"<"):
@@ -200,7 +287,7 @@ def _in_tar(tar: tarfile.TarFile, stream: _Bounded, path: Path) -> tuple[list[st
         _check_members(count, path)
         total += member.size
         _check_total(total, path)
-        if _is_json(member.name) and not member.isdir():
+        if _is_wanted(member.name) and not member.isdir():
             # the last of several that are called the same: unpacking would leave that one
             members[_safe(member.name, path)] = member
             if not member.isreg() or member.issparse():
@@ -228,7 +315,7 @@ def _in_zip(archive: zipfile.ZipFile, path: Path) -> tuple[list[str], Reader]:
     _check_members(len(infos), path)
     _check_total(sum(info.file_size for info in infos), path)
     for info in infos:
-        if _is_json(info.filename) and not info.is_dir():
+        if _is_wanted(info.filename) and not info.is_dir():
             members[_safe(info.filename, path)] = info
             kind = info.external_attr >> 28  # the upper bits of st_mode; 0 if it was not recorded
             if kind not in (0, 0o10):
@@ -252,10 +339,16 @@ def _in_zip(archive: zipfile.ZipFile, path: Path) -> tuple[list[str], Reader]:
     return list(members), read
 
 
-def _is_json(path: str) -> bool:
+def _is_wanted(path: str) -> bool:
+    """Whether it is a JSON file or an archive, and not hidden."""
     file = PurePosixPath(path.replace("\\", "/"))
     hidden = any(part.startswith(".") and part != ".." for part in file.parts)
-    return file.suffix.lower() == ".json" and not hidden and "__MACOSX" not in file.parts
+    wanted = _is_json(file.name) or file.name.lower().endswith(ARCHIVE_SUFFIXES)
+    return wanted and not hidden and "__MACOSX" not in file.parts
+
+
+def _is_json(path: str) -> bool:
+    return path.lower().endswith((".json", ".json.gz"))
 
 
 def _safe(name: str, source: Path) -> str:
