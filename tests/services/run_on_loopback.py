@@ -2,7 +2,9 @@
 
 For instance::
 
-    python tests/services/run_on_loopback.py --workers 2 -- --faas-pallet 2L0J_simplified -q
+    python tests/services/run_on_loopback.py --workers 2 -- --faas-pallet 1Lbb -q
+
+What pytest would refuse, such as a pallet that is not found, is refused before anything is started.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="of the endpoint")
     parser.add_argument("pytest", nargs="*", metavar="ARGUMENT", help="of pytest, after --")
     options = parser.parse_args(arguments)
+    refused = refusal([sys.executable, "-m", "pytest", *options.pytest])
+    if refused is not None:
+        return refused
     try:
         # As Ctrl-C, so that all is ended.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -56,6 +61,22 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def refusal(command: list[str]) -> int | None:
+    """Collect what a command of pytest would run, without an endpoint.
+
+    Returns
+    -------
+    int or None
+        The exit status, where there is nothing to run; what pytest says of it is shown.
+    """
+    looking = ["--funcx-endpoint", "local", "--collect-only", "-qq"]
+    done = subprocess.run([*command, *looking], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    print(done.stdout, done.stderr, sep="", end="", file=sys.stderr)
+    return done.returncode
 
 
 def run(command: list[str], env: dict[str, str]) -> int:
