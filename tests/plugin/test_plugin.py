@@ -273,7 +273,10 @@ def test_lost_worker_is_an_error(project):
             "what to do: look at the memory and the logs of the worker's machine; "
             "a rerun may just work"
         ),
-        f"rerun:  pytest --faas-pallet=tiny --faas-patch={PATCH}",
+        (
+            f"rerun:  pytest 'test_own.py::test_cls[tiny-{PATCH}]' --faas-pallet=tiny "
+            f"--faas-patch={PATCH}"
+        ),
     ]
     assert project.fits() == [*2 * [PATCH], "sig_100_50"]
     project.assert_no_internals(result)

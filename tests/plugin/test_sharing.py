@@ -52,7 +52,7 @@ def test_outcomes_do_not_depend_on_the_distribution(project, distribution):
     }
     assert project.fits() == sorted([*names, lost, lost_once])
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["13 fits sent to workers*"])
+    result.stdout.fnmatch_lines(["13 fits sent to workers, 2 of them again (worker lost: 2)"])
     project.assert_no_internals(result)
     assert locks(project) == []
 
