@@ -97,7 +97,13 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 @pytest.fixture
-def project(pytester, monkeypatch):
+def wide_terminal(monkeypatch):
+    """A terminal on which no line of a test is broken."""
+    monkeypatch.setenv("COLUMNS", "400")
+
+
+@pytest.fixture
+def project(pytester, monkeypatch, wide_terminal):
     # With CI or BUILD_NUMBER pytest does not shorten its summary, and messages appear twice.
     for variable in (
         "XDG_CACHE_HOME",

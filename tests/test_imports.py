@@ -110,7 +110,7 @@ INSIDE = {
     "plugin": (
         {"display", "interrupts", "notes", "plan", "progress", "relay", "resume", "sharing"},
         {"update", "values"},
-        {"no_reference"},
+        {"failures", "no_reference"},
         {"option", "options", "markers", "settings", "rerun"},
         {"measuring", "sending", "campaigns", "terminal", "book"},
         {"schedule", "obstacles"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 from hypothesis import given
@@ -10,13 +11,16 @@ from hypothesis import strategies as st
 
 from pytest_pyhf_faas.wording import (
     brief,
-    columns,
     counted,
     duration,
+    fitted,
+    folded,
+    folded_command,
     listed,
     one_line,
     printable,
     shortened,
+    table,
     with_spread,
 )
 
@@ -92,11 +96,95 @@ def test_lists_say_how_many_follow():
     assert listed(["x" * 9, "y"], most=1, width=5) == "xxxx…, and 1 more"
 
 
-def test_columns_are_aligned():
-    rows = [("name", "", "n"), ("a", "x", "100"), ("long name", "", "")]
-    assert columns(rows, left=2) == ["name            n", "a          x  100", "long name"]
-    assert columns([("a", "1"), ("bb", "22")]) == ["a    1", "bb  22"]
-    assert columns([]) == []
+# Lines that fit
+
+
+def test_a_line_is_broken_between_words_and_goes_on_indented():
+    assert folded("short", 20) == "short"
+    assert folded("  one two three four five", 16) == "  one two three\n    four five"
+    assert folded("a b\n  c d\n", 3) == "a b\n  c d\n".replace("  c d", "c d")
+    assert folded("x" * 30, 20) == f"{'x' * 20}\n  {'x' * 10}"
+
+
+@given(st.text(st.sampled_from("ab- \n"), max_size=200), st.integers(20, 60))
+def test_no_folded_line_is_longer_and_nothing_is_lost(text, width):
+    shown = folded(text, width)
+    assert max(map(len, shown.split("\n"))) <= width
+    assert re.sub(r"\s", "", shown) == re.sub(r"\s", "", text)
+    assert folded(text, 1000) == text
+
+
+def test_a_command_is_broken_as_a_shell_reads_it():
+    command = "pytest --faas-pallet=a-pallet --faas-patch='x y' --faas-rtol=1e-3"
+    assert folded_command(command, 40) == (
+        "pytest --faas-pallet=a-pallet \\\n  '--faas-patch=x y' --faas-rtol=1e-3"
+    )
+    assert folded_command("pytest -q", 40) == "pytest -q"
+
+
+@given(st.lists(st.text(min_size=1), min_size=1), st.integers(10, 100))
+def test_a_broken_command_is_the_same_command(words, width):
+    shown = folded_command(shlex.join(words), width)
+    assert shlex.split(shown.replace("\\\n", "")) == words
+    lines = shown.split("\n")
+    if not any("\n" in word for word in words):
+        assert all(len(line) <= width or len(shlex.split(line.rstrip("\\"))) == 1 for line in lines)
+
+
+def test_a_live_line_fits_and_keeps_its_counts():
+    line = f"{'parsl:' + 'p' * 60}.py: 3/25 fits done, 1 running, 2 failed, 4 s left"
+    assert fitted(line, 200) == line
+    assert fitted(line, 80) == (
+        "parsl:pppppppppp…ppppppppppppp.py: 3/25 fits done, 1 running, 2 failed, 4 s left"
+    )
+    assert len(fitted(line, 40)) == 40
+    assert fitted(line, 40).endswith("4 s left")
+
+
+HEADER = ("name", "wall time [s]", "n")
+
+
+def test_a_table_is_aligned():
+    rows = [("a", "1.0", "100"), ("long name", "", "")]
+    assert table(HEADER, rows, 80) == [
+        "name       wall time [s]    n",
+        "a                    1.0  100",
+        "long name",
+    ]
+    assert table(HEADER, [], 80) == ["name  wall time [s]  n"]
+
+
+def test_a_table_that_is_too_wide_has_a_header_of_two_lines():
+    assert table(HEADER, [("long name", "42.0 ± 2.8", "1")], 24) == [
+        "            wall time",
+        "name              [s]  n",
+        "long name  42.0 ± 2.8  1",
+    ]
+
+
+def test_names_in_a_table_lose_their_middle():
+    assert table(HEADER, [("n" * 60 + "end", "1.0", "1")], 30)[-1].split() == [
+        *("nnnnnnnnnn…nnnnnnnend", "1.0", "1"),
+    ]
+
+
+def test_a_table_on_a_very_narrow_terminal_is_a_list():
+    row = ("a_name_that_is_long", "42.0 ± 2.8", "100")
+    assert table(HEADER, [row, ("b", "", "1")], 20) == [
+        "a_name_that_is_long",
+        "  wall time [s]: 42.0 ± 2.8"[:10] + "…" + "  wall time [s]: 42.0 ± 2.8"[-9:],
+        "  n: 100",
+        "b",
+        "  n: 1",
+    ]
+
+
+CELLS = st.text("ab ±1", max_size=60)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=4), st.integers(20, 100))
+def test_no_line_of_a_table_is_longer(rows, width):
+    assert all(len(line) <= width for line in table(HEADER, rows, width))
 
 
 def test_a_mean_has_a_spread_if_it_is_known():

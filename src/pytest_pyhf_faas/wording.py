@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import textwrap
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -13,6 +16,10 @@ NOTHING = "–"
 NAME_CHARACTERS = 60
 #: Between columns.
 _GAP = "  "
+#: What a line that was broken goes on with, and how a shell is told that it does.
+_HANG = "  "
+_GOES_ON = " \\"
+_NARROWEST_TERMINAL = 40
 #: A shorter name says nothing.
 _NARROWEST = 12
 
@@ -74,26 +81,111 @@ def listed(names: Sequence[str], most: int = 3, width: int = NAME_CHARACTERS) ->
     return ", ".join(shortened(name, width) for name in names[:most]) + more
 
 
-def columns(rows: Sequence[Sequence[str]], left: int = 1, width: int | None = None) -> list[str]:
-    """Return rows as lines of aligned columns: the first ones to the left, the others right.
+def terminal_width() -> int:
+    """Return how many characters a line of the terminal has; 80 where there is none."""
+    return max(shutil.get_terminal_size().columns, _NARROWEST_TERMINAL)
 
-    Where a line would be longer than a width, names in the columns to the left are shortened.
+
+def folded(text: str, width: int) -> str:
+    """Return a text with its lines broken between words, so that none is longer than a width.
+
+    What a line goes on with is indented by two more than its beginning. A word that is longer than
+    a line is broken as well.
     """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    if width is not None:
-        _narrow(widths, left, width)
+    return "\n".join(piece for line in text.split("\n") for piece in _folded(line, width))
+
+
+def folded_command(command: str, width: int) -> str:
+    """Return a command broken between its words, so that a shell reads it as one.
+
+    A word that is longer than a line stays whole.
+    """
+    room = width - len(_HANG) - len(_GOES_ON)
+    lines: list[str] = []
+    for word in map(shlex.quote, shlex.split(command)):
+        if lines and len(lines[-1]) + len(word) < room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return f"{_GOES_ON}\n{_HANG}".join(lines)
+
+
+def fitted(line: str, width: int) -> str:
+    """Return a line that is no longer than a width; what stands before a colon gives way first."""
+    head, colon, rest = line.partition(": ")
+    room = max(width - len(colon) - len(rest), _NARROWEST)
+    return shortened(f"{shortened(head, room, cut='middle')}{colon}{rest}", width, cut="middle")
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int, left: int = 1
+) -> list[str]:
+    """Return rows below a header as lines of columns: the first ones to the left, the others right.
+
+    Where the lines would be longer than a width, the words of the header are stacked, and names in
+    the columns to the left lose their middle. If that is not enough, the cells of each row stand
+    below each other.
+    """
+    widths = _widths([header, *rows])
+    if _length(widths) <= width:
+        return _lines([header, *rows], widths, left)
+    stacked = _stacked(header, _widths(rows) if rows else [0] * len(header))
+    widths = _widths([*stacked, *rows])
+    while _length(widths) > width and max(widths[:left], default=0) > _NARROWEST:
+        widths[widths.index(max(widths[:left]))] -= 1
+    if _length(widths) <= width:
+        return _lines([*stacked, *rows], widths, left)
+    return [line for row in rows for line in _record(header, row, width, left)]
+
+
+def _folded(line: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    if len(indent) > width // 2:
+        indent = ""
+    return textwrap.wrap(
+        line.strip(),
+        max(width, _NARROWEST),
+        initial_indent=indent,
+        subsequent_indent=indent + _HANG,
+        break_on_hyphens=False,
+    )
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def _length(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
+
+
+def _lines(rows: Sequence[Sequence[str]], widths: Sequence[int], left: int) -> list[str]:
     return [
         _GAP.join(
-            shortened(cell, room, cut="middle").ljust(room) if place < left else cell.rjust(room)
-            for place, (cell, room) in enumerate(zip(row, widths, strict=True))
+            shortened(cell, width, cut="middle").ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
 
 
-def _narrow(widths: list[int], left: int, width: int) -> None:
-    """Take from the widest of the first columns what lines have too much."""
-    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
-    while excess > 0 and max(widths[:left], default=0) > _NARROWEST:
-        widths[widths.index(max(widths[:left]))] -= 1
-        excess -= 1
+def _stacked(header: Sequence[str], widths: Sequence[int]) -> list[list[str]]:
+    """Return the lines of a header, the words of a title above each other if it is too wide."""
+    cells = [
+        textwrap.wrap(title, max(width, *map(len, title.split())), break_on_hyphens=False)
+        if title.split()
+        else [""]
+        for title, width in zip(header, widths, strict=True)
+    ]
+    height = max(map(len, cells))
+    return [list(line) for line in zip(*([""] * (height - len(c)) + c for c in cells), strict=True)]
+
+
+def _record(header: Sequence[str], row: Sequence[str], width: int, left: int) -> list[str]:
+    """Return a row with its cells below each other: its names first, then a line for each value."""
+    names = ", ".join(filter(None, row[:left]))
+    values = [f"{_HANG}{title}: {cell}" for title, cell in zip(header, row, strict=True) if cell]
+    first = sum(map(bool, row[:left]))
+    return [shortened(line, width, cut="middle") for line in (names, *values[first:])]

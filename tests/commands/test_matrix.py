@@ -17,6 +17,8 @@ from tests.helpers.fakes import FakeEngine, Plan
 
 pytestmark = pytest.mark.timeout(600)
 
+pytestmark = pytest.mark.usefixtures("wide_terminal")
+
 
 @pytest.fixture
 def matrix(project):

@@ -14,6 +14,8 @@ from pytest_pyhf_faas import commands
 from pytest_pyhf_faas.report import document as documents
 from tests.helpers import report_documents as make
 
+pytestmark = pytest.mark.usefixtures("wide_terminal")
+
 
 def one(*found, **changes):
     """A run of one analysis with these hypotheses."""

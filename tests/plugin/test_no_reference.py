@@ -37,16 +37,16 @@ def test_many_failures_for_want_of_a_reference_are_one_table(project, distributi
         [
             "no reference for 9 hypotheses of tiny: there is no tiny.json in *",
             "*--faas-update=new makes references*",
-            "*numpy+scipy* CLs_obs * CLs_exp * 95 % CL",
+            "*numpy+scipy* CLs_obs * CLs_exp * excluded",
         ]
     )
     for name in names:
         assert (
-            len(re.findall(rf"^  {name} +[\d.e-]+ +[\d.e-]+ +(?:excluded|-)$", shown, re.MULTILINE))
+            len(re.findall(rf"^  {name} +[\d.e-]+ +[\d.e-]+ +(?:yes|no)$", shown, re.MULTILINE))
             == 1
         )
-    assert re.search(rf"^  {names[0]} +0\.01 .* excluded$", shown, re.MULTILINE)
-    assert re.search(rf"^  {names[1]} +0\.5 .* -$", shown, re.MULTILINE)
+    assert re.search(rf"^  {names[0]} +0\.01 .* yes$", shown, re.MULTILINE)
+    assert re.search(rf"^  {names[1]} +0\.5 .* no$", shown, re.MULTILINE)
     message = project.junit()[f"test_cls[tiny-{names[1]}]"].find("failure").text
     assert f"CLs_obs = 0.5, CLs_exp = {canned(names[1])['CLs_exp'][2]:.4g}" in message
     assert "--faas-update=new" in message
@@ -78,7 +78,7 @@ def test_of_very_many_the_first_are_listed():
     assert len(lines) == 45
     assert "  sig_39" in lines[42]
     assert lines[43] == "  ... and 60 more: --faas-report=DIR writes them all to DIR/cls.csv"
-    assert lines[44] == "  5 of 100 are excluded: CLs_obs < 0.05"
+    assert lines[44] == "  5 of 100 are excluded at 95 % CL: CLs_obs < 0.05"
 
 
 @pytest.mark.parametrize("width", [50, 80])
@@ -93,4 +93,4 @@ def test_what_excludes_nothing_is_not_called_so():
     assert not any("exclu" in line for line in lines)
     (*_, row, count) = unreferenced_lines([unreferenced(observed="nan")], 80)
     assert row.endswith("not a number")
-    assert count == "  0 of 1 are excluded: CLs_obs < 0.05"
+    assert count == "  0 of 1 are excluded at 95 % CL: CLs_obs < 0.05"

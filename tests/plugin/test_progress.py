@@ -196,7 +196,7 @@ def test_the_live_line_never_wraps(clock):
     line = ProgressLine(TerminalDisplay(reporter))
     line.show("an endpoint with a long name", progress())
     assert (reporter.screen.row, reporter.screen.column) == (0, 0)
-    assert reporter.screen.text == ["", "an endpoint with a"]
+    assert reporter.screen.text == ["", "an end… n…2 running"]
 
 
 def test_the_live_line_is_not_drawn_too_often(clock):

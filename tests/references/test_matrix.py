@@ -105,7 +105,7 @@ def test_the_table_counts_each_verdict():
     found = findings(
         *(AT_LOWEST, AT_NOMINAL, AT_NOMINAL, fitted(VALUES), MIXED, unconverged, fitted(), failed)
     )
-    shown = table("toy", {"numpy+scipy": found, "numpy+minuit": found[:1]})
+    shown = table("toy", {"numpy+scipy": found, "numpy+minuit": found[:1]}, 120)
     assert shown[0] == "toy: 8 hypotheses"
     assert shown[2].split()[:7] == [
         *("lowest", "nominal", "both", "mixed", "unconverged", "wrong", "error"),

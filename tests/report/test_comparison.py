@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
 from pytest_pyhf_faas.report import document as documents
 from pytest_pyhf_faas.report.comparison.runs import compare_runs
-from pytest_pyhf_faas.report.comparison.text import text
+from pytest_pyhf_faas.report.comparison.text import text as text_within
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
 from tests.helpers import report_documents as make
 from tests.helpers.paths import STORED
@@ -22,6 +22,11 @@ VERDICTS = own_schema(documents.SCHEMA)["definitions"]["hypothesis"]["properties
     "enum"
 ]
 HOSTILE = ("<script>alert(1)</script>", "\x1b[31mred\nline", "x" * 300, "\udcff", "ü|`$_^%")
+
+
+def text(changes):
+    return text_within(changes, 400)
+
 
 texts = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=8))
 numbers = st.one_of(st.floats(0, 1), st.sampled_from(["nan", "inf", "-inf", 0, 1]))
@@ -141,6 +146,7 @@ def test_the_way_back_turns_everything_round(before, after):
 def test_any_two_runs_can_be_told_of(before, after):
     changes = compared(before, after, slower=1.2)
     told = text(changes)
+    assert max(map(len, text_within(changes, 80).split("\n"))) <= 80
     assert all(line.isprintable() for line in told.splitlines())
     assert max(map(len, told.splitlines()[1:])) < 400
     assert json.loads(json.dumps(changes.to_json(), allow_nan=False))["status"] == changes.status

@@ -10,6 +10,7 @@ from pytest_pyhf_faas import __version__
 from pytest_pyhf_faas.commands import inspect, matrix, report, validate
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin.options import check_words
+from pytest_pyhf_faas.wording import folded, terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,8 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **keywords)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n'{self.prog} --help' shows how to use it\n")
+        text = f"{self.prog}: error: {message}\n'{self.prog} --help' shows how to use it\n"
+        self.exit(2, folded(text, terminal_width()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except FaasError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(folded(f"error: {error}\n", terminal_width()))
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

@@ -12,7 +12,7 @@ from pytest_pyhf_faas.advice import check_client
 from pytest_pyhf_faas.errors import ConfigurationError, EndpointUnusableError
 from pytest_pyhf_faas.plugin.options import BY_NAME
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import counted
+from pytest_pyhf_faas.wording import counted, terminal_width
 
 if TYPE_CHECKING:
     import argparse
@@ -139,7 +139,7 @@ def run(options: argparse.Namespace) -> int:
             all_right &= all(
                 f.verdict is Verdict.RIGHT for found in findings.values() for f in found
             )
-            sys.stdout.write("\n".join(table(pallet.name, findings)) + "\n")
+            sys.stdout.write("\n".join(table(pallet.name, findings, terminal_width())) + "\n")
             sys.stdout.flush()
     return 0 if all_right else 1
 

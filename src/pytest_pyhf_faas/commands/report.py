@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.errors import ReportError
+from pytest_pyhf_faas.wording import folded, terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +86,7 @@ def _draw(path: Path) -> int:
     directory = path if path.is_dir() else path.parent
     problems = publish(report, directory)
     for problem in problems:
-        sys.stderr.write(f"error: {problem}\n")
+        sys.stderr.write(folded(f"error: {problem}\n", terminal_width()))
     if problems:
         return 1
     _say(f"page, plots, {cls_csv.FILE} and {hepdata.DIRECTORY}/ are in {directory}")
@@ -115,7 +116,7 @@ def _compare(options: argparse.Namespace) -> int:
                 f"the changes cannot be written to {options.json}: {error.strerror or error}. "
                 "Give --json another file"
             ) from error
-    _say(text.text(found))
+    _say(text.text(found, terminal_width()))
     return found.status
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol, TextIO
+
+from pytest_pyhf_faas.wording import fitted, folded, terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +69,7 @@ class TerminalDisplay:
             writer = self._reporter.config.get_terminal_writer()
             if writer.width_of_current_line:  # dots of pytest-xdist
                 writer.line()
-            self._reporter.write_line(text, yellow=marked)
+            self._reporter.write_line(folded(text, terminal_width()), yellow=marked)
             self._reporter.flush()  # a log is read while it grows
 
     def draw(self, text: str) -> None:
@@ -79,7 +80,7 @@ class TerminalDisplay:
         # Down to a fresh line, the text, and back to where pytest stopped.
         # Beside pytest's writer, which would take it for a part of its own line.
         with self._uncaptured():
-            sys.stdout.write(f"\n\r\x1b[K{text[: writer.fullwidth - 1]}\x1b[A\r{right}")
+            sys.stdout.write(f"\n\r\x1b[K{fitted(text, writer.fullwidth - 1)}\x1b[A\r{right}")
             sys.stdout.flush()
 
 
@@ -101,11 +102,10 @@ class StreamDisplay:
     def write(self, text: str, *, marked: bool = False) -> None:
         """See `Display`."""
         del marked
-        self._stream.write(f"{text}\n")
+        self._stream.write(f"{folded(text, terminal_width())}\n")
         self._stream.flush()
 
     def draw(self, text: str) -> None:
         """See `Display`."""
-        width = shutil.get_terminal_size().columns
-        self._stream.write(f"\r\x1b[K{text[: width - 1]}")
+        self._stream.write(f"\r\x1b[K{fitted(text, terminal_width() - 1)}")
         self._stream.flush()

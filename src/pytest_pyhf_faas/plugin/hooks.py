@@ -19,6 +19,7 @@ from pytest_pyhf_faas.plugin.context import (
     journal_directory,
     progress_line,
 )
+from pytest_pyhf_faas.plugin.failures import Failures
 from pytest_pyhf_faas.plugin.fixtures import (
     assert_cls,
     faas_endpoint,
@@ -32,11 +33,11 @@ from pytest_pyhf_faas.plugin.fixtures import (
     wall_time,
 )
 from pytest_pyhf_faas.plugin.markers import hypotest_config, pallet_selection
-from pytest_pyhf_faas.plugin.no_reference import AlikeFailures
 from pytest_pyhf_faas.plugin.options import add_options, any_given, check_paths, check_words
 from pytest_pyhf_faas.plugin.settings import read_settings
 from pytest_pyhf_faas.plugin.subjects import ROLES, endpoint_of, role_of, subject_of
 from pytest_pyhf_faas.plugin.summaries import summaries_of, summary_of
+from pytest_pyhf_faas.wording import folded, terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -59,6 +60,7 @@ __all__ = [
     "wall_time",
 ]
 
+_ERROR = "ERROR: "  # pytest's
 _MARKERS = (
     "pallet(*names, patch=...): the pallets (and patches) that a test is run for",
     "hypotest(test_poi=..., backend=..., rtol=..., ...): how hypotheses are tested and compared",
@@ -89,8 +91,8 @@ def pytest_configure(config: pytest.Config) -> None:
             if settings.report is not None and not config.option.collectonly:
                 _record(config, settings.report, settings.plane)
         except FaasError as error:
-            raise pytest.UsageError(str(error)) from error
-    config.pluginmanager.register(AlikeFailures())
+            raise _usage_error(error) from error
+    config.pluginmanager.register(Failures())
     if config.getoption("tx", None):  # the controller of pytest-xdist
         from pytest_pyhf_faas.campaign import journal
         from pytest_pyhf_faas.plugin import relay
@@ -156,7 +158,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if context is None:
         return
     if context.problems:
-        raise pytest.UsageError("\n".join(dict.fromkeys(context.problems)))
+        raise _usage_error(*dict.fromkeys(context.problems))
     _group_by_pallet(context, items)
 
 
@@ -171,7 +173,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 check_client()
                 _check_endpoints(context, session.items)
         except FaasError as error:
-            raise pytest.UsageError(str(error)) from error
+            raise _usage_error(error) from error
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
@@ -182,9 +184,10 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     from pytest_pyhf_faas.plugin.terminal import plan_lines
 
     try:
-        return plan_lines(context)
+        width = terminal_width()
+        return [folded(line, width) for line in plan_lines(context)]
     except FaasError as error:  # an unreadable reference
-        raise pytest.UsageError(str(error)) from error
+        raise _usage_error(error) from error
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -253,15 +256,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if summaries:
         from pytest_pyhf_faas.plugin.terminal import measured_lines, summary_lines
 
-        lines = summary_lines(
-            summaries,
-            measured_lines(existing_context(config)),
-            config.get_terminal_writer().fullwidth,
-        )
+        width = terminal_width()
+        measured = measured_lines(existing_context(config), width)
+        lines = summary_lines(summaries, measured, width)
         if lines:
             terminalreporter.section("pyhf-faas")
         for line, marked in lines:
-            terminalreporter.write_line(line, yellow=marked)
+            terminalreporter.write_line(folded(line, width), yellow=marked)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -282,6 +283,12 @@ def _record(config: pytest.Config, directory: Path, plane: tuple[str, str] | Non
         check_directory(directory)
         seen = recording.Recording(config, directory, plane)
         config.pluginmanager.register(seen, recording.PLUGIN)
+
+
+def _usage_error(*problems: object) -> pytest.UsageError:
+    """Return what is wrong in lines that fit, with the word that pytest writes before it."""
+    text = _ERROR + "\n".join(map(str, problems))
+    return pytest.UsageError(folded(text, terminal_width()).removeprefix(_ERROR))
 
 
 def _ours(metafunc: pytest.Metafunc, *names: str) -> bool:

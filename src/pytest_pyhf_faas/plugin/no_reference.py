@@ -1,18 +1,15 @@
 """What the terminal shows of hypotheses that have no reference: their CLs values, in one table.
 
-They fail, each for itself; where many do, pytest would say the same of each of them, twice.
+Each fails for itself; where many do, `failures` leaves them to this table.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypedDict
-
-import pytest
+from typing import TYPE_CHECKING, TypedDict
 
 from pytest_pyhf_faas.references.cls_values import EXCLUDED
-from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import columns, counted
+from pytest_pyhf_faas.wording import counted, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,8 +18,6 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.compare import Comparison
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
-#: So many are shown as pytest shows failures.
-_MOST_AS_FAILURES = 3
 _ROWS = 40
 _MEDIAN = 2  # of CLs_exp
 _DISCOVERY = "q0"  # whose values are no CLs, and exclude nothing
@@ -38,32 +33,6 @@ class Unreferenced(TypedDict):
     patch: str
     CLs_obs: float | str
     CLs_exp: float | str
-
-
-class AlikeFailures:
-    """Keeps failures for want of a reference out of pytest's own summaries, where they are many.
-
-    They remain failures in all else: the count, the exit status, ``--lf``, junitxml. With ``-v``
-    all of them are shown.
-    """
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Any:
-        """Let pytest write its summaries without them."""
-        failed = terminalreporter.stats.get("failed", [])
-        others = [report for report in failed if not _for_want_of_a_reference(report)]
-        many = len(failed) - len(others) > _MOST_AS_FAILURES
-        if not many or terminalreporter.verbosity > 0:
-            return (yield)
-        terminalreporter.stats["failed"] = others
-        try:
-            return (yield)
-        finally:
-            terminalreporter.stats["failed"] = failed
-
-
-def _for_want_of_a_reference(report: pytest.TestReport) -> bool:
-    return ("verdict", Verdict.NO_REFERENCE.value) in getattr(report, "user_properties", ())
 
 
 def no_reference_text(
@@ -103,22 +72,25 @@ def unreferenced_lines(hypotheses: Iterable[Unreferenced], width: int) -> list[s
 
 def _table(those: Sequence[Unreferenced], fit_setup: str, test_stat: str, width: int) -> list[str]:
     excludes = test_stat != _DISCOVERY
-    header = (fit_setup, "CLs_obs", "CLs_exp", *(["95 % CL"] if excludes else []))
-    rows = [header]
+    header = (fit_setup, "CLs_obs", "CLs_exp", *(["excluded"] if excludes else []))
+    rows = []
     for each in those[:_ROWS]:
         observed, expected = float(each["CLs_obs"]), float(each["CLs_exp"])
-        word = ["excluded" if observed < EXCLUDED else _allowed(observed)] if excludes else []
+        word = [_word(observed)] if excludes else []
         rows.append((each["patch"], f"{observed:.4g}", f"{expected:.4g}", *word))
-    lines = columns(rows, width=width)
+    lines = table(header, rows, width)
     if len(those) > _ROWS:
         lines.append(
             f"... and {len(those) - _ROWS} more: --faas-report=DIR writes them all to DIR/cls.csv"
         )
     if excludes:
         excluded = sum(float(each["CLs_obs"]) < EXCLUDED for each in those)
-        lines.append(f"{excluded} of {len(those)} are excluded: CLs_obs < {EXCLUDED:g}")
+        lines.append(f"{excluded} of {len(those)} are excluded at 95 % CL: CLs_obs < {EXCLUDED:g}")
     return lines
 
 
-def _allowed(observed: float) -> str:
-    return "not a number" if math.isnan(observed) else "-"
+def _word(observed: float) -> str:
+    """Say whether a hypothesis with such a CLs_obs is excluded."""
+    if math.isnan(observed):
+        return "not a number"
+    return "yes" if observed < EXCLUDED else "no"

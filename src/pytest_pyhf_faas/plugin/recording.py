@@ -27,6 +27,7 @@ from pytest_pyhf_faas.redaction import redacted
 from pytest_pyhf_faas.report.answer import added_up
 from pytest_pyhf_faas.report.document import VERSION
 from pytest_pyhf_faas.report.publish import PAGE
+from pytest_pyhf_faas.wording import folded, terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -107,7 +108,7 @@ class Recording:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say where the report is."""
         for problem in self._problems:
-            terminalreporter.write_line(problem, red=True)
+            terminalreporter.write_line(folded(problem, terminal_width()), red=True)
         if self._written and not self._problems:
             page = os.path.relpath(self._directory / PAGE, self._config.invocation_params.dir)
             terminalreporter.write_line(f"report: {page}")

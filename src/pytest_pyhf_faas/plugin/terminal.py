@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from pytest_pyhf_faas.report.answer import added_up, sent
 from pytest_pyhf_faas.report.axes import Axis
 from pytest_pyhf_faas.report.wall_times import MEASURED_HEADER, measured_cells
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import columns, counted, duration, listed
+from pytest_pyhf_faas.wording import counted, duration, listed, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +43,8 @@ _PLACES = {
     "none": "at neither",
     None: "not compared",
 }
-_WIDTH = 100
+#: Of a hypothesis with what is said of it, in characters.
+_LONG = 100
 #: What is shown of an endpoint, each group from the beginning of a line.
 _ENDPOINT_GROUPS = (
     ("exists",),
@@ -168,20 +168,19 @@ def summary_lines(
     ]
 
 
-def measured_lines(context: Context | None) -> list[str]:
+def measured_lines(context: Context | None, width: int) -> list[str]:
     """Return what was measured of endpoints, and of the wall times of analyses."""
     if context is None:
         return []
     lines = [line for each in context.preflights.values() for line in endpoint_lines(each)]
     wall_times = context.schedule.wall_times
-    return lines + (wall_time_table(wall_times) if wall_times else [])
+    return lines + (wall_time_table(wall_times, width) if wall_times else [])
 
 
-def wall_time_table(wall_times: Sequence[WallTime]) -> list[str]:
+def wall_time_table(wall_times: Sequence[WallTime], width: int) -> list[str]:
     """Return the wall times in the shape of the published table, and where the time went."""
     header = ("analysis", "endpoint", "patches", *MEASURED_HEADER)
-    rows: list[tuple[str, ...]] = [header]
-    rows += [
+    rows = [
         (
             wall_time.analysis,
             f"{wall_time.endpoint} ({counted(wall_time.last.workers, 'worker')})",
@@ -190,7 +189,7 @@ def wall_time_table(wall_times: Sequence[WallTime]) -> list[str]:
         )
         for wall_time in wall_times
     ]
-    lines = columns(rows, left=2)
+    lines = table(header, rows, width, left=2)
     lines += [f"{w.analysis}: {_where_the_time_went(w)}" for w in wall_times]
     return lines
 
@@ -223,12 +222,12 @@ def ambiguous_lines(hypotheses: Sequence[Mapping[str, Any]]) -> list[str]:
         ]
         if flipping:
             lines.append(
-                f"{_INDENT}an exclusion depends on it for {listed(flipping, _NAMED, _WIDTH)}"
+                f"{_INDENT}an exclusion depends on it for {listed(flipping, _NAMED, _LONG)}"
             )
         moved = [f"{each['patch']} (was {each['was_at']})" for each in those if each["was_at"]]
         if moved:
             lines.append(
-                f"{_INDENT}at other minima than when last checked: {listed(moved, _NAMED, _WIDTH)}"
+                f"{_INDENT}at other minima than when last checked: {listed(moved, _NAMED, _LONG)}"
             )
     return lines
 
@@ -270,12 +269,8 @@ def endpoint_lines(preflight: Preflight) -> list[str]:
     for error in dict.fromkeys(map(str, preflight.failures.values())):
         title = error.partition("\n")[0]
         lines.append(f"not ready: {title.removeprefix(f'endpoint {spec}: ')}")
-    wrapped = [
-        piece
-        for line in lines
-        for piece in textwrap.wrap(line, _WIDTH - len(_INDENT), break_on_hyphens=False)
-    ]
-    return [f"endpoint {spec}:", *(f"{_INDENT}{piece}" for piece in wrapped)] if wrapped else []
+    shown = [f"{_INDENT}{line}" for line in lines if line]
+    return [f"endpoint {spec}:", *shown] if shown else []
 
 
 def plan_lines(context: Context) -> list[str]:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas import wording
 from pytest_pyhf_faas.references.compare import compare
 from pytest_pyhf_faas.references.reference import DEFAULT_RTOL, TOLERANCE_MARGIN
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import columns, counted
+from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,14 +111,15 @@ def judge(
     return Finding(result.patch, verdict, at, largest, gap, fit_s, result)
 
 
-def table(pallet: str, findings: Mapping[str, Sequence[Finding]]) -> list[str]:
-    """Return the lines of the table of one pallet."""
-    rows: list[tuple[str, ...]] = [
-        ("", *_SETS, *(verdict.value for verdict in _NOT_RIGHT), "CLs off by", "fit [s]"),
-    ]
+def table(pallet: str, findings: Mapping[str, Sequence[Finding]], width: int) -> list[str]:
+    """Return the lines of the table of one pallet, none of them longer than a width."""
+    said = {each.verdict for found in findings.values() for each in found}
+    not_right = [verdict for verdict in _NOT_RIGHT if verdict in said]
+    header = ("fit setup", *_SETS, *(each.value for each in not_right), "CLs off by", "fit [s]")
+    rows = []
     for fit_setup, found in findings.items():
         right = [sum(f.verdict is Verdict.RIGHT and f.at == at for f in found) for at in _SETS]
-        wrong = [sum(f.verdict is verdict for f in found) for verdict in _NOT_RIGHT]
+        wrong = [sum(f.verdict is verdict for f in found) for verdict in not_right]
         distances = [finding.cls for finding in found if math.isfinite(finding.cls)]
         times = [finding.fit_s for finding in found if finding.fit_s]
         rows.append(
@@ -133,7 +135,8 @@ def table(pallet: str, findings: Mapping[str, Sequence[Finding]]) -> list[str]:
         f"{pallet}: {counted(count, 'hypothesis')}",
         _LEGEND,
     ]
-    return [*lines, *(f"  {line}" for line in columns(rows))]
+    lines += [f"  {line}" for line in wording.table(header, rows, width - 2)]
+    return wording.folded("\n".join(lines), width).split("\n")
 
 
 def notes(fit_setup: str, findings: Sequence[Finding]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
 from pytest_pyhf_faas.report.comparison.changes import SLOW_FIT
-from pytest_pyhf_faas.wording import columns, listed, printable, shortened, with_spread
+from pytest_pyhf_faas.wording import folded, listed, printable, shortened, table, with_spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,27 +20,27 @@ _NAMES_SHOWN = 5
 _NAME_WIDTH = 44
 
 
-def text(changes: Changes) -> str:
-    """Return what a person reads of the changes, the answer first."""
+def text(changes: Changes, width: int) -> str:
+    """Return what a person reads of the changes, the answer first, in lines that fit a width."""
     groups = (
         [answer(changes)],
-        _run_lines(changes),
-        _moved_lines(changes),
+        _run_lines(changes, width),
+        _moved_lines(changes, width),
         *(
-            _verdict_lines(changes, kind, title)
+            _verdict_lines(changes, kind, title, width)
             for kind, title in (
                 ("worse", "verdicts that got worse"),
                 ("other", "verdicts that changed, and are not right"),
                 ("improved", "verdicts that got better"),
             )
         ),
-        _reference_lines(changes),
+        _reference_lines(changes, width),
         _only_lines("only in the run before", changes.only_before),
         _only_lines("only in the run after", changes.only_after),
-        _wall_time_lines(changes),
+        _wall_time_lines(changes, width),
         _fit_time_lines(changes),
     )
-    return "\n\n".join("\n".join(group) for group in groups if group)
+    return folded("\n\n".join("\n".join(group) for group in groups if group), width)
 
 
 def answer(changes: Changes) -> str:
@@ -90,23 +90,32 @@ def _shown(name: str) -> str:
     return shortened(printable(name), _NAME_WIDTH, cut="middle")
 
 
-def _aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
+def _aligned(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int, left: int
+) -> list[str]:
     """Return rows as indented lines of columns."""
-    return [f"  {line}" for line in columns([list(map(_shown, row)) for row in rows], left)]
+    shown = [list(map(_shown, row)) for row in rows]
+    return [f"  {line}" for line in table(header, shown, width - 2, left)]
 
 
 def _section(
-    title: str, rows: Sequence[Sequence[str]], shown: int, header: Sequence[str], left: int
+    title: str,
+    rows: Sequence[Sequence[str]],
+    shown: int,
+    header: Sequence[str],
+    *,
+    width: int,
+    left: int,
 ) -> list[str]:
     """Return a table with its title, and how many rows it does not show; nothing without rows."""
     if not rows:
         return []
     rest = len(rows) - shown
     more = [f"  ... and {rest} more"] if rest > 0 else []
-    return [f"{title}:", *_aligned([header, *rows[:shown]], left), *more]
+    return [f"{title}:", *_aligned(header, rows[:shown], width, left), *more]
 
 
-def _run_lines(changes: Changes) -> list[str]:
+def _run_lines(changes: Changes, width: int) -> list[str]:
     """Return which runs they are, and what they differ in."""
     lines = [
         f"{word:7} {run.id}, began {run.began_at}{', interrupted' if run.interrupted else ''}"
@@ -116,10 +125,10 @@ def _run_lines(changes: Changes) -> list[str]:
     if not rows:
         return [*lines, "environments, configurations and backgrounds are the same"]
     header = ("what differs", "", "before", "after")
-    return [*lines, *_aligned([header, *rows], left=4)]
+    return [*lines, *_aligned(header, rows, width, left=4)]
 
 
-def _moved_lines(changes: Changes) -> list[str]:
+def _moved_lines(changes: Changes, width: int) -> list[str]:
     rows = []
     minima = any(each.minima for each in changes.moved)
     for each in changes.moved:
@@ -138,19 +147,20 @@ def _moved_lines(changes: Changes) -> list[str]:
     )
     header = ["pallet", "patch", "value", "before", "after", "rel. diff", "verdict"]
     header += ["minima"] if minima else []
-    return _section(title, rows, _MOVED_SHOWN, header, left=3)
+    return _section(title, rows, _MOVED_SHOWN, header, width=width, left=3)
 
 
-def _verdict_lines(changes: Changes, kind: str, title: str) -> list[str]:
+def _verdict_lines(changes: Changes, kind: str, title: str, width: int) -> list[str]:
     rows = [
         (each.analysis, each.patch, each.before, each.after)
         for each in changes.verdicts
         if each.kind == kind
     ]
-    return _section(title, rows, _MOVED_SHOWN, ("pallet", "patch", "before", "after"), left=4)
+    header = ("pallet", "patch", "before", "after")
+    return _section(title, rows, _MOVED_SHOWN, header, width=width, left=4)
 
 
-def _reference_lines(changes: Changes) -> list[str]:
+def _reference_lines(changes: Changes, width: int) -> list[str]:
     rows = [
         (
             each.analysis,
@@ -162,7 +172,8 @@ def _reference_lines(changes: Changes) -> list[str]:
         for each in changes.references
     ]
     header = ("pallet", "patch", "before", "after", "largest rel. diff")
-    return _section("references that changed (CLs_obs)", rows, _OTHERS_SHOWN, header, left=2)
+    title = "references that changed (CLs_obs)"
+    return _section(title, rows, _OTHERS_SHOWN, header, width=width, left=2)
 
 
 def _reference_word(reference: Mapping[str, Any] | None) -> str:
@@ -187,7 +198,7 @@ def _names(names: Sequence[str]) -> str:
     return listed(list(map(printable, names)), _NAMES_SHOWN, 2 * _NAME_WIDTH)
 
 
-def _wall_time_lines(changes: Changes) -> list[str]:
+def _wall_time_lines(changes: Changes, width: int) -> list[str]:
     rows = [
         (
             each.analysis,
@@ -206,7 +217,7 @@ def _wall_time_lines(changes: Changes) -> list[str]:
         *("pallet", "fits", "workers", "trials", "before [s]", "after [s]", "ratio", "of fits"),
         "",
     )
-    return _section("wall time", rows, len(rows), header, left=1)
+    return _section("wall time", rows, len(rows), header, width=width, left=1)
 
 
 def _pair(before: int, after: int) -> str:
