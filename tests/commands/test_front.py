@@ -77,7 +77,8 @@ def test_each_command_has_help_with_its_exit_statuses(run, name):
 def test_wrong_usage_is_a_line_and_where_help_is(run, words, prog, told):
     done = run(*words)
     assert (done.returncode, done.stdout) == (2, "")
-    error, hint = done.stderr.splitlines()
+    *lines, hint = done.stderr.splitlines()
+    error = " ".join(line.strip() for line in lines)
     assert error.startswith(f"{prog}: error: ")
     assert told in error
     assert hint == f"'{prog} --help' shows how to use it"

@@ -136,7 +136,7 @@ def test_page_and_plots_are_written_beside_the_report(two, capsys):
     assert main([two[0]]) == 0
     assert documents.read(directory) == before
     assert (directory / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    assert (directory / "plots" / "wall_time.svg").stat().st_size > 1000
+    assert (directory / "plots" / "where_the_time_went.svg").stat().st_size > 1000
     assert capsys.readouterr() == (f"page, plots, cls.csv and hepdata/ are in {directory}\n", "")
 
 

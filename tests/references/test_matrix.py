@@ -105,7 +105,7 @@ def test_the_table_counts_each_verdict():
     found = findings(
         *(AT_LOWEST, AT_NOMINAL, AT_NOMINAL, fitted(VALUES), MIXED, unconverged, fitted(), failed)
     )
-    shown = table("toy", {"numpy+scipy": found, "numpy+minuit": found[:1]}, 120)
+    shown = table("toy", {"numpy+scipy": found, "numpy+minuit": found[:1]}, 200)
     assert shown[0] == "toy: 8 hypotheses"
     assert shown[2].split()[:7] == [
         *("lowest", "nominal", "both", "mixed", "unconverged", "wrong", "error"),
@@ -113,6 +113,10 @@ def test_the_table_counts_each_verdict():
     assert shown[3].split()[:8] == ["numpy+scipy", *"12111111"[:7]]
     assert shown[4].split()[:8] == ["numpy+minuit", *"1000000"]
     assert len({len(line) for line in shown[2:4]}) == 1
+    for width in (60, 80):
+        shown = table("toy", {"numpy+scipy": found, "numpy+minuit": found[:1]}, width)
+        assert max(map(len, shown)) <= width
+    assert "unconverged" not in "".join(table("toy", {"numpy+scipy": found[:4]}, 80))
 
 
 def test_what_is_noted_are_sets_and_what_is_at_none():

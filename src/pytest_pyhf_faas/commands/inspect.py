@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.plugin.options import BY_NAME
-from pytest_pyhf_faas.wording import columns, counted, duration, listed
+from pytest_pyhf_faas.wording import counted, duration, listed, table, terminal_width
 
 if TYPE_CHECKING:
     import argparse
@@ -248,18 +248,18 @@ def _which(patches: Sequence[str], of: int) -> str:
 def _patch_table(found: dict[str, Any]) -> list[str]:
     header = ("patch", *(each["label"] for each in found["labels"]))
     rows = [(each["name"], *map(str, each["values"])) for each in found["patches"]]
-    return columns([header, *rows])
+    return table(header, rows, terminal_width())
 
 
 def _filled(text: str, title: str) -> list[str]:
-    """Return a text behind its title, in lines of 80 columns."""
+    """Return a text behind its title, in lines of 80 columns, or of a narrower terminal."""
     indent = " " * (_TITLES + 2)
     first = f"  {title:<{_TITLES}}" if title else ""
     if len(first) > len(indent):
         first += " "
     return textwrap.wrap(
         text,
-        _WIDTH,
+        min(_WIDTH, terminal_width()),
         initial_indent=first,
         subsequent_indent=indent,
         break_long_words=False,

@@ -76,7 +76,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     try:
         check_words([str(word) for word in config.invocation_params.args])
     except FaasError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise _usage_error(error) from error
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -115,7 +115,7 @@ def table(pallet: str, findings: Mapping[str, Sequence[Finding]], width: int) ->
     """Return the lines of the table of one pallet, none of them longer than a width."""
     said = {each.verdict for found in findings.values() for each in found}
     not_right = [verdict for verdict in _NOT_RIGHT if verdict in said]
-    header = ("fit setup", *_SETS, *(each.value for each in not_right), "CLs off by", "fit [s]")
+    header = ("", *_SETS, *(each.value for each in not_right), "CLs off by", "fit [s]")
     rows = []
     for fit_setup, found in findings.items():
         right = [sum(f.verdict is Verdict.RIGHT and f.at == at for f in found) for at in _SETS]
