@@ -16,12 +16,17 @@ from pytest_pyhf_faas.campaign.results import (
 )
 from pytest_pyhf_faas.plugin.no_reference import no_reference_text
 from pytest_pyhf_faas.plugin.terminal import ambiguous_lines, failure_text
-from pytest_pyhf_faas.references.cls_values import DEFAULT_ATOL, NO_EXCLUSION, cls_table
+from pytest_pyhf_faas.references.cls_values import (
+    DEFAULT_ATOL,
+    DEFAULT_RTOL,
+    NO_EXCLUSION,
+    cls_table,
+)
 from pytest_pyhf_faas.references.compare import compare
 from pytest_pyhf_faas.references.diagnosis import environment_line
 from pytest_pyhf_faas.references.known_issues import KnownIssue, is_known_error
 from pytest_pyhf_faas.references.places import NLL_TOLERANCE
-from pytest_pyhf_faas.references.reference import DEFAULT_RTOL, Missing
+from pytest_pyhf_faas.references.reference import Missing
 from pytest_pyhf_faas.references.sameness import error_matches, moved
 from pytest_pyhf_faas.references.store import bundled_directory
 from pytest_pyhf_faas.verdicts import Verdict

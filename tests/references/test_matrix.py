@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_pyhf_faas.references.cls_values import DEFAULT_RTOL
 from pytest_pyhf_faas.references.known_issues import KnownIssue
 from pytest_pyhf_faas.references.matrix import judge, notes, table
-from pytest_pyhf_faas.references.reference import DEFAULT_RTOL, Missing
+from pytest_pyhf_faas.references.reference import Missing
 from pytest_pyhf_faas.verdicts import Verdict
 from tests.helpers.made_minima import (
     AT_LOWEST,

@@ -174,8 +174,10 @@ def test_a_value_that_moved_is_told_with_its_size():
     assert moved.relative == pytest.approx(0.002)
     assert changes.status == 1
     assert text(changes).startswith("1 of 1 hypothesis moved (at most 2.0e-03 relative), ")
-    assert compared(one(before), one(after), rtol=0.01).moved == ()
-    assert compared(one(before), one(after), atol=1).moved == ()
+    for tolerance in ({"rtol": 0.01}, {"atol": 1}):
+        changes = compared(one(before), one(after), **tolerance)
+        assert (changes.status, [each.fails for each in changes.moved]) == (0, [False])
+        assert ", all within the tolerance, " in text(changes).partition("\n")[0]
 
 
 @pytest.mark.parametrize("place", range(6))
@@ -248,6 +250,64 @@ def test_a_verdict_that_changed(before, after, kind, status):
     assert ("no verdict got worse" in text(changes)) is (kind != "worse")
 
 
+def shifted(by, setup="numpy+scipy", **changes):
+    """Two runs of one hypothesis, whose CLs moved by so much from one to the other."""
+    before = make.hypothesis(**changes)
+    after = make.hypothesis(CLs=[value * (1 + by) for value in before["CLs"]], **changes)
+    return [one(each, fit_setup=setup) for each in (before, after)]
+
+
+UNCOMPARED = {"rtol": None, "atol": None, "within": None, "verdict": "no reference"}
+
+
+@pytest.mark.parametrize(
+    ("by", "setup", "changes", "listed", "status"),
+    [
+        (5e-7, "numpy+scipy", {}, 0, 0),
+        (5e-5, "numpy+scipy", {}, 1, 0),
+        (5e-4, "numpy+scipy", {}, 1, 1),
+        (5e-4, "numpy+scipy", {"rtol": 1e-3}, 1, 0),  # which its reference file says
+        (5e-4, "numpy+minuit", UNCOMPARED, 1, 0),
+        (5e-3, "numpy+minuit", UNCOMPARED, 1, 1),
+        (5e-4, "jax+scipy", UNCOMPARED, 1, 1),
+        (5e-5, "certified", UNCOMPARED, 1, 1),
+        (5e-5, "numpy+another", UNCOMPARED, 1, 1),
+    ],
+)
+def test_what_a_backend_and_optimizer_can_do_is_listed_and_does_not_fail(
+    by, setup, changes, listed, status
+):
+    found = compare_runs(*shifted(by, setup, **changes))
+    assert (len(found.moved), found.status) == (listed, status)
+
+
+def test_of_two_tolerances_the_larger_counts():
+    before, after = shifted(5e-4)
+    after["analyses"][0]["hypotheses"][0]["rtol"] = 1e-3
+    assert compare_runs(before, after).status == compare_runs(after, before).status == 0
+
+
+def test_what_fails_stands_above_what_is_within_its_tolerance():
+    cls = make.hypothesis()["CLs"]
+    before = one(make.hypothesis("a"), make.hypothesis("b"))
+    after = one(
+        make.hypothesis("a", rtol=0.1, CLs=[1.05 * value for value in cls]),
+        make.hypothesis("b", CLs=[1.01 * value for value in cls]),
+    )
+    told = text(compare_runs(before, after))
+    assert told.startswith("2 of 2 hypotheses moved (at most 5.0e-02 relative), 1 beyond the ")
+    failing, _, listed = told.partition("CLs moved by more than 1e-06 relative and 1e-08 absolute")
+    assert " b " in failing.partition("CLs moved farther than the tolerance:")[2]
+    assert " a " in listed
+    assert "1.0e-01" in listed
+
+
+def test_values_of_one_run_alone_are_counted():
+    found = compare_runs(one(make.hypothesis()), one(make.broken()))
+    assert (found.one_sided, found.moved) == (1, ())
+    assert "1 with CLs in one run alone" in text(found).partition("\n")[0]
+
+
 def test_a_hypothesis_that_went_to_the_other_minima_is_listed_as_moved():
     before, after = make.ambiguous("p", at="lowest"), make.ambiguous("p", at="nominal")
     changes = compared(one(before, make.hypothesis("q")), one(after, make.hypothesis("q")))
@@ -261,7 +321,7 @@ def test_a_hypothesis_that_went_to_the_other_minima_is_listed_as_moved():
     assert told.startswith(
         "1 of 2 hypotheses moved (at most 3.6e-01 relative, 1 to other minima), "
     )
-    assert "CLs moved by more than 1e-06 relative and 1e-08 absolute, or to other minima" in told
+    assert "CLs moved farther than the tolerance, or to other minima:" in told
     header, line = (each for each in told.splitlines() if "rel. diff" in each or "  p " in each)
     assert header.endswith("  minima")
     assert line.endswith("lowest -> nominal")

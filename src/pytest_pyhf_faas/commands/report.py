@@ -24,9 +24,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="make the report of a run anew, or compare two runs",
         description="Make page, plots and tables of a run anew, or compare two runs: which CLs "
         "values moved, which verdicts got worse, and what got slower.",
-        epilog="Exit status: 0 if all is well; 1 if a CLs value moved, a verdict got worse, an "
-        "analysis got slower than allowed, or a part of a report could not be drawn; 2 if a report "
-        "cannot be read or written.",
+        epilog="Exit status: 0 if all is well; 1 if a CLs value moved farther than "
+        "its backend and optimizer may differ, a verdict got worse, an analysis got slower than "
+        "allowed, or a part of a report could not be drawn; 2 if a report cannot be read or "
+        "written.",
     )
     parser.add_argument(
         "run_directory",
@@ -40,10 +41,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--rtol",
         type=_at_least(0),
-        default=1e-6,
-        help="a CLs value moved beyond ATOL + RTOL * |value of A| (default: 1e-6)",
+        help="fail if a CLs value moved beyond ATOL + RTOL * |value of A| (default: the tolerance "
+        "of each hypothesis, by its reference file, or else 1e-4 for SciPy and 1e-3 for Minuit); "
+        "what moved beyond 1e-6 is listed",
     )
-    parser.add_argument("--atol", type=_at_least(0), default=1e-8, help="(default: 1e-8)")
+    parser.add_argument("--atol", type=_at_least(0), help="(default: as for RTOL, or else 1e-6)")
     parser.add_argument(
         "--fail-slower",
         type=_at_least(1),
@@ -63,9 +65,9 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     Returns
     -------
     int
-        The exit status: 0 if all is well; 1 if a CLs value moved, a verdict changed and did not get
-        better, or an analysis got slower than allowed (see `Changes.status`), or if a part of a
-        report could not be drawn.
+        The exit status: 0 if all is well; 1 if a CLs value moved too far, a verdict changed and did
+        not get better, or an analysis got slower than allowed (see `Changes.status`), or if a part
+        of a report could not be drawn.
 
     Raises
     ------

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 #: Absolute tolerance on CLs: no limit in the field depends on less.
 DEFAULT_ATOL = 1e-6
+#: Relative tolerance on CLs of each optimizer, and of certified results, where a reference file
+#: does not set its own.
+DEFAULT_RTOL = {"scipy": 1e-4, "minuit": 1e-3, "certified": 1e-6}
 #: A hypothesis whose CLs_obs is below this is excluded at 95 % CL.
 EXCLUDED = 0.05
 #: CLs from here on excludes nothing. Without any sensitivity pyhf divides 0 by 0 there, and whether
@@ -43,6 +46,11 @@ class Row:
             or math.isnan(self.reference)
             or abs(self.obtained - self.reference) <= DEFAULT_ATOL
         )
+
+
+def default_rtol(fit_setup: str) -> float:
+    """Return the relative tolerance of a fit setup; an unknown optimizer has the least."""
+    return DEFAULT_RTOL.get(fit_setup.rpartition("+")[2], min(DEFAULT_RTOL.values()))
 
 
 def close(obtained: float, reference: float, rtol: float, atol: float) -> bool:

@@ -13,8 +13,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas import wording
+from pytest_pyhf_faas.references.cls_values import default_rtol
 from pytest_pyhf_faas.references.compare import compare
-from pytest_pyhf_faas.references.reference import DEFAULT_RTOL, TOLERANCE_MARGIN
+from pytest_pyhf_faas.references.reference import TOLERANCE_MARGIN
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted
 
@@ -165,7 +166,7 @@ def _tolerance(fit_setup: str, findings: Sequence[Finding]) -> float:
     """
     right = [finding.cls for finding in findings if finding.verdict is Verdict.RIGHT]
     if not right:
-        return DEFAULT_RTOL[fit_setup.rpartition("+")[2]]
+        return default_rtol(fit_setup)
     rtol = max(_SMALLEST_RTOL, TOLERANCE_MARGIN * max(right))
     digits = math.floor(math.log10(rtol))
     return float(f"{math.ceil(rtol / 10**digits - 1e-9)}e{digits}")

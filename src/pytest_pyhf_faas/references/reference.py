@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from pytest_pyhf_faas.campaign.results import MinimumSet
 from pytest_pyhf_faas.campaign.tasks import CERTIFIED
 from pytest_pyhf_faas.references.ambiguity import flips
-from pytest_pyhf_faas.references.cls_values import DEFAULT_ATOL
+from pytest_pyhf_faas.references.cls_values import DEFAULT_ATOL, default_rtol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.form import Checked, Tolerance
     from pytest_pyhf_faas.references.known_issues import KnownIssue
 
-#: Relative tolerance on CLs of each optimizer, and of certified results, where a reference file
-#: does not set its own.
-DEFAULT_RTOL = {"scipy": 1e-4, "minuit": 1e-3, CERTIFIED: 1e-6}
 #: Where it is known how far a backend and optimizer are from the truth, the tolerance is so many
 #: times that, for another machine is a little farther off.
 TOLERANCE_MARGIN = 3.0
@@ -146,7 +143,7 @@ class PatchReference:
         """
         of_file = self.tolerances.get(fit_setup, {})
         if rtol is None:
-            default = DEFAULT_RTOL[fit_setup.rpartition("+")[2]]
+            default = default_rtol(fit_setup)
             checked = self.checked.get(fit_setup)
             distance = checked.get("cls") if checked else None
             if fit_setup in self.known_issues or (checked and checked.get("set") == "none"):

@@ -11,6 +11,8 @@ from pytest_pyhf_faas.campaign.results import json_number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+#: A CLs value has moved beyond so much, relative and absolute: more than rounding does.
+MOVED = (1e-6, 1e-8)
 #: A single fit is listed if it took so many times as long, and so many seconds longer.
 SLOW_FIT = (2.0, 1.0)
 
@@ -49,6 +51,10 @@ class Moved:
         By how much; infinite where it is no number, was 0, or is not there.
     verdict : str
         What the later run says of it.
+    rtol, atol : float
+        How far the backend and optimizer of the two runs may differ, or what was asked for.
+    fails : bool
+        Whether it moved farther than that, came or went, or is at other minima.
     minima : tuple of str or None
         At which set of minima it was and is, where it went from the lowest to the nominal ones or
         back.
@@ -61,6 +67,9 @@ class Moved:
     value: str
     relative: float
     verdict: str
+    rtol: float
+    atol: float
+    fails: bool
     minima: tuple[str, str] | None = None
 
 
@@ -168,19 +177,24 @@ class Changes:
 
     Attributes
     ----------
+    rtol, atol : float or None
+        The tolerance that was asked for; ``None`` where each hypothesis has its own.
     compared : int
         How many hypotheses both runs have.
+    one_sided : int
+        How many of them have CLs values in one run alone.
     differences : tuple of Difference
         Of endpoints, environments, configurations, backgrounds and the making of references.
     moved : tuple of Moved
-        The largest relative change first.
+        Those that fail first, and of them the largest relative change.
     """
 
     before: Run
     after: Run
-    rtol: float
-    atol: float
+    rtol: float | None
+    atol: float | None
     compared: int
+    one_sided: int
     differences: tuple[Difference, ...]
     moved: tuple[Moved, ...]
     verdicts: tuple[VerdictChange, ...]
@@ -194,13 +208,14 @@ class Changes:
     def status(self) -> int:
         """The exit status: 1 if the later run does not stand up to the earlier one, else 0.
 
-        That is so where a CLs value moved or fits are at other minima, a verdict changed without
-        getting better, an analysis is slower than allowed, or the runs have hypotheses, but none in
-        common. What differs between their environments, references that changed, verdicts that got
-        better, and hypotheses that one run alone has, are no reason by themselves.
+        That is so where a CLs value moved farther than its backend and optimizer may differ, or
+        fits are at other minima, a verdict changed without getting better, an analysis is slower
+        than allowed, or the runs have hypotheses, but none in common. What differs between their
+        environments, references that changed, verdicts that got better, and hypotheses that one run
+        alone has, are no reason by themselves.
         """
         failed = (
-            self.moved
+            any(each.fails for each in self.moved)
             or any(change.kind != "improved" for change in self.verdicts)
             or any(change.slower for change in self.wall_times)
             or (not self.compared and (self.only_before or self.only_after))

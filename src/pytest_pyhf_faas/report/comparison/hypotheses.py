@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
-from pytest_pyhf_faas.references.cls_values import close
-from pytest_pyhf_faas.report.comparison.changes import Moved, ReferenceChange, VerdictChange
+from pytest_pyhf_faas.references.cls_values import DEFAULT_ATOL, close, default_rtol
+from pytest_pyhf_faas.report.comparison.changes import MOVED, Moved, ReferenceChange, VerdictChange
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -17,24 +17,50 @@ if TYPE_CHECKING:
 
 
 def moved(
-    name: str, first: Hypothesis, second: Hypothesis, rtol: float, atol: float
-) -> Moved | None:
-    """Return how CLs of a hypothesis moved, if it did by more than the tolerance."""
-    before, after = _values(first["CLs"]), _values(second["CLs"])
-    where = (name, second["patch"], before, after)
-    if before is None or after is None:
-        vanished = before != after and first["verdict"] == second["verdict"]
-        return Moved(*where, CLS_LABELS[0], math.inf, second["verdict"]) if vanished else None
-    minima = _other_minima(first, second)
-    changes = [
-        (_relative(one, other), label)
-        for label, one, other in zip(CLS_LABELS, before, after, strict=True)
-        if minima or not close(other, one, rtol, atol)
+    name: str,
+    setups: tuple[str, str],
+    pairs: Iterable[tuple[Hypothesis, Hypothesis]],
+    rtol: float | None,
+    atol: float | None,
+) -> list[Moved]:
+    """Return the hypotheses of an analysis whose CLs moved by more than `MOVED`.
+
+    Parameters
+    ----------
+    name : str
+        Of the analysis.
+    setups : tuple of str
+        Its fit setup before and after.
+    pairs : iterable of tuple
+        Its hypotheses before and after.
+    rtol, atol : float or None
+        What has moved farther fails; ``None``: farther than the hypothesis's own tolerance.
+    """
+    found = []
+    for first, second in pairs:
+        own = tolerance_of(setups, first, second)
+        tolerance = own[0] if rtol is None else rtol, own[1] if atol is None else atol
+        change = _moved(name, first, second, tolerance)
+        found += [] if change is None else [change]
+    return found
+
+
+def tolerance_of(
+    setups: tuple[str, str], first: Hypothesis, second: Hypothesis
+) -> tuple[float, float]:
+    """Return how far a backend and optimizer may be off: the larger of two runs.
+
+    It is what the hypothesis was compared with, which comes from its reference file, or else the
+    default of the optimizer.
+    """
+    tolerances = [
+        (
+            default_rtol(setup) if each["rtol"] is None else each["rtol"],
+            DEFAULT_ATOL if each["atol"] is None else each["atol"],
+        )
+        for setup, each in zip(setups, (first, second), strict=True)
     ]
-    if not changes:
-        return None
-    relative, label = max(changes, key=lambda change: abs(change[0]))
-    return Moved(*where, label, relative, second["verdict"], minima)
+    return max(rtol for rtol, _ in tolerances), max(atol for _, atol in tolerances)
 
 
 def verdict_changes(pairs: Iterable[tuple[str, Any, Any]]) -> Iterable[VerdictChange]:
@@ -67,6 +93,34 @@ def reference_changes(pairs: Iterable[tuple[str, Any, Any]]) -> Iterable[Referen
             )
             relative = max(changes, key=abs)
         yield ReferenceChange(name, second["patch"], before, after, relative)
+
+
+def _moved(
+    name: str, first: Hypothesis, second: Hypothesis, tolerance: tuple[float, float]
+) -> Moved | None:
+    before, after = _values(first["CLs"]), _values(second["CLs"])
+    where = (name, second["patch"], before, after)
+    verdict = second["verdict"]
+    if before is None or after is None:
+        vanished = before != after and first["verdict"] == verdict
+        return (
+            Moved(*where, CLS_LABELS[0], math.inf, verdict, *tolerance, True) if vanished else None
+        )
+    minima = _other_minima(first, second)
+    least = tuple(map(min, MOVED, tolerance))
+    values = list(zip(CLS_LABELS, before, after, strict=True))
+    changes = [
+        (_relative(one, other), label)
+        for label, one, other in values
+        if minima or not close(other, one, *least)
+    ]
+    if not changes:
+        return None
+    fails = minima is not None or not all(
+        close(other, one, *tolerance) for _label, one, other in values
+    )
+    relative, label = max(changes, key=lambda change: abs(change[0]))
+    return Moved(*where, label, relative, verdict, *tolerance, fails, minima)
 
 
 def _values(cls: Sequence[float | str] | None) -> tuple[float, ...] | None:

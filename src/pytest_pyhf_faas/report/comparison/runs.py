@@ -24,7 +24,7 @@ from pytest_pyhf_faas.report.wall_times import has_fit_times, wall_time_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from pytest_pyhf_faas.report.comparison.changes import FitTimes, WallTimeChange
+    from pytest_pyhf_faas.report.comparison.changes import FitTimes, Moved, WallTimeChange
     from pytest_pyhf_faas.report.form import Analysis, Document
 
 _Name = Literal["endpoint", "fit_setup"]
@@ -33,7 +33,12 @@ _NAMES: tuple[_Name, ...] = ("endpoint", "fit_setup")
 
 
 def compare_runs(
-    before: Document, after: Document, *, rtol: float, atol: float, slower: float | None
+    before: Document,
+    after: Document,
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    slower: float | None = None,
 ) -> Changes:
     """Compare two runs, from their reports alone.
 
@@ -47,11 +52,13 @@ def compare_runs(
     ----------
     before, after : Document
         The reports.
-    rtol, atol : float
-        A value has moved beyond ``atol + rtol * abs(before)``. Two that are not a number are equal;
-        so are, as in `compare`, one that is not and one that excludes nothing. Values that only one
-        run has have moved, unless the verdict changed with them and says so.
-    slower : float or None
+    rtol, atol : float, optional
+        A value that has moved beyond ``atol + rtol * abs(before)`` fails; by default each
+        hypothesis has its own, see `tolerance_of`. What has moved beyond `MOVED` is listed. Two
+        that are not a number are equal; so are, as in `compare`, one that is not and one that
+        excludes nothing. Values that only one run has fail, unless the verdict changed with them
+        and says so.
+    slower : float, optional
         An analysis is slower than allowed if its mean wall time is more than so many times the
         earlier one, and, where both runs have two trials or more, if the means differ by more than
         two standard errors; with a single trial there is no spread, and the ratio decides alone.
@@ -92,6 +99,7 @@ def compare_runs(
     only_before = [_whole(named(each), each) for each in gone]
     only_after = [_whole(named(each), each) for each in new]
     pairs: list[tuple[str, Any, Any]] = []
+    other: list[Moved] = []
     wall_times: list[WallTimeChange] = []
     times_of_fits: list[FitTimes] = []
     for first, second in analyses:
@@ -104,6 +112,7 @@ def compare_runs(
             lambda each: each["patch"],
         )
         pairs += [(name, *pair) for pair in both]
+        other += moved(name, (first["fit_setup"], second["fit_setup"]), both, rtol, atol)
         for rest, only in zip(rests, (only_before, only_after), strict=True):
             if rest:
                 only.append(OnlyIn(name, False, tuple(each["patch"] for each in rest)))
@@ -112,15 +121,15 @@ def compare_runs(
             wall_times.append(wall_time_change(name, measured[0], measured[1], slower))
         if has_fit_times(first) and has_fit_times(second):
             times_of_fits += fit_times(name, both)
-    other = [each for pair in pairs if (each := moved(*pair, rtol, atol)) is not None]
     return Changes(
         before=_run(before),
         after=_run(after),
         rtol=rtol,
         atol=atol,
         compared=len(pairs),
+        one_sided=sum((one["CLs"] is None) != (two["CLs"] is None) for _, one, two in pairs),
         differences=tuple(dict.fromkeys(differences)),
-        moved=tuple(sorted(other, key=lambda each: -abs(each.relative))),
+        moved=tuple(sorted(other, key=lambda each: (not each.fails, -abs(each.relative)))),
         verdicts=tuple(verdict_changes(pairs)),
         references=tuple(reference_changes(pairs)),
         only_before=tuple(only_before),

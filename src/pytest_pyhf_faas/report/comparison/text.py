@@ -6,13 +6,18 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
-from pytest_pyhf_faas.report.comparison.changes import SLOW_FIT
+from pytest_pyhf_faas.report.comparison.changes import MOVED, SLOW_FIT
 from pytest_pyhf_faas.wording import folded, listed, printable, shortened, table, with_spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_pyhf_faas.report.comparison.changes import Changes, OnlyIn, WallTimeChange
+    from pytest_pyhf_faas.report.comparison.changes import (
+        Changes,
+        Moved,
+        OnlyIn,
+        WallTimeChange,
+    )
 
 _MOVED_SHOWN = 30
 _OTHERS_SHOWN = 10
@@ -46,8 +51,12 @@ def text(changes: Changes, width: int) -> str:
 def answer(changes: Changes) -> str:
     """Return one sentence that says what changed."""
     kinds = [change.kind for change in changes.verdicts]
+    fails = sum(each.fails for each in changes.moved)
+    beyond = f"{fails} beyond the tolerance" if fails else "all within the tolerance"
     ends = [
         _largest(changes),
+        beyond if changes.moved else "",
+        f"{changes.one_sided} with CLs in one run alone" if changes.one_sided else "",
         _counted(len(changes.references), "reference changed", "references changed"),
         _counted(kinds.count("worse"), "verdict got worse", "verdicts got worse")
         or "no verdict got worse",
@@ -129,23 +138,32 @@ def _run_lines(changes: Changes, width: int) -> list[str]:
 
 
 def _moved_lines(changes: Changes, width: int) -> list[str]:
-    rows = []
     minima = any(each.minima for each in changes.moved)
-    for each in changes.moved:
+    moved = f"CLs moved by more than {MOVED[0]:g} relative and {MOVED[1]:g} absolute"
+    fails = "CLs moved farther than the tolerance" + (", or to other minima" if minima else "")
+    groups = [
+        _moved_section(
+            title, [each for each in changes.moved if each.fails == failing], minima, width
+        )
+        for title, failing in ((fails, True), (f"{moved}, within the tolerance", False))
+    ]
+    return "\n\n".join("\n".join(group) for group in groups if group).splitlines()
+
+
+def _moved_section(title: str, moved: Sequence[Moved], minima: bool, width: int) -> list[str]:
+    """Return a table of hypotheses that moved, each by the value that did so most."""
+    rows = []
+    for each in moved:
         place = CLS_LABELS.index(each.value)
         values = ["-" if cls is None else f"{cls[place]:.8g}" for cls in (each.before, each.after)]
         row = [
             *(each.analysis, each.patch, each.value, *values, f"{each.relative:+.1e}"),
-            each.verdict,
+            *(f"{each.rtol:.1e}", each.verdict),
         ]
         if minima:
             row.append(" -> ".join(each.minima or ()))
         rows.append(row)
-    title = (
-        f"CLs moved by more than {changes.rtol:g} relative and {changes.atol:g} absolute"
-        f"{', or to other minima' if minima else ''} (the value that moved most of each hypothesis)"
-    )
-    header = ["pallet", "patch", "value", "before", "after", "rel. diff", "verdict"]
+    header = ["pallet", "patch", "value", "before", "after", "rel. diff", "rtol", "verdict"]
     header += ["minima"] if minima else []
     return _section(title, rows, _MOVED_SHOWN, header, width=width, left=3)
 
