@@ -99,9 +99,11 @@ def of_the_item(endpoint):
 WITH_A_PART = [option for option in OPTIONS if option.name not in NO_PART]
 
 
-@pytest.mark.parametrize("where", ["command line", "ini", "command line over ini", "-o"])
+@pytest.mark.parametrize(
+    "where", ["command line", "ini", "ini above", "command line over ini", "-o"]
+)
 @pytest.mark.parametrize("option", [*WITH_A_PART, None], ids=lambda option: option and option.name)
-def test_its_options_read_as_those_of_the_run(pytester, option, where):
+def test_its_options_read_as_those_of_the_run(pytester, monkeypatch, option, where):
     """Parsed by pytest; ``None`` stands for all options at once."""
     asked_json(pytester.path)
     options = [option] if option else WITH_A_PART
@@ -111,8 +113,11 @@ def test_its_options_read_as_those_of_the_run(pytester, option, where):
     keyed = {each: text for each, text in given.items() if each.ini}
     ini = "".join(f"{each.ini} = {text}\n" for each, text in keyed.items())
     words = [word(each, text) for each, text in given.items()]
-    if where == "ini":
+    if where in ("ini", "ini above"):
         pytester.makeini(f"[pytest]\n{ini}")
+        if where == "ini above":
+            pytester.mkdir("other")
+            monkeypatch.chdir(pytester.mkdir("below"))
         words = [word(each, text) for each, text in given.items() if not each.ini]
     elif where == "-o":
         words = [f"-o{each.ini}={text}" for each, text in keyed.items()]
