@@ -13,8 +13,10 @@ from markdown_it import MarkdownIt
 
 from pytest_pyhf_faas.campaign.times import PARTS
 from pytest_pyhf_faas.report import answer, markdown, page
+from pytest_pyhf_faas.report.document import read
 from pytest_pyhf_faas.schemas import accepted_by_own_schema
 from tests.helpers import report_documents as documents
+from tests.helpers.paths import STORED
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
 HOSTILE = (
@@ -242,6 +244,12 @@ def test_plots_are_part_of_the_page_and_have_captions():
     assert [img["alt"] for img in found.all("img")] == ["it shows something"] * 2
     assert source.count("<figcaption>") == 2
     assert "gaps are time without a fit" in found.text
+
+
+@pytest.mark.parametrize("stored", sorted(path.name for path in (STORED / "reports").iterdir()))
+def test_a_report_of_an_earlier_version_has_a_page(stored):
+    source = page.render(read(STORED / "reports" / stored), ())
+    assert source.endswith("</html>")
 
 
 def test_long_names_lose_their_middle_in_tables_and_are_whole_on_hover():
