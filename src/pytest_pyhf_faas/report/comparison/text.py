@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
 from pytest_pyhf_faas.report.comparison.changes import MOVED, SLOW_FIT
+from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import folded, listed, printable, shortened, table, with_spread
 
 if TYPE_CHECKING:
@@ -139,33 +140,44 @@ def _run_lines(changes: Changes, width: int) -> list[str]:
 
 def _moved_lines(changes: Changes, width: int) -> list[str]:
     minima = any(each.minima for each in changes.moved)
-    moved = f"CLs moved by more than {MOVED[0]:g} relative and {MOVED[1]:g} absolute"
-    fails = "CLs moved farther than the tolerance" + (", or to other minima" if minima else "")
+    fails = "moved farther than the tolerance" + (", or to other minima" if minima else "")
+    moved = f"moved by more than {MOVED[0]:g} relative, within the tolerance"
     groups = [
         _moved_section(
             title, [each for each in changes.moved if each.fails == failing], minima, width
         )
-        for title, failing in ((fails, True), (f"{moved}, within the tolerance", False))
+        for title, failing in ((fails, True), (moved, False))
     ]
     return "\n\n".join("\n".join(group) for group in groups if group).splitlines()
 
 
 def _moved_section(title: str, moved: Sequence[Moved], minima: bool, width: int) -> list[str]:
-    """Return a table of hypotheses that moved, each by the value that did so most."""
-    rows = []
-    for each in moved:
-        place = CLS_LABELS.index(each.value)
-        values = ["-" if cls is None else f"{cls[place]:.8g}" for cls in (each.before, each.after)]
-        row = [
-            *(each.analysis, each.patch, each.value, *values, f"{each.relative:+.1e}"),
-            *(f"{each.rtol:.1e}", each.verdict),
-        ]
-        if minima:
-            row.append(" -> ".join(each.minima or ()))
-        rows.append(row)
-    header = ["pallet", "patch", "value", "before", "after", "rel. diff", "rtol", "verdict"]
-    header += ["minima"] if minima else []
-    return _section(title, rows, _MOVED_SHOWN, header, width=width, left=3)
+    """Return a table of hypotheses that moved, each by the value that did so most.
+
+    What is the same for all has no column: one pallet, and the verdict where all are right.
+    """
+    names = {each.analysis for each in moved}
+    all_right = {each.verdict for each in moved} == {Verdict.RIGHT.value}
+    columns = [
+        ("pallet", [] if len(names) == 1 else [each.analysis for each in moved]),
+        ("patch", [each.patch for each in moved]),
+        ("value", [each.value for each in moved]),
+        ("before", [_moved_value(each, each.before) for each in moved]),
+        ("after", [_moved_value(each, each.after) for each in moved]),
+        ("rel. diff", [f"{each.relative:+.1e}" for each in moved]),
+        ("rtol", [f"{each.rtol:.1e}" for each in moved]),
+        ("verdict", [] if all_right else [each.verdict for each in moved]),
+        ("minima", [" -> ".join(each.minima or ()) for each in moved] if minima else []),
+    ]
+    kept = [(name, cells) for name, cells in columns if cells]
+    rows = list(zip(*(cells for _name, cells in kept), strict=True))
+    of, left = (f" of {_shown(min(names))}", 2) if len(names) == 1 else ("", 3)
+    header = [name for name, _cells in kept]
+    return _section(f"CLs{of} {title}", rows, _MOVED_SHOWN, header, width=width, left=left)
+
+
+def _moved_value(moved: Moved, cls: tuple[float, ...] | None) -> str:
+    return "-" if cls is None else f"{cls[CLS_LABELS.index(moved.value)]:.6g}"
 
 
 def _verdict_lines(changes: Changes, kind: str, title: str, width: int) -> list[str]:
