@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_pyhf_faas.advice import advice_in, advice_on, too_old
-from pytest_pyhf_faas.campaign.results import FitError, WorkerEnvironment
+from pytest_pyhf_faas.campaign.results import FitError, HypotestResult, WorkerEnvironment
+from pytest_pyhf_faas.plugin.terminal import broken_text
 
 SETUP = "worker_init of toy.py"
 INSTALL = "python -m pip install"
@@ -178,3 +179,17 @@ def test_an_exception_is_found_in_the_text_of_an_engine(text, words):
 )
 def test_a_text_without_an_exception_has_no_advice(text):
     assert advice_in(text) is None
+
+
+def test_what_no_worker_finished_gets_the_advice_of_its_exception():
+    said = "a worker could not run what was sent to it: OSError: [Errno 28] No space left on device"
+    result = HypotestResult("k", "tiny", "s", "broken", error=FitError("remote call failed", said))
+    lines = broken_text(result, "pytest", SETUP).splitlines()
+    assert lines[1:] == [
+        f"  {said}",
+        "  cause: a disk of the worker is full",
+        "  what to do: free some space, or set TMPDIR to another disk",
+        "  rerun:  pytest",
+    ]
+    lost = HypotestResult("k", "tiny", "s", "broken", error=FitError("worker lost", "it died"))
+    assert "memory and the logs" in broken_text(lost, "pytest", SETUP)

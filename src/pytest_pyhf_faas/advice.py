@@ -101,6 +101,12 @@ def advice_on(error: FitError, environment: WorkerEnvironment | None = None) -> 
     return _removed(error, environment)
 
 
+def speaks_of_the_worker(error: FitError) -> bool:
+    """Whether an exception tells nothing of the fit: the worker may have what it lacked by now."""
+    kind = error.type.rpartition(".")[2]
+    return kind in _OF_THE_WORKER or _is_os_error(kind)
+
+
 def advice_in(text: str) -> Advice | None:
     """Return what is known of the exception that a message names; ``None`` if it names none."""
     found = _EXCEPTION.search(text)
@@ -304,6 +310,15 @@ _BY_ERRNO = {
     116: _LOST_FILES,
     122: _FULL,
 }
+_OF_THE_WORKER = frozenset(
+    {
+        "ImportBackendError",
+        "ImportError",
+        "MemoryError",
+        "ModuleNotFoundError",
+        "_ArrayMemoryError",
+    }
+)
 _NO_MEMORY = Advice(
     "the worker's machine has not enough memory for all its workers",
     "use fewer workers, or machines with more memory",

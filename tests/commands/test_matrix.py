@@ -184,3 +184,15 @@ def test_what_cannot_be_done_says_what_to_do(project, matrix, words, told):
     assert error.startswith("error: ")
     assert told in error
     assert not list(project.reference_file().parent.iterdir())
+
+
+def test_nothing_is_noted_of_workers_that_are_not_as_required(project, faked):
+    project.pallet(2)
+    before = project.reference()
+    status, shown, said = faked("--write", "--faas-require=pyhf==0.7.5")
+    assert status == 2
+    assert "2 of 2 fits on local do not count: the worker has pyhf 0.7.6" in said
+    assert shown == ""
+    assert project.reference() == before
+    status, _shown, _said = faked("--faas-require=pyhf==0.7.6")
+    assert status == 0

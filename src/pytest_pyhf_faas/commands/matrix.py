@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.advice import check_client
-from pytest_pyhf_faas.errors import ConfigurationError, EndpointUnusableError
+from pytest_pyhf_faas.campaign.requirements import REFUSED, accepted
+from pytest_pyhf_faas.errors import ConfigurationError, EndpointUnusableError, NotReadyError
 from pytest_pyhf_faas.plugin.options import BY_NAME
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import counted, terminal_width
+from pytest_pyhf_faas.wording import counted, listed, terminal_width
 
 if TYPE_CHECKING:
     import argparse
@@ -42,6 +43,7 @@ _OPTIONS = (
             "blocks",
             "workers",
             "endpoint_config",
+            "require",
             "retries",
             "resume",
             "reference_dir",
@@ -188,6 +190,7 @@ class _Fits:
         def is_failure(task: Task, result: HypotestResult) -> bool:
             return result.status != "ok" and not error_matches(result, store.find(task))
 
+        self._required = values["require"]
         self._endpoint = resolve_endpoint(values["endpoint"], {})
         self._progress = ProgressLine(StreamDisplay(sys.stderr))
         self._campaigns = Campaigns(
@@ -212,7 +215,20 @@ class _Fits:
             raise KeyboardInterrupt
         if campaign.given_up is not None:
             raise EndpointUnusableError(campaign.given_up)
+        self._check_workers(results)
         return results
+
+    def _check_workers(self, results: Sequence[HypotestResult]) -> None:
+        """Refuse fits of workers that are not as required: nothing is to be noted of them."""
+        errors = [accepted(result, self._required).error for result in results]
+        refused = [error.message for error in errors if error and error.type == REFUSED]
+        if refused:
+            raise NotReadyError(
+                f"{len(refused)} of {counted(len(results), 'fit')} on {self._endpoint} do not "
+                f"count: {listed(list(dict.fromkeys(refused)), 3, 200)}. Nothing of them is noted: "
+                "let the workers have what you mean ('pytest -k test_endpoint' names each that "
+                "differs)"
+            )
 
     def say(self, text: str) -> None:
         """Say something that stays, beside the tables."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.advice import speaks_of_the_worker
 from pytest_pyhf_faas.campaign import journal as journals
 from pytest_pyhf_faas.campaign.tasks import worker_sha256
 from pytest_pyhf_faas.wording import counted
@@ -14,16 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
-
-#: Exceptions that speak of the worker, not of the fit: it may have what was missing by now.
-_OF_THE_WORKER = frozenset(
-    {
-        "ImportError",
-        "MemoryError",
-        "ModuleNotFoundError",
-        "pyhf.exceptions.ImportBackendError",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,4 +95,4 @@ def of_the_same_workers(
 
 def _stands(result: HypotestResult) -> bool:
     """Whether a worker of the same versions would answer the same again."""
-    return result.is_answer and not (result.error and result.error.type in _OF_THE_WORKER)
+    return result.is_answer and not (result.error and speaks_of_the_worker(result.error))
