@@ -88,7 +88,7 @@ def test_{number}(hypotest_result):
     project.own_test("\n".join(["import pytest", *tests]))
     options = [] if own else [f"--faas-pallet={path}" for path in paths]
     result = project.run(*options, suite=not own, pallet=None)
-    project.assert_told(result, "two pallets have the name RegionA: SUSY-A", *paths, code=4)
+    project.assert_told(result, "two pallets have the name RegionA: ", *paths, code=4)
 
 
 def test_the_directory_of_both_tells_them_apart(project):
