@@ -38,7 +38,7 @@ HEAVY = (
 PYTEST_LAYER = {"commands", "plugin", "suite"}
 #: Data flows down this list; a module imports only what stands above it, or on its own line.
 FLOW = (
-    {"errors", "histfactory", "redaction", "schemas", "verdicts", "wording"},
+    {"caches", "errors", "histfactory", "redaction", "schemas", "verdicts", "wording"},
     {"worker", "pallets"},
     {"engines"},
     {"campaign"},

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pytest_pyhf_faas.wording import (
     brief,
     counted,
+    described,
     duration,
     fitted,
     folded,
@@ -190,3 +191,13 @@ def test_no_line_of_a_table_is_longer(rows, width):
 def test_a_mean_has_a_spread_if_it_is_known():
     assert with_spread(42.04, None) == "42.0"
     assert with_spread(42.04, 2.83) == "42.0 ± 2.8"
+
+
+def test_an_exception_without_a_message_says_what_caused_it():
+    caused = RuntimeError()
+    caused.__cause__ = ConnectionError()
+    caused.__cause__.__context__ = OSError("AF_UNIX path too long")
+    told = "RuntimeError, caused by ConnectionError, caused by OSError('AF_UNIX path too long')"
+    assert described(caused) == told
+    assert described(ValueError("no")) == "ValueError('no')"
+    assert described(ValueError()) == "ValueError"

@@ -75,6 +75,15 @@ def brief(message: object, most: int = 160) -> str:
     return shortened(one_line(message), most, cut="middle")
 
 
+def described(error: BaseException) -> str:
+    """Return an exception with its message; where it has none, with what caused it."""
+    if str(error):
+        return repr(error)
+    cause = error.__cause__ or error.__context__
+    name = type(error).__name__
+    return f"{name}, caused by {described(cause)}" if cause is not None else name
+
+
 def listed(names: Sequence[str], most: int = 3, width: int = NAME_CHARACTERS) -> str:
     """Return the first of some names, each of at most so many characters, and how many follow."""
     more = f", and {len(names) - most} more" if len(names) > most else ""

@@ -418,6 +418,34 @@ def test_where_pytest_has_no_cache_the_journal_lies_in_the_users(project, xdist)
     assert list(project.path.glob(".cache/pytest-pyhf-faas/journal/*.jsonl"))
 
 
+def test_without_a_cache_and_a_home_there_is_no_journal_and_the_run_says_so(project, monkeypatch):
+    """As a user that passwd does not know, in a container, on a read-only checkout."""
+
+    def no_home(*_words):
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("platformdirs.user_cache_path", no_home)
+    (project.path / "passing").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(project.path / "passing"))
+    project.pallet(1)
+    project.own_test()
+    result = project.run("-p", "no:cacheprovider", suite=False)
+    result.assert_outcomes(passed=1)
+    told = "no journal is kept of this run, so that --faas-resume will not find it"
+    project.assert_told(result, told, "Set HOME, or give -o cache_dir=DIR", code=0)
+    assert len(list(project.path.glob("passing/pytest-pyhf-faas-*/*.jsonl"))) == 1
+
+
+def test_a_temporary_directory_that_is_too_long_for_sockets_is_told_once(project, monkeypatch):
+    project.pallet(2)
+    project.real_engines()
+    directory = project.path / ("x" * 80)
+    directory.mkdir()
+    monkeypatch.setenv("TMPDIR", str(directory))
+    result = project.run("--funcx-endpoint", "local:1", "-k", "test_cls")
+    project.assert_told(result, "the local workers cannot start", "Set TMPDIR to a shorter", code=4)
+
+
 # --- for real -----------------------------------------------------------------------------------
 
 

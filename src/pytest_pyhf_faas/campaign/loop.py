@@ -49,6 +49,7 @@ from pytest_pyhf_faas.errors import (
     FaasError,
     RemoteCallError,
 )
+from pytest_pyhf_faas.wording import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -175,7 +176,7 @@ class Loop:
             while self._step(TICK_S):
                 pass
         except Exception as error:  # a waiting caller must get an answer whatever happens
-            self._fail(f"the campaign failed: {error!r}")
+            self._fail(f"the campaign failed: {described(error)}")
             raise
         finally:
             self.engine.stop()

@@ -16,6 +16,7 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
 )
 from pytest_pyhf_faas.redaction import redacted
+from pytest_pyhf_faas.wording import described
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -65,7 +66,7 @@ def given_up(instruction: GiveUp, task: Task) -> HypotestResult:
 
 def failure_of(batch: int, error: BaseException) -> Event:
     """Return what an exception in the place of an answer means."""
-    text = redacted(str(error) if isinstance(error, FaasError) else repr(error))
+    text = redacted(str(error) if isinstance(error, FaasError) else described(error))
     if isinstance(error, (EndpointUnusableError, ConfigurationError)):
         return EngineUnusable(text)
     return Failed(batch, _trouble_of(error), text)

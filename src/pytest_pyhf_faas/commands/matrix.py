@@ -158,8 +158,7 @@ class _Fits:
     """
 
     def __init__(self, values: dict[str, Any], store: ReferenceStore) -> None:
-        import platformdirs
-
+        from pytest_pyhf_faas.caches import passing_directory, user_cache
         from pytest_pyhf_faas.engines import read_endpoint_config, resolve_endpoint
         from pytest_pyhf_faas.plugin.campaigns import Campaigns
         from pytest_pyhf_faas.plugin.display import StreamDisplay
@@ -195,7 +194,7 @@ class _Fits:
         self._progress = ProgressLine(StreamDisplay(sys.stderr))
         self._campaigns = Campaigns(
             fitting,
-            platformdirs.user_cache_path("pytest-pyhf-faas") / "matrix",
+            (user_cache() or passing_directory()) / "matrix",
             None,
             self._progress,
             expected_s=expected_s,

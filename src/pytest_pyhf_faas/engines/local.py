@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import Future, TimeoutError  # noqa: A004 - not builtin before Python 3.11
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pebble import ProcessExpired, ProcessPool
 
 from pytest_pyhf_faas.engines import local_worker
 from pytest_pyhf_faas.engines.session import Session, SessionEngine
-from pytest_pyhf_faas.errors import EngineError, FaasError, TaskTimeoutError, WorkerLostError
+from pytest_pyhf_faas.errors import (
+    ConfigurationError,
+    EngineError,
+    FaasError,
+    TaskTimeoutError,
+    WorkerLostError,
+)
+from pytest_pyhf_faas.wording import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +33,8 @@ _KILLED = -9
 #: What multiprocessing says of a process whose fork server cannot tell how it ended.
 _UNKNOWN = 255
 _STOP_S = 10.0
+#: What a system has room for in the address of a Unix socket, with a zero byte at its end.
+_SOCKET_PATH_BYTES = 108 if sys.platform == "linux" else 104
 
 
 class LocalEngine(SessionEngine["_PoolSession"]):
@@ -38,6 +51,7 @@ class LocalEngine(SessionEngine["_PoolSession"]):
 
     def __init__(self, spec: str, workers: int) -> None:
         super().__init__(spec)
+        _check_temporary_directory()
         self.workers = workers
 
     def _new_session(self) -> _PoolSession:
@@ -102,7 +116,7 @@ class _PoolSession(Session):
             inner = self._pool.schedule(function, args=args, timeout=timeout_s)
         except (RuntimeError, OSError) as error:
             self._waiting.discard(outer)
-            raise EngineError(f"the local worker pool broke down ({error})") from error
+            raise EngineError(f"the local worker pool broke down ({described(error)})") from error
         inner.add_done_callback(lambda done: self._hand_over(done, outer, timeout_s))
         return outer
 
@@ -120,6 +134,18 @@ class _PoolSession(Session):
         self._pool.join()
 
 
+def _check_temporary_directory() -> None:
+    """Refuse one that is too long for the sockets that multiprocessing makes below it."""
+    directory = tempfile.gettempdir()
+    path = Path(directory, "pymp-12345678", "listener-12345678")
+    if len(os.fsencode(path)) >= _SOCKET_PATH_BYTES:
+        raise ConfigurationError(
+            f"the local workers cannot start: the temporary directory {directory} has a path of "
+            f"{len(os.fsencode(directory))} bytes, which is too long for the names of sockets in "
+            "it. Set TMPDIR to a shorter one, such as TMPDIR=/tmp"
+        )
+
+
 def _translated(error: BaseException, timeout_s: float | None) -> FaasError:
     if isinstance(error, TimeoutError):
         return TaskTimeoutError(f"it was ended after its time limit of {timeout_s} s")
@@ -127,7 +153,7 @@ def _translated(error: BaseException, timeout_s: float | None) -> FaasError:
         return EngineError("the server that forks the workers was killed")
     if isinstance(error, ProcessExpired):
         return WorkerLostError(_death(error.exitcode))
-    return EngineError(f"the local worker pool broke down ({error!r})")
+    return EngineError(f"the local worker pool broke down ({described(error)})")
 
 
 def _death(exit_code: int) -> str:

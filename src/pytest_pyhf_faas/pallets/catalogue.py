@@ -111,7 +111,7 @@ _DOI = re.compile(
 def search_path_from_environment() -> list[Path]:
     """Return the directories in the environment variable ``PYHF_PALLET_PATH``."""
     variable = os.environ.get(SEARCH_PATH_VARIABLE, "")
-    return [Path(entry).expanduser() for entry in variable.split(os.pathsep) if entry.strip()]
+    return [_expanded(entry) for entry in variable.split(os.pathsep) if entry.strip()]
 
 
 def available(search_path: Sequence[Path]) -> list[str]:
@@ -147,7 +147,7 @@ def resolve(spec: str, *, search_path: Sequence[Path]) -> list[Pallet]:
     PalletError
         If there is no such pallet, or it cannot be downloaded, read or verified.
     """
-    path = Path(spec).expanduser()
+    path = _expanded(spec)
     if os.path.exists(path):  # noqa: PTH110 - copes with names that are too long
         return [_recognised(pallet) for pallet in _read(path)]
 
@@ -177,6 +177,11 @@ def bundled() -> Pallet:
 
 def _bundled() -> Path:
     return _data() / BUNDLED
+
+
+def _expanded(path: str) -> Path:
+    # Unlike Path.expanduser it leaves the "~" of who has no home directory.
+    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def _in_search_path(search_path: Sequence[Path]) -> dict[str, Path]:

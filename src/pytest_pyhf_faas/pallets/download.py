@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pytest_pyhf_faas.caches import user_cache
 from pytest_pyhf_faas.errors import PalletError
 
 if TYPE_CHECKING:
@@ -39,10 +40,21 @@ _HEADERS = {
 
 
 def cache_directory() -> Path:
-    """Return the directory that downloads are kept in."""
-    import pooch
+    """Return the directory that downloads are kept in.
 
-    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("pytest-pyhf-faas")).expanduser()
+    Raises
+    ------
+    PalletError
+        If there is none.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE)
+    directory = Path(os.path.expanduser(chosen)) if chosen else user_cache()  # noqa: PTH111
+    if directory is None:
+        raise PalletError(
+            "there is no home directory to keep downloaded pallets in\n"
+            f"set HOME, or {CACHE_VARIABLE} to a directory"
+        )
+    return directory
 
 
 def fetch(url: str, *, name: str, sha256: str | None = None) -> Path:

@@ -199,14 +199,15 @@ def uncaptured(config: pytest.Config) -> contextlib.AbstractContextManager[None]
     return disabled
 
 
-def journal_directory(config: pytest.Config) -> Path:
-    """Return where the journals lie: in pytest's cache, or the user's where that is off."""
+def journal_directory(config: pytest.Config) -> Path | None:
+    """Return where the journals lie: in pytest's cache, or the user's; ``None`` if neither is."""
     if hasattr(config, "cache") and config.cache is not None:
         with contextlib.suppress(OSError):  # a checkout that is mounted read-only
             return Path(config.cache.mkdir("pyhf-faas"))
-    import platformdirs
+    from pytest_pyhf_faas.caches import user_cache
 
-    return platformdirs.user_cache_path("pytest-pyhf-faas") / "journal"
+    directory = user_cache()
+    return directory / "journal" if directory else None
 
 
 def progress_line(config: pytest.Config) -> ProgressLine:
@@ -221,6 +222,7 @@ def progress_line(config: pytest.Config) -> ProgressLine:
 
 
 def _make_context(config: pytest.Config) -> Context:
+    from pytest_pyhf_faas.caches import passing_directory
     from pytest_pyhf_faas.plugin.relay import Relay
     from pytest_pyhf_faas.plugin.schedule import Schedule
     from pytest_pyhf_faas.plugin.sharing import sharing_of
@@ -234,11 +236,18 @@ def _make_context(config: pytest.Config) -> Context:
         directories = dict.fromkeys([own, bundled_directory()])
         references = ReferenceStore(list(directories), own)
     shared = sharing_of(config)
+    journals = journal_directory(config)
     schedule = Schedule(
         settings,
         references,
-        journal_directory(config),
+        journals or passing_directory(),
         progress_line(config) if shared is None else Relay(shared.journal),
         shared,
     )
+    if journals is None:
+        schedule.notes.append(
+            "no journal is kept of this run, so that --faas-resume will not find it: pytest's "
+            "cache cannot be written to, and there is no home directory. Set HOME, or give "
+            "-o cache_dir=DIR"
+        )
     return Context(config, settings, references, schedule)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_pyhf_faas.advice import check_client
+from pytest_pyhf_faas.caches import passing_directory
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin import sharing
 from pytest_pyhf_faas.plugin.context import (
@@ -97,7 +98,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_pyhf_faas.campaign import journal
         from pytest_pyhf_faas.plugin import relay
 
-        directory = journal_directory(config)
+        directory = journal_directory(config) or passing_directory()
         journal.prune(directory)
         path = journal.new_path(directory)
         config.pluginmanager.register(sharing.XdistHooks(path), sharing.XDIST)
