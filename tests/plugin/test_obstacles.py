@@ -56,8 +56,10 @@ def test_without_a_preflight_the_first_item_says_why(silent, distribution):
 
 
 def test_a_wall_time_that_is_waited_for_in_vain_says_why(silent):
-    result = silent.run("--faas-scaling=1", "--faas-queue-timeout=0.5")
-    result.assert_outcomes(failed=0, errors=1, skipped=5)
+    result = silent.run("--faas-queue-timeout=0.5")
+    result.assert_outcomes(errors=1, skipped=5)
+    silent.assert_told(result, "tiny: no wall time: no worker of local was there for", code=1)
+    silent.assert_told(result, "or wait longer with --faas-queue-timeout", code=1)
 
 
 def test_a_run_that_is_resumed_waits_once(silent):

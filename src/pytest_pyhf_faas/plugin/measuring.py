@@ -160,6 +160,8 @@ def _measure_once(schedule: Schedule, campaign: Campaign, tasks: Sequence[Task])
         If a fit gave no answer that could be right.
     """
     trial = campaign.measure(tasks, partial(schedule.campaigns.show, campaign))
+    if campaign.given_up is not None:  # it is not about the fits, and others refer to it
+        raise _Refused(campaign.given_up)
     results = [(task, schedule.accepted(campaign.result(task).result())) for task in tasks]
     failed = [result for task, result in results if schedule.is_failure(task, result)]
     if failed:
