@@ -123,7 +123,7 @@ def fitted(line: str, width: int) -> str:
     """Return a line that is no longer than a width; what stands before a colon gives way first."""
     head, colon, rest = line.partition(": ")
     room = max(width - len(colon) - len(rest), _NARROWEST)
-    return shortened(f"{shortened(head, room, cut='middle')}{colon}{rest}", width, cut="middle")
+    return shortened(f"{shortened(head, room, cut='middle')}{colon}{rest}", width)
 
 
 def table(

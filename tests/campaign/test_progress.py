@@ -74,6 +74,9 @@ def test_where_no_worker_is_there_that_is_said_instead(campaign, engine, clock):
     assert quiet(campaign, clock, 60.0) is None
     progress = campaign.progress()
     assert (progress.waits_s, progress.waits_for, progress.running) == (60.0, "its block", 0)
+    engine.first_answer_at = clock.now - 1000.0  # one was there before
+    assert quiet(campaign, clock, 0.0) == 60.0
+    assert campaign.progress().waits_s == 60.0
     engine.missing_since = engine.waits_for = None
     assert quiet(campaign, clock, 0.0) is None  # one could not have come before
     assert quiet(campaign, clock, 15.0) == 15.0

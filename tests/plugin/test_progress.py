@@ -138,6 +138,7 @@ STALLS = "toy: 5/20 fits done, no news for"
     [
         ({}, "toy: 0/20 fits done, 2 running"),
         ({"done": 5, "left_s": 42.4}, "toy: 5/20 fits done, 2 running, 0.5/s, 42 s left"),
+        ({"done": 5, "running": 0, "left_s": 42.4}, "toy: 5/20 fits done, 0 running, 0.5/s"),
         ({"done": 5, "cancelled": 9}, "toy: 5/20 fits done, 9 cancelled, 2 running, 0.5/s"),
         ({"total": 1}, "toy: 0/1 fit done, 2 running"),
         ({"done": 5, "failed": 1}, "toy: 5/20 fits done, 1 failed, 2 running, 0.5/s"),
@@ -196,7 +197,7 @@ def test_the_live_line_never_wraps(clock):
     line = ProgressLine(TerminalDisplay(reporter))
     line.show("an endpoint with a long name", progress())
     assert (reporter.screen.row, reporter.screen.column) == (0, 0)
-    assert reporter.screen.text == ["", "an end… n…2 running"]
+    assert reporter.screen.text == ["", "an end… name: 0/20…"]
 
 
 def test_the_live_line_is_not_drawn_too_often(clock):
@@ -248,6 +249,16 @@ def test_no_estimate_stands_there_while_nothing_comes(clock):
     clock.now += 15
     line.show("toy", progress(done=19, left_s=4.0, quiet_s=15.0))
     assert reporter.screen.text[1] == "toy: 19/20 fits done, no news for 15 s: 2 running"
+
+
+def test_a_long_name_leaves_room_for_what_is_wrong(clock):
+    reporter = Reporter(isatty=True)
+    line = ProgressLine(TerminalDisplay(reporter))
+    uuid = "754d0d9b-e04f-4475-930e-594bf56515f3"
+    line.show(uuid, progress(done=8, waits_s=10.0, waits_for="the endpoint is offline: start it"))
+    assert reporter.screen.text[1] == (
+        "754d0d…515f3: 8/20 fits done, no worker for 10 s (the endpoint is offline: sta…"
+    )
 
 
 def test_a_short_wait_is_not_worth_a_flash(clock):
@@ -334,6 +345,19 @@ def test_elsewhere_what_stalls_is_told_more_and_more_rarely():
     assert quiet_lines(line, reporter, done=1) == []  # perhaps each fit takes as long
     line.show("toy", progress(done=2))
     assert quiet_lines(line, reporter, done=2) == [15, 30, 0, 0]
+
+
+def test_a_wait_that_is_noticed_late_is_told_no_later():
+    """An endpoint that went offline 12 s before is told of 3 s later."""
+    reporter = Reporter(isatty=False)
+    line = ProgressLine(TerminalDisplay(reporter))
+    for seconds in range(70):
+        waits_s = seconds - 12.0 if seconds >= 12 else None
+        quiet_s = float(seconds) if seconds >= 15 else None
+        line.show("toy", progress(waits_s=waits_s, waits_for="offline", quiet_s=quiet_s))
+    said = [text for text in reporter.printed if text != "newline"]
+    waits = [f"toy: 0/20 fits done, no worker for {n} s (offline)" for n in (3, 18, 48)]
+    assert said == waits
 
 
 def test_dots_are_no_beginning_of_a_line():

@@ -65,9 +65,10 @@ class Watch:
     def quiet(self, flight: Flight, facts: Facts, now: float) -> tuple[float, float | None] | None:
         """Return for how long nothing has come, and how long what is next should take.
 
-        ``None`` where it has not taken long yet, or where no worker is there.
+        ``None`` where it has not taken long yet, or where no worker has come yet.
         """
-        if facts.missing_since is not None or not flight:
+        waits_for_the_first = facts.missing_since is not None and facts.ready_at is None
+        if waits_for_the_first or not flight:
             return None
         measured = self.times.measured
         expected_s = self._batch_s(next(iter(flight))) if measured else None

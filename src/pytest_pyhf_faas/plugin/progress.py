@@ -64,8 +64,8 @@ class ProgressLine:
             self._tenth = self._quiet_shown = 0  # other fits than before
         self._total, self._done = progress.total, progress.done
         tenth = 10 * progress.done // progress.total if progress.total else 0
-        waits = _worth_lines(progress.waits_s, _FIRST_WAIT_S)
         quiet = _worth_lines(progress.quiet_s, QUIET_S)
+        waits = 0 if quiet else _worth_lines(progress.waits_s, _FIRST_WAIT_S)
         if tenth > self._tenth:
             self._quiet_shown = 0
         news = tenth > self._tenth or waits > self._waits_shown or quiet > self._quiet_shown
@@ -140,7 +140,7 @@ def describe(what: str, progress: Progress) -> str:
     parts.append(f"{progress.running} running")
     if progress.done:
         parts.append(f"{progress.rate:.2g}/s")
-    if progress.left_s is not None:
+    if progress.left_s is not None and progress.running:
         parts.append(f"{duration(progress.left_s)} left")
     return ", ".join(parts)
 
