@@ -132,8 +132,8 @@ def table(
     """Return rows below a header as lines of columns: the first ones to the left, the others right.
 
     Where the lines would be longer than a width, the words of the header are stacked, and names in
-    the columns to the left lose their middle. If that is not enough, the cells of each row stand
-    below each other.
+    the columns to the left lose their middle. If that is not enough, what is the same in each row
+    is said once, and at last each row becomes a text of its own.
     """
     widths = _widths([header, *rows])
     if _length(widths) <= width:
@@ -144,6 +144,9 @@ def table(
         widths[widths.index(max(widths[:left]))] -= 1
     if _length(widths) <= width:
         return _lines([*stacked, *rows], widths, left)
+    same = [len(set(cells)) == 1 for cells in zip(*rows, strict=True)]
+    if len(rows) > 1 and any(same) and not all(same):
+        return _without_the_same(header, rows, width, left, same)
     return [line for row in rows for line in _record(header, row, width, left)]
 
 
@@ -192,9 +195,26 @@ def _stacked(header: Sequence[str], widths: Sequence[int]) -> list[list[str]]:
     return [list(line) for line in zip(*([""] * (height - len(c)) + c for c in cells), strict=True)]
 
 
+def _without_the_same(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int,
+    left: int,
+    same: Sequence[bool],
+) -> list[str]:
+    """Return a table without the columns that have one cell only, which is said before."""
+    cells = zip(header, rows[0], same, strict=True)
+    said = ", ".join(f"{title} {cell}" for title, cell, one in cells if one)
+    kept = [
+        [cell for cell, one in zip(row, same, strict=True) if not one] for row in (header, *rows)
+    ]
+    left -= sum(same[:left])
+    return [*_folded(f"all: {said}", width), *table(kept[0], kept[1:], width, left)]
+
+
 def _record(header: Sequence[str], row: Sequence[str], width: int, left: int) -> list[str]:
-    """Return a row with its cells below each other: its names first, then a line for each value."""
+    """Return a row as a text: its names, and below them its values."""
     names = ", ".join(filter(None, row[:left]))
-    values = [f"{_HANG}{title}: {cell}" for title, cell in zip(header, row, strict=True) if cell]
-    first = sum(map(bool, row[:left]))
-    return [shortened(line, width, cut="middle") for line in (names, *values[first:])]
+    values = [f"{title} {cell}" for title, cell in zip(header, row, strict=True) if cell]
+    said = ", ".join(values[sum(map(bool, row[:left])) :])
+    return [*_folded(names, width), *_folded(f"{_HANG}{said}", width)]
