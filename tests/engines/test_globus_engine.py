@@ -1011,6 +1011,25 @@ def test_it_knows_what_the_service_said_last(engine, session, service):
     assert engine.knows == "the service said 2 s ago that the endpoint is online"
 
 
+def test_it_knows_that_the_service_does_not_answer(engine, session, service, clock, monkeypatch):
+    """A network that swallows all makes the SDK wait for minutes."""
+    session.submit(text_of(1))
+    session.go_on()
+    heard = []
+
+    def swallowed():
+        for _ in range(3):
+            clock.now += 4.0
+            heard.append(engine.knows)
+        return "online"
+
+    monkeypatch.setattr(service, "status", swallowed)
+    session.watch(13.0)
+    assert heard[0] is None
+    assert heard[2].startswith("the service has not answered for 12 s: check the network")
+    assert engine.knows == "the service said 0 s ago that the endpoint is online"
+
+
 @pytest.mark.parametrize(
     ("meets", "proven", "given_up"),
     [

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pytest_pyhf_faas.engines.globus_errors import CHECK_NETWORK
 from pytest_pyhf_faas.wording import duration
 
+#: The service answers within so many seconds, if it can be reached.
+_QUICK_S = 5.0
+
 
 class Health:
     """What is between us and the next answer of an endpoint; times are `time.monotonic()`.
@@ -33,7 +36,8 @@ class Health:
         self.disturbance = ""
         self._started_at = started_at
         self._offline_since: float | None = None
-        self._asked_at = started_at
+        self._told_at = started_at
+        self._asking_since: float | None = None
         self._disturbed_since: float | None = None
 
     def answered(self, now: float) -> None:
@@ -49,6 +53,7 @@ class Health:
     def disturbed(self, disturbance: str, now: float) -> None:
         """Take note of trouble with the service that may pass."""
         self.disturbance = disturbance
+        self._asking_since = None
         if self._disturbed_since is None:
             self._disturbed_since = now
 
@@ -74,16 +79,24 @@ class Health:
 
     def knows(self, now: float) -> str | None:
         """See `Engine`."""
+        asking_s = 0.0 if self._asking_since is None else now - self._asking_since
+        if asking_s > _QUICK_S:
+            return f"the service has not answered for {duration(asking_s)}: {CHECK_NETWORK}"
         if self.status == "unknown":
             return None
-        ago = duration(now - self._asked_at)
+        ago = duration(now - self._told_at)
         return f"the service said {ago} ago that the endpoint is {self.status}"
+
+    def asks(self, now: float) -> None:
+        """Take note that the service is asked what the endpoint is."""
+        self._asking_since = now
 
     def says(self, status: str, now: float) -> None:
         """Take note of what the service says of the endpoint."""
         self.status = status
         self.reached = True
-        self._asked_at = now
+        self._told_at = now
+        self._asking_since = None
         self._offline_since = (self._offline_since or now) if status == "offline" else None
 
     @property

@@ -354,6 +354,7 @@ class GlobusSession(Session):
                 polled_at = time.monotonic()
             silent_s = now - max(self._health.answered_at, asked_at)
             if self._waiting and silent_s > _STATUS_S:
+                self._health.asks(now)
                 self._safely(partial(self._connection.look_at_status, client))
                 asked_at = time.monotonic()
 
