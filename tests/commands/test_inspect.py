@@ -119,7 +119,7 @@ def test_a_pallet_of_which_nothing_can_be_fitted_is_shown_all_the_same(project, 
     damage(project, change)
     status, shown, _ = inspect("tiny", "--faas-reference-dir=nowhere")
     assert status == 1
-    told = "the observation of the channel SR has 1 bins, its samples have 2 (each patch)"
+    told = "the observation of the channel SR has 1 bin, its samples have 2 (each patch)"
     assert told in " ".join(shown.split())
     assert "parameters" not in shown
     assert "references    none: there is no tiny.json in" in shown

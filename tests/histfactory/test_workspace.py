@@ -12,6 +12,7 @@ import pytest
 from pytest_pyhf_faas.histfactory.errors import HistFactoryError, InvalidModel
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
 from pytest_pyhf_faas.histfactory.workspace import Workspace
+from pytest_pyhf_faas.wording import counted
 from tests.histfactory.generated import (
     MU,
     by_pyhf,
@@ -91,11 +92,11 @@ B = "of the sample b of the channel SR"
 @pytest.mark.parametrize(
     ("modifiers", "rates", "message"),
     [
-        ([], [50.0], "the sample b of the channel SR has 1 bins, the channel has 2"),
+        ([], [50.0], "the sample b of the channel SR has 1 bin, the channel has 2"),
         ([], [5.0, 6.0, 7.0], "the sample b of the channel SR has 3 bins, the channel has 2"),
-        ([histosys("h", [4.0], [6.0, 5.0])], [5.0, 6.0], f"the histosys h {B} has 1 bins"),
+        ([histosys("h", [4.0], [6.0, 5.0])], [5.0, 6.0], f"the histosys h {B} has 1 bin"),
         ([histosys("h", [4.0, 5.0], [6.0] * 3)], [5.0, 6.0], f"the histosys h {B} has 3 bins"),
-        ([gammas("shapesys", "g", [1.0])], [5.0, 6.0], f"the shapesys g {B} has 1 bins"),
+        ([gammas("shapesys", "g", [1.0])], [5.0, 6.0], f"the shapesys g {B} has 1 bin"),
         ([gammas("staterror", "g", [1.0] * 3)], [5.0, 6.0], f"the staterror g {B} has 3 bins"),
     ],
 )
@@ -110,7 +111,7 @@ def test_an_observation_has_the_bins_of_its_channel(events):
     specification = with_background()
     specification["observations"][1]["data"] = events
     assert told(specification) == (
-        f"the observation of the channel SR has {len(events)} bins, its samples have 2"
+        f"the observation of the channel SR has {counted(len(events), 'bin')}, its samples have 2"
     )
     assert pyhf_refuses(specification)
 

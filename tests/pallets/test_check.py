@@ -184,7 +184,7 @@ def test_a_finding_names_the_patches_that_have_it():
     assert found.keys() == {("b",), ("c",), ("d",)}
     assert "where -280 are expected" in found["b",]
     assert "no modifier of that name is there" in found["c",]
-    assert found["d",] == "the sample sig of the channel SR has 1 bins, the channel has 2"
+    assert found["d",] == "the sample sig of the channel SR has 1 bin, the channel has 2"
     assert without_model(check(background(), patches)) == {"b", "c", "d"}
 
 
@@ -199,7 +199,7 @@ def test_a_finding_names_the_patches_that_have_it():
         ([{"op": "remove", "path": "/observations"}], "'observations' is a required property"),
         (
             [{"op": "add", "path": "/channels/0/samples/0/data/0", "value": 10}],
-            "the observation of the channel CR has 1 bins, its samples have 2",
+            "the observation of the channel CR has 1 bin, its samples have 2",
         ),
         (
             [{"op": "replace", "path": "/channels/0/samples/0/data/0", "value": 10**400}],

@@ -246,7 +246,7 @@ def test_a_patch_must_be_in_one_of_the_pallets(project):
     project.assert_told(
         project.run(*words, "--faas-patch=200,0", "--faas-patch=7,7", suite=False, pallet=None),
         "no patch of any of the pallets tiny, wide matches '7,7'",
-        "values of m1,m2; of 6 patches the first are: sig_100_0 (100,0)",
+        "values of m1,m2; the first of 6 patches: sig_100_0 (100,0)",
         code=4,
     )
 

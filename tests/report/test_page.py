@@ -90,10 +90,10 @@ def poisoned(value, *, at=""):
     """Return a document in which every text that the schema leaves free is hostile."""
     fixed = {
         "id", "began_at", "ended_at", "outcome", "verdict", "status", "unit", "tests",
-        "minimum_set", "was_at",
+        "minimum_set", "was_at", "worker_sha256",
     }  # fmt: skip
     if isinstance(value, dict):
-        free = at in ("versions", "threads", "values")
+        free = at in ("versions", "threads", "values", "again")
         return {
             (HOSTILE if free else name): each if name in fixed else poisoned(each, at=name)
             for name, each in value.items()

@@ -22,6 +22,7 @@ from pytest_pyhf_faas.campaign.flight import Batch
 from pytest_pyhf_faas.campaign.queue import Entry
 from pytest_pyhf_faas.campaign.results import ENGINE
 from pytest_pyhf_faas.campaign.watch import Watch
+from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -287,8 +288,9 @@ class CampaignState:
         if self._breakdowns > self.policy.restarts:
             self._end_all(
                 "broken",
-                f"the engine {self.facts.spec} broke down {self._breakdowns} times in a row "
-                f"without one answer in between, the last time because {reason}",
+                f"the engine {self.facts.spec} broke down "
+                f"{counted(self._breakdowns, 'time')} in a row without one answer in "
+                f"between, the last time because {reason}",
             )
             return
         self._watch.answered_at = self._now

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 #: The modifier types of HistFactory, in the order in which pyhf lists their parameters.
 MODIFIER_TYPES = (
@@ -74,7 +74,7 @@ def workspace_defects(
             yield f"no observation for the channel {name}"
         elif len(observed[name]) != bins:
             yield (
-                f"the observation of the channel {name} has {len(observed[name])} bins, its "
+                f"the observation of the channel {name} has {_in_bins(observed[name])}, its "
                 f"samples have {bins}"
             )
         for index, events in enumerate(observed.get(name, ())):
@@ -95,6 +95,11 @@ def repeated(names: Iterable[Any]) -> list[Any]:
     return [name for name, count in Counter(names).items() if count > 1]
 
 
+def _in_bins(data: Sequence[float]) -> str:
+    """Return how many bins data have, as people say it."""
+    return f"{len(data)} bin{'' if len(data) == 1 else 's'}"
+
+
 def _wrong_bins(data: list[float], bins: int, where: str) -> Iterator[str]:
     if len(data) != bins:
-        yield f"{where} has {len(data)} bins, the channel has {bins}"
+        yield f"{where} has {_in_bins(data)}, the channel has {bins}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.pallets.packing import unpack
-from pytest_pyhf_faas.wording import brief, listed
+from pytest_pyhf_faas.wording import brief, counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -164,8 +164,8 @@ def _nothing_matches(pallets: Sequence[Pallet], want: str) -> str:
     )
     labels = dict.fromkeys(",".join(pallet.labels) for pallet in pallets)
     lines.append(
-        f"give a glob on the name, or values of {' or '.join(labels)}; of {len(patches)} patches "
-        f"the first are: {examples}"
+        f"give a glob on the name, or values of {' or '.join(labels)}; the first of "
+        f"{counted(len(patches), 'patch')}: {examples}"
     )
     return "\n".join(lines)
 
