@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from pytest_pyhf_faas.report.analyses import names_of
 from pytest_pyhf_faas.report.axes import Axis
-from pytest_pyhf_faas.report.plots import draw, plane, style
+from pytest_pyhf_faas.report.plots import KINDS, draw, plane, style
 from pytest_pyhf_faas.report.plots.cls_difference import _tolerance, plot_cls_difference
 from pytest_pyhf_faas.report.plots.contours import Contours
 from pytest_pyhf_faas.report.plots.plane import _reaches, plot_plane
@@ -109,6 +109,7 @@ def test_all_plots_in_order():
         "scaling-0",
     ]
     assert [plot.analysis for plot in found.values()] == [None] * 2 + [0, 1] * 3 + [None] * 2
+    assert {next(kind for kind in KINDS if name.startswith(kind)) for name in found} == set(KINDS)
 
 
 def test_the_same_document_gives_the_same_bytes():

@@ -166,6 +166,15 @@ def test_hepdata_accepts_what_a_run_can_hold(tmp_path):
 # With the rest of a report
 
 
+def test_plots_of_an_earlier_run_are_gone_and_files_of_others_stay(tmp_path):
+    publish.publish(make.document([make.analysis(), make.analysis(pallet="bino")]), tmp_path)
+    mine = tmp_path / "plots" / "mine.svg"
+    mine.touch()
+    assert publish.publish(make.document([make.analysis([make.hypothesis()])]), tmp_path) == []
+    left = {path.stem for path in (tmp_path / "plots").iterdir()}
+    assert left == {"mine", "where_the_time_went", "cls_difference-0-wino", "timeline-0-wino"}
+
+
 def test_one_part_that_fails_takes_no_other_down(tmp_path, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("by zero")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = "hepdata"
 SUBMISSION = "submission.yaml"
+_TABLE = "cls"
 _LONGEST_NAME = 64
 _DIGITS = 6
 #: The expected value and its bands, among the six.
@@ -47,9 +48,9 @@ def write(document: Document, directory: Path) -> None:
     import yaml
 
     target = directory / DIRECTORY
-    if target.is_dir():
-        for earlier in target.glob("*.yaml"):
-            earlier.unlink()  # HEPData refuses files that the submission does not name
+    # HEPData refuses files that the submission does not name.
+    for earlier in [target / SUBMISSION, *target.glob(f"{_TABLE}-*.yaml")]:
+        earlier.unlink(missing_ok=True)
     entries: list[Mapping[str, Any]] = []
     for place, (name, analysis) in enumerate(
         zip(names_of(document["analyses"]), document["analyses"], strict=True)
@@ -58,7 +59,7 @@ def write(document: Document, directory: Path) -> None:
         if not published:
             continue
         target.mkdir(exist_ok=True)
-        file = f"{stem_of('cls', place, analysis)}.yaml"
+        file = f"{stem_of(_TABLE, place, analysis)}.yaml"
         (target / file).write_text(_dump(yaml, _table(analysis, published)), encoding="utf-8")
         entries.append(_entry(name, analysis, published, file, [one["name"] for one in entries]))
     if entries:

@@ -90,11 +90,14 @@ def _write_page(document: Document, directory: Path) -> None:
     """Write the page and its plots."""
     check_packages()
     from pytest_pyhf_faas.report.page import render
-    from pytest_pyhf_faas.report.plots import draw
+    from pytest_pyhf_faas.report.plots import KINDS, draw
 
     plots = draw(document)
     page = render(document, plots)
     (directory / PLOTS).mkdir(exist_ok=True)
+    for earlier in (directory / PLOTS).iterdir():
+        if earlier.stem.startswith(KINDS):  # of a run that had other analyses
+            earlier.unlink()
     for plot in plots:
         (directory / PLOTS / f"{plot.name}.svg").write_bytes(plot.svg)
         (directory / PLOTS / f"{plot.name}.png").write_bytes(plot.png)

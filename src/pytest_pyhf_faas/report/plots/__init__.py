@@ -27,7 +27,18 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.form import Document
 
 
-__all__ = ["Plot", "draw"]
+__all__ = ["KINDS", "Plot", "draw"]
+
+#: What the names of the plots begin with.
+KINDS = (
+    "wall_time",
+    "where_the_time_went",
+    "cls_difference",
+    "plane",
+    "timeline",
+    "fit_times",
+    "scaling",
+)
 
 
 def draw(document: Document) -> list[Plot]:
