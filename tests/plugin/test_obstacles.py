@@ -71,7 +71,7 @@ def test_a_run_that_is_resumed_waits_once(silent):
     result = silent.run("--faas-resume", f"--faas-queue-timeout={WAIT_S}")
     assert time.monotonic() - began < 2 * WAIT_S
     result.assert_outcomes(errors=1, skipped=5)
-    silent.assert_told(result, "they stay in the journal", "no worker of local", code=1)
+    silent.assert_told(result, "they stay in the journal", "no worker answered within 3 s", code=1)
     silent.plan()
     silent.run("--faas-resume").assert_outcomes(passed=5, skipped=1)
     assert len(silent.fits()) == 3

@@ -450,6 +450,14 @@ def test_progress_is_shown_under_xdist(project):
     assert not list(project.path.glob(".pytest_cache/d/pyhf-faas/*.progress*"))
 
 
+def test_a_search_for_starts_says_its_round(project):
+    project.pallet(4, references=False)
+    project.plan(workers=1, fit_takes_s=0.3)
+    result = project.run("--faas-update", "new", "-k", "test_cls")
+    shown = r"local, search for starts, round 1: \d/4 fits done, 1 running, .*"
+    result.stdout.re_match_lines([shown, r"reference_results/tiny.json: 4 references written .*"])
+
+
 def test_no_fits_are_no_progress(clock):
     reporter = Reporter(isatty=False)
     ProgressLine(TerminalDisplay(reporter)).show("toy", progress(total=0, running=0))

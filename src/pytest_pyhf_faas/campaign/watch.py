@@ -47,7 +47,11 @@ class Watch:
         waited_s = now - max(facts.missing_since, _oldest(flight))
         if waited_s <= limit_s:
             return None
-        return no_worker_text(facts.spec, waited_s, facts.waits_for)
+        what = f": {facts.waits_for}" if facts.waits_for else ""
+        return (
+            f"no worker of {facts.spec} was there for {waited_s:.0f} s{what}. Look at the queue "
+            "and at the start of a block by hand, or wait longer with --faas-queue-timeout"
+        )
 
     def silence_text(self, flight: Flight, facts: Facts, now: float) -> str | None:
         """Return why an engine is taken for dead that cannot tell it, if it is."""
@@ -135,15 +139,6 @@ class Watch:
 
     def _batch_s(self, batch: Batch) -> float | None:
         return self.times.of_all(entry.fit for entry in batch.entries)
-
-
-def no_worker_text(spec: str, waited_s: float, waits_for: str | None) -> str:
-    """Say that no worker came, why that may be, and what to do."""
-    what = f": {waits_for}" if waits_for else ""
-    return (
-        f"no worker of {spec} was there for {waited_s:.0f} s{what}. Look at the queue and at the "
-        "start of a block by hand, or wait longer with --faas-queue-timeout"
-    )
 
 
 def _oldest(flight: Flight) -> float:

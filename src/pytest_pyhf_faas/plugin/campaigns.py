@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import time
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ from pytest_pyhf_faas.campaign.campaign import Campaign
 from pytest_pyhf_faas.campaign.clocks import Clocks
 from pytest_pyhf_faas.campaign.loop import TICK_S
 from pytest_pyhf_faas.campaign.policy import Policy
-from pytest_pyhf_faas.campaign.watch import no_worker_text
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.plugin.interrupts import Interrupts
 from pytest_pyhf_faas.wording import counted
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.plugin.settings import Fitting
 
 _INTERRUPTED = "the session was interrupted before this fit began"
-#: An answer may arrive so long after it was due.
-_ARRIVAL_S = 60.0
 
 
 class Campaigns:
@@ -174,36 +170,6 @@ class Campaigns:
         """Let the first Ctrl-C finish what runs, from now on."""
         self._interrupts.watch()
 
-    def ask(self, endpoint: str, function: Callable[..., Any], limit_s: float) -> Any:
-        """Return what a worker answers to a call; ``None`` where none comes or answers in time.
-
-        Where none came in all of the time that one is waited for, no fit waits for it anew.
-
-        Raises
-        ------
-        FaasError
-            If the call breaks.
-        """
-        engine = self.engine(endpoint)
-        answer = engine.submit(function, timeout_s=limit_s)
-        asked_at, patience_s = time.monotonic(), self._fitting.queue_timeout_s
-        try:
-            while concurrent.futures.wait([answer], timeout=TICK_S).not_done:
-                ready_at = engine.ready_at
-                if ready_at is not None:
-                    if time.monotonic() - max(asked_at, ready_at) > limit_s + _ARRIVAL_S:
-                        return None
-                    continue
-                waited_s = time.monotonic() - asked_at
-                self._progress.wait(endpoint, waited_s, engine.waits_for)
-                if patience_s is not None and waited_s > patience_s:
-                    reason = no_worker_text(engine.spec, waited_s, engine.waits_for)
-                    self.of(endpoint).give_up(reason)
-                    return None
-        finally:
-            self._progress.wait(endpoint, None, None)
-        return answer.result()
-
     def wait(
         self, campaign: Campaign, tasks: Sequence[Task], what: str | None = None
     ) -> list[HypotestResult]:
@@ -240,6 +206,10 @@ class Campaigns:
             )
         spec = campaign.engine.spec
         self._progress.show(f"{spec}, {what}" if what else spec, campaign.progress())
+
+    def show_wait(self, endpoint: str, waits_s: float | None) -> None:
+        """Show for how long nothing has answered, outside of any fits; ``None``: it has."""
+        self._progress.wait(endpoint, waits_s, self.engine(endpoint).waits_for)
 
     def clear(self) -> None:
         """Remove the live line."""

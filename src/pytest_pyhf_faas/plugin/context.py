@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,13 +143,12 @@ class Context:
             from pytest_pyhf_faas.preflight.preflight import Preflight
 
             engine = self.schedule.engine(endpoint)
-            progress = progress_line(self.config)
             self.preflights[endpoint] = Preflight(
                 engine,
                 self.settings.hypotest,
                 queue_timeout_s=self.settings.queue_timeout_s,
                 timeout_s=self.settings.timeout_s,
-                on_wait=lambda waited_s: progress.wait(endpoint, waited_s, engine.waits_for),
+                on_wait=partial(self.schedule.campaigns.show_wait, endpoint),
                 requirements=self.settings.require,
                 clocks=self.schedule.campaigns.clocks[endpoint],
             )

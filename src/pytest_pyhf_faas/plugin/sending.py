@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.errors import FaasError
+from pytest_pyhf_faas.errors import FaasError, NotReadyError
 from pytest_pyhf_faas.plugin.resume import Earlier, of_the_same_workers, read_earlier
+from pytest_pyhf_faas.preflight.remedies import Remedies
+from pytest_pyhf_faas.preflight.waiting import Questions
 from pytest_pyhf_faas.worker.fitting import probe_environment
 
 if TYPE_CHECKING:
@@ -101,9 +104,22 @@ class Sender:
 
     def _probe(self, endpoint: str) -> dict[str, Any] | None:
         """Ask a worker what it is; ``None`` if none answers in time."""
+        campaigns, engine = self._campaigns, self._campaigns.engine(endpoint)
+        questions = Questions(
+            engine,
+            Remedies(engine),
+            queue_timeout_s=self._fitting.queue_timeout_s,
+            on_wait=partial(campaigns.show_wait, endpoint),
+            on_lost=lambda _error: None,
+            worker_clocks=campaigns.clocks[endpoint],
+        )
+        try:
+            call = questions.send(probe_environment, limit_s=_PROBE_S)
+            questions.wait_for_a_worker(call)
+        except NotReadyError as error:
+            campaigns.of(endpoint).give_up(str(error))  # so that no fit waits anew
+            return None
         with contextlib.suppress(FaasError):
-            found: dict[str, Any] | None = self._campaigns.ask(
-                endpoint, probe_environment, _PROBE_S
-            )
+            found: dict[str, Any] = questions.value(call, _PROBE_S, "what it is")
             return found
         return None
