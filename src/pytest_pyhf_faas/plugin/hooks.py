@@ -226,6 +226,8 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Any:
     """Write updated references, end the engines, and fail if something could not be kept."""
+    from pytest_pyhf_faas.plugin.measuring import save_no_empty_benchmarks
+
     config = session.config
     context = existing_context(config)
     failed = False
@@ -237,6 +239,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Any:
             failed = True
         interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         context.schedule.close(interrupted=interrupted)
+        unsaved = save_no_empty_benchmarks(config)
+        context.schedule.notes.extend(filter(None, [unsaved]))
         if sharing.is_worker(config):
             sharing.hand_in(config, summary_of(context, failed=failed))
     outcome = yield  # xdist ends its workers here

@@ -67,6 +67,19 @@ def as_benchmark(config: pytest.Config, benchmark: Any, group: str, rounds: int)
     return repeat
 
 
+def save_no_empty_benchmarks(config: pytest.Config) -> str | None:
+    """Have pytest-benchmark save nothing where nothing was measured; say so if it was to.
+
+    It would warn, which is an internal error of a session that takes warnings for errors.
+    """
+    session: Any = getattr(config, "_benchmarksession", None)
+    if session is None or session.disabled or session.benchmarks:
+        return None
+    asked = session.save or session.autosave or session.json
+    session.save = session.autosave = session.json = None
+    return "nothing was measured: pytest-benchmark saves nothing" if asked else None
+
+
 def measure(schedule: Schedule, subject: Subject, repeat: Repeat) -> WallTime | NotMeasured:
     """Measure the wall time of an analysis.
 
