@@ -6,8 +6,10 @@ import base64
 import logging
 import pickle
 import sys
+import threading
+import time
 import types
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -217,6 +219,21 @@ def legacy(sdk):
 
 def both(test):
     return pytest.mark.parametrize("age", ["sdk", "legacy"])(test)
+
+
+def test_clients_log_in_one_after_the_other(sdk, monkeypatch):
+    """Of two that make the SDK's file of tokens at the same time, one fails."""
+    busy = threading.Lock()
+
+    def version_check(_client):
+        alone = busy.acquire(blocking=False)
+        time.sleep(0.02)
+        busy.release()
+        assert alone
+
+    monkeypatch.setattr(Client, "version_check", version_check)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: GlobusClient(UUID, None, None), range(3)))
 
 
 @both

@@ -13,6 +13,7 @@ import io
 import logging
 import os
 import pickle
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ _DESCRIBED = ("display_name", "description", "hostname", "endpoint_version", "mu
 _CLOSE_S = 3.0
 #: What the SDK and its AMQP client say of trouble is said by us.
 _LOUD = ("globus_compute_sdk", "globus_sdk", "pika")
+
+#: The SDK makes the file of its tokens where there is none; two at once would both make it.
+_LOGGING_IN = threading.Lock()
 
 
 class GlobusClient:
@@ -73,7 +77,8 @@ class GlobusClient:
         self._asked: dict[str, Any] = {"user_endpoint_config": _plain(user_endpoint_config)}
         if not self._legacy:
             self._asked["resource_specification"] = _plain(resource_specification)
-        self._client = self._logged_in()
+        with _LOGGING_IN:
+            self._client = self._logged_in()
         self._executor: Any = None
         self._function = ""
 
