@@ -9,8 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_pyhf_faas.advice import advice_on
 from pytest_pyhf_faas.campaign.times import NotMeasured, WallTime
-from pytest_pyhf_faas.wording import brief, counted, listed
+from pytest_pyhf_faas.wording import counted, listed, one_line, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     Repeat = Callable[[Callable[[], Trial]], Any]
 
 _NAMED = 5
+#: What an engine says is shown with what to do, which comes last.
+_MESSAGE = 1000
 #: How fits ended that gave no answer, by their status.
 _ENDED = {
     "error": "gave",
@@ -178,7 +181,7 @@ def _measure_once(schedule: Schedule, campaign: Campaign, tasks: Sequence[Task])
     results = [(task, schedule.accepted(campaign.result(task).result())) for task in tasks]
     failed = [result for task, result in results if schedule.is_failure(task, result)]
     if failed:
-        raise _Refused(_unanswered(failed, len(tasks)))
+        raise _Refused(_unanswered(failed, len(tasks), campaign.engine.worker_setup))
     return trial
 
 
@@ -208,32 +211,28 @@ def _not_as_asked(count: int, unit: Literal["workers", "blocks"], crew: Crew) ->
     return None
 
 
-def _unanswered(failed: Sequence[HypotestResult], fits: int) -> str:
-    """Say which fits gave no answer that could be right, and what they gave."""
+def _unanswered(failed: Sequence[HypotestResult], fits: int, worker_setup: str) -> str:
+    """Say which fits gave no answer that could be right, what they gave, and what to do."""
     kinds: dict[tuple[str, str], list[HypotestResult]] = {}
     for result in failed:
         kind = result.status, result.error.type if result.error else ""
         kinds.setdefault(kind, []).append(result)
     most_first = sorted(kinds.values(), key=len, reverse=True)
-    title, *more = [
-        f"{len(those)} of {counted(fits, 'fit')} {_ending(those[0])}" for those in most_first
-    ]
-    names = [result.patch for those in most_first for result in those]
-    return "\n".join(
-        [
-            title,
-            *more,
-            listed(names, _NAMED),
-            "each fit must give CLs values, or the exception of its reference",
-        ]
-    )
+    lines = [f"{len(those)} of {counted(fits, 'fit')} {_ending(those[0])}" for those in most_first]
+    lines.append(listed([result.patch for those in most_first for result in those], _NAMED))
+    first = most_first[0][0]
+    if first.status == "error" and first.error is not None:
+        advice = advice_on(first.error, first.environment)
+        lines += [] if advice is None else advice.lines(worker_setup)
+        lines.append("a time counts where each fit gives CLs, or the exception of its reference")
+    return "\n".join(lines)
 
 
 def _ending(result: HypotestResult) -> str:
     error = result.error
     if error is None:
         return _ENDED[result.status].rstrip(":")
-    said = brief(error.first_line)
+    said = shortened(one_line(error.message), _MESSAGE)
     if result.status == "error":
-        said = f"{error.type}: {said}"
+        said = f"{error.type}: {error.first_line}"
     return f"{_ENDED[result.status]} {said}"
