@@ -25,7 +25,9 @@ def killed(project):
     numbers = {}  # of the patches, by key and by batch
     for line, _text in lines:
         if line.get("event") == "submitted":
-            numbers |= {fit[0]: patches.index(fit[-1].partition("/")[2]) for fit in line["fits"]}
+            for fit in line["fits"]:
+                key, _group, _family, _expected_s, name = fit[:5]
+                numbers[key] = patches.index(name.partition("/")[2])
         elif line.get("do") == "send":
             (key,) = line["keys"]
             numbers[line["batch"]] = numbers[key]
