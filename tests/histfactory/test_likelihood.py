@@ -605,7 +605,7 @@ def test_what_is_undefined_is_told_with_the_bin_and_its_samples():
     point = likelihood.initial
     assert likelihood.value(point, likelihood.observed) == np.inf
     assert likelihood.undefined_bins(point, likelihood.observed) == [
-        ("bin 1 of the channel SR has 3 events, where 0 are expected (b 0, s 0)", False)
+        ("bin 1 of the channel SR has 3 events, where 0 are expected (b 0, s 0)", True)
     ]
     assert np.isnan(likelihood.off_minimum())
     data = likelihood.data(np.array([8.0, 24.0, 0.0]), likelihood.observed.auxiliary)
@@ -618,7 +618,7 @@ def test_the_samples_of_an_undefined_bin_are_told_with_what_they_expect():
     down = histosys("a", [-8.0], [14.0])
     likelihood = by_hand({"SR": [sample("s", [3.0], MU, down), sample("b", [2.0])]}, {"SR": [7]})
     assert likelihood.undefined_bins(np.array([-1.0, 1.0]), likelihood.observed) == [
-        ("bin 0 of the channel SR has 7 events, where -6 are expected (b 2, s -8)", True)
+        ("bin 0 of the channel SR has 7 events, where -6 are expected (b 2, s -8)", False)
     ]
 
 

@@ -271,6 +271,13 @@ def test_a_bin_that_a_histosys_can_lift_is_a_warning():
     assert "bin 1 of the channel SR has 3 events, where 0 are expected" in found[0].text
 
 
+def test_a_negative_rate_without_events_is_a_warning():
+    """pyhf has a number for it, and mostly fails all the same."""
+    found = check(background(rates=(50.0, -2.0), observed=(52, 0)), [signal("a", (10.0, 3.0))])
+    assert [each.level for each in found] == ["warning"]
+    assert found[0].text == "bin 1 of the channel SR has no events, where -2 are expected"
+
+
 def test_a_signal_of_zero_is_a_warning_and_its_cls_is_1():
     (found,) = check(background(), [signal("a"), signal("none", (0.0, 0.0))])
     assert found == Finding(

@@ -107,6 +107,20 @@ def test_what_breaks_one_patch_is_told_in_its_item(project, change):
     assert "the other one (--faas-optimizer)" not in project.text(result)
 
 
+def test_a_warning_is_told_before_the_fits(project, change):
+    def zero(patches):
+        for patch in patches:
+            patch["patch"][0]["value"]["data"] = [0.0, 0.0]
+
+    change(patches=zero, count=3)
+    result = project.run(suite=False)
+    told = (
+        "pyhf-faas: tiny: warning: the signal is 0 in each bin, so that CLs is 1 whatever the data "
+        "(sig_100_0, sig_100_50, and 1 more)"
+    )
+    assert told in " ".join(project.text(result).split())
+
+
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
 @pytest.mark.parametrize("name", ["BkgOnly.json", "patchset.json"])
 def test_a_number_that_json_does_not_have_is_refused_with_its_place(project, name, number):

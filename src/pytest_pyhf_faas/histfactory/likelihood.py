@@ -85,10 +85,10 @@ class Evaluation(NamedTuple):
 
 
 class UndefinedBin(NamedTuple):
-    """A bin that makes the likelihood undefined, and whether a histosys could change that."""
+    """A bin that makes the likelihood undefined, and whether fits that begin there must fail."""
 
     text: str
-    shifted: bool
+    hopeless: bool
 
 
 class Likelihood:
@@ -601,7 +601,10 @@ class Likelihood:
         return "; ".join(each.text for each in bins[:_NAMED]) or "it is not a number"
 
     def undefined_bins(self, parameters: Vector, data: Data) -> list[UndefinedBin]:
-        """Return the bins that have events but no positive rate."""
+        """Return the bins that have events but no positive rate.
+
+        There is hope for one with a histosys, which some optimizers find.
+        """
         with np.errstate(all="ignore"):
             rates = self.rates(parameters)
         expected = _add_up(self._bin, rates, len(self.bins))
@@ -616,7 +619,7 @@ class Likelihood:
                 f"bin {index} of the channel {channel} has {data.main[bad]:g} events, where "
                 f"{expected[bad]:.3g} are expected ({samples})"
             )
-            found.append(UndefinedBin(text, shifted=bad in self._bin[self._s_cell]))
+            found.append(UndefinedBin(text, hopeless=bad not in self._bin[self._s_cell]))
         return found
 
 

@@ -194,16 +194,20 @@ def _of_likelihood(
     poi = likelihood.poi
     defects = poi_defects(likelihood, test_poi, test_stat)
     yield from (("error", defect) for defect in defects)
-    bins = {}
+    observed = likelihood.observed
+    bins: dict[str, Level] = {}
     for value in (tested_poi(test_stat, test_poi), asimov_poi(test_stat), likelihood.initial[poi]):
         start = likelihood.initial.copy()
         start[poi] = value
-        bins.update(dict(likelihood.undefined_bins(start, likelihood.observed)))
-    for text, shifted in bins.items():
-        if shifted:
-            yield "warning", f"{text}: only a histosys can change that, which most optimizers miss"
-        else:
-            yield "error", text
+        for text, hopeless in likelihood.undefined_bins(start, observed):
+            bins[text] = "error" if hopeless else "warning"
+        for (channel, index), rate, events in zip(
+            likelihood.bins, likelihood.expected(start), observed.main, strict=True
+        ):
+            if rate < 0 and not events:  # pyhf has a number for it, and mostly fails all the same
+                where = f"bin {index} of the channel {channel} has no events"
+                bins[f"{where}, where {rate:.3g} are expected"] = "warning"
+    yield from ((level, text) for text, level in bins.items())
     if likelihood.idle[poi]:
         yield "warning", "the signal is 0 in each bin, so that CLs is 1 whatever the data"
     if test_stat == "qtilde" and likelihood.lower[poi] < 0 and not defects:

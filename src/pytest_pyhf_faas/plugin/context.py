@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.store import ReferenceStore
 
 _CONTEXT = pytest.StashKey["Context"]()
+
+
+class Checked(NamedTuple):
+    """A pallet, and what is wrong with it."""
+
+    pallet: Pallet
+    findings: list[Finding]
 
 
 @dataclass
@@ -58,7 +65,7 @@ class Context:
     _loaded: dict[str, list[Pallet]] = field(default_factory=dict)
     _selected: dict[tuple[int, tuple[str, ...]], Pallet] = field(default_factory=dict)
     _whole: dict[int, Pallet] = field(default_factory=dict)
-    _findings: dict[Hashable, tuple[Pallet, list[Finding]]] = field(default_factory=dict)
+    _findings: dict[Hashable, Checked] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         from pytest_pyhf_faas.plugin.obstacles import Obstacles
@@ -96,8 +103,12 @@ class Context:
         key = id(pallet), how
         if key not in self._findings:  # with the pallet, so that no other one gets its identity
             found = check(unpack(pallet.background), pallet.patches, *how)
-            self._findings[key] = pallet, found
-        return self._findings[key][1]
+            self._findings[key] = Checked(pallet, found)
+        return self._findings[key].findings
+
+    def checked(self) -> list[Checked]:
+        """Return all pallets that were checked."""
+        return list(self._findings.values())
 
     def errors(self, task: Task) -> list[str]:
         """Return why a hypothesis cannot be fitted."""

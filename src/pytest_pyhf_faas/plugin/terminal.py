@@ -293,7 +293,19 @@ def plan_lines(context: Context) -> list[str]:
             f"pyhf-faas: {pallet}: {counted(patches, 'fit')} on {endpoint} with {numbers} "
             f"{scaling_unit(endpoint)}, one after the other"
         )
-    return lines + _plane_lines(context)
+    return lines + _warning_lines(context) + _plane_lines(context)
+
+
+def _warning_lines(context: Context) -> list[str]:
+    """Say what may make the CLs of a pallet others than a person expects."""
+    lines = []
+    for pallet, findings in context.checked():
+        warnings = [finding for finding in findings if finding.level == "warning"]
+        for first in warnings[:1]:
+            more = f"; {len(warnings) - 1} more: 'pyhf-faas inspect'" if warnings[1:] else ""
+            which = listed(first.patches, 2)
+            lines.append(f"pyhf-faas: {pallet.name}: warning: {first.text} ({which}){more}")
+    return lines
 
 
 def _plane_lines(context: Context) -> list[str]:
