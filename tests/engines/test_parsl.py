@@ -19,6 +19,7 @@ import zmq
 from parsl.dataflow import rundirs
 from parsl.executors.high_throughput.errors import CommandClientTimeoutError
 from parsl.jobs.error_handlers import windowed_error_handler
+from parsl.jobs.states import JobState, JobStatus
 
 from pytest_pyhf_faas import engines
 from pytest_pyhf_faas.engines import create_engine, parsl_config, parsl_session
@@ -352,6 +353,21 @@ def test_the_batch_system_is_asked_soon_and_then_rarely_while_no_worker_is_there
     many, now = len(asked), 9999.0
     session._count_once({})
     assert len(asked) == many
+
+
+def test_it_says_what_is_known_of_workers_and_blocks(session, tmp_path):
+    assert session.knows == "0 workers connected, blocks: none yet"
+    session.executor._status = {"0": JobStatus(JobState.RUNNING)}
+    session.connected_workers = 1
+    assert session.knows == "1 worker connected, blocks: 1 running"
+
+
+def test_a_block_that_ended_is_told_with_what_it_wrote(session, tmp_path):
+    """Of which Parsl only says that its workers have not registered."""
+    (tmp_path / "error.txt").write_text("conda: command\nnot found\n")
+    lost = JobStatus(JobState.MISSING, "look at the logs", stderr_path=str(tmp_path / "error.txt"))
+    session.executor._status = {"0": lost, "1": JobStatus(JobState.PENDING)}
+    assert session.waits_for == "blocks: 1 missing, 1 pending (conda: command not found)"
 
 
 @pytest.mark.parametrize("work", ["_count", "_watch"])
