@@ -20,6 +20,7 @@ import pytest
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, batch_payload, make_tasks
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.engines.base import Engine
+from pytest_pyhf_faas.engines.session import SessionEngine
 from pytest_pyhf_faas.errors import (
     EngineError,
     FaasError,
@@ -28,7 +29,7 @@ from pytest_pyhf_faas.errors import (
     WorkerLostError,
 )
 from pytest_pyhf_faas.pallets.packing import pack
-from pytest_pyhf_faas.worker.fitting import fit_batch
+from pytest_pyhf_faas.worker.fitting import BLOCK, fit_batch
 from tests.helpers import fakes, remote_functions
 from tests.helpers.scripted_engine import (
     PATIENCE_S,
@@ -351,6 +352,14 @@ def test_an_answer_is_what_json_can_carry(subject):
     answer = subject.result(subject.answered())
     assert json.loads(json.dumps(answer)) == answer
     subject.check(answer)
+
+
+@pytest.mark.services
+def test_a_worker_knows_the_block_that_it_is_of(engine):
+    if engine.fixed_workers or not isinstance(engine, SessionEngine):
+        pytest.skip("its workers are in no blocks")
+    told = engine.submit(remote_functions.environment_of, [BLOCK]).result(START_S)
+    assert str(told[BLOCK]).isdigit()
 
 
 def test_with_the_first_answer_it_is_ready_and_misses_no_worker(subject, engine):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     )
 
 #: Where Parsl says which block a worker is of.
-_BLOCK = "PARSL_WORKER_BLOCK_ID"
+BLOCK = "PARSL_WORKER_BLOCK_ID"
 #: Backgrounds that a worker keeps, so that a campaign over several pallets does not grow it.
 MAX_BACKGROUNDS = 8
 #: pyhf's FailedMinimization carries correlation matrices; more than this helps nobody, and Globus
@@ -154,7 +154,7 @@ def answer_batch(
     _idle_since = time.perf_counter()
     return {
         "worker": f"{socket.gethostname()}:{os.getpid()}",
-        "block": os.environ.get(_BLOCK),
+        "block": os.environ.get(BLOCK),
         # In each answer: another one may be lost on its way, or belong to another session.
         "environment": _environments[kind],
         "results": results,
