@@ -441,11 +441,15 @@ def test_names_sort_by_time_and_the_newest_are_kept(tmp_path):
     names = [f"2026{month:02}{day:02}T120000-77.jsonl" for month in (9, 10) for day in range(1, 16)]
     for name in reversed(names):
         (tmp_path / name).touch()
-    (tmp_path / "notes.txt").touch()
+    beside = [tmp_path / names[0], tmp_path / names[-1]]
+    beside = [path.with_suffix(suffix) for path in beside for suffix in (".pools", ".progress")]
+    for path in (tmp_path / "notes.txt", *beside):
+        path.touch()
     assert [path.name for path in earlier(tmp_path)] == names
     prune(tmp_path)
     assert [path.name for path in earlier(tmp_path)] == names[-KEPT:]
     assert (tmp_path / "notes.txt").exists()
+    assert [path.exists() for path in beside] == [False, False, True, True]
     prune(tmp_path)
     assert len(earlier(tmp_path)) == KEPT
 

@@ -208,6 +208,7 @@ def earlier(directory: Path) -> list[Path]:
 
 
 def prune(directory: Path) -> None:
-    """Remove all but the newest journals."""
+    """Remove all but the newest journals, and what a run that was killed left beside one."""
     for path in earlier(directory)[:-KEPT]:
-        path.unlink(missing_ok=True)
+        for file in directory.glob(f"{path.stem}.*"):
+            file.unlink(missing_ok=True)

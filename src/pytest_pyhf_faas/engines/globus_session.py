@@ -360,9 +360,9 @@ class GlobusSession(Session):
 
     def _give_up_without_network(self, now: float) -> None:
         """Fail soon where the service was never reached; what is lost later may come back."""
-        health = self._health
-        if not (health.reached or self._proven) and health.unusable_s(now) > UNREACHABLE_S:
-            self._fail(health.unreachable_text(), hopeless=True)
+        never_reached = not (self._health.reached or self._proven)
+        if never_reached and self._health.unusable_s(now) > UNREACHABLE_S:
+            self._fail(self._health.unreachable_text(), hopeless=True)
 
     def _safely(self, ask: Callable[[], None]) -> None:
         self._connection.wait_for_turn()
