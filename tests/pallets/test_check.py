@@ -7,8 +7,11 @@ import os
 from pathlib import Path
 
 import jsonpatch
+import numpy as np
 import pyhf
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.histfactory.errors import InvalidModel
@@ -23,12 +26,14 @@ from tests.histfactory.generated import (
     LUMI,
     MU,
     by_pyhf,
+    cases,
     factor,
     gammas,
     histosys,
     normsys,
     older_numpy,
     sample,
+    twice_nll,
     workspace,
 )
 
@@ -315,6 +320,28 @@ def test_another_measurement_and_another_tested_value():
     assert "'absent' is not a parameter" in errors(specification, measurement="other")[0]
     assert "mu at 3, which lies outside" in errors(specification, test_poi=3.0)[0]
     assert "no measurement 'third'" in errors(specification, measurement="third")[0]
+
+
+@given(cases(), st.sampled_from(["qtilde", "q", "q0"]), st.sampled_from([0.5, 1.0, 3.0]))
+def test_an_error_is_where_pyhf_cannot_begin(case, test_stat, test_poi):
+    """The parameter of interest is fixed or bound away, or a fit begins where the NLL is none."""
+    found = check(case.specification, [patch("a", [])], case.measurement, test_poi, test_stat)
+    model, data = case.by_pyhf()
+    poi = model.config.poi_index
+    low, high = model.config.suggested_bounds()[poi]
+    values = (0.0 if test_stat == "q0" else test_poi, 1.0 if test_stat == "q0" else 0.0)
+    start = np.array(model.config.suggested_init(), dtype=float)
+    begins = []
+    for value in (*values, start[poi]):
+        start[poi] = value
+        begins.append(np.isfinite(twice_nll(model, start, data)))
+    possible = (
+        not model.config.suggested_fixed()[poi]
+        and all(low <= value <= high for value in values)
+        and all(begins)
+    )
+    refused = [each for each in found if each.level == "error" or "optimizers fail" in each.text]
+    assert possible == (not refused), (found, begins)
 
 
 # --- pallets ------------------------------------------------------------------------------------

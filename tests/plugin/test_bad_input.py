@@ -193,7 +193,8 @@ def test_file_that_is_no_archive(project):
 
 @pytest.mark.parametrize("gone", ["BkgOnly", "patchset"])
 def test_half_a_pallet(project, gone):
-    renamed(project, **{gone: "notes"})
+    project.pallet(2)
+    (project.path / "tiny" / f"{gone}.json").rename(project.path / "tiny" / "notes.txt")
     project.assert_told(project.run(), f"add {gone}.json", "tiny", code=4)
 
 

@@ -200,7 +200,10 @@ def _of_likelihood(
         start = likelihood.initial.copy()
         start[poi] = value
         for text, hopeless in likelihood.undefined_bins(start, observed):
-            bins[text] = "error" if hopeless else "warning"
+            if hopeless:
+                bins[text] = "error"
+            else:
+                bins[f"{text}: most optimizers fail where they begin there"] = "warning"
         for (channel, index), rate, events in zip(
             likelihood.bins, likelihood.expected(start), observed.main, strict=True
         ):
