@@ -11,7 +11,12 @@ import pytest
 from pytest_pyhf_faas.campaign import journal as journals
 from pytest_pyhf_faas.campaign.events import Accepted, Send
 from pytest_pyhf_faas.campaign.results import FitError, HypotestResult, WorkerEnvironment
-from pytest_pyhf_faas.plugin.resume import _stands, of_the_same_workers, read_earlier
+from pytest_pyhf_faas.plugin.resume import (
+    _stands,
+    left_out_notes,
+    of_the_same_workers,
+    read_earlier,
+)
 from tests.helpers.fakes import PYTHON, VERSIONS, environment
 
 THEN = WorkerEnvironment.from_json(
@@ -42,16 +47,17 @@ def test_what_other_code_has_fitted_or_sent_is_left_out(tmp_path):
     found = read_earlier(tmp_path, "local")
     assert list(found.results) == ["same"]
     assert list(found.accepted) == ["same, sent"]
-    (note,) = found.problems
+    assert found.left_out.keys() == {"other", "other, sent"}
+    (note,) = left_out_notes(found.left_out.values())
     assert note.startswith("--faas-resume left 2 earlier fits out: another version of pytest-")
-    assert read_earlier(tmp_path, "local:2").problems == []
+    assert read_earlier(tmp_path, "local:2").left_out == {}
 
 
 def test_what_the_same_code_has_fitted_as_well_is_not_missed(tmp_path):
     write(tmp_path, "1", "same")
     write(tmp_path, "2", "same", code="0" * 64)
     found = read_earlier(tmp_path, "local")
-    assert (list(found.results), found.problems) == (["same"], [])
+    assert (list(found.results), found.left_out) == (["same"], {})
 
 
 @pytest.mark.parametrize(("version", "fits"), [(1, 6), (2, 24)])
@@ -59,12 +65,12 @@ def test_journals_that_do_not_name_the_code_are_left_out(tmp_path, version, fits
     shutil.copy(STORED / f"version-{version}.jsonl", tmp_path)
     found = read_earlier(tmp_path, "scripted")
     assert (found.results, found.accepted) == ({}, {})
-    (note,) = found.problems
-    assert f"left {fits} earlier fits out" in note
+    assert len(found.left_out) == fits
+    assert found.problems == []
 
 
 def test_results_of_the_same_versions_are_taken_over():
-    assert of_the_same_workers({"key": RESULT}, TODAY) == ({"key": RESULT}, None)
+    assert of_the_same_workers({"key": RESULT}, TODAY) == ({"key": RESULT}, {})
 
 
 @pytest.mark.parametrize(
@@ -77,16 +83,16 @@ def test_results_of_the_same_versions_are_taken_over():
 )
 def test_those_of_others_are_left_out_with_a_note(change, told):
     both = {"key": RESULT, "other": replace(RESULT, key="other")}
-    usable, note = of_the_same_workers(both, {**TODAY, **change})
+    usable, left_out = of_the_same_workers(both, {**TODAY, **change})
     assert usable == {}
-    assert note.startswith("--faas-resume left 2 earlier results out, because the workers changed:")
-    assert told in note
+    (note,) = left_out_notes(left_out.values())
+    assert note == f"--faas-resume left 2 earlier fits out: the workers changed: {told}"
 
 
 def test_a_version_that_is_not_in_use_may_change():
     with_jax = replace(THEN, versions={**VERSIONS, "jax": "0.4"})
     result = replace(RESULT, environment=with_jax)
-    assert of_the_same_workers({"key": result}, TODAY) == ({"key": result}, None)
+    assert of_the_same_workers({"key": result}, TODAY) == ({"key": result}, {})
 
 
 @pytest.mark.parametrize(

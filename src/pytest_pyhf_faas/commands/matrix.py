@@ -236,6 +236,7 @@ class _Fits:
     def close(self) -> None:
         """End the workers, and say what is to be known."""
         self._campaigns.restore_interrupts()
+        self._sender.close()
         self._campaigns.close()
         if self._sender.adopted:
             self.say(f"{counted(self._sender.adopted, 'fit')} taken over from earlier runs")

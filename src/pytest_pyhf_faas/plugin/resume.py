@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,14 @@ from pytest_pyhf_faas.campaign.tasks import worker_sha256
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
+
+_OTHER_CODE = (
+    "another version of pytest-pyhf-faas, whose code for workers differs, had done or sent them"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +32,15 @@ class Earlier:
         Answers, by the keys of their tasks.
     accepted : dict
         References of what was sent and not received, by the keys of tasks.
+    left_out : dict
+        Why an answer is not taken over, or what was sent not collected, by the keys of tasks.
     problems : list of str
-        What is wrong with the journals, and what of them was left out.
+        What is wrong with the journals.
     """
 
     results: dict[str, HypotestResult] = field(default_factory=dict)
     accepted: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -54,19 +62,15 @@ def read_earlier(directory: Path, endpoint: str) -> Earlier:
             if result.environment is not None and _stands(result):
                 found.results[result.key] = result
         found.accepted.update(sent)
-    lost = len(of_other_code - found.results.keys() - found.accepted.keys())
-    if lost:
-        found.problems.append(
-            f"--faas-resume left {counted(lost, 'earlier fit')} out: another version of "
-            "pytest-pyhf-faas, whose code for workers differs, had done or sent them"
-        )
+    lost = of_other_code - found.results.keys() - found.accepted.keys()
+    found.left_out.update(dict.fromkeys(lost, _OTHER_CODE))
     return found
 
 
 def of_the_same_workers(
     results: Mapping[str, HypotestResult], probe: Mapping[str, Any]
-) -> tuple[dict[str, HypotestResult], str | None]:
-    """Return the results that workers like those of today gave, and a note on the others.
+) -> tuple[dict[str, HypotestResult], dict[str, str]]:
+    """Return the results that workers like those of today gave, and why not the others.
 
     Parameters
     ----------
@@ -76,21 +80,27 @@ def of_the_same_workers(
         What a worker of today is, as `fitting.probe_environment` says it.
     """
     today = {"python": probe["python"], **probe["versions"]}
-    changed: dict[str, str] = {}
-    usable = {}
+    usable, left_out = {}, {}
     for key, result in results.items():
         then = result.environment.computing if result.environment else {}
-        differ = {name: old for name, old in then.items() if today.get(name) != old}
-        if differ:
-            changed |= {name: f"{old} -> {today.get(name)}" for name, old in differ.items()}
+        changed = [
+            f"{name} {old} -> {today.get(name)}"
+            for name, old in sorted(then.items())
+            if today.get(name) != old
+        ]
+        if changed:
+            left_out[key] = f"the workers changed: {', '.join(changed)}"
         else:
             usable[key] = result
-    if not changed:
-        return usable, None
-    return usable, (
-        f"--faas-resume left {counted(len(results) - len(usable), 'earlier result')} out, because "
-        f"the workers changed: {', '.join(f'{k} {v}' for k, v in sorted(changed.items()))}"
-    )
+    return usable, left_out
+
+
+def left_out_notes(reasons: Iterable[str]) -> list[str]:
+    """Return what a person should know of fits that were left out, each for its reason."""
+    return [
+        f"--faas-resume left {counted(count, 'earlier fit')} out: {why}"
+        for why, count in Counter(reasons).items()
+    ]
 
 
 def _stands(result: HypotestResult) -> bool:

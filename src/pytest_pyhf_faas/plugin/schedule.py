@@ -216,6 +216,7 @@ class Schedule:
             return
         self._closed = True
         self.campaigns.restore_interrupts()
+        self.sender.close()
         if self.sharing is not None:
             # Who waits for a journal that cannot be written would wait for ever.
             others_wait = self.campaigns.is_journaled and self._leads_on and not interrupted

@@ -7,7 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import FaasError, NotReadyError
-from pytest_pyhf_faas.plugin.resume import Earlier, of_the_same_workers, read_earlier
+from pytest_pyhf_faas.plugin.resume import (
+    Earlier,
+    left_out_notes,
+    of_the_same_workers,
+    read_earlier,
+)
 from pytest_pyhf_faas.preflight.remedies import Remedies
 from pytest_pyhf_faas.preflight.waiting import Questions
 from pytest_pyhf_faas.worker.fitting import probe_environment
@@ -48,6 +53,7 @@ class Sender:
         self._campaigns = campaigns
         self._sharing = sharing
         self._earlier: dict[str, Earlier] = {}
+        self._left_out: dict[tuple[str, str], str] = {}
 
     def campaign(self, endpoint: str) -> Campaign:
         """Return the campaign of an endpoint; when it is begun, earlier sessions are looked at."""
@@ -77,9 +83,15 @@ class Sender:
             elif task.key in earlier.accepted:
                 sent_before.setdefault(earlier.accepted[task.key], []).append(task)
                 self.collected += 1
+            elif task.key in earlier.left_out:
+                self._left_out[endpoint, task.key] = earlier.left_out[task.key]
         for reference, sent in sent_before.items():
             campaign.collect(reference, sent)
         campaign.submit(tasks)
+
+    def close(self) -> None:
+        """Note which fits of earlier sessions were not taken over though they were asked for."""
+        self._campaigns.notes += left_out_notes(self._left_out.values())
 
     def _resumed(self, endpoint: str) -> Earlier:
         """Return what earlier runs have left, and workers like those of today have answered."""
@@ -87,7 +99,7 @@ class Sender:
         earlier = read_earlier(self._campaigns.directory, endpoint)
         notes.extend(earlier.problems)
         if not earlier.results:
-            if not (earlier.accepted or earlier.problems):
+            if not (earlier.accepted or earlier.left_out or earlier.problems):
                 notes.append(f"--faas-resume found no earlier results for {endpoint}")
             return earlier
         probe = self._probe(endpoint)
@@ -96,11 +108,9 @@ class Sender:
                 f"--faas-resume could not learn what the workers of {endpoint} are, and takes over "
                 "no earlier results; they stay in the journal"
             )
-            return Earlier(accepted=earlier.accepted)
-        usable, note = of_the_same_workers(earlier.results, probe)
-        if note is not None:
-            notes.append(note)
-        return Earlier(usable, earlier.accepted)
+            return Earlier(accepted=earlier.accepted, left_out=earlier.left_out)
+        usable, changed = of_the_same_workers(earlier.results, probe)
+        return Earlier(usable, earlier.accepted, {**earlier.left_out, **changed})
 
     def _probe(self, endpoint: str) -> dict[str, Any] | None:
         """Ask a worker what it is; ``None`` if none answers in time."""
