@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import jsonpatch
@@ -371,6 +372,19 @@ def test_the_refusal_of_a_pallet_has_all_errors_in_80_columns(tmp_path):
     assert "- no observation for the channel CR\n" in text
     assert "the channel has 2 (b)" in text.replace("\n  ", " ")
     assert max(map(len, text.splitlines()[1:])) <= 80
+
+
+def test_what_a_patch_added_is_forgotten_with_it():
+    """Thousands of patches would be kept otherwise, unpacked."""
+    kept = []
+    for count in (20, 200):
+        patches = [signal(f"p{index}", (float(index), 1.0)) for index in range(1, count)]
+        tracemalloc.start()
+        check(background(), patches)
+        kept.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    few, many = kept
+    assert many - few < 180 * 600  # bytes; a sample in pieces takes a thousand
 
 
 @pytest.mark.skipif(not REAL, reason="PYHF_PALLET_PATH is not set")

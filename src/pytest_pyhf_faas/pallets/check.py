@@ -140,7 +140,9 @@ class _Checker:
         self._test = poi, stat
         self._read: Workspace | None = None
         self._told: set[tuple[Level, str]] = set()
-        self._known: dict[tuple[int, str, int], tuple[Any, list[str]]] = {}
+        samples = (each for channel in background["channels"] for each in channel["samples"])
+        self._shared = {id(sample) for sample in samples}
+        self._known: dict[tuple[int, str, int], list[str]] = {}
 
     def findings(self, patch: SignalPatch) -> Iterator[tuple[Level, str]]:
         """Yield what is wrong with a patch."""
@@ -174,10 +176,13 @@ class _Checker:
         yield from _of_likelihood(likelihood, *self._test)
 
     def _sample_defects(self, channel: str, bins: int, sample: Mapping[str, Any]) -> list[str]:
+        """Return the defects of a sample, remembered for those of the background alone."""
+        if id(sample) not in self._shared:
+            return list(sample_defects(channel, bins, sample))
         key = id(sample), channel, bins
-        if key not in self._known:  # with the sample, so that no other one gets its identity
-            self._known[key] = sample, list(sample_defects(channel, bins, sample))
-        return self._known[key][1]
+        if key not in self._known:
+            self._known[key] = list(sample_defects(channel, bins, sample))
+        return self._known[key]
 
 
 def _of_schema(patched: Any) -> list[tuple[Level, str]]:

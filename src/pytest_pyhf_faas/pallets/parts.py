@@ -31,12 +31,8 @@ _SINGLE_PATCH = re.compile(r"patch[._-](?P<name>.+)", re.IGNORECASE)
 
 
 def holds_pallet(paths: Iterable[str]) -> bool:
-    """Whether one of the files is called like a background-only workspace."""
-    for path in paths:
-        match = _PATCHSET_OR_BACKGROUND.fullmatch(stem_of_json(path))
-        if match and match["background"]:
-            return True
-    return False
+    """Whether one of the files is called like a background-only workspace or a patchset."""
+    return any(_PATCHSET_OR_BACKGROUND.fullmatch(stem_of_json(path)) for path in paths)
 
 
 @dataclass
