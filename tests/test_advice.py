@@ -122,6 +122,7 @@ def test_each_kind_has_its_cause_and_remedy(kind, message, environment, words):
         ("AttributeError", "module 'socket' has no attribute 'x'"),
         ("ValueError", "math domain error"),
         ("KeyError", "'CR'"),
+        ("SyntaxError", "invalid syntax"),  # though its Python is new enough
         ("NotAnOSError", "[Errno 28] No space left on device"),
     ],
 )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.results import WorkerEnvironment
 
+_OLDEST_PYTHON = (3, 10)
 #: The oldest pyhf whose `hypotest` can return its calculator.
 OLDEST_PYHF = (0, 7)
 #: From this one pyhf has no backends but NumPy and JAX.
@@ -163,6 +164,12 @@ def version_of(text: str, numbers: int = 2) -> tuple[int, ...]:
 
 def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
+
+
+def _old_python(_error: FitError, environment: WorkerEnvironment | None) -> Advice | None:
+    if environment is not None and version_of(environment.python) >= _OLDEST_PYTHON:
+        return None
+    return Advice("the workers' Python is too old", "have Python 3.10 or newer")
 
 
 def _missing_module(error: FitError, environment: WorkerEnvironment | None) -> Advice:
@@ -333,7 +340,7 @@ _ADVICE: Mapping[str, Callable[[FitError, WorkerEnvironment | None], Advice | No
     REFUSED: _not_as_required,
     "MemoryError": _always(_NO_MEMORY),
     "_ArrayMemoryError": _always(_NO_MEMORY),
-    "SyntaxError": _always(Advice("the workers' Python is too old", "have Python 3.10 or newer")),
+    "SyntaxError": _old_python,
     "FailedMinimization": _always(
         Advice("the optimizer gave up", here="try the other one (--faas-optimizer)")
     ),

@@ -69,7 +69,8 @@ OPTIONS = (
         "backend",
         ("--faas-backend",),
         "NAME",
-        "pyhf tensor backend of the workers: numpy, jax, pytorch, tensorflow",
+        "pyhf tensor backend of the workers: numpy, jax, and before pyhf 0.8 pytorch "
+        "and tensorflow",
         default="numpy",
         ini="faas_backend",
         marker="hypotest(backend=...)",

@@ -33,7 +33,7 @@ from pytest_pyhf_faas.preflight.measurement import Finding, measurement
 from pytest_pyhf_faas.preflight.quickest_fit import quickest_fit
 from pytest_pyhf_faas.preflight.remedies import Remedies
 from pytest_pyhf_faas.preflight.waiting import MOST_TASKS, Questions
-from pytest_pyhf_faas.preflight.words import digits, float_type, host, in_seconds, uncertainty
+from pytest_pyhf_faas.preflight.words import digits, host, in_seconds, uncertainty
 from pytest_pyhf_faas.references.cls_values import cls_table
 from pytest_pyhf_faas.references.compare import compare
 from pytest_pyhf_faas.references.diagnosis import environment_line
@@ -197,37 +197,7 @@ class Preflight:
             count = min(2 * max(self.engine.workers_there, _FEWEST_TASKS), MOST_TASKS)
             workers = self._questions.environments(self.config.to_json(), HOLD_S, count)
             self._remedies.check_requirements([environment, *workers], self._requirements)
-        versions = {
-            **{name: text for name, text in environment.computing.items() if name != "jsonpatch"},
-            "pyhf": str(found["pyhf"]),
-        }
-        threads, jax = words.threads(found), words.jax(found)
-        python = f"Python {versions.pop('python')} ({environment.executable})"
-        text = [
-            python,
-            *(f"{name} {version}" for name, version in versions.items()),
-            self.config.fit_setup,
-            float_type(found),
-            threads,
-            counted(found["cores"], "core"),
-            jax,
-        ]
-        return Finding(
-            ", ".join(text),
-            {
-                "python": environment.python,
-                "executable": environment.executable or "",
-                **versions,
-                "fit_setup": self.config.fit_setup,
-                "float": float_type(found),
-                "threads": threads,
-                **{name: value or "" for name, value in environment.threads.items()},
-                "jax_devices": jax,
-                "host": environment.host,
-                "cpu": environment.cpu,
-                "cores": found["cores"],
-            },
-        )
+        return Finding(*words.environment(found, environment, self.config.fit_setup))
 
     @measurement(needs="answers")
     def workers(self) -> Finding:

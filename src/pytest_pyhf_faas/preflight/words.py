@@ -6,8 +6,12 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pytest_pyhf_faas.campaign.results import WorkerEnvironment
 
 _MILLISECONDS_BELOW_S = 1.0
 
@@ -21,6 +25,48 @@ def float_type(found: Mapping[str, Any]) -> str:
     """Return the name of a type without its library: ``<dtype: 'float64'>``, ``torch.float64``."""
     match = re.search(r"float\d+", str(found["float"]))
     return match[0] if match else str(found["float"])
+
+
+def environment(
+    found: Mapping[str, Any], worker: WorkerEnvironment, fit_setup: str
+) -> tuple[str, dict[str, str | float | int | bool]]:
+    """Return what a worker fits with, in words and as values.
+
+    Parameters
+    ----------
+    found : mapping
+        What `inspection.inspect` tells.
+    worker : WorkerEnvironment
+        The same, read.
+    fit_setup : str
+        Backend and optimizer of the fits, or the method.
+    """
+    versions = {name: text for name, text in worker.computing.items() if name != "jsonpatch"}
+    versions["pyhf"] = str(found["pyhf"])
+    python = versions.pop("python")
+    values: dict[str, str | float | int | bool] = {
+        "python": python,
+        "executable": worker.executable or "",
+        **versions,
+        "fit_setup": fit_setup,
+        "float": float_type(found),
+        "threads": threads(found),
+        **{name: value or "" for name, value in worker.threads.items()},
+        "jax_devices": jax(found),
+        "host": worker.host,
+        "cpu": worker.cpu,
+        "cores": found["cores"],
+    }
+    text = [
+        f"Python {python} ({worker.executable})",
+        *(f"{name} {version}" for name, version in versions.items()),
+        fit_setup,
+        float_type(found),
+        threads(found),
+        counted(found["cores"], "core"),
+        jax(found),
+    ]
+    return ", ".join(text), values
 
 
 def threads(found: Mapping[str, Any]) -> str:
