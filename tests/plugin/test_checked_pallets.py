@@ -59,6 +59,15 @@ def test_a_background_that_fits_no_patch_ends_the_run_and_writes_nothing(project
     assert not project.reference_file().exists()
 
 
+def test_it_is_told_under_xdist_too(project, change):
+    change(fix_poi)
+    project.pytester.makepyfile(test_plain="def test_plain():\n    pass\n")
+    result = project.run("-n2", ".", suite=False)
+    assert result.ret != 0
+    assert "the measurement fixes the parameter of interest mu_SIG" in project.text(result)
+    project.assert_no_internals(result)
+
+
 def test_the_cause_is_that_of_the_test(project, change):
     """Each test of a session has a tested value of its own."""
     change()

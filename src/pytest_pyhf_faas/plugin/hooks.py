@@ -127,9 +127,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 rows[found.name] = (found,)
     except FaasError as error:
         problem = str(error)
-        context.problems.append(problem)
     if problem and sharing.is_worker(metafunc.config):
         pytest.fail(problem, pytrace=False)  # a usage error of a worker looks like a crash
+    if problem:
+        context.problems.append(problem)
     arguments = ("pallet", "signal_patch") if patches else ("pallet",)
     metafunc.parametrize(arguments, list(rows.values()), indirect=True, ids=list(rows))
     if "scaling_point" in metafunc.fixturenames:
