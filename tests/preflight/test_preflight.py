@@ -19,6 +19,7 @@ from pytest_pyhf_faas.campaign.requirements import Requirement
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.engines.base import Engine
+from pytest_pyhf_faas.engines.local import LocalEngine
 from pytest_pyhf_faas.engines.remote import pack_call, unpack_answer
 from pytest_pyhf_faas.engines.remote_worker import run_call
 from pytest_pyhf_faas.errors import (
@@ -176,8 +177,8 @@ def failure(preflight, name):
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory):
-    engine = create_engine("local:2", tmp_path_factory.mktemp("local"))
+def local():
+    engine = LocalEngine("local:2", 2)
     preflight = Preflight(engine, HypotestConfig(), queue_timeout_s=60, timeout_s=60)
     yield preflight
     engine.stop()
