@@ -178,6 +178,21 @@ def test_a_small_workspace_has_the_cls_of_a_search(make, test_stat, test_poi, mi
     assert hypotest(model, data, test_stat, test_poi) == pytest.approx(expected, rel=1e-7)
 
 
+def turning():
+    """The lowest fit to the Asimov data is where the observed data have theirs, at a large POI."""
+    scale = normsys("scale", 1.25, 0.75)
+    shape = histosys("shape", [36.3125, 70.0], [31.5, 49.0])
+    bins = gammas("shapesys", "bins", [1.75, 3.5])
+    return one_channel([1.0, 9.0], [28.0, 56.0], [39, 70], scale, shape, bins)
+
+
+def test_a_fit_at_a_large_poi_begins_at_the_minima_of_the_observed_data_too():
+    _, model, data = use(turning())
+    expected = searched(turning(), "lowest", "qtilde", 2.5).cls
+    assert searched(turning(), "nominal", "qtilde", 2.5).cls != pytest.approx(expected, rel=1e-3)
+    assert hypotest(model, data, "qtilde", 2.5) == pytest.approx(expected, rel=1e-7)
+
+
 def test_the_two_minima_are_two():
     for specification in (bundled("synthetic_250_50"), other_side_is_lower()):
         values = {}

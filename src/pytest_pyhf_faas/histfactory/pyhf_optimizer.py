@@ -478,6 +478,8 @@ class CertifiedOptimizer:
         elif self._minimum == "lowest":
             for other in family.values():
                 fit.descend_from_all(other.starts)
+            for point in self._known:
+                fit.descend(point, "other")
             minimum = fit.lowest
         elif None in family and minimum.value < family[None].minimum.value - SAME:
             # The nominal minimum is that next to the nominal one of the free fit.
