@@ -34,7 +34,8 @@ def test_the_worst_comes_first():
     order = sorted(Verdict, key=lambda verdict: verdict.severity)
     assert order == list(Verdict)
     states = list(dict.fromkeys(verdict.state for verdict in order))
-    assert states == [State.WRONG, State.BROKEN, State.INCOMPLETE, State.RIGHT]
+    expected = [State.WRONG, State.BROKEN, State.INCOMPLETE, State.KNOWN, State.RIGHT]
+    assert states == expected
 
 
 def test_however_a_fit_ended_there_is_a_verdict():

@@ -15,13 +15,14 @@ import jsonpatch
 import numpy as np
 import pyhf
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 import pytest_pyhf_faas
 from pytest_pyhf_faas.histfactory import pyhf_optimizer
 from pytest_pyhf_faas.histfactory.errors import CertificationError, InvalidModel
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
+from pytest_pyhf_faas.histfactory.minima import SAME
 from pytest_pyhf_faas.histfactory.newton import Minimum
 from pytest_pyhf_faas.histfactory.pyhf_optimizer import CertifiedOptimizer
 from pytest_pyhf_faas.histfactory.search import (
@@ -202,19 +203,54 @@ def test_the_two_minima_are_two():
         assert values["lowest"] != pytest.approx(values["nominal"], rel=1e-2)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],  # to make an example smaller takes minutes
+)
 @given(small(), st.sampled_from(MODES), st.sampled_from(TESTS))
 def test_a_generated_workspace_has_the_cls_of_a_search(specification, minimum, test):
+    """Of all that have the same minima: two searches need not find the same lowest ones."""
+    test_stat, test_poi = test
     try:
-        expected = searched(specification, minimum, *test).cls
+        expected = searched(specification, minimum, *test)
+        nominal = searched(specification, "nominal", *test)
     except CertificationError:  # at a kink
         assume(False)
     before = pyhf.get_backend()
     try:
         _, model, data = use(specification, minimum)
-        assert hypotest(model, data, *test) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+        fits = twice_nll_of(model, data, test_stat, test_poi)
+        found = hypotest(model, data, *test)
     finally:
         pyhf.set_backend(*before)
+    for name in (FIXED, FREE, BACKGROUND):
+        assert fits[name] <= nominal.twice_nll[name] + SAME
+        assume(minimum == "nominal" or abs(fits[name] - expected.twice_nll[name]) < SAME)
+    # The Asimov data are the same then.
+    assume(
+        minimum == "nominal" or abs(fits[FIXED_ASIMOV] - expected.twice_nll[FIXED_ASIMOV]) < SAME
+    )
+    assert found == pytest.approx(expected.cls, rel=1e-5, abs=1e-9)  # as `SAME` allows
+
+
+def twice_nll_of(model, data, test_stat, test_poi):
+    """Return twice the NLL of pyhf's fits."""
+    _, calculator = pyhf.infer.hypotest(
+        test_poi, data, model, test_stat=test_stat, return_calculator=True
+    )
+    fitted = calculator.fitted_pars
+    asimov = model.expected_data(fitted.asimov_pars)
+    return {
+        name: float(np.asarray(-2 * model.logpdf(parameters, of)).reshape(-1)[0])
+        for name, parameters, of in (
+            (FIXED, fitted.fixed_poi_fit_to_data, data),
+            (FREE, fitted.free_fit_to_data, data),
+            (BACKGROUND, fitted.asimov_pars, data),
+            (FIXED_ASIMOV, fitted.fixed_poi_fit_to_asimov, asimov),
+        )
+    }
 
 
 @pytest.mark.parametrize("minimum", MODES)
