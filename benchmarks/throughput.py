@@ -104,7 +104,7 @@ def main() -> None:
             engine.batch_s = -1.0  # no two fits share a task
             engine.submit(function, batch_payload(tasks[:1])).result(120)
             # Before and after: a tenth of real fits tells as much.
-            some = tasks[: len(tasks) // 10] if options.fits else tasks
+            some = tasks[: max(1, len(tasks) // 10)] if options.fits else tasks
             before = bare(engine, some, function)
             rate, early, late = measured(engine, tasks)
             alone = (before + bare(engine, some, function)) / 2

@@ -20,7 +20,7 @@ SMALLEST = {
     "compare_ways.py": [["synthetic:1", "--rounds", "1", "--workers", "1"]],
     "fault_table.py": [["-k", "test_a_worker_that_exits_in_mid_fit and local"]],
     "idle_tail.py": [["synthetic", "2"]],
-    "throughput.py": [["--count", "20", "local:1"], ["--fits", "--count", "10", "local:1"]],
+    "throughput.py": [["--count", "20", "local:1"], ["--fits", "--count", "2", "local:1"]],
 }
 #: What the last one says, or a row of its table.
 SAYS = {
