@@ -228,6 +228,34 @@ def conditional_step(
     return inverse[:, moved] @ pull, float(shift @ pull / 2)
 
 
+def followed(minimum: Minimum, free: Mask, place: int, value: float) -> Vector | None:
+    """Return how a minimum moves when a fixed parameter gets another value, to first order.
+
+    Parameters
+    ----------
+    minimum : Minimum
+        At the parameter's value there.
+    free : array of bool, shape (n,)
+        Which parameters follow; bounds go on holding those that they hold.
+    place, value : int, float
+        Which parameter gets which value.
+
+    Returns
+    -------
+    array or None
+        The step, shape (n,); ``None`` if the Hessian is not positive definite.
+    """
+    moves = free & ~minimum.held
+    shift = value - minimum.parameters[place]
+    step = np.zeros_like(minimum.parameters)
+    followed = _newton_step(minimum.hessian[:, place] * shift, minimum.hessian, moves)
+    if followed is None:
+        return None
+    step[moves] = followed
+    step[place] = shift
+    return step
+
+
 def _newton_step(gradient: Vector, hessian: Matrix, free: Mask) -> Vector | None:
     """Return the step of the free parameters; ``None`` if the Hessian is not positive definite."""
     index = np.flatnonzero(free)

@@ -146,13 +146,14 @@ class Search:
         seed: int = 0,
     ) -> None:
         self.likelihood = likelihood
-        self._test = test_stat, test_poi
+        self.test_stat = test_stat
+        self.test_poi = test_poi
         tested, at_asimov = tested_poi(test_stat, test_poi), asimov_poi(test_stat)
         for defect in poi_defects(likelihood, test_poi, test_stat)[:1]:
             raise InvalidModel(defect)
         observed = likelihood.observed
         self._random = np.random.default_rng(seed)
-        self._tested = tested
+        self.tested = tested
         fixed, background, free = (
             Fit(likelihood, observed, poi) for poi in (tested, at_asimov, None)
         )
@@ -247,7 +248,7 @@ class Search:
 
     def _asimov_fit(self, background: Minimum) -> Fit:
         data = self.likelihood.asimov(background.parameters)
-        return Fit(self.likelihood, data, self._tested)
+        return Fit(self.likelihood, data, self.tested)
 
     # The other side of single parameters
 
@@ -307,13 +308,12 @@ class Search:
         offset["asimov"] = likelihood.saturated(asimov.data)
         values = {name: minimum.value for name, minimum in minima.items()}
         values[FREE_ASIMOV] = 0.0  # the parameters that the data were built from
-        test_stat, test_poi = self._test
         cls = cls_values(
-            test_stat,
-            test_poi,
+            self.test_stat,
+            self.test_poi,
             values,
             float(minima[FREE].parameters[likelihood.poi]),
-            asimov_poi(test_stat),
+            asimov_poi(self.test_stat),
         )
         twice_nll = {
             name: value + offset["asimov" if "asimov" in name else "data"]

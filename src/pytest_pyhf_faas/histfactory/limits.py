@@ -1,0 +1,333 @@
+r"""Upper limits on the parameter of interest, observed and expected, by the asymptotic formulae.
+
+CLs as a function of the POI needs two fits for each value of it: one to the observed data, one to
+the Asimov data. The free fit and the background fit stay as they are. Each fit begins where the
+nearest one ended, moved along the minimum as its Hessian foretells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import ndtr, ndtri
+
+from pytest_pyhf_faas.histfactory import newton
+from pytest_pyhf_faas.histfactory.asymptotics import BAND, asimov_poi, cls_values
+from pytest_pyhf_faas.histfactory.errors import CertificationError
+from pytest_pyhf_faas.histfactory.minima import CERTIFIED, SAME, SHARED, Fit
+from pytest_pyhf_faas.histfactory.search import (
+    BACKGROUND,
+    FIXED,
+    FIXED_ASIMOV,
+    FREE,
+    FREE_ASIMOV,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from pytest_pyhf_faas.histfactory.likelihood import Data, Likelihood
+    from pytest_pyhf_faas.histfactory.newton import Minimum
+    from pytest_pyhf_faas.histfactory.search import MinimumSet, Search
+
+    Vector = NDArray[np.float64]
+
+Which = Literal["lowest", "nominal"]
+
+#: How exact a limit is, relative to it.
+PRECISION = 1e-6
+#: Where the largest limit is looked for: up to so many times the first estimate.
+_FAR = 2.0**20
+#: CLs may rise by so much from one value of the POI to a larger one before it counts.
+_RISE = 1e-6
+#: How often a limit is calculated anew because a lower minimum turned up where it lies.
+_MAX_ROUNDS = 5
+_BELOW = 1e-300
+
+
+@dataclass(frozen=True, slots=True)
+class UpperLimits:
+    """The largest values of the POI that are not excluded.
+
+    Attributes
+    ----------
+    observed : float or None
+        Where the observed CLs crosses the level; ``None`` if it does not.
+    expected : tuple of (float or None), shape (5,)
+        The same of the expected CLs, at -2, -1, 0, 1, 2 standard deviations.
+    scan : tuple of tuple of float, shape (n, 7)
+        Values of the POI that were tested, in their order, each with its CLs_obs and CLs_exp.
+    distance : float
+        The largest estimated distance to a minimum of all fits, in twice the NLL.
+    remarks : tuple of str
+        What a reader should know, in words.
+    """
+
+    observed: float | None
+    expected: tuple[float | None, ...]
+    scan: tuple[tuple[float, ...], ...]
+    distance: float
+    remarks: tuple[str, ...]
+
+
+def upper_limits(search: Search, which: Which = "lowest", level: float = 0.05) -> UpperLimits:
+    r"""Return the upper limits of a hypothesis.
+
+    Parameters
+    ----------
+    search : Search
+        Its minima, with the test statistic "qtilde" or "q".
+    which : "lowest" or "nominal"
+        At which minima: the lowest of those that are known at each value of the POI, or where a
+        descent from pyhf's initial values ends there.
+    level : float
+        CLs at the limit: 0.05 for limits at 95 % confidence level.
+
+    Raises
+    ------
+    CertificationError
+        If a fit ended at no minimum.
+    ValueError
+        If the test is one of discovery, which has no upper limit.
+
+    Notes
+    -----
+    As `pyhf.infer.intervals.upper_limits.upper_limit`: the Asimov data are built from the
+    background fit, and CLs follows from Equations (14) to (16), (59), (65) and (89) of G. Cowan,
+    K. Cranmer, E. Gross, O. Vitells, Eur. Phys. J. C 71 (2011) 1554 (arXiv:1007.1727). Where CLs
+    crosses the level more than once the largest crossing that was seen is the limit.
+    """
+    if search.test_stat == "q0":
+        raise ValueError("a test of discovery, q0, has no upper limit")
+    return _Limits(search, which, level).found()
+
+
+class _Profile:
+    """Twice the NLL of some data as a function of the POI, all else at its minimum."""
+
+    def __init__(self, likelihood: Likelihood, data: Data, known: Iterable[Minimum]) -> None:
+        self._likelihood = likelihood
+        self._data = data
+        #: Minima along each branch that is followed; none where each fit begins anew.
+        self._branches = [[minimum] for minimum in known]
+        self._found: dict[float, Minimum] = {}
+
+    def at(self, poi: float) -> Minimum | None:
+        """Return the minimum; ``None`` if the likelihood is not defined there."""
+        if poi not in self._found:
+            fit = self._fit(poi)
+            for branch in self._branches:
+                end = fit.descend(self._foretold(branch, poi, fit), "other")
+                if end is not None:
+                    branch.append(end)
+            if not self._branches:
+                fit.descend(fit.initial, "nominal")
+            if not fit.found:
+                return None
+            self._found[poi] = fit.lowest
+        return self._found[poi]
+
+    def check(self, poi: float) -> bool:
+        """Begin anew; say whether a lower minimum was found, which is followed from now on."""
+        if not self._branches:
+            return False
+        fit, known = self._fit(poi), self.at(poi)
+        lower = fit.descend(fit.initial, "nominal")
+        if known is None or lower is None or lower.value > known.value - SAME:
+            return False
+        self._branches.append([lower])
+        self._found.clear()
+        return True
+
+    def _fit(self, poi: float) -> Fit:
+        return Fit(self._likelihood, self._data, poi)
+
+    def _foretold(self, branch: list[Minimum], poi: float, fit: Fit) -> Vector:
+        """Return where the nearest minimum of a branch moves with the POI, to first order."""
+        place = self._likelihood.poi
+        nearest = min(branch, key=lambda minimum: abs(minimum.parameters[place] - poi))
+        moved = nearest.parameters.copy()
+        moved[place] = poi
+        step = newton.followed(nearest, fit.free, place, poi)
+        return moved if step is None else nearest.parameters + step
+
+
+class _Limits:
+    """The search for the six crossings of one set of minima."""
+
+    def __init__(self, search: Search, which: Which, level: float) -> None:
+        likelihood = search.likelihood
+        chosen: MinimumSet = getattr(search, which)
+        background = chosen.minima[BACKGROUND]
+        asimov = likelihood.asimov(background.parameters)
+        observed_known: list[Minimum] = []
+        asimov_known: list[Minimum] = []
+        if which == "lowest":
+            free = search.fits[FREE].certified[:SHARED]
+            observed_known = [*search.fits[FIXED].certified[:SHARED], *free]
+            asimov_known = [*search.fits[FIXED_ASIMOV].certified[:SHARED], background]
+        self._observed = _Profile(likelihood, likelihood.observed, observed_known)
+        self._asimov = _Profile(likelihood, asimov, asimov_known)
+        self._test_stat = search.test_stat
+        self._level = level
+        self._poi = likelihood.poi
+        self._remarks: list[str] = []
+        self._scan: dict[float, tuple[float, ...]] = {}
+        self._distance = 0.0
+        self._free = self._widened(likelihood, chosen.minima[FREE])
+        self._name = likelihood.names[self._poi]
+        self._bounds = likelihood.lower[self._poi], likelihood.upper[self._poi]
+        self._width = self._first_width(search.tested or 1.0)
+
+    def found(self) -> UpperLimits:
+        """Return the limits, where no fit that begins anew ends lower."""
+        limits: list[float | None] = []
+        for _round in range(_MAX_ROUNDS):
+            self._scan.clear()
+            limits = self._limits()
+            lower = [
+                profile.check(limit)
+                for limit in limits
+                if limit is not None
+                for profile in (self._observed, self._asimov)
+            ]
+            if not any(lower):
+                break
+        self._note(limits)
+        return UpperLimits(
+            limits[0],
+            tuple(limits[1:]),
+            tuple((poi, *values) for poi, values in sorted(self._scan.items())),
+            self._distance,
+            tuple(self._remarks),
+        )
+
+    def _first_width(self, poi: float) -> float:
+        """Return the standard deviation of the POI by a test of one value; 0 without any."""
+        asimov = self._asimov.at(poi)
+        return 0.0 if asimov is None or asimov.value < SAME else poi / float(np.sqrt(asimov.value))
+
+    def _limits(self) -> list[float | None]:
+        if not self._width:
+            return [None] * (1 + len(BAND))
+        # Where the expected limits would be if the curvature told all (Equations (73) and (89)).
+        guesses = [self._width * (point + ndtri(1 - self._level * ndtr(point))) for point in BAND]
+        for guess in guesses:
+            self._cls(guess)
+        self._enclose(min(guesses), max(guesses))
+        return [self._crossing(index) for index in range(1 + len(BAND))]
+
+    def _enclose(self, low: float, high: float) -> None:
+        """Test smaller and larger values until each CLs is above and below the level."""
+        farthest = high * _FAR
+        while max(self._cls(high)) > self._level and high < farthest:
+            high *= 2
+        nearest = low / _FAR
+        while min(self._cls(low)) < self._level and low > nearest:
+            low /= 2
+
+    def _crossing(self, index: int) -> float | None:
+        above = [poi for poi, values in self._scan.items() if values[index] > self._level]
+        if not above:
+            return 0.0
+        low = max(above)
+        beyond = [p for p, values in self._scan.items() if p > low and values[index] <= self._level]
+        if not beyond:
+            return None
+
+        def excess(poi: float) -> float:
+            return float(np.log(max(self._cls(poi)[index], _BELOW) / self._level))
+
+        high = min(beyond)
+        return float(brentq(excess, low, high, xtol=PRECISION * low / 4, rtol=PRECISION / 4))
+
+    def _cls(self, poi: float) -> tuple[float, ...]:
+        if poi not in self._scan:
+            data, asimov = self._observed.at(poi), self._asimov.at(poi)
+            if data is None or asimov is None:
+                raise CertificationError(
+                    f"the likelihood is not defined with {self._name} at {poi:.6g}, where the "
+                    "upper limit is looked for"
+                )
+            self._distance = max(self._distance, data.distance, asimov.distance)
+            if not self._distance < CERTIFIED:
+                raise CertificationError(
+                    f"a fit with {self._name} at {poi:.6g} ended at an estimated distance of "
+                    f"{self._distance:.1e} to its minimum, in twice the NLL"
+                )
+            values = {
+                FIXED: data.value,
+                FREE: self._free.value,
+                FIXED_ASIMOV: asimov.value,
+                FREE_ASIMOV: 0.0,  # the parameters that the data were built from
+            }
+            mu_hat = float(self._free.parameters[self._poi])
+            self._scan[poi] = cls_values(
+                self._test_stat, poi, values, mu_hat, asimov_poi(self._test_stat)
+            )
+        return self._scan[poi]
+
+    def _widened(self, likelihood: Likelihood, free: Minimum) -> Minimum:
+        """Return the free fit with the upper bound of the POI where it does not hold it."""
+        bounds = np.column_stack((likelihood.lower, likelihood.upper))
+        upper = bounds[self._poi, 1]
+        if free.parameters[self._poi] < upper:
+            return free
+        while free.parameters[self._poi] >= bounds[self._poi, 1] and upper < np.inf:
+            bounds[self._poi, 1] *= 2
+            fit = Fit(likelihood, likelihood.observed, None, bounds=bounds)
+            end = fit.descend(free.parameters, "other")
+            if end is None or bounds[self._poi, 1] > upper * _FAR:
+                break
+            free = end
+        self._remarks.append(
+            f"the free fit has {likelihood.names[self._poi]} at its upper bound {upper:g}: the "
+            f"bound was widened to {bounds[self._poi, 1]:g}"
+        )
+        return free
+
+    def _note(self, limits: list[float | None]) -> None:
+        names = [
+            "observed",
+            *(f"expected {point:+d} sigma" if point else "expected" for point in BAND),
+        ]
+        if not self._width:
+            self._remarks.append(f"no upper limit: the likelihood does not depend on {self._name}")
+            return
+        upper = self._bounds[1]
+        beyond = [limit for limit in limits if limit is not None and limit > upper]
+        if beyond:
+            self._remarks.append(
+                f"{len(beyond)} of 6 limits lie beyond the upper bound of {self._name}, {upper:g}"
+            )
+        for name, limit in zip(names, limits, strict=True):
+            if limit is None:
+                farthest = max(self._scan)
+                self._remarks.append(
+                    f"no {name} limit: CLs is above {self._level:g} up to {self._name} = "
+                    f"{farthest:.3g}"
+                )
+            elif limit == 0:
+                self._remarks.append(
+                    f"the {name} limit is 0: CLs is below {self._level:g} down to {self._name} = "
+                    f"{min(self._scan):.3g}"
+                )
+        points = sorted(self._scan)
+        for index, name in enumerate(names):
+            values = [self._scan[poi][index] for poi in points]
+            rises = [
+                (a, b)
+                for a, b, before, after in zip(points, points[1:], values, values[1:], strict=False)
+                if after > before + _RISE
+            ]
+            if rises:
+                a, b = rises[-1]
+                self._remarks.append(
+                    f"the {name} CLs is not monotonic: it rises from {self._name} = {a:.4g} to "
+                    f"{b:.4g}; the limit is the largest crossing that was seen"
+                )

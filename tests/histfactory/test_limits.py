@@ -1,0 +1,163 @@
+"""Upper limits are where CLs is at the level, as pyhf has them, whatever was tested before."""
+
+import numpy as np
+import pyhf
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from pytest_pyhf_faas.histfactory.errors import CertificationError
+from pytest_pyhf_faas.histfactory.limits import upper_limits
+from pytest_pyhf_faas.histfactory.minima import CERTIFIED
+from pytest_pyhf_faas.histfactory.search import BRIEF, THOROUGH, Search
+from tests.histfactory.generated import by_pyhf, copied
+from tests.histfactory.test_search import (
+    crooked,
+    flipping,
+    one_channel,
+    read,
+    relaxed,
+    two_sided,
+    usual,
+    without_signal,
+)
+
+pytestmark = pytest.mark.timeout(300)
+
+SETS = ("lowest", "nominal")
+
+
+def limits_of(specification, which="lowest", test_poi=1.0, effort=THOROUGH, **options):
+    return upper_limits(Search(read(specification), test_poi, effort=effort), which, **options)
+
+
+def six(limits):
+    return (limits.observed, *limits.expected)
+
+
+def scaled(specification, factor):
+    """The same with a larger signal."""
+    specification = copied(specification)
+    for channel in specification["channels"]:
+        for sample in channel["samples"]:
+            if sample["name"] == "signal":
+                sample["data"] = [factor * rate for rate in sample["data"]]
+    return specification
+
+
+def test_limits_are_those_of_pyhf():
+    specification = usual()
+    model, data = by_pyhf(specification)
+    before = pyhf.get_backend()
+    pyhf.set_backend("numpy", pyhf.optimize.scipy_optimizer(tolerance=1e-10))
+    try:
+        upper_limit = pyhf.infer.intervals.upper_limits.upper_limit
+        observed, expected = upper_limit(data, model, rtol=1e-7)
+    finally:
+        pyhf.set_backend(*before)
+    limits = limits_of(specification)
+    assert six(limits) == pytest.approx([float(observed), *map(float, expected)], rel=1e-5)
+    assert limits.remarks == ()
+
+
+@pytest.mark.parametrize("level", [0.05, 0.1])
+@pytest.mark.parametrize("which", SETS)
+@pytest.mark.parametrize("make", [usual, two_sided, flipping])
+def test_a_search_at_the_limit_has_cls_at_the_level(make, which, level):
+    specification = make()
+    limits = limits_of(specification, which, level=level)
+    assert limits.distance < CERTIFIED
+    for index, limit in enumerate(six(limits)):
+        found = getattr(Search(read(specification), limit, effort=THOROUGH), which)
+        assert found.cls[index] == pytest.approx(level, rel=1e-4)
+
+
+@relaxed(25)
+@given(crooked(), st.sampled_from([0.4, 1.0, 3.0]))
+def test_what_holds_of_all_limits(specification, test_poi):
+    try:
+        search = Search(read(specification), test_poi, effort=BRIEF)
+        limits = upper_limits(search, "nominal")
+    except CertificationError:
+        assume(False)
+    assume(all(limit is not None for limit in six(limits)))
+    assert list(limits.expected) == sorted(limits.expected)
+    pois = [point[0] for point in limits.scan]
+    assert pois == sorted(pois)
+    assume(not limits.remarks)
+    for index, limit in enumerate(six(limits)):
+        # Between the values that were tested the limit is where CLs crosses the level.
+        above = max(point[0] for point in limits.scan if point[1 + index] > 0.05)
+        below = min(point[0] for point in limits.scan if point[1 + index] <= 0.05)
+        assert above <= limit * (1 + 1e-6)
+        assert below >= limit * (1 - 1e-6)
+        found = Search(read(specification), limit, effort=None).nominal
+        assert found.cls[index] == pytest.approx(0.05, rel=1e-3)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 0.1, 30.0, 1e4])
+def test_a_signal_of_another_cross_section_has_the_same_limit_on_the_product(factor):
+    limits, others = limits_of(usual()), limits_of(scaled(usual(), factor))
+    assert np.multiply(six(others), factor) == pytest.approx(six(limits), rel=3e-6)
+    assert any("lie beyond the upper bound of mu, 10" in r for r in others.remarks) == (
+        factor < 0.2
+    )
+
+
+@pytest.mark.parametrize("which", SETS)
+def test_limits_do_not_depend_on_what_was_tested(which):
+    first = six(limits_of(usual(), which))
+    for test_poi in (0.0, 0.1, 3.0, 10.0):
+        assert six(limits_of(usual(), which, test_poi)) == pytest.approx(first, rel=3e-6)
+
+
+@pytest.mark.parametrize("which", SETS)
+def test_the_same_limits_to_the_last_bit(which):
+    search = Search(read(flipping()), effort=BRIEF)
+    assert upper_limits(search, which) == upper_limits(search, which)
+
+
+def test_the_two_sets_have_limits_of_their_own():
+    search = Search(read(flipping()), effort=THOROUGH)
+    lowest, nominal = (upper_limits(search, which).observed for which in SETS)
+    assert nominal < 1 < lowest  # as CLs at 1 says, too
+
+
+def test_without_a_signal_there_is_no_limit():
+    limits = limits_of(without_signal())
+    assert six(limits) == (None,) * 6
+    assert limits.remarks == ("no upper limit: the likelihood does not depend on mu",)
+
+
+def test_an_excess_beyond_the_bound_of_the_poi_is_fitted():
+    """With the free fit at the bound CLs would be too small above it."""
+    excess = one_channel([2.0, 1.0], [10.0, 10.0], [52, 31])
+    limits = limits_of(excess)
+    assert limits.observed > 20
+    assert limits.remarks[0] == (
+        "the free fit has mu at its upper bound 10: the bound was widened to 40"
+    )
+    wide = with_wide_bounds(excess)
+    assert six(limits) == pytest.approx(six(limits_of(wide)), rel=3e-6)
+    assert limits_of(wide).remarks == ()
+
+
+def with_wide_bounds(specification):
+    specification = copied(specification)
+    specification["measurements"][0]["config"]["parameters"].append(
+        {"name": "mu", "bounds": [[0.0, 1000.0]]}
+    )
+    return specification
+
+
+def test_a_cls_that_rises_again_is_said_to():
+    """Where more signal is moved away by a variation than is gained."""
+    limits = limits_of(two_sided())
+    scan = np.array(limits.scan)
+    falls = (np.diff(scan[:, 1:], axis=0) < 1e-6).all()
+    assert falls == (not any("not monotonic" in remark for remark in limits.remarks))
+
+
+def test_discovery_has_no_upper_limit():
+    with pytest.raises(ValueError, match="q0, has no upper limit"):
+        upper_limits(Search(read(usual()), 0.0, "q0"))
