@@ -57,7 +57,7 @@ INSIDE = {
         {"workspace", "parameters"},
         {"likelihood", "minima"},
         {"search", "asymptotics"},
-        {"pyhf_optimizer"},
+        {"pyhf_optimizer", "limits", "toys"},
     ),
     "worker": ({"messages", "fitting"}, {"patching"}, {"certified", "inspection"}),
     "pallets": (

@@ -519,6 +519,20 @@ class Likelihood:
         auxiliary[self._poisson] *= self._factor
         return self.data(expected, auxiliary)
 
+    def drawn_auxiliary(self, parameters: Vector, random: np.random.Generator) -> Vector:
+        """Return auxiliary data drawn at random from the constraint terms at some parameters.
+
+        Returns
+        -------
+        array, shape (n_parameters,)
+            As in `Data`.
+        """
+        auxiliary = np.where(self.constrained, parameters, 0.0)
+        normal = self._precision > 0
+        auxiliary[normal] += random.normal(size=int(normal.sum())) * self.width[normal]
+        auxiliary[self._poisson] = random.poisson(self._factor * parameters[self._poisson])
+        return auxiliary
+
     def data(self, main: Vector, auxiliary: Vector) -> Data:
         """Return data of this likelihood; the arrays are as in `Data`."""
         return Data(main, auxiliary, np.concatenate((main, auxiliary[self._poisson])))

@@ -8,7 +8,7 @@ nearest one ended, moved along the minimum as its Hessian foretells.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import brentq
@@ -33,11 +33,9 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.histfactory.likelihood import Data, Likelihood
     from pytest_pyhf_faas.histfactory.newton import Minimum
-    from pytest_pyhf_faas.histfactory.search import MinimumSet, Search
+    from pytest_pyhf_faas.histfactory.search import MinimumSet, Search, Which
 
     Vector = NDArray[np.float64]
-
-Which = Literal["lowest", "nominal"]
 
 #: How exact a limit is, relative to it.
 PRECISION = 1e-6

@@ -13,7 +13,7 @@ minimum that only the second phase finds is *new*: the pool of the pallet does n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.histfactory.newton import Minimum
 
     Vector = NDArray[np.float64]
+
+#: One of the two sets of minima.
+Which = Literal["lowest", "nominal"]
 
 FIXED, FREE, BACKGROUND = (
     "fixed_poi_fit_to_data",

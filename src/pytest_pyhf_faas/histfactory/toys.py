@@ -1,0 +1,252 @@
+r"""CLs from pseudo-experiments (toys), and how exact it is.
+
+As `pyhf.infer.calculators.ToyCalculator` has them: events and auxiliary data are drawn from the
+likelihood at the best fit to the observed data with the POI at the tested value, and with the POI
+at 0; each toy has a free fit and one with the POI at the tested value. Fits begin at the minima
+that the parameters were drawn from.
+
+Toys come in blocks with seeds of their own, so that the first N of 2N toys are those of N, and it
+does not matter which worker has which block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy.special import ndtr
+
+from pytest_pyhf_faas.histfactory import newton
+from pytest_pyhf_faas.histfactory.asymptotics import BAND
+from pytest_pyhf_faas.histfactory.errors import InvalidModel
+from pytest_pyhf_faas.histfactory.minima import CERTIFIED, SAME, SHARED, Fit
+from pytest_pyhf_faas.histfactory.search import BACKGROUND, FIXED, FREE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_pyhf_faas.histfactory.likelihood import Data
+    from pytest_pyhf_faas.histfactory.newton import Minimum
+    from pytest_pyhf_faas.histfactory.search import Search, Which
+
+    Vector = NDArray[np.float64]
+
+#: Which parameters a toy is drawn from: at the tested value of the POI, or without a signal.
+Hypothesis = Literal["signal", "background"]
+
+#: Toys with one seed.
+BLOCK = 50
+#: Another minimum of the fit that toys are drawn from is a start for theirs if it lies no more than
+#: this above the lowest, in twice the NLL: beyond, no toy of a million ends there.
+_REACHED = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class ToyCLs:
+    """CLs from toys, each value with its statistical error.
+
+    Attributes
+    ----------
+    CLs_obs, CLs_exp : float, tuple of float of shape (5,)
+        Observed and expected CLs; the latter at -2, -1, 0, 1, 2 standard deviations.
+    CLs_obs_error, CLs_exp_error : float, tuple of float of shape (5,)
+        One standard deviation each; NaN where no toy says how large it is.
+    CLsb, CLb : float
+        The two probabilities of a test statistic as large as the observed one.
+    toys, failed : dict
+        By hypothesis: how many toys have a test statistic, and how many have none because a fit
+        ended at no minimum.
+    """
+
+    CLs_obs: float
+    CLs_obs_error: float
+    CLs_exp: tuple[float, ...]
+    CLs_exp_error: tuple[float, ...]
+    CLsb: float
+    CLb: float
+    toys: dict[str, int]
+    failed: dict[str, int]
+
+
+class Toys:
+    """The toys of one hypothesis, at one set of its minima.
+
+    Parameters
+    ----------
+    search : Search
+        The minima, with the test statistic "qtilde" or "q".
+    which : "lowest" or "nominal"
+        At which minima the toys are drawn. The fits of a toy begin at the other minima as well
+        where these are the lowest, and end at the lowest that they lead to.
+    seed : int
+        Of all toys of this hypothesis; from its content, so that it has the same everywhere.
+
+    Attributes
+    ----------
+    observed : float
+        The test statistic of the observed data.
+
+    Raises
+    ------
+    InvalidModel
+        If no toys can be drawn, for a rate is negative or not defined.
+    ValueError
+        If the test is one of discovery.
+    """
+
+    def __init__(self, search: Search, which: Which = "lowest", seed: int = 0) -> None:
+        if search.test_stat == "q0":
+            raise ValueError("toys are for upper limits, not for a test of discovery, q0")
+        self._likelihood = search.likelihood
+        self._tested = search.tested
+        self._seed = seed
+        minima = getattr(search, which).minima
+        self.observed = self._statistic(minima[FIXED], minima[FREE])
+        self._parents: dict[Hypothesis, Vector] = {
+            "signal": minima[FIXED].parameters,
+            "background": minima[BACKGROUND].parameters,
+        }
+        self._starts: dict[Hypothesis, list[Vector]] = {
+            name: [parent] for name, parent in self._parents.items()
+        }
+        if which == "lowest":
+            self._starts["signal"] += _others(search.fits[FIXED], minima[FIXED])
+            self._starts["background"] += _others(search.fits[BACKGROUND], minima[BACKGROUND])
+        self._expected = {name: self._rates(p) for name, p in self._parents.items()}
+
+    def block(self, hypothesis: Hypothesis, number: int, toys: int = BLOCK) -> Vector:
+        """Return the test statistics of one block of toys, or of its first ones.
+
+        Returns
+        -------
+        array, shape (toys,)
+            NaN where a fit ended at no minimum.
+        """
+        place = 0 if hypothesis == "signal" else 1
+        random = np.random.default_rng([self._seed, place, number])
+        return np.array([self._toy(hypothesis, random) for _toy in range(toys)])
+
+    def draw(self, hypothesis: Hypothesis, random: np.random.Generator) -> Data:
+        """Return the data of one toy: events, and the auxiliary data of all constraint terms."""
+        likelihood, parent = self._likelihood, self._parents[hypothesis]
+        main = random.poisson(self._expected[hypothesis]).astype(float)
+        auxiliary = likelihood.drawn_auxiliary(parent, random)
+        return likelihood.data(main, auxiliary)
+
+    def _toy(self, hypothesis: Hypothesis, random: np.random.Generator) -> float:
+        likelihood, poi = self._likelihood, self._likelihood.poi
+        data = self.draw(hypothesis, random)
+        free, fixed = Fit(likelihood, data, None), Fit(likelihood, data, self._tested)
+        for start in self._starts[hypothesis]:
+            end = free.descend(start, "other")
+            if end is None:
+                continue
+            step = newton.followed(end, fixed.free, poi, self._tested)
+            there = end.parameters if step is None else end.parameters + step
+            fixed.descend(there, "other")
+        if not fixed.found or not free.found:
+            return np.nan
+        if fixed.lowest.value < free.lowest.value - SAME:
+            free.descend(fixed.lowest.parameters, "other")
+        if max(fixed.lowest.distance, free.lowest.distance) < CERTIFIED:
+            return self._statistic(fixed.lowest, free.lowest)
+        return np.nan
+
+    def _statistic(self, fixed: Minimum, free: Minimum) -> float:
+        """Return the test statistic, Equations (14) and (16) of arXiv:1007.1727."""
+        if free.parameters[self._likelihood.poi] > self._tested:
+            return 0.0
+        return max(fixed.value - free.value, 0.0)
+
+    def _rates(self, parameters: Vector) -> Vector:
+        expected = self._likelihood.expected(parameters)
+        if not (expected >= 0).all():
+            channel, index = self._likelihood.bins[int(np.argmin(expected))]
+            raise InvalidModel(
+                f"no toys can be drawn: bin {index} of the channel {channel} expects "
+                f"{expected.min():.3g} events"
+            )
+        return expected
+
+
+def toy_cls(observed: float, signal: Vector, background: Vector) -> ToyCLs:
+    r"""Return CLs from the test statistics of toys.
+
+    Parameters
+    ----------
+    observed : float
+        Test statistic of the observed data.
+    signal, background : array
+        Test statistics of the toys with the tested signal and without one; NaN where a fit failed.
+
+    Notes
+    -----
+    As `pyhf.infer.calculators.ToyCalculator`: :math:`CL_{s+b}` and :math:`CL_b` are the shares of
+    toys with a test statistic that is at least as large, and the expected values are percentiles of
+    CLs over the toys without a signal. The error of a share p of N toys is
+    :math:`\sqrt{p (1 - p) / N}`; that of a percentile p has half the difference of CLs one standard
+    deviation of its rank, :math:`\sqrt{N p (1 - p)}`, to either side added in quadrature.
+    """
+    failed = {
+        "signal": int(np.isnan(signal).sum()),
+        "background": int(np.isnan(background).sum()),
+    }
+    signal, background = (np.sort(q[~np.isnan(q)]) for q in (signal, background))
+    toys = {"signal": len(signal), "background": len(background)}
+    above = _share(signal, np.array([observed]))[0], _share(background, np.array([observed]))[0]
+    ratio, error = _ratio(*above, *toys.values())
+    shares = _share(signal, background), _share(background, background)
+    all_cls, all_errors = _ratio(*shares, *toys.values())
+    order = np.argsort(all_cls, kind="stable")
+    all_cls, all_errors = all_cls[order], all_errors[order]
+    expected, errors = [], []
+    for probability in ndtr(np.array(BAND, dtype=float)):
+        expected.append(float(np.quantile(all_cls, probability)))
+        spread = np.sqrt(probability * (1 - probability) / len(all_cls))
+        low, high = np.clip([probability - spread, probability + spread], 0, 1)
+        apart = float(np.quantile(all_cls, high) - np.quantile(all_cls, low)) / 2
+        here = all_errors[min(int(probability * len(all_cls)), len(all_cls) - 1)]
+        errors.append(float(np.hypot(apart, here)))
+    return ToyCLs(
+        CLs_obs=float(ratio),
+        CLs_obs_error=float(error),
+        CLs_exp=tuple(expected),
+        CLs_exp_error=tuple(errors),
+        CLsb=float(above[0]),
+        CLb=float(above[1]),
+        toys=toys,
+        failed=failed,
+    )
+
+
+def _others(fit: Fit, known: Minimum) -> list[Vector]:
+    """Return the other minima of a fit that toys may end in."""
+    return [
+        minimum.parameters
+        for minimum in fit.certified[:SHARED]
+        if minimum is not known and minimum.value < known.value + _REACHED
+    ]
+
+
+def _share(sorted_values: Vector, values: Vector) -> Vector:
+    """Return the share of toys whose test statistic is at least as large as each of some values."""
+    below = np.searchsorted(sorted_values, values, side="left")
+    shares: Vector = 1 - below / max(1, len(sorted_values))
+    return shares
+
+
+def _ratio(
+    clsb: Vector, clb: Vector, signal_toys: int, background_toys: int
+) -> tuple[Vector, Vector]:
+    """Return CLs and its statistical error."""
+    with np.errstate(all="ignore"):
+        ratio = clsb / clb
+        relative = (1 - clsb) / (signal_toys * clsb) + (1 - clb) / (background_toys * clb)
+        return ratio, ratio * np.sqrt(relative)
+
+
+def blocks_of(toys: int) -> list[tuple[int, int]]:
+    """Return the number of each block that so many toys are made of, and how many are in it."""
+    begins = range(0, toys, BLOCK)
+    return [(number, min(BLOCK, toys - begin)) for number, begin in enumerate(begins)]
