@@ -7,9 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pytest_pyhf_faas.histfactory.errors import CertificationError
-from pytest_pyhf_faas.histfactory.limits import upper_limits
+from pytest_pyhf_faas.histfactory.limits import MIXED, upper_limits
 from pytest_pyhf_faas.histfactory.minima import CERTIFIED
-from pytest_pyhf_faas.histfactory.search import BRIEF, THOROUGH, Search
+from pytest_pyhf_faas.histfactory.search import BRIEF, FIXED, THOROUGH, Search
 from tests.histfactory.generated import by_pyhf, copied
 from tests.histfactory.test_search import (
     crooked,
@@ -121,6 +121,17 @@ def test_the_two_sets_have_limits_of_their_own():
     search = Search(read(flipping()), effort=THOROUGH)
     lowest, nominal = (upper_limits(search, which).observed for which in SETS)
     assert nominal < 1 < lowest  # as CLs at 1 says, too
+
+
+def test_each_fit_may_have_minima_of_its_own():
+    search = Search(read(flipping()), effort=THOROUGH)
+    lowest, nominal = (upper_limits(search, which) for which in SETS)
+    for which, expected in zip(SETS, (lowest, nominal), strict=True):
+        assert upper_limits(search, dict.fromkeys(MIXED, which)) == expected
+    mixed = upper_limits(search, dict.fromkeys(MIXED, "lowest") | {FIXED: "nominal"})
+    # The fit with a fixed POI ends higher, so that more is excluded; what is expected stays.
+    assert mixed.observed < lowest.observed
+    assert mixed.expected == pytest.approx(lowest.expected)
 
 
 def test_without_a_signal_there_is_no_limit():

@@ -27,16 +27,18 @@ from pytest_pyhf_faas.histfactory.search import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from pytest_pyhf_faas.histfactory.likelihood import Data, Likelihood
     from pytest_pyhf_faas.histfactory.newton import Minimum
-    from pytest_pyhf_faas.histfactory.search import MinimumSet, Search, Which
+    from pytest_pyhf_faas.histfactory.search import Search, Which
 
     Vector = NDArray[np.float64]
 
+#: The fits that a limit follows from; the free fit to the Asimov data has a known minimum.
+MIXED = (FIXED, FREE, BACKGROUND, FIXED_ASIMOV)
 #: How exact a limit is, relative to it.
 PRECISION = 1e-6
 #: Where the largest limit is looked for: up to so many times the first estimate.
@@ -73,16 +75,19 @@ class UpperLimits:
     remarks: tuple[str, ...]
 
 
-def upper_limits(search: Search, which: Which = "lowest", level: float = 0.05) -> UpperLimits:
+def upper_limits(
+    search: Search, which: Which | Mapping[str, Which] = "lowest", level: float = 0.05
+) -> UpperLimits:
     r"""Return the upper limits of a hypothesis.
 
     Parameters
     ----------
     search : Search
         Its minima, with the test statistic "qtilde" or "q".
-    which : "lowest" or "nominal"
+    which : "lowest" or "nominal", or mapping of these
         At which minima: the lowest of those that are known at each value of the POI, or where a
-        descent from pyhf's initial values ends there.
+        descent from pyhf's initial values ends there. By the names of the fits in `MIXED`, each
+        of them may have its own.
     level : float
         CLs at the limit: 0.05 for limits at 95 % confidence level.
 
@@ -102,7 +107,8 @@ def upper_limits(search: Search, which: Which = "lowest", level: float = 0.05) -
     """
     if search.test_stat == "q0":
         raise ValueError("a test of discovery, q0, has no upper limit")
-    return _Limits(search, which, level).found()
+    choice = dict.fromkeys(MIXED, which) if isinstance(which, str) else which
+    return _Limits(search, choice, level).found()
 
 
 class _Profile:
@@ -158,26 +164,26 @@ class _Profile:
 class _Limits:
     """The search for the six crossings of one set of minima."""
 
-    def __init__(self, search: Search, which: Which, level: float) -> None:
-        likelihood = search.likelihood
-        chosen: MinimumSet = getattr(search, which)
-        background = chosen.minima[BACKGROUND]
+    def __init__(self, search: Search, choice: Mapping[str, Which], level: float) -> None:
+        likelihood, fits = search.likelihood, search.fits
+        free, background = (
+            getattr(search, choice[name]).minima[name] for name in (FREE, BACKGROUND)
+        )
+        known: dict[str, list[Minimum]] = {FIXED: [], FIXED_ASIMOV: []}
+        if choice[FIXED] == "lowest":
+            known[FIXED] = [m for name in (FIXED, FREE) for m in fits[name].certified[:SHARED]]
+        if choice[FIXED_ASIMOV] == "lowest":
+            known[FIXED_ASIMOV] = [*fits[FIXED_ASIMOV].certified[:SHARED], background]
         asimov = likelihood.asimov(background.parameters)
-        observed_known: list[Minimum] = []
-        asimov_known: list[Minimum] = []
-        if which == "lowest":
-            free = search.fits[FREE].certified[:SHARED]
-            observed_known = [*search.fits[FIXED].certified[:SHARED], *free]
-            asimov_known = [*search.fits[FIXED_ASIMOV].certified[:SHARED], background]
-        self._observed = _Profile(likelihood, likelihood.observed, observed_known)
-        self._asimov = _Profile(likelihood, asimov, asimov_known)
+        self._observed = _Profile(likelihood, likelihood.observed, known[FIXED])
+        self._asimov = _Profile(likelihood, asimov, known[FIXED_ASIMOV])
         self._test_stat = search.test_stat
         self._level = level
         self._poi = likelihood.poi
         self._remarks: list[str] = []
         self._scan: dict[float, tuple[float, ...]] = {}
         self._distance = 0.0
-        self._free = self._widened(likelihood, chosen.minima[FREE])
+        self._free = self._widened(likelihood, free)
         self._name = likelihood.names[self._poi]
         self._bounds = likelihood.lower[self._poi], likelihood.upper[self._poi]
         self._width = self._first_width(search.tested or 1.0)

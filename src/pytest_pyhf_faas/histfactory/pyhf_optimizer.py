@@ -20,7 +20,7 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -42,16 +42,13 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.histfactory.likelihood import Data
     from pytest_pyhf_faas.histfactory.newton import Minimum
-    from pytest_pyhf_faas.histfactory.search import Effort
+    from pytest_pyhf_faas.histfactory.search import Effort, Which
 
     Vector = NDArray[np.float64]
     Mask = NDArray[np.bool_]
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
-
-#: Which of its minima a fit ends in.
-Which = Literal["lowest", "nominal"]
 
 #: The POI of the fits that always belong to one with a free POI.
 _AT = (1.0, 0.0)
