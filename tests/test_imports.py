@@ -39,7 +39,7 @@ PYTEST_LAYER = {"commands", "plugin", "suite"}
 #: Data flows down this list; a module imports only what stands above it, or on its own line.
 FLOW = (
     {"caches", "errors", "histfactory", "redaction", "schemas", "verdicts", "wording"},
-    {"worker", "pallets"},
+    {"worker", "pallets", "published"},
     {"engines"},
     {"campaign"},
     {"references", "advice"},
@@ -59,6 +59,7 @@ INSIDE = {
         {"search", "asymptotics"},
         {"pyhf_optimizer", "limits", "toys"},
     ),
+    "published": ({"agreement", "tables"},),
     "worker": ({"messages", "fitting"}, {"patching"}, {"certified", "inspection"}),
     "pallets": (
         {"download", "packing", "sources", "verify"},

@@ -19,6 +19,10 @@ class ReferenceFileError(FaasError):
     """A file of reference results cannot be read or written."""
 
 
+class PublishedTableError(FaasError):
+    """A table of published limits or cross sections cannot be read."""
+
+
 class ReportError(FaasError):
     """A report of a run cannot be written, read or understood."""
 

@@ -1,0 +1,1 @@
+"""What collaborations have published about the hypotheses of a pallet, and whether fits agree."""
