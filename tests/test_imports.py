@@ -40,7 +40,7 @@ PYTEST_LAYER = {"commands", "plugin", "suite"}
 FLOW = (
     {"caches", "errors", "histfactory", "redaction", "schemas", "verdicts", "wording"},
     {"worker", "pallets", "published"},
-    {"engines"},
+    {"engines", "inference"},
     {"campaign"},
     {"references", "advice"},
     {"preflight"},

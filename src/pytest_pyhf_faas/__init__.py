@@ -1,6 +1,7 @@
 """Validate published pyhf likelihoods with pytest, on this machine or on remote endpoints.
 
-What tests are typed with is found here, and imported when it is asked for.
+What tests are typed with, and what notebooks call, is found here, and imported when it is asked
+for.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.times import WallTime
+    from pytest_pyhf_faas.inference import hypotest, toys, upper_limit
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.plugin.fixtures import AssertCLs
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
@@ -24,6 +26,9 @@ _PLACES = {
     "PatchReference": "references.reference",
     "SignalPatch": "pallets.pallet",
     "WallTime": "campaign.times",
+    "hypotest": "inference",
+    "toys": "inference",
+    "upper_limit": "inference",
 }
 
 __all__ = [
@@ -35,6 +40,9 @@ __all__ = [
     "SignalPatch",
     "WallTime",
     "__version__",
+    "hypotest",
+    "toys",
+    "upper_limit",
 ]
 
 

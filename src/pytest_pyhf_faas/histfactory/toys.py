@@ -42,7 +42,7 @@ BLOCK = 50
 _REACHED = 25.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ToyCLs:
     """CLs from toys, each value with its statistical error.
 
@@ -57,6 +57,10 @@ class ToyCLs:
     toys, failed : dict
         By hypothesis: how many toys have a test statistic, and how many have none because a fit
         ended at no minimum.
+    observed : float
+        Test statistic of the observed data.
+    statistics : dict
+        Those of the toys by hypothesis, in rising order.
     """
 
     CLs_obs: float
@@ -67,6 +71,8 @@ class ToyCLs:
     CLb: float
     toys: dict[str, int]
     failed: dict[str, int]
+    observed: float
+    statistics: dict[str, Vector]
 
 
 class Toys:
@@ -217,6 +223,8 @@ def toy_cls(observed: float, signal: Vector, background: Vector) -> ToyCLs:
         CLb=float(above[1]),
         toys=toys,
         failed=failed,
+        observed=observed,
+        statistics={"signal": signal, "background": background},
     )
 
 
