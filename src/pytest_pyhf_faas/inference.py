@@ -18,7 +18,7 @@ from pytest_pyhf_faas.histfactory.likelihood import Likelihood
 from pytest_pyhf_faas.histfactory.search import BRIEF, FREE, THOROUGH, Search
 from pytest_pyhf_faas.histfactory.toys import Toys, blocks_of, toy_cls
 from pytest_pyhf_faas.histfactory.workspace import Workspace
-from pytest_pyhf_faas.worker.certified import apply_patch
+from pytest_pyhf_faas.worker.patching import apply_patch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
