@@ -137,13 +137,20 @@ SAME_TEST = {"test": "test_endpoint_clock", "outcome": "failed", "text": "its cl
         (
             document({"failures": [SAME_TEST]}, BAD_ENDPOINT, right=2),
             "broken",
-            "All 2 hypotheses of wino are right; 1 check of an endpoint failed.",
+            "Both hypotheses of wino are right; 1 check of an endpoint failed.",
         ),
         (
             document({"failures": [OTHER_TEST, SAME_TEST]}, right=2),
             "broken",
-            "All 2 hypotheses of wino are right; 2 other tests failed.",
+            "Both hypotheses of wino are right; 2 other tests failed.",
         ),
+        (
+            document(error=1, no_reference=3),
+            "broken",
+            "1 of 4 fits of wino ended with an exception, 3 hypotheses have no reference.",
+        ),
+        (document(wrong=2), "wrong", "Both hypotheses of wino are wrong."),
+        (document(broken=2), "broken", "Both fits of wino broke."),
         (documents.document([]), "incomplete", "Nothing was fitted."),
         (
             documents.document([], **BAD_ENDPOINT),
@@ -153,7 +160,7 @@ SAME_TEST = {"test": "test_endpoint_clock", "outcome": "failed", "text": "its cl
         (
             document({"exit_status": 3}, right=2),
             "incomplete",
-            "All 2 hypotheses of wino are right; pytest ended with status 3.",
+            "Both hypotheses of wino are right; pytest ended with status 3.",
         ),
     ],
 )
@@ -267,6 +274,11 @@ def test_rows_stand_beside_the_published_ones():
         "published wall time [s]": "156.2 ± 9.5",
         "published single node [s]": "3842",
     }
+
+
+def test_a_run_that_measured_times_alone_did_fit():
+    made = documents.document([measured("wino", 3)])
+    assert answer.verdict(made) == "Times were measured, no CLs were compared."
 
 
 def test_a_row_without_wall_time_or_publication_has_dashes():

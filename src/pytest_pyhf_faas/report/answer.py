@@ -147,11 +147,13 @@ def _verdicts(document: Document) -> list[Verdict]:
 
 def _of_hypotheses(document: Document) -> str:
     """Return the part of the answer that tells of the hypotheses."""
-    counts = Counter(verdict.clause for verdict in _verdicts(document))
+    verdicts = _verdicts(document)
+    counts = Counter(verdict.clause for verdict in verdicts)
     others = counts.pop(Verdict.RIGHT.clause, 0)
     total = counts.total() + others
     if not total:
-        return "nothing was fitted"
+        timed = document["scaling"] or any(each["wall_time"] for each in document["analyses"])
+        return "times were measured, no CLs were compared" if timed else "nothing was fitted"
     pallets = list(dict.fromkeys(analysis["pallet"] for analysis in document["analyses"]))
     of = f"of {listed(pallets)}" if len(pallets) <= _NAMES else f"of {len(pallets)} pallets"
     if len(document["analyses"]) > len(pallets):
@@ -173,7 +175,8 @@ def _of_hypotheses(document: Document) -> str:
     if others:
         rest = "the other one is right" if others == 1 else f"the other {others} are right"
         return f"{', '.join(clauses)}; {rest}"
-    return ", ".join(clauses) + ("" if len(clauses) == 1 else "; none is right")
+    compared = any(each.is_compared and each.state is not State.BROKEN for each in verdicts)
+    return ", ".join(clauses) + ("; none is right" if compared and len(clauses) > 1 else "")
 
 
 def _counted_extras(document: Document) -> list[str]:
@@ -205,4 +208,6 @@ def _failing_checks(document: Document) -> int:
 
 
 def _all(count: int, noun: str) -> str:
-    return f"the one {noun}" if count == 1 else f"all {counted(count, noun)}"
+    words = {1: "the one", 2: "both"}
+    several = counted(count, noun)
+    return f"{words[count]} {several.partition(' ')[2]}" if count in words else f"all {several}"

@@ -133,7 +133,8 @@ def _run_lines(changes: Changes, width: int) -> list[str]:
     ]
     rows = [(each.where, each.name, each.before, each.after) for each in changes.differences]
     if not rows:
-        return [*lines, "environments, configurations and backgrounds are the same"]
+        same = "environments, configurations and backgrounds are the same"
+        return [*lines, same] if changes.compared else lines
     header = ("what differs", "", "before", "after")
     return [*lines, *_aligned(header, rows, width, left=4)]
 
