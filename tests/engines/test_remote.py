@@ -81,7 +81,7 @@ SHIPPED = {
     *(
         f"histfactory.{path.stem}"
         for path in Path(histfactory.__file__).parent.glob("[!_]*.py")
-        if path.stem != "pyhf_optimizer"  # that is for scripts
+        if path.stem not in ("pyhf_optimizer", "limits", "toys")  # these are for scripts
     ),
     "tests",
     "tests.helpers",
