@@ -194,3 +194,12 @@ def test_what_no_worker_finished_gets_the_advice_of_its_exception():
     ]
     lost = HypotestResult("k", "tiny", "s", "broken", error=FitError("worker lost", "it died"))
     assert "memory and the logs" in broken_text(lost, "pytest", SETUP)
+
+
+def test_a_fault_of_the_environment_is_put_right_before_one_of_the_patch():
+    gone = FitError("AttributeError", "module 'numpy' has no attribute 'product'")
+    result = HypotestResult("k", "tiny", "s", "error", error=gone)
+    text = broken_text(result, "pytest", SETUP, ["a bin has -250 events"])
+    assert "in the file: a bin has -250 events" in text
+    assert f"in {SETUP}: {INSTALL}" in text
+    assert "correct the workspace" not in text

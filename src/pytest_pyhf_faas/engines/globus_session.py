@@ -354,8 +354,7 @@ class GlobusSession(Session):
                 polled_at = time.monotonic()
             silent_s = now - max(self._health.answered_at, asked_at)
             if self._waiting and silent_s > _STATUS_S:
-                self._health.asks(now)
-                self._safely(partial(self._connection.look_at_status, client))
+                self._safely(partial(self._look_at_status, client))
                 asked_at = time.monotonic()
 
     def _give_up_without_network(self, now: float) -> None:
@@ -371,6 +370,10 @@ class GlobusSession(Session):
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises
             if not self._closed.is_set():
                 self._met(error)
+
+    def _look_at_status(self, client: GlobusClient) -> None:
+        self._health.asks(time.monotonic())  # not before its turn: a busy client is no dead service
+        self._connection.look_at_status(client)
 
     def _poll(self, client: GlobusClient) -> None:
         task_ids = list(self._detached)[:_POLLED]

@@ -120,7 +120,7 @@ def broken_text(
             elif result.status == "broken":
                 advice = advice_in(error.message) or advice
     lines += [f"in the file: {cause}" for cause in causes[:_NAMED]]
-    if causes and "InvalidModel" not in (error.type if error else ""):
+    if causes and not advice.there and "InvalidModel" not in (error.type if error else ""):
         advice = Advice(here="correct the workspace or this patch (see 'pyhf-faas inspect')")
     if result.worker:
         lines.append(f"worker {result.worker}, attempt {result.attempts}")

@@ -44,8 +44,10 @@ def measurement(
                 raise self.failures[name]
             if name not in self.findings:
                 if needs in self.failures:
-                    reason = str(self.failures[needs]).partition("\n")[0]
-                    raise NotMeasuredError(f"not measured, because of what failed before: {reason}")
+                    error = self.failures[needs]
+                    # Where another one found that nothing more comes, it is noted after `needs`.
+                    *_, failed = (each for each, why in self.failures.items() if why is error)
+                    raise NotMeasuredError(f"not measured: test_endpoint_{failed} failed")
                 try:
                     if needs is not None:
                         getattr(self, needs)()

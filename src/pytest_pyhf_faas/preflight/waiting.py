@@ -129,10 +129,22 @@ class Questions:
         return call
 
     def value(self, call: Call, limit_s: float | None, what: str) -> Any:
-        """Return the answer to a task, once workers are known to answer."""
+        """Return the answer to a task, once workers are known to answer.
+
+        While no worker is there, `queue_timeout_s` holds; the limit counts while one is.
+        """
         patience_s = math.inf if limit_s is None else limit_s + _ARRIVAL_S
+        queue_s = math.inf if self._queue_timeout_s is None else self._queue_timeout_s
+        there_since = call.sent
         for waited_s in self._waits(lambda: self._done(call), call.sent):
-            if waited_s > patience_s:
+            now = time.monotonic()
+            missing_since = self._engine.missing_since
+            if missing_since is not None:
+                there_since = now
+                missing_s = now - max(missing_since, call.sent)
+                if missing_s > queue_s:
+                    raise self._lost(self._no_worker(queue_s))
+            elif now - there_since > patience_s:
                 raise self._lost(
                     self._remedies.not_ready(
                         f"no answer within {waited_s:.0f} s, where others came before ({what})",
@@ -175,9 +187,13 @@ class Questions:
         limit_s = self._queue_timeout_s
         for waited_s in self._waits(lambda: self._done(call), call.sent):
             if limit_s is not None and waited_s > limit_s:
-                raise self._remedies.not_ready(
-                    f"no worker answered within {limit_s:g} s", *self._remedies.state()
-                )
+                raise self._no_worker(limit_s)
+
+    def _no_worker(self, limit_s: float) -> NotReadyError:
+        """Say that no worker was there for as long as one is waited for."""
+        return self._remedies.not_ready(
+            f"no worker answered within {limit_s:g} s", *self._remedies.state()
+        )
 
     def describe(self) -> dict[str, str]:
         """Return what is known of the endpoint without any of its workers; it may take a while."""
