@@ -349,11 +349,26 @@ def test_starts_are_written_with_the_references(mixed):
     assert sorted(named, key=len) == [points[1], points[0]]
 
 
-def test_entries_of_another_background_go(mixed):
+@pytest.mark.parametrize("mode", ["new", "changed", "all"])
+def test_entries_of_another_background_are_not_lost(mixed, mode):
     mixed.write_reference({**mixed.reference(), "background_sha256": 64 * "0"})
-    result = mixed.run("--faas-update", "new", "-k", NEW, suite=False)
-    result.assert_outcomes(skipped=1, deselected=2)
-    assert list(mixed.reference()["patches"]) == [NEW]
+    before = mixed.reference()
+    result = mixed.run("--faas-update", mode, "-k", NEW, suite=False)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        ["*is not updated: 2 references of another background 000000000000... would be lost*"]
+    )
+    result.stdout.fnmatch_lines(["*--faas-reference-dir or another pallet name*"])
+    assert mixed.reference() == before
+
+
+def test_entries_of_another_background_are_replaced_all_at_once(mixed):
+    mixed.write_reference({**mixed.reference(), "background_sha256": 64 * "0"})
+    result = mixed.run("--faas-update", "all", suite=False)
+    result.assert_outcomes(skipped=3)
+    assert set(mixed.reference()["patches"]) == set(PATCHES)
+    result.stdout.fnmatch_lines(["*replaces 2 references of another background or test"])
+    result.stdout.no_fnmatch_line("*until then nothing was compared*")
 
 
 def test_right_exceptions_are_written(mixed):

@@ -514,14 +514,35 @@ def test_a_file_has_a_line_for_each_field_of_a_patch(saved, tmp_path):
     assert names == sorted(names)
 
 
-def test_references_of_another_background_are_not_mixed_in(saved, tmp_path):
-    other = replace(toy_pallet(1), digest="f" * 64)
-    (task,) = make_tasks(other, HypotestConfig())
-    saved.update(task, toy_result(task))
+def of_another_background(count):
+    return make_tasks(replace(toy_pallet(count), digest="f" * 64), HypotestConfig())
+
+
+def test_references_of_another_background_are_not_lost(saved, tmp_path):
+    before = (tmp_path / "toy.json").read_bytes()
+    (task, *_) = of_another_background(5)
+    with pytest.raises(ReferenceFileError, match=r"5 references of another background .* lost"):
+        saved.update(task, toy_result(task))
     saved.save()
-    assert list(read(tmp_path / "toy.json")["patches"]) == ["toy_000"]
-    assert saved.find(task)
-    assert not saved.find(toy_tasks(2)[1])
+    assert (tmp_path / "toy.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("count", [4, 5, 6])
+def test_they_are_replaced_where_each_has_a_successor(saved, tmp_path, count):
+    store = ReferenceStore([tmp_path], tmp_path, replaces=True)
+    tasks = of_another_background(count)
+    for task in tasks:
+        store.update(task, toy_result(task))
+    if count < 5:
+        with pytest.raises(ReferenceFileError, match="would be lost"):
+            store.save()
+        assert all(saved.find(task) for task in toy_tasks(5))
+        return
+    store.save()
+    assert list(read(tmp_path / "toy.json")["patches"]) == [task.patch.name for task in tasks]
+    (written,) = store.written.values()
+    assert (written.replaced, written.new) == (5, count)
+    assert all(ReferenceStore([tmp_path], tmp_path).find(task) for task in tasks)
 
 
 def test_two_tests_of_one_pallet_are_not_mixed_in_one_file(store, tmp_path):
@@ -808,10 +829,11 @@ def test_the_pool_of_another_background_or_test_is_none(store):
     assert store.pool(replace(task.pallet, digest="f" * 64), task.config) is None
     assert store.pool(task.pallet, HypotestConfig(test_poi=2.0)) is None
     assert store.pool(task.pallet, HypotestConfig(method="certified")) is not None
-    other = make_tasks(replace(toy_pallet(1), digest="f" * 64), HypotestConfig())[0]
-    store.update(other, certified(other))
-    store.save()
-    assert store.pool(other.pallet, other.config) is None
+    (other,) = of_another_background(1)
+    replacing = ReferenceStore([store.target], store.target, replaces=True)
+    replacing.update(other, certified(other))
+    replacing.save()
+    assert replacing.pool(other.pallet, other.config) is None
 
 
 # A reference is never made worse

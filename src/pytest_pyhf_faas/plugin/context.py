@@ -242,10 +242,12 @@ def _make_context(config: pytest.Config) -> Context:
     settings = read_settings(config)
     own = config.rootpath / DIRECTORY
     if settings.reference_dir is not None:
-        references = ReferenceStore([settings.reference_dir], settings.reference_dir)
+        references = ReferenceStore(
+            [settings.reference_dir], settings.reference_dir, replaces=settings.update == "all"
+        )
     else:
         directories = dict.fromkeys([own, bundled_directory()])
-        references = ReferenceStore(list(directories), own)
+        references = ReferenceStore(list(directories), own, replaces=settings.update == "all")
     shared = sharing_of(config)
     journals = journal_directory(config)
     schedule = Schedule(

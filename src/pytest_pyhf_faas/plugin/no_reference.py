@@ -44,11 +44,13 @@ def no_reference_text(
         lines.append(f"CLs_obs = {result.CLs_obs:.4g}, CLs_exp = {result.CLs_exp[_MEDIAN]:.4g}")
     lines += comparison.explanation.splitlines()
     if not reference:
-        lines.append("make it: --faas-update=new")
+        lines.append(f"make it: {reference.remedy}")
     return "\n".join([comparison.title, *(f"  {line}" for line in lines)])
 
 
-def unreferenced_lines(hypotheses: Iterable[Unreferenced], width: int) -> list[str]:
+def unreferenced_lines(
+    hypotheses: Iterable[Unreferenced], width: int, *, made: bool = False
+) -> list[str]:
     """Return the CLs values of hypotheses without a reference, a table for each reason.
 
     Parameters
@@ -57,6 +59,8 @@ def unreferenced_lines(hypotheses: Iterable[Unreferenced], width: int) -> list[s
         Of a session.
     width : int
         Names are shortened so that no row is longer.
+    made : bool
+        Whether the session has written references.
     """
     groups: dict[tuple[str, str, str, str], list[Unreferenced]] = {}
     for each in hypotheses:
@@ -64,8 +68,12 @@ def unreferenced_lines(hypotheses: Iterable[Unreferenced], width: int) -> list[s
         groups.setdefault(key, []).append(each)
     lines = []
     for (pallet, fit_setup, test_stat, reason), those in groups.items():
-        lines.append(f"no reference for {counted(len(those), 'hypothesis')} of {pallet}: {reason}")
-        lines.append("  --faas-update=new makes references; until then nothing was compared")
+        many = f"{counted(len(those), 'hypothesis')} of {pallet}"
+        if made:
+            lines.append(f"CLs of {many} that had no reference when the run began:")
+        else:
+            lines.append(f"no reference for {many}: {reason}")
+            lines.append("  --faas-update=new makes references; until then nothing was compared")
         lines += [f"  {line}" for line in _table(those, fit_setup, test_stat, width - 2)]
     return lines
 

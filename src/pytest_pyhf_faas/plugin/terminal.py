@@ -161,8 +161,9 @@ def summary_lines(
     marked += ambiguous_lines([each for summary in summaries for each in summary["ambiguous"]])
     written = written_lines(summary["written"] for summary in summaries)
     unreferenced = [each for summary in summaries for each in summary["unreferenced"]]
+    made = any(summary["written"] for summary in summaries)
     return [
-        *((line, False) for line in (*plain, *unreferenced_lines(unreferenced, width))),
+        *((line, False) for line in (*plain, *unreferenced_lines(unreferenced, width, made=made))),
         *((line, True) for line in (*marked, *notes)),
         *((line, False) for line in written),
     ]
@@ -251,6 +252,9 @@ def written_lines(written: Iterable[Mapping[str, Mapping[str, int]]]) -> list[st
         line = f"{_end_of(path)}: {counted(found.total, 'reference')} written"
         line += f" ({', '.join(parts)})" if parts else ""
         line += f", {found.invalid} of them InvalidModel" if found.invalid else ""
+        if found.replaced:
+            replaced = counted(found.replaced, "reference")
+            line += f"; replaces {replaced} of another background or test"
         if found.worse:
             line += f"; {found.worse} refused: the file has a lower minimum"
         if found.weaker:

@@ -16,9 +16,10 @@ from pytest_pyhf_faas.references.sameness import (
     same_error,
     same_minima,
 )
+from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pytest_pyhf_faas.references.form import Entry, PoolEntry, Provenance, ReferenceFile
 
@@ -51,6 +52,8 @@ class Written:
     worse, weaker : int
         Those that were refused, because the file has a lower minimum, or the same ones with a
         longer search.
+    replaced : int
+        Of another background or test, in whose place the new ones are.
     """
 
     new: int = 0
@@ -59,6 +62,7 @@ class Written:
     invalid: int = 0
     worse: int = 0
     weaker: int = 0
+    replaced: int = 0
 
     @property
     def total(self) -> int:
@@ -98,6 +102,22 @@ def entries_of(
     }
 
 
+def replacement_of(
+    data: ReferenceFile, header: Mapping[str, Any], names: Iterable[str]
+) -> tuple[str, bool]:
+    """Say which references an update would replace: nothing where they are for the same test.
+
+    Also whether each of them gets a successor of its name.
+    """
+    if _is_for(data, header):
+        return "", True
+    content: Mapping[str, Any] = data
+    what = "background" if content[ONE_FILE[0]] != header[ONE_FILE[0]] else "test"
+    of = f" {content[ONE_FILE[0]][:12]}..." if what == "background" else ""
+    count = counted(len(data["patches"]), "reference")
+    return f"{count} of another {what}{of}", set(data["patches"]) <= set(names)
+
+
 def _is_for(data: ReferenceFile, header: Mapping[str, Any]) -> bool:
     content: Mapping[str, Any] = data
     return all(content[part] == header[part] for part in ONE_FILE)
@@ -112,6 +132,8 @@ def merged(
     """Put updates over what a file has for the same test, and count them."""
     written = Written()
     entries = entries_of(old, header)
+    if old is not None and not _is_for(old, header):
+        written.replaced = len(old["patches"])
     kept: Mapping[str, Any] = old if old is not None and _is_for(old, header) else {}
     for name, update in updates.items():
         entry = update["entry"]

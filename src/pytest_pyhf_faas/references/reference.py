@@ -170,12 +170,17 @@ class PatchReference:
         return next((seconds for seconds in tried if seconds is not None), self.fit_s)
 
 
+#: The option that makes references.
+MAKE = "--faas-update=new"
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """No reference, and why; false, as a reference never is."""
+    """No reference, why, and what makes one; false, as a reference never is."""
 
     reason: str
+    remedy: str = MAKE
 
     def __bool__(self) -> Literal[False]:
         return False

@@ -26,12 +26,13 @@ from pytest_pyhf_faas.references.merging import (
     entries_of,
     merged,
     refusal_of,
+    replacement_of,
     with_notes,
 )
-from pytest_pyhf_faas.references.reference import Missing, PatchReference
+from pytest_pyhf_faas.references.reference import MAKE, Missing, PatchReference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
@@ -69,6 +70,9 @@ class ReferenceStore:
         Where to look.
     target : Path
         Where updates are written.
+    replaces : bool, optional
+        Whether updates may take the place of references of another background or test, where each
+        of them gets a successor.
 
     Attributes
     ----------
@@ -76,9 +80,12 @@ class ReferenceStore:
         What was written into each file, and what was refused.
     """
 
-    def __init__(self, directories: Sequence[Path], target: Path) -> None:
+    def __init__(
+        self, directories: Sequence[Path], target: Path, *, replaces: bool = False
+    ) -> None:
         self.directories = tuple(directories)
         self.target = target
+        self.replaces = replaces
         self.written: dict[Path, Written] = {}
         self._files: dict[str, tuple[Path, ReferenceFile] | None] = {}
         self._updates: dict[str, dict[str, dict[str, Any]]] = {}
@@ -101,7 +108,8 @@ class ReferenceStore:
         if data["background_sha256"] != task.pallet.digest:
             return Missing(
                 f"{path} is for another background (SHA-256 {data['background_sha256'][:12]}..., "
-                f"this one has {task.pallet.digest[:12]}...)"
+                f"this one has {task.pallet.digest[:12]}...)",
+                self._remedy(path),
             )
         if data["hypotest"] != task.config.physics:
             ours, theirs = task.config.physics, data["hypotest"]
@@ -110,7 +118,7 @@ class ReferenceStore:
                 for name in sorted(ours.keys() | theirs.keys())
                 if ours.get(name) != theirs.get(name)
             )
-            return Missing(f"{path} is for another test: {differ}")
+            return Missing(f"{path} is for another test: {differ}", self._remedy(path))
         entry = data["patches"].get(task.patch.name)
         if entry is None:
             return Missing(f"{path} does not have this patch")
@@ -168,7 +176,7 @@ class ReferenceStore:
         ------
         ReferenceFileError
             If the result is no answer that could be right, or if this session has results of the
-            same pallet for another background or another test.
+            same pallet, or the file has references, for another background or another test.
         """
         if not result.is_answer:
             raise ReferenceFileError("a fit that did not end cannot become a reference")
@@ -183,9 +191,13 @@ class ReferenceStore:
             )
         path = self.target / f"{name}.json"
         entry = entry_of(task, result)
+        loaded = None
         with contextlib.suppress(ReferenceFileError):  # what is wrong with the file, `save` says
             loaded = self.load(name)
-            before = entries_of(loaded[1] if loaded else None, header).get(task.patch.name)
+        if loaded is not None:
+            if loaded[0] == path and not self.replaces:
+                _refuse_loss(path, loaded[1], header, ())
+            before = entries_of(loaded[1], header).get(task.patch.name)
             refusal = None if before is None else refusal_of(before[0], cast("Entry", entry))
             if refusal is not None:
                 self._written(path).count(refusal)
@@ -268,12 +280,35 @@ class ReferenceStore:
         """Put updates over what the file, or the one it takes the place of, has by now."""
         loaded = (path, read(path)) if path.is_file() else self.load(name)
         old = None if loaded is None else loaded[1]
+        if loaded is not None and loaded[0] == path:
+            _refuse_loss(path, loaded[1], self._headers[name], updates if self.replaces else ())
         data, counted = merged(old, self._headers[name], updates, self._pools.get(name))
+        if not path.is_file():
+            counted.replaced = 0  # those stay in the other directory
         write(path, data)
         self._written(path).add(counted)
 
+    def _remedy(self, path: Path) -> str:
+        """Say how to make references beside a file for something else."""
+        if path.parent != self.target:
+            return MAKE
+        return f"{MAKE} with another --faas-reference-dir, or with another pallet name"
+
     def _written(self, path: Path) -> Written:
         return self.written.setdefault(path, Written())
+
+
+def _refuse_loss(
+    path: Path, data: ReferenceFile, header: Mapping[str, Any], names: Iterable[str]
+) -> None:
+    """Raise where an update would lose references of another background or test."""
+    lost, all_succeeded = replacement_of(data, header, names)
+    if lost and not (all_succeeded and names):
+        raise ReferenceFileError(
+            f"{path} is not updated: {lost} would be lost\n"
+            "use another --faas-reference-dir or another pallet name, or remove the file; "
+            "--faas-update=all, in one process and over all patches, replaces them"
+        )
 
 
 def bundled_directory() -> Path:
