@@ -497,3 +497,23 @@ def test_json_with_a_typing_error_is_not_shown(project, config):
     result = project.run(f"--faas-endpoint-config={config}")
     project.assert_told(result, "--faas-endpoint-config", code=4)
     assert "hunter2" not in project.text(result)
+
+
+def test_options_that_no_test_uses_lead_to_the_suite(project):
+    result = project.run("--faas-trials=2", suite=False)
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.stdout.fnmatch_lines(
+        [
+            "no test here uses --faas-pallet, --faas-trials: the validation suite is",
+            "  pyhf-faas validate *options*",
+        ]
+    )
+    plain = project.run(suite=False, pallet=None)
+    assert plain.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    plain.stdout.no_fnmatch_line("*validation suite*")
+    # Where tests were left out by choice, nothing is to be said.
+    project.pallet(1)
+    project.own_test()
+    chosen = project.run("-k", "none_of_them", suite=False)
+    assert chosen.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    chosen.stdout.no_fnmatch_line("*validation suite*")

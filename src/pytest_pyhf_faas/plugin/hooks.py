@@ -34,7 +34,13 @@ from pytest_pyhf_faas.plugin.fixtures import (
     wall_time,
 )
 from pytest_pyhf_faas.plugin.markers import hypotest_config, pallet_selection
-from pytest_pyhf_faas.plugin.options import add_options, any_given, check_paths, check_words
+from pytest_pyhf_faas.plugin.options import (
+    add_options,
+    any_given,
+    check_paths,
+    check_words,
+    unused_lines,
+)
 from pytest_pyhf_faas.plugin.settings import read_settings
 from pytest_pyhf_faas.plugin.subjects import ROLES, endpoint_of, role_of, subject_of
 from pytest_pyhf_faas.plugin.summaries import summaries_of, summary_of
@@ -255,9 +261,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Any:
 
 # Above the table of pytest-benchmark, whichever of the two was installed first.
 @pytest.hookimpl(tryfirst=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
     """Show the wall times, and what else a person should know."""
     config = terminalreporter.config
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and existing_context(config) is None:
+        for line in unused_lines(config):
+            terminalreporter.write_line(line, yellow=True)
     summaries = summaries_of(config)
     if summaries:
         from pytest_pyhf_faas.plugin.terminal import measured_lines, summary_lines

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.plugin import values
 from pytest_pyhf_faas.plugin.option import Option
+from pytest_pyhf_faas.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -374,6 +375,17 @@ def any_given(config: pytest.Config) -> bool:
     return any(given_of(config, option) for option in OPTIONS) or bool(
         config.getini("faas_endpoints")
     )
+
+
+def unused_lines(config: pytest.Config) -> list[str]:
+    """Say where the suite is, if options are on the command line and no test uses them."""
+    given = [o.flags[0] for o in OPTIONS if config.getoption(o.dest, None) not in (None, False, [])]
+    if not given:
+        return []
+    return [
+        f"no test here uses {listed(given, 3)}: the validation suite is",
+        "  pyhf-faas validate [options], or pytest --pyargs pytest_pyhf_faas.suite [options]",
+    ]
 
 
 def given_of(config: pytest.Config, option: Option) -> Any:
