@@ -33,6 +33,15 @@ def tested_poi(test_stat: str, test_poi: float) -> float:
     return 0.0 if test_stat == "q0" else test_poi
 
 
+def statistic(test_stat: str, test_poi: float, fixed: float, free: float, mu_hat: float) -> float:
+    """Return a test statistic from twice the NLL of the fits with a fixed and with a free POI.
+
+    "qtilde" (Equation (16)), "q" (14) or "q0" (12); `mu_hat` is the POI of the free fit.
+    """
+    excluded = mu_hat < 0 if test_stat == "q0" else mu_hat > test_poi
+    return 0.0 if excluded else max(fixed - free, 0.0)
+
+
 def cls_values(
     test_stat: str, test_poi: float, twice_nll: Mapping[str, float], mu_hat: float, mu_asimov: float
 ) -> tuple[float, ...]:
@@ -61,14 +70,16 @@ def cls_values(
     :math:`q_\mu > q_{\mu,A}` the statistic of "qtilde" is :math:`(q - q_A) / 2 \sqrt{q_A}`.
     A test without any sensitivity, :math:`q_{\mu,A} = 0`, gives 1.
     """
-
-    def statistic(data: str, poi: float) -> float:
-        difference = twice_nll[f"fixed_poi_fit_to_{data}"] - twice_nll[f"free_fit_to_{data}"]
-        excluded = poi < 0 if test_stat == "q0" else poi > test_poi
-        return 0.0 if excluded else max(difference, 0.0)
-
-    q = statistic("data", mu_hat)
-    q_asimov = statistic("asimov", mu_asimov)
+    q, q_asimov = (
+        statistic(
+            test_stat,
+            test_poi,
+            twice_nll[f"fixed_poi_fit_to_{data}"],
+            twice_nll[f"free_fit_to_{data}"],
+            poi,
+        )
+        for data, poi in (("data", mu_hat), ("asimov", mu_asimov))
+    )
     sigma = np.sqrt(q_asimov)
     value = np.sqrt(q) - sigma
     if test_stat == "qtilde" and value > 0 and sigma > 0:

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from pytest_pyhf_faas.histfactory import newton
-from pytest_pyhf_faas.histfactory.asymptotics import BAND
+from pytest_pyhf_faas.histfactory.asymptotics import BAND, statistic
 from pytest_pyhf_faas.histfactory.errors import InvalidModel
 from pytest_pyhf_faas.histfactory.minima import CERTIFIED, SAME, SHARED, Fit
 from pytest_pyhf_faas.histfactory.search import BACKGROUND, FIXED, FREE
@@ -105,7 +105,7 @@ class Toys:
         if search.test_stat == "q0":
             raise ValueError("toys are for upper limits, not for a test of discovery, q0")
         self._likelihood = search.likelihood
-        self._tested = search.tested
+        self._test_stat, self._tested = search.test_stat, search.tested
         self._seed = seed
         minima = getattr(search, which).minima
         self.observed = self._statistic(minima[FIXED], minima[FREE])
@@ -160,10 +160,8 @@ class Toys:
         return np.nan
 
     def _statistic(self, fixed: Minimum, free: Minimum) -> float:
-        """Return the test statistic, Equations (14) and (16) of arXiv:1007.1727."""
-        if free.parameters[self._likelihood.poi] > self._tested:
-            return 0.0
-        return max(fixed.value - free.value, 0.0)
+        mu_hat = float(free.parameters[self._likelihood.poi])
+        return statistic(self._test_stat, self._tested, fixed.value, free.value, mu_hat)
 
     def _rates(self, parameters: Vector) -> Vector:
         expected = self._likelihood.expected(parameters)
