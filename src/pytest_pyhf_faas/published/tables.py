@@ -127,11 +127,7 @@ def read_cross_sections(path: Path) -> dict[float, float]:
     try:
         if isinstance(data, list):
             (mass,) = (name for name in data[0] if not name.startswith("cross_section_"))
-            found = {
-                _finite(row[mass]): _in_pb(row, "cross_section") or _nothing("cross section")
-                for row in data
-            }
-            return {at: figure.value for at, figure in found.items()}
+            return {_finite(row[mass]): _cross_section(row) for row in data}
         return {
             _finite(mass): _positive(str(value)).value
             for mass, value in data["cross_section_by_mass_GeV"].items()
@@ -198,6 +194,13 @@ def _limit_of_row(row: Mapping[str, str]) -> PublishedLimit:
         if not name.startswith(("observed_", "expected_"))
     ]
     return PublishedLimit(tuple(values), **limits)
+
+
+def _cross_section(row: Mapping[str, str]) -> float:
+    figure = _in_pb(row, "cross_section")
+    if figure is None:
+        raise ValueError("a row has no cross section")
+    return figure.value
 
 
 def _limit_of_entry(entry: Mapping[str, Any]) -> PublishedLimit:
@@ -298,7 +301,3 @@ def _positive(text: str) -> Figure:
 
 def _finite(text: Any) -> float:
     return Figure.read(str(text)).value
-
-
-def _nothing(what: str) -> Figure:
-    raise ValueError(f"a row has no {what}")
