@@ -7,9 +7,15 @@ import os
 import sys
 import textwrap
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.commands.choosing import (
+    add_options,
+    add_pallets,
+    chosen_pallets,
+    reference_store,
+    values_of,
+)
 from pytest_pyhf_faas.plugin.options import BY_NAME
 from pytest_pyhf_faas.wording import counted, duration, listed, table, terminal_width
 
@@ -35,9 +41,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         epilog="Exit status: 0 if each patch can be fitted or has InvalidModel as its reference, 1 "
         "if one cannot, 2 if a pallet cannot be read.",
     )
-    parser.add_argument(
-        "pallet", nargs="+", metavar="PALLET", help="name, directory, archive or DOI"
-    )
+    add_pallets(parser)
     parser.add_argument("--patches", action="store_true", help="list all patches and their values")
     parser.add_argument(
         "--json", action="store_true", help="write JSON, a list with an object for each pallet"
@@ -53,8 +57,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--test-stat", choices=("qtilde", "q", "q0"), default="qtilde", help="(default: qtilde)"
     )
-    for option in _OPTIONS:
-        parser.add_argument(*option.flags, **option.argument())
+    add_options(parser, _OPTIONS)
     parser.set_defaults(run=run)
 
 
@@ -72,23 +75,13 @@ def run(options: argparse.Namespace) -> int:
         If a pallet or its references cannot be read.
     """
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig
-    from pytest_pyhf_faas.pallets import catalogue
-    from pytest_pyhf_faas.pallets.pallet import each_once, select
-    from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore, bundled_directory
 
-    values = {option.name: option.value(getattr(options, option.dest)) for option in _OPTIONS}
-    own = Path.cwd() / (values["reference_dir"] or DIRECTORY)
-    store = ReferenceStore(list(dict.fromkeys([own, bundled_directory()])), own)
+    values = values_of(options, _OPTIONS)
+    store = reference_store(values)
     config = HypotestConfig(
         measurement=options.measurement, test_poi=options.test_poi, test_stat=options.test_stat
     )
-    search_path = catalogue.search_path_from_environment()
-    named = (
-        pallet
-        for name in options.pallet
-        for pallet in catalogue.resolve(name, search_path=search_path)
-    )
-    pallets = select(each_once(named), values["patch"])
+    pallets = chosen_pallets(options, values)
     found = [_inspected(pallet, config, store) for pallet in pallets]
     if options.json:
         text = json.dumps(found, indent=1, allow_nan=False, ensure_ascii=True)

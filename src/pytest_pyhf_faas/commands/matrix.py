@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.advice import check_client
 from pytest_pyhf_faas.campaign.requirements import REFUSED, accepted
+from pytest_pyhf_faas.commands.choosing import (
+    add_options,
+    add_pallets,
+    chosen_pallets,
+    reference_store,
+    values_of,
+)
 from pytest_pyhf_faas.errors import ConfigurationError, EndpointUnusableError, NotReadyError
 from pytest_pyhf_faas.plugin.options import BY_NAME
 from pytest_pyhf_faas.verdicts import Verdict
@@ -62,9 +69,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         epilog="Exit status: 0 if all are right, 1 if one got something wrong, 2 if it cannot be "
         "done.",
     )
-    parser.add_argument(
-        "pallet", nargs="+", metavar="PALLET", help="name, directory, archive or DOI"
-    )
+    add_pallets(parser)
     parser.add_argument(
         "--fit-setup",
         action="append",
@@ -76,8 +81,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         action="store_true",
         help="note distances, tolerances and known issues in the reference files",
     )
-    for option in _OPTIONS:
-        parser.add_argument(*option.flags, **option.argument())
+    add_options(parser, _OPTIONS)
     parser.set_defaults(run=run)
 
 
@@ -98,18 +102,12 @@ def run(options: argparse.Namespace) -> int:
         If it was interrupted; what is fitted by then is in the journal.
     """
     check_client()
-    from pytest_pyhf_faas.pallets import catalogue
-    from pytest_pyhf_faas.pallets.pallet import each_once, select
     from pytest_pyhf_faas.references.matrix import judge, notes, table
-    from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore, bundled_directory
 
-    values = {option.name: option.value(getattr(options, option.dest)) for option in _OPTIONS}
+    values = values_of(options, _OPTIONS)
     configs = [_config(fit_setup) for fit_setup in options.fit_setup or FIT_SETUPS]
-    own = Path.cwd() / (values["reference_dir"] or DIRECTORY)
-    store = ReferenceStore([own, bundled_directory()], own)
-    search_path = catalogue.search_path_from_environment()
-    named = (p for name in options.pallet for p in catalogue.resolve(name, search_path=search_path))
-    pallets = select(each_once(named), values["patch"])
+    store = reference_store(values)
+    pallets = chosen_pallets(options, values)
     all_right = True
     with closing(_Fits(values, store)) as fits:
         for pallet in pallets:
@@ -118,9 +116,9 @@ def run(options: argparse.Namespace) -> int:
                 tasks = _tasks(store, pallet, config)
                 if not any(store.find(task) for task in tasks):
                     raise ConfigurationError(
-                        f"{pallet.name} has no references for these patches in {own} nor among "
-                        f"those that come with the package: make them with 'pyhf-faas validate "
-                        f"--faas-pallet={pallet.name} --faas-update=new'"
+                        f"{pallet.name} has no references for these patches in {store.target} nor "
+                        "among those that come with the package: make them with 'pyhf-faas "
+                        f"validate --faas-pallet={pallet.name} --faas-update=new'"
                     )
                 results = fits.results(tasks, f"{pallet.name} {config.fit_setup}")
                 judged = (
@@ -178,14 +176,6 @@ class _Fits:
             resume=values["resume"],
         )
 
-        def expected_s(task: Task) -> float | None:
-            reference = store.find(task)
-            return reference.expected_s(task.config.fit_setup) if reference else None
-
-        def relative_s(task: Task) -> float | None:
-            reference = store.find(task)
-            return reference.relative_s() if reference else None
-
         def is_failure(task: Task, result: HypotestResult) -> bool:
             return result.status != "ok" and not error_matches(result, store.find(task))
 
@@ -197,8 +187,8 @@ class _Fits:
             (user_cache() or passing_directory()) / "matrix",
             None,
             self._progress,
-            expected_s=expected_s,
-            relative_s=relative_s,
+            expected_s=lambda task: store.find(task).expected_s(task.config.fit_setup),
+            relative_s=lambda task: store.find(task).relative_s(),
             is_failure=is_failure,
         )
         self._campaigns.engine(self._endpoint)  # what is wrong with it is said first

@@ -140,13 +140,11 @@ class Schedule:
 
     def expected_s(self, task: Task) -> float | None:
         """Return how long the fit of a task took with its fit setup, where that was checked."""
-        reference = self.reference(task)
-        return reference.expected_s(task.config.fit_setup) if reference else None
+        return self.reference(task).expected_s(task.config.fit_setup)
 
     def relative_s(self, task: Task) -> float | None:
         """Return how long the fit of a task took in any way, to be compared with others alone."""
-        reference = self.reference(task)
-        return reference.relative_s() if reference else None
+        return self.reference(task).relative_s()
 
     def is_failure(self, task: Task, result: HypotestResult) -> bool:
         """Whether a fit gave no answer that could be right.

@@ -184,3 +184,9 @@ class Missing:
 
     def __bool__(self) -> Literal[False]:
         return False
+
+    def expected_s(self, _fit_setup: str) -> None:
+        """See `PatchReference`; it is not known."""
+
+    def relative_s(self) -> None:
+        """See `PatchReference`; it is not known."""
