@@ -49,6 +49,22 @@ def of_parsl_executors():
     return vars(made).keys() | set(dir(made))
 
 
+def of_parsl_command_clients():
+    from parsl.executors.high_throughput.zmq_pipes import CommandClient
+
+    made = CommandClient("127.0.0.1", (49152, 65535))
+    try:
+        return dir(made)
+    finally:
+        made.close()
+
+
+def of_parsl_executors_at_their_start():
+    from parsl.executors import HighThroughputExecutor
+
+    return inspect.getsource(HighThroughputExecutor.start).replace("self.", " ").split()
+
+
 def of_parsl_timers():
     from parsl.utils import Timer
 
@@ -93,6 +109,7 @@ ATTRIBUTES = [
     ("_last_poll_time", of_parsl_executors, "a lost block is noticed at once"),
     ("_kill_event", of_parsl_timers, "no block is started while Parsl ends"),
     ("_thread", of_parsl_timers, "no block is started while Parsl ends"),
+    ("_lock", of_parsl_command_clients, "no socket is closed that a thread waits in"),
     ("_stopped", of_the_sdk, "a submitter that has ended is replaced"),
     ("_default_task_group_id", of_the_sdk, "a new session gets a task group of its own"),
     ("_RESULT_WATCHERS", of_the_sdk, "no thread of the SDK keeps the interpreter from its end"),
@@ -112,6 +129,13 @@ UNDOCUMENTED = [
     ("interchange_proc", of_parsl_executors, "a dead interchange is noticed"),
     ("prefetch_capacity", of_parsl_executors, "a dead worker does not hang its manager"),
     ("block_error_handler", of_parsl_executors, "one block that ends does not end all"),
+    (
+        "command_client",
+        of_parsl_executors_at_their_start,
+        "no socket is closed that a thread waits in",
+    ),
+    ("zmq_context", of_parsl_command_clients, "threads that wait in it are let go"),
+    ("zmq_socket", of_parsl_command_clients, "threads that wait in it are let go"),
     ("queue", of_the_loop_of_xdist, "progress under pytest-xdist"),
     ("worker_logstart", of_the_loop_of_xdist, "progress under pytest-xdist: how events are named"),
 ]

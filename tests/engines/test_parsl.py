@@ -18,6 +18,7 @@ import pytest
 import zmq
 from parsl.dataflow import rundirs
 from parsl.executors.high_throughput.errors import CommandClientTimeoutError
+from parsl.executors.high_throughput.zmq_pipes import CommandClient
 from parsl.jobs.error_handlers import windowed_error_handler
 from parsl.jobs.states import JobState, JobStatus
 
@@ -407,3 +408,57 @@ def test_only_its_user_may_write_where_jobs_are_pickled(tmp_path, monkeypatch):
     assert "Parsl cannot start" in session.failure
     assert session.hopeless
     assert (tmp_path / "deep" / "parsl").stat().st_mode & 0o777 == 0o700
+
+
+# --- the end ------------------------------------------------------------------------------------
+
+
+class AskingExecutor:
+    """What Parsl asks a dead interchange by, and how `shutdown` closes it."""
+
+    def __init__(self):
+        self.command_client = CommandClient("127.0.0.1", (49152, 65535))
+
+    def shutdown(self):
+        if hasattr(self, "command_client"):
+            self.command_client.close()
+
+
+def test_threads_that_wait_for_a_dead_interchange_are_let_go_before_it_is_closed():
+    """A socket that is closed under them aborts the process, at times."""
+    executor = AskingExecutor()
+    client = executor.command_client
+    met = []
+
+    def ask():
+        try:
+            client.run("CONNECTED_BLOCKS")
+        except zmq.ZMQError as error:
+            met.append(error)
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    wait_until(client._lock.locked, "one of them waits")
+    parsl_session._close_commands(executor)
+    executor.shutdown()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert len(met) == 3  # each of them
+    assert client.zmq_socket.closed
+    assert client.zmq_context.closed
+
+
+def test_who_stays_in_what_asks_the_interchange_keeps_it_open(monkeypatch):
+    monkeypatch.setattr(parsl_session, "_LET_GO_S", 0.1)
+    executor = AskingExecutor()
+    client = executor.command_client
+    with client._lock:
+        parsl_session._close_commands(executor)
+        executor.shutdown()
+        assert not client.zmq_socket.closed
+    client.close()
+
+
+def test_an_executor_that_asks_nothing_is_closed_as_it_is():
+    parsl_session._close_commands(object())

@@ -52,6 +52,8 @@ _ASK_S, _ASK_SHARE = 3.0, 1 / 20
 #: How long Parsl may take to bring its interchange up, and to end in an orderly way.
 _START_S = 150.0
 _STOP_S = 20.0
+#: Threads that wait for a dead interchange are let go within so many seconds.
+_LET_GO_S = 2.0
 _DIRECTORY_TRIES = 10
 #: What asking an interchange meets that is ending or has ended; `_watch` sees to that.
 _NO_ANSWER = (zmq.ZMQError, CommandClientBadError, CommandClientTimeoutError)
@@ -235,7 +237,28 @@ class ParslSession(Session):
                 kernel.cleanup()
             else:
                 for executor in self._executors:
+                    _close_commands(executor)
                     executor.shutdown()
+
+
+def _close_commands(executor: Any) -> None:
+    """Close what Parsl asks its interchange by, though threads may wait in it for an answer.
+
+    A socket of ZeroMQ that is closed while another thread uses it may abort the process, and
+    Parsl's `shutdown` does not look. A context may be terminated by any thread; who waits in it is
+    let go. Where somebody stays in it, it stays open.
+    """
+    client = getattr(executor, "command_client", None)
+    if client is None:
+        return
+    terminating = threading.Thread(target=client.zmq_context.term, daemon=True)
+    terminating.start()
+    if client._lock.acquire(timeout=_LET_GO_S):  # noqa: SLF001 - it is held while one waits
+        client.zmq_socket.close()
+        client._lock.release()  # noqa: SLF001
+        terminating.join(_LET_GO_S)
+    else:
+        del executor.command_client
 
 
 def _kernel_of(config: parsl.Config) -> parsl.DataFlowKernel:
