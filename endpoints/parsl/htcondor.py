@@ -1,7 +1,7 @@
 """An HTCondor pool, with the blocks of the published study: at most 4, of one slot each.
 
-``pytest --faas-endpoint parsl:endpoints/parsl/htcondor.py``, on a submit node whose ports the
-slots can reach.
+``pyhf-faas validate --faas-endpoint parsl:endpoints/parsl/htcondor.py``, on a submit
+node whose ports the slots can reach.
 """
 
 from parsl import Config

@@ -1,7 +1,7 @@
 """A Kubernetes cluster, with the blocks of the published study: at most 4, of one pod each.
 
-``pytest --faas-endpoint parsl:endpoints/parsl/kubernetes.py``, in a pod of the cluster or
-elsewhere that pods can reach; needs ``pip install kubernetes``.
+``pyhf-faas validate --faas-endpoint parsl:endpoints/parsl/kubernetes.py``, in a pod of the
+cluster or elsewhere that pods can reach; needs ``pip install kubernetes``.
 """
 
 import parsl

@@ -1,6 +1,6 @@
 """The cores of one machine: to try Parsl out before it meets a cluster.
 
-``pytest --faas-endpoint parsl:endpoints/parsl/local.py``
+``pyhf-faas validate --faas-endpoint parsl:endpoints/parsl/local.py``
 """
 
 import os

@@ -1,7 +1,7 @@
 """A Slurm cluster, with the blocks of the published study: at most 4, of one node each.
 
 Start pytest on a login node, in a directory that the compute nodes see:
-``pytest --faas-endpoint parsl:endpoints/parsl/slurm.py``
+``pyhf-faas validate --faas-endpoint parsl:endpoints/parsl/slurm.py``
 """
 
 from parsl import Config

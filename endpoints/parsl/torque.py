@@ -1,7 +1,7 @@
 """A Torque cluster, with the blocks of the published study: at most 4, of one node each.
 
-``pytest --faas-endpoint parsl:endpoints/parsl/torque.py``, on a login node, in a directory that
-the compute nodes see.
+``pyhf-faas validate --faas-endpoint parsl:endpoints/parsl/torque.py``, on a login node, in
+a directory that the compute nodes see.
 """
 
 from parsl import Config
