@@ -63,9 +63,7 @@ def assert_no_secret(globus_compute, *places):
 def test_an_endpoint_gives_the_values_of_this_machine(user, globus_compute, endpoint):
     values = []
     for spec in (endpoint, "local:2"):
-        result = user.run(
-            "--funcx-endpoint", spec, "--junitxml=junit.xml", "-v", "-o", "junit_family=xunit1"
-        )
+        result = user.run("--funcx-endpoint", spec, "--junitxml=junit.xml", "-v")
         # There are no references, so that nothing can be right.
         result.assert_outcomes(passed=1, failed=4)
         user.assert_no_internals(result)

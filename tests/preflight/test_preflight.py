@@ -729,9 +729,9 @@ def properties(path):
 
 def test_the_items_on_a_local_endpoint(project):
     project.real_engines()
-    words = ("--funcx-endpoint", "local:2", "--junitxml=junit.xml", "-o", "junit_family=xunit1")
+    words = ("--funcx-endpoint", "local:2", "--junitxml=junit.xml")
     result = project.run(*PREFLIGHT, *words, suite=False, pallet=None)
-    result.assert_outcomes(passed=8)
+    result.assert_outcomes(passed=8, warnings=0)
     project.assert_no_internals(result)
     lines = [line.rstrip() for line in result.outlines]
     begin = lines.index("endpoint local:2:")
