@@ -108,6 +108,16 @@ def speaks_of_the_worker(error: FitError) -> bool:
     return kind in _OF_THE_WORKER or _is_os_error(kind)
 
 
+def is_of_the_environment(error: FitError, environment: WorkerEnvironment | None) -> bool:
+    """Whether an exception says what a worker's packages are: all its fits end like this."""
+    if environment is not None and too_old(environment):
+        return True
+    kind = error.type.rpartition(".")[2]
+    if kind == "SyntaxError":
+        return _old_python(error, environment) is not None
+    return kind in _OF_THE_ENVIRONMENT or _removed(error, environment) is not None
+
+
 def advice_in(text: str) -> Advice | None:
     """Return what is known of the exception that a message names; ``None`` if it names none."""
     found = _EXCEPTION.search(text)
@@ -317,15 +327,9 @@ _BY_ERRNO = {
     116: _LOST_FILES,
     122: _FULL,
 }
-_OF_THE_WORKER = frozenset(
-    {
-        "ImportBackendError",
-        "ImportError",
-        "MemoryError",
-        "ModuleNotFoundError",
-        "_ArrayMemoryError",
-    }
-)
+_NOT_IMPORTED = frozenset({"ImportBackendError", "ImportError", "ModuleNotFoundError"})
+_OF_THE_ENVIRONMENT = _NOT_IMPORTED | {"InvalidBackend", "InvalidOptimizer", REFUSED}
+_OF_THE_WORKER = _NOT_IMPORTED | {"MemoryError", "_ArrayMemoryError"}
 _NO_MEMORY = Advice(
     "the worker's machine has not enough memory for all its workers",
     "use fewer workers, or machines with more memory",

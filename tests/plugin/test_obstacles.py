@@ -77,12 +77,47 @@ def test_a_run_that_is_resumed_waits_once(silent):
     assert len(silent.fits()) == 3
 
 
+NUMPY_2 = ["AttributeError", "module 'numpy' has no attribute 'product'"]
+
+
+@pytest.mark.parametrize("kind", ["too old", "no pyhf", "not as required"])
+def test_one_item_says_that_the_environment_of_the_workers_can_do_no_fit(
+    project, kind, distribution
+):
+    patches = project.pallet(4)
+    words = ["-rs", "-k", "test_cls", *distribution]
+    if kind == "not as required":
+        words.append("--faas-require=pyhf==0.7.5")
+        what = "RequirementError: the worker has pyhf 0.7.6"
+    else:
+        error = NUMPY_2 if kind == "too old" else ["ModuleNotFoundError", "No module named 'pyhf'"]
+        project.plan(errors=dict.fromkeys(patches, error))
+        what = ": ".join(error)
+    result = project.run(*words)
+    result.assert_outcomes(errors=1, skipped=3)
+    assert result.ret == 1
+    text = " ".join(project.text(result).split())
+    assert text.count("the fit broke") == 1
+    assert text.count("what to do:") == 1
+    assert f"not compared: the workers of local could do no fit so far: {what}" in text
+
+
+def test_where_some_worker_can_do_fits_each_error_is_shown(project):
+    _first, *others = project.pallet(3)
+    project.plan(errors=dict.fromkeys(others, NUMPY_2))
+    project.run("-k", "test_cls").assert_outcomes(passed=1, errors=2)
+
+
 # --- the rules ----------------------------------------------------------------------------------
 
 
-def obstacles(*, found=None, given_up=None, sharing=None):
-    campaigns = SimpleNamespace(given_up={"here": given_up}.get)
-    return Obstacles({"here": SimpleNamespace(obstacle=found)}, campaigns, sharing)
+def obstacles(*, found=None, given_up=None, sharing=None, results=()):
+    schedule = SimpleNamespace(
+        campaigns=SimpleNamespace(given_up={"here": given_up}.get),
+        results=lambda _endpoint: results,
+        sharing=sharing,
+    )
+    return Obstacles({"here": SimpleNamespace(obstacle=found)}, schedule)
 
 
 @pytest.mark.parametrize("role", ["compare", "measure", "scale"])
@@ -122,6 +157,29 @@ def test_a_measurement_that_has_failed_has_told_it():
     other = obstacles()
     other.failed("here")  # by a failure of its own
     assert other.after("here", broken(ENGINE)) is None
+
+
+def test_one_item_tells_of_an_environment_unless_others_can_do_fits():
+    (task,) = toy_tasks(1)
+
+    def answer(kind, message="because"):
+        return toy_result(task, status="error", error=FitError(kind, message))
+
+    none, jax = answer("ModuleNotFoundError", "No module named 'pyhf'"), answer("InvalidBackend")
+    results = []
+    some = obstacles(results=results)
+    for told in (none, jax):  # each is another thing to do
+        results.append(told)
+        assert some.after("here", told) is None
+    assert some.after("here", none).count("No module named 'pyhf' (the first") == 1
+    assert some.after("elsewhere", none) is None
+    results.append(broken("broken"))  # a worker that died tells nothing of packages
+    assert some.after("here", none)
+    results.append(answer("pyhf.exceptions.InvalidModel"))  # what can say so has pyhf
+    assert some.after("here", none) is None
+    lost = answer("OSError", "[Errno 28] No space left on device")
+    alone = obstacles(results=[lost])
+    assert (alone.after("here", lost), alone.after("here", lost)) == (None, None)
 
 
 def test_of_the_workers_of_xdist_one_tells_it():

@@ -163,6 +163,12 @@ class Campaign:
         )
         return own
 
+    @property
+    def results(self) -> list[HypotestResult]:
+        """What has come of the fits by now, adopted ones included."""
+        with self._lock:
+            return [future.result() for future in self._futures.values() if future.done()]
+
     def adopt(self, task: Task, result: HypotestResult) -> None:
         """Take a result from an earlier run instead of fitting."""
         future = _future()

@@ -71,7 +71,7 @@ class Context:
         from pytest_pyhf_faas.plugin.obstacles import Obstacles
 
         schedule = self.schedule
-        self.obstacles = Obstacles(self.preflights, schedule.campaigns, schedule.sharing)
+        self.obstacles = Obstacles(self.preflights, schedule)
 
     def pallets(self, specs: Sequence[str], patches: Sequence[str]) -> list[Pallet]:
         """Return the pallets behind some specs, each once, cut down to the wanted patches.

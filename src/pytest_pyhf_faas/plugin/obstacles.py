@@ -1,21 +1,21 @@
 """An endpoint on which no fit can be done: one item says why, and those that need it are skipped.
 
-Its preflight has found that, or nobody came to do the fits. What was fitted before is compared all
-the same.
+Its preflight has found that, nobody came to do the fits, or the environment of its workers cannot
+do them. What was fitted before is compared all the same.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_pyhf_faas.advice import is_of_the_environment
 from pytest_pyhf_faas.campaign.results import ENGINE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
-    from pytest_pyhf_faas.plugin.campaigns import Campaigns
-    from pytest_pyhf_faas.plugin.sharing import Sharing
+    from pytest_pyhf_faas.plugin.schedule import Schedule
     from pytest_pyhf_faas.plugin.subjects import Role
     from pytest_pyhf_faas.preflight.preflight import Preflight
 
@@ -27,21 +27,13 @@ class Obstacles:
     ----------
     preflights : mapping
         What was measured of each endpoint; it may grow.
-    campaigns : Campaigns
-        What does the fits.
-    sharing : Sharing or None
-        Under pytest-xdist, so that only one of its workers says why.
+    schedule : Schedule
+        Has the fits done.
     """
 
-    def __init__(
-        self,
-        preflights: Mapping[str, Preflight],
-        campaigns: Campaigns,
-        sharing: Sharing | None,
-    ) -> None:
+    def __init__(self, preflights: Mapping[str, Preflight], schedule: Schedule) -> None:
         self._preflights = preflights
-        self._campaigns = campaigns
-        self._sharing = sharing
+        self._schedule = schedule
         self._told: set[str] = set()
 
     def before(self, endpoint: str, role: Role) -> str | None:
@@ -53,25 +45,48 @@ class Obstacles:
                 f"(test_endpoint_{preflight.obstacle} says why)"
             )
         # What is compared may have been fitted before the endpoint was given up.
-        given_up = role != "compare" and self._campaigns.given_up(endpoint) is not None
+        given_up = role != "compare" and self._schedule.campaigns.given_up(endpoint) is not None
         return _given_up(endpoint) if given_up else None
 
     def after(self, endpoint: str, result: HypotestResult) -> str | None:
         """Return why an item whose fit broke is skipped; ``None`` if it is to say what broke."""
-        if result.error is None or result.error.type != ENGINE:
+        error = result.error
+        if error is None:
             return None
-        return None if self._is_first_to_tell(endpoint) else _given_up(endpoint)
+        if error.type == ENGINE:
+            return None if self._is_first_to_tell(endpoint) else _given_up(endpoint)
+        if not _lies_with_the_environment(result):
+            return None
+        what = f"{error.type}: {error.first_line}"
+        is_first = self._is_first_to_tell(f"{endpoint} {what}")
+        if is_first or not all(map(_lies_with_the_environment, self._answers(endpoint))):
+            return None
+        return (
+            f"not compared: the workers of {endpoint} could do no fit so far: {what} "
+            "(the first such error says what to do)"
+        )
 
     def failed(self, endpoint: str) -> None:
         """Take note that an item has failed, which has told why its endpoint is given up, if so."""
-        if self._campaigns.given_up(endpoint) is not None:
+        if self._schedule.campaigns.given_up(endpoint) is not None:
             self._told.add(endpoint)
 
-    def _is_first_to_tell(self, endpoint: str) -> bool:
-        if endpoint in self._told:
+    def _answers(self, endpoint: str) -> list[HypotestResult]:
+        return [result for result in self._schedule.results(endpoint) if result.is_answer]
+
+    def _is_first_to_tell(self, what: str) -> bool:
+        """Whether nobody has told this of an endpoint, in no worker of xdist."""
+        if what in self._told:
             return False
-        self._told.add(endpoint)
-        return self._sharing is None or self._sharing.is_first(f"given-up {endpoint}")
+        self._told.add(what)
+        sharing = self._schedule.sharing
+        return sharing is None or sharing.is_first(f"told {what}")
+
+
+def _lies_with_the_environment(result: HypotestResult) -> bool:
+    """Whether all fits in the environment of this one's worker end like it."""
+    error = result.error
+    return error is not None and is_of_the_environment(error, result.environment)
 
 
 def _given_up(endpoint: str) -> str:

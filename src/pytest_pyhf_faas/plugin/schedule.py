@@ -208,6 +208,16 @@ class Schedule:
         """Return a result, without its values if its worker is not as --faas-require asks."""
         return accepted(result, self.settings.require)
 
+    def results(self, endpoint: str) -> list[HypotestResult]:
+        """Return what has come of the fits on an endpoint by now, in all workers of xdist."""
+        found: list[HypotestResult] = []
+        if self.sharing is not None:
+            shared = self.sharing.results()
+            found = [result for (where, _key), result in shared.items() if where == endpoint]
+        elif endpoint in self.campaigns:
+            found = self.campaigns.of(endpoint).results
+        return [self.accepted(result) for result in found]
+
     def close(self, *, interrupted: bool) -> None:
         """End all that was started; under xdist, not before the others have what they wait for."""
         if self._closed:
