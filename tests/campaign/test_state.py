@@ -379,14 +379,22 @@ def test_a_silent_engine_is_restarted_and_the_only_fit_on_it_ends_in_time():
     ]
 
 
-def test_where_no_worker_comes_all_is_given_up():
-    waits = replace(FACTS, missing_since=1000.0, waits_for="blocks: 1 pending")
+@pytest.mark.parametrize(
+    ("remedy", "told"),
+    [
+        ("look at the queue", "1 pending. Look at the queue, or wait longer with --faas-queue-"),
+        (None, "1 pending. Wait longer with --faas-queue-timeout"),
+    ],
+)
+def test_where_no_worker_comes_all_is_given_up(remedy, told):
+    waits = replace(FACTS, missing_since=1000.0, waits_for="blocks: 1 pending", remedy=remedy)
     scene = Scene(Policy(queue_timeout_s=60.0), waits)
     scene.submit(a_fit(0))
     assert scene.tell(Ticked(), 60.0) == []
     (ended, halt) = scene.tell(Ticked(), 1.0)
     assert (ended.status, ended.error, halt) == ("broken", "engine", Halt())
     assert "no worker of engine was there for 61 s: blocks: 1 pending" in ended.text
+    assert told in ended.text
 
 
 def test_a_tick_that_asks_for_nothing_changes_nothing():

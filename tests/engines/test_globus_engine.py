@@ -969,11 +969,12 @@ def test_it_is_ready_with_the_first_answer(engine, session, service, clock):
     assert engine.ready_at is None
     assert engine.missing_since == 1000.0
     assert "no worker has answered yet" in engine.waits_for
+    assert "look at the queue" in engine.remedy
     clock.now += 5.0
     service.sent[0].answer(value=False, worker=["node", 7])
     clock.now += 5.0
     assert engine.ready_at == 1005.0
-    assert engine.missing_since is engine.waits_for is None
+    assert engine.missing_since is engine.waits_for is engine.remedy is None
     assert engine.workers_there == 1
 
 
@@ -981,12 +982,14 @@ def test_an_endpoint_that_goes_offline_is_said_to_be(engine, session, service, c
     ready(session, service)
     session.submit(text_of(1))
     session.go_on()
+    seen_at = clock.now
     service.state = "offline"
     session.watch(10.0)
     assert engine.missing_since is None  # nobody has asked yet
     session.watch(20.0)
-    assert 1000.0 < engine.missing_since <= clock.now
+    assert engine.missing_since == seen_at  # not when the service was asked
     assert "the endpoint is offline: `globus-compute-endpoint start`" in engine.waits_for
+    assert engine.remedy is None  # which that says
     service.state = "online"
     session.watch(20.0)
     assert engine.missing_since is engine.waits_for is None

@@ -371,6 +371,26 @@ def test_a_block_that_ended_is_told_with_what_it_wrote(session, tmp_path):
     assert session.waits_for == "blocks: 1 missing, 1 pending (conda: command not found)"
 
 
+@pytest.mark.parametrize(
+    ("states", "waits_for", "remedy"),
+    [
+        ("PENDING", "blocks: 1 pending", "look at the queue"),
+        ("RUNNING", "blocks: 1 running, without a connected worker", "worker_init takes long"),
+        ("MISSING", "blocks: 1 missing", "start a block by hand"),
+        ("MISSING RUNNING PENDING", "1 pending, without a connected worker", "running block"),
+    ],
+)
+def test_what_is_advised_while_no_worker_is_there_goes_by_the_blocks(
+    session, states, waits_for, remedy
+):
+    blocks = enumerate(JobStatus(JobState[state]) for state in states.split())
+    session.executor._status = {str(number): status for number, status in blocks}
+    assert session.waits_for.endswith(waits_for)
+    assert remedy in session.remedy
+    session._answered()
+    assert session.waits_for is session.remedy is None
+
+
 @pytest.mark.parametrize("work", ["_count", "_watch"])
 def test_a_watcher_that_breaks_down_ends_the_session(session, work):
     def broken():

@@ -154,7 +154,7 @@ class ScriptedEngine(Engine):
 
     failure = None
     missing_since = None
-    waits_for = None
+    waits_for = remedy = None
 
     def __init__(self, workers=2, batch_s=0.0):
         self.spec = "scripted"

@@ -120,6 +120,7 @@ class ToyEngine(Engine):
     failure = property(lambda self: self.facts.get("failure"))
     missing_since = property(lambda self: self.facts.get("missing_since"))
     waits_for = property(lambda self: self.facts.get("waits_for"))
+    remedy = property(lambda self: self.facts.get("remedy"))
 
     def submit(self, function, /, *args, timeout_s=None):
         self.asked.append(function.__name__)
@@ -241,14 +242,14 @@ def test_its_functions_travel_as_source(function):
 
 
 def test_an_endpoint_that_is_pending_says_what_it_waits_for():
-    preflight = make(answers={"hold": "never"}, waits_for="blocks: 1 pending (Resources)")
+    state = {"waits_for": "blocks: 1 pending (Resources)", "remedy": "look at the queue"}
+    preflight = make(answers={"hold": "never"}, **state)
     text = failure(preflight, "answers")
     assert text == (
         "endpoint toy: no worker answered within 0.2 s\n"
-        "  it is pending: blocks: 1 pending (Resources)\n"
-        "  on this side: wait longer with --faas-queue-timeout SECONDS (0: without limit)\n"
-        "  on the side of the workers (set up in worker_init of toy.py): look at its queue, and at "
-        "what its start says"
+        "  its state: blocks: 1 pending (Resources)\n"
+        "  on the side of the workers (set up in worker_init of toy.py): look at the queue\n"
+        "  on this side: wait longer with --faas-queue-timeout SECONDS (0: without limit)"
     )
 
 
@@ -284,7 +285,7 @@ def test_nobody_waits_twice_for_an_endpoint_that_does_not_answer():
 
 def test_what_is_asked_alone_fails_in_full():
     text = failure(make(answers={"hold": "never"}, waits_for="its block"), "payload")
-    assert "it is pending: its block" in text
+    assert "its state: its block" in text
 
 
 def test_an_endpoint_that_does_not_exist_is_not_waited_for():
@@ -328,7 +329,7 @@ def test_workers_that_leave_are_waited_for_as_long_as_those_that_never_came(
         assert "no answer within" in text
         assert took_s >= 0.6
     else:
-        assert "no worker answered within 0.2 s\n  it is pending: blocks: 1 pending" in text
+        assert "no worker answered within 0.2 s\n  its state: blocks: 1 pending" in text
         assert took_s < 5.0
         with pytest.raises(NotMeasuredError, match="test_endpoint_payload failed"):
             preflight.clock()
@@ -793,13 +794,13 @@ def test_one_item_tells_what_is_wrong_and_the_others_refer_to_it(project):
     project.assert_told(
         result,
         "endpoint local: no worker answered within 0.3 s",
-        "it is pending: blocks: 1 pending",
+        "its state: blocks: 1 pending",
         "--faas-queue-timeout SECONDS",
         "not measured: test_endpoint_answers failed",
         "not ready: no worker answered within 0.3 s",
         code=1,
     )
-    assert project.text(result).count("it is pending: ") == 1
+    assert project.text(result).count("its state: ") == 1
 
 
 RUNNING = """

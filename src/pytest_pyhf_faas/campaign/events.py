@@ -77,6 +77,7 @@ class Facts:
     ready_at: float | None = None
     missing_since: float | None = None
     waits_for: str | None = None
+    remedy: str | None = None
     broken: bool = False
     failure: str | None = None
 

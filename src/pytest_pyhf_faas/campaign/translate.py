@@ -40,6 +40,7 @@ def look_at(engine: Engine) -> tuple[Any, ...]:
         engine.ready_at,
         engine.missing_since,
         engine.waits_for,
+        engine.remedy,
         broken,
         engine.failure if broken else None,
     )

@@ -48,9 +48,10 @@ class Watch:
         if waited_s <= limit_s:
             return None
         what = f": {facts.waits_for}" if facts.waits_for else ""
+        do = f"{facts.remedy[:1].upper()}{facts.remedy[1:]}, or wait" if facts.remedy else "Wait"
         return (
-            f"no worker of {facts.spec} was there for {waited_s:.0f} s{what}. Look at the queue "
-            "and at the start of a block by hand, or wait longer with --faas-queue-timeout"
+            f"no worker of {facts.spec} was there for {waited_s:.0f} s{what}. {do} longer with "
+            "--faas-queue-timeout"
         )
 
     def silence_text(self, flight: Flight, facts: Facts, now: float) -> str | None:

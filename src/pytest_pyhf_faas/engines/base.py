@@ -112,6 +112,14 @@ class Engine(Executor):
         return None
 
     @property
+    def remedy(self) -> str | None:
+        """What people can do where the workers run while there is none.
+
+        ``None`` where nothing is known, or where `waits_for` says it.
+        """
+        return None
+
+    @property
     def knows(self) -> str | None:
         """What it knows of its workers while no answer comes, for people."""
         return None

@@ -7,6 +7,9 @@ from pytest_pyhf_faas.wording import duration
 
 #: The service answers within so many seconds, if it can be reached.
 _QUICK_S = 5.0
+_LOOK_AT_ITS_START = (
+    "look at the queue of its cluster, and start a block by hand to see what its start says"
+)
 
 
 class Health:
@@ -34,7 +37,7 @@ class Health:
         self.connected = self.reached = False
         self.status = "unknown"
         self.disturbance = ""
-        self._started_at = started_at
+        self._started_at = self._there_at = started_at
         self._offline_since: float | None = None
         self._told_at = started_at
         self._asking_since: float | None = None
@@ -42,7 +45,7 @@ class Health:
 
     def answered(self, now: float) -> None:
         """Take note of an answer, which proves the service and the endpoint to be there."""
-        self.answered_at = now
+        self.answered_at = self._there_at = now
         self._disturbed_since = self._offline_since = None
 
     def worker_answered(self) -> None:
@@ -97,7 +100,11 @@ class Health:
         self.reached = True
         self._told_at = now
         self._asking_since = None
-        self._offline_since = (self._offline_since or now) if status == "offline" else None
+        if status == "offline":
+            # The service says so late, and is asked rarely: it was gone since it was last seen.
+            self._offline_since = self._there_at
+        else:
+            self._there_at, self._offline_since = now, None
 
     @property
     def missing_since(self) -> float | None:
@@ -126,3 +133,9 @@ class Health:
                 "block of its cluster, or its worker_init takes long or fails"
             )
         return None
+
+    @property
+    def remedy(self) -> str | None:
+        """See `Engine`: what is known to be wrong says itself what to do."""
+        there = self.connected and self.status in ("online", "unknown") and not self.is_disturbed
+        return _LOOK_AT_ITS_START if there and self.ready_at is None else None

@@ -115,6 +115,10 @@ class GlobusSession(Session):
         return self._health.waits_for
 
     @property
+    def remedy(self) -> str | None:
+        return self._health.remedy
+
+    @property
     def knows(self) -> str | None:
         return self._health.knows(time.monotonic())
 

@@ -47,6 +47,33 @@ def states(executors: Sequence[Any], queue_says: str) -> str:
     return f"blocks: {counted or 'none yet'}" + (f" ({said})" if said else "")
 
 
+def pending_text(executors: Sequence[Any], queue_says: str) -> str:
+    """Say what is between the blocks and the next worker, while no worker is connected."""
+    text = states(executors, queue_says)
+    return f"{text}, without a connected worker" if "running" in _names(executors) else text
+
+
+def remedy(executors: Sequence[Any]) -> str:
+    """Say what to do about blocks in these states, while no worker is connected."""
+    names = _names(executors)
+    if "running" in names:
+        return (
+            "look at the logs of a running block: its worker_init takes long or fails, or its "
+            "workers cannot reach this machine"
+        )
+    if names & {"pending", "held"}:
+        return "look at the queue, and why it does not start the block"
+    return "look at the provider of the configuration, and start a block by hand"
+
+
+def _names(executors: Sequence[Any]) -> set[str]:
+    return {
+        status.status_name.lower()
+        for executor in with_blocks(executors)
+        for status in list(executor.status_facade.values())
+    }
+
+
 def queue_states(executors: Sequence[Any]) -> str:
     """Ask Slurm why blocks are pending."""
     return "; ".join(filter(None, map(_queue_state, with_blocks(executors))))

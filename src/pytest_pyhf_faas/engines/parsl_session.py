@@ -26,8 +26,10 @@ from parsl.executors.high_throughput.executor import DEFAULT_INTERCHANGE_LAUNCH_
 from pytest_pyhf_faas.engines.parsl_blocks import (
     Jobs,
     managed,
+    pending_text,
     poll_at_once,
     queue_states,
+    remedy,
     states,
     with_blocks,
 )
@@ -195,7 +197,13 @@ class ParslSession(Session):
     @property
     def waits_for(self) -> str | None:
         """Say in which state the blocks are, while there is no worker."""
-        return None if self.missing_since is None else states(self._executors, self._queue_says)
+        if self.missing_since is None:
+            return None
+        return pending_text(self._executors, self._queue_says)
+
+    @property
+    def remedy(self) -> str | None:
+        return None if self.missing_since is None else remedy(self._executors)
 
     @property
     def knows(self) -> str | None:

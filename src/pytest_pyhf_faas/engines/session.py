@@ -56,6 +56,11 @@ class Session(ABC):
         """See `Engine`."""
 
     @property
+    def remedy(self) -> str | None:
+        """See `Engine`."""
+        return None
+
+    @property
     def knows(self) -> str | None:
         """See `Engine`."""
         return None
@@ -173,6 +178,10 @@ class SessionEngine(Engine, Generic[AnySession]):
     @property
     def waits_for(self) -> str | None:
         return self._session.waits_for if self._session is not None else None
+
+    @property
+    def remedy(self) -> str | None:
+        return self._session.remedy if self._session is not None else None
 
     @property
     def knows(self) -> str | None:

@@ -65,9 +65,9 @@ class Remedies:
             return [f"it is gone: {engine.failure}", *self.on_its_side("look at its logs")]
         if engine.waits_for is not None:
             return [
-                f"it is pending: {engine.waits_for}",
+                f"its state: {engine.waits_for}",
+                *(self.on_its_side(engine.remedy) if engine.remedy else []),
                 "on this side: wait longer with --faas-queue-timeout SECONDS (0: without limit)",
-                *self.on_its_side("look at its queue, and at what its start says"),
             ]
         return [
             f"it says that it has {counted(engine.workers_there, 'worker')}, which do not answer",
