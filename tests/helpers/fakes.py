@@ -249,6 +249,10 @@ class FakeEngine(Engine):
         return "blocks: 1 pending" if self._missing_since is not None else None
 
     @property
+    def remedy(self):
+        return "look at the queue" if self._missing_since is not None else None
+
+    @property
     def broken(self):
         return False
 
