@@ -87,7 +87,7 @@ INSIDE = {
     ),
     "references": (
         {"cls_values", "file", "form", "sameness"},
-        {"entries", "known_issues", "merging", "places"},
+        {"criteria", "entries", "known_issues", "merging", "places"},
         {"ambiguity", "diagnosis"},
         {"reference"},
         {"compare"},

@@ -15,7 +15,7 @@ from pytest_pyhf_faas.plugin import options
 from pytest_pyhf_faas.plugin.markers import HYPOTEST_KEYWORDS
 from pytest_pyhf_faas.plugin.options import BY_NAME, OPTIONS
 from pytest_pyhf_faas.plugin.settings import UpdateMode
-from pytest_pyhf_faas.references.compare import Minimum
+from pytest_pyhf_faas.references.criteria import Minimum
 from pytest_pyhf_faas.references.places import NLL_TOLERANCE
 from tests.helpers.fakes import canned
 from tests.helpers.paths import REPOSITORY

@@ -176,12 +176,16 @@ def test_what_has_not_converged_is_not_to_be_accepted(project):
     result = project.run()
     result.assert_outcomes(passed=1, failed=1)
     lines = block(result, f"tiny / {PATCH}: unconverged, though CLs agrees")
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         (
             "verdict: the optimizer scipy failed: the background fit to data stopped 0.5 above "
             "the certified minimum 12"
         ),
         "worker fakehost: scipy 1.16.0 (reference: 1.15.3); all else equal",
+        (
+            "what to do: try --faas-optimizer=minuit or other versions; 'pyhf-faas matrix --write' "
+            "notes what stays wrong"
+        ),
         (f"rerun:  pytest {' '.join(SUITE)} --faas-pallet=tiny --faas-patch={PATCH}"),
     ]
 

@@ -14,6 +14,7 @@ from pytest_pyhf_faas.campaign.results import (
     FITS,
     FitError,
 )
+from pytest_pyhf_faas.histfactory import asymptotics
 from pytest_pyhf_faas.plugin.no_reference import no_reference_text
 from pytest_pyhf_faas.plugin.terminal import ambiguous_lines, failure_text
 from pytest_pyhf_faas.references.cls_values import (
@@ -655,6 +656,87 @@ def test_the_table_has_the_shape_of_the_design():
     ]
 
 
+OTHER_OPTIMIZER = (
+    "try --faas-optimizer=minuit or other versions; 'pyhf-faas matrix --write' notes what stays "
+    "wrong"
+)
+_BY_PROOF = {"provenance": {**PROVENANCE, "method": "certified"}}
+_FOLLOWING = (
+    {FREE: 100.0, FIXED: 103.0, BACKGROUND: 100.5, FREE_ASIMOV: 100.0, FIXED_ASIMOV: 104.0},
+    0.4,
+)
+
+
+def following(shift=0.0):
+    """Five fits, the POI of the free one, and the CLs values that follow from them."""
+    fits, mu_hat = _FOLLOWING
+    fits = {**fits, FIXED: fits[FIXED] + shift}
+    return fits, mu_hat, asymptotics.cls_values("qtilde", 1.0, fits, mu_hat, 0.0)
+
+
+def consistent(shift=0.0, **changes):
+    fits, mu_hat, cls = following(shift)
+    return run(cls, fits, mu_hat=mu_hat, **changes)
+
+
+def consistent_reference(**changes):
+    fits, mu_hat, cls = following()
+    return reference_of(cls, twice_nll=fits, mu_hat=mu_hat, **{**_BY_PROOF, **changes})
+
+
+@pytest.mark.parametrize(
+    ("result", "reference", "said", "accepts"),
+    [
+        (fitted(twice_nll={FIXED: 109.0}, nearby={}), certified(**_BY_PROOF), "is not the", True),
+        (fitted(), certified(twice_nll={}, **_BY_PROOF), "has no twice-NLL", True),
+        (result_of(), right_error(), "obtained CLs_obs", True),
+        (fitted(twice_nll_off_minimum=151.0), certified(), "model changed", True),
+        (fitted(twice_nll_off_minimum=151.0), certified(**_BY_PROOF), "model changed", False),
+        (fitted(), certified(**_BY_PROOF), "formulae changed", False),
+        (fitted(asimov_poi=0.5), certified(**_BY_PROOF), "Asimov data changed", False),
+        (consistent(1e-3), consistent_reference(), "optimizer scipy failed: its fits", False),
+        (
+            consistent(),
+            consistent_reference(
+                lowest=(wrong := replace(consistent_reference().lowest, CLs_obs=0.5)),
+                nominal=wrong,
+            ),
+            "contradicts itself",
+            True,
+        ),
+        (fitted(twice_nll={FIXED: 113.0}), certified(**_BY_PROOF), "stopped 3 above", False),
+        (run(at(0, 0.03), {FIXED: 110.79}), two(**_BY_PROOF), "verdict: mixed", False),
+        (AT_NOMINAL, two(**_BY_PROOF), "--faas-minimum=lowest accepts", False),
+        (searched(LOWEST_VALUES, MINIMA), two(**_BY_PROOF), "the nominal minima are others", True),
+    ],
+)
+def test_an_update_is_offered_where_it_may_be_right(result, reference, said, accepts):
+    minimum = "lowest" if "faas-minimum" in said else "any"
+    comparison = check(result, reference, minimum=minimum)
+    assert said in comparison.explanation
+    shown = failure_text(comparison, result, reference, "pytest --again")
+    assert ("accept: --faas-update=changed" in shown) is accepts
+    assert ("what to do: " in shown) is not accepts
+
+
+@pytest.mark.parametrize("of_file", [{}, {"numpy+scipy": {"rtol": 1e-2}}])
+def test_what_a_tight_tolerance_alone_refuses_is_no_failure_of_the_optimizer(of_file):
+    shift = 1e-3 if of_file else 3e-5
+    result, reference = consistent(shift), consistent_reference(tolerances=of_file)
+    assert check(result, reference).verdict is Verdict.RIGHT
+    comparison = check(result, reference, rtol=1e-9, atol=0.0)
+    assert comparison.verdict is Verdict.WRONG
+    usual = "0.01" if of_file else "0.0001"
+    assert comparison.explanation.splitlines() == [
+        (
+            f"verdict: within what this backend and optimizer can do (tolerance {usual} relative, "
+            "1e-06 absolute), but beyond the tolerance asked for"
+        ),
+        "tolerance 1e-09 relative, 0 absolute",
+    ]
+    assert "failed" not in failure_text(comparison, result, reference, "pytest --again")
+
+
 @given(st.lists(st.floats(1e-300, 1), min_size=6, max_size=6), st.floats(-0.5, 0.5))
 def test_the_columns_of_the_table_stay_in_line(cls_values, relative):
     obtained = tuple(value * (1 + relative) for value in cls_values)
@@ -667,22 +749,24 @@ def test_the_columns_of_the_table_stay_in_line(cls_values, relative):
 
 
 @pytest.mark.parametrize(
-    ("raised", "verdict", "accept"),
+    ("raised", "verdict", "remedy", "accept"),
     [
         (
             8.82,
             "verdict: the optimizer scipy failed: the free fit to asimov stopped 8.82 above",
+            [f"  what to do: {OTHER_OPTIMIZER}"],
             [],
         ),
         (
             0.0,
             "verdict: the formulae changed: ",
+            [],
             ["  accept: --faas-update=changed  (reference_results/toy.json)"],
         ),
     ],
     ids=["unconverged", "wrong"],
 )
-def test_a_failure_reads_like_the_design(raised, verdict, accept):
+def test_a_failure_reads_like_the_design(raised, verdict, remedy, accept):
     result = fitted(
         at(1, 0.0123),
         twice_nll={FREE_ASIMOV: MINIMA[FREE_ASIMOV] + raised},
@@ -699,8 +783,9 @@ def test_a_failure_reads_like_the_design(raised, verdict, accept):
     assert lines[9:] == [
         "  tolerance 0.0001 relative, 1e-06 absolute",
         "  worker toy: scipy 1.16.0 (reference: 1.15.3); all else equal",
+        *remedy,  # what has not converged must not be accepted
         "  rerun:  pytest --again",
-        *accept,  # what has not converged must not be accepted
+        *accept,
     ]
 
 

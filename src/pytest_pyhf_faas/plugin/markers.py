@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig
     from pytest_pyhf_faas.plugin.settings import Settings
-    from pytest_pyhf_faas.references.compare import Minimum
+    from pytest_pyhf_faas.references.criteria import Minimum
 
 #: Keywords of `hypotest(...)` that go beyond the options above: fields of `HypotestConfig`.
 HYPOTEST_KEYWORDS = (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.requirements import Requirement
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig
-    from pytest_pyhf_faas.references.compare import Minimum
+    from pytest_pyhf_faas.references.criteria import Minimum
 
 UpdateMode = Literal["new", "changed", "all"]
 #: Fields that are the values of the options of their names.

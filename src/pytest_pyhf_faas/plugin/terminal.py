@@ -11,7 +11,7 @@ from pytest_pyhf_faas.campaign.times import PARTS
 from pytest_pyhf_faas.plugin.measuring import scaling_unit
 from pytest_pyhf_faas.plugin.no_reference import unreferenced_lines
 from pytest_pyhf_faas.references.cls_values import cls_table
-from pytest_pyhf_faas.references.diagnosis import environment_line
+from pytest_pyhf_faas.references.diagnosis import ACCEPT, environment_line
 from pytest_pyhf_faas.references.merging import Written
 from pytest_pyhf_faas.report.answer import added_up, sent
 from pytest_pyhf_faas.report.axes import Axis
@@ -79,10 +79,13 @@ def failure_text(
     environment = environment_line(result, reference)
     if environment and comparison.verdict in _NOT_RIGHT:
         lines.append(environment)
+    accepts = comparison.remedy == ACCEPT
+    if comparison.remedy and not accepts:
+        lines.append(f"what to do: {comparison.remedy}")
     lines.append(f"rerun:  {rerun}")
-    if comparison.verdict is Verdict.WRONG and comparison.at in (None, "none"):
+    if accepts:
         where = getattr(reference, "path", None)
-        lines.append(f"accept: --faas-update=changed  ({_end_of(where)})")
+        lines.append(f"accept: {ACCEPT}  ({_end_of(where)})")
     return "\n".join([comparison.title, *(f"{_INDENT}{line}" for line in lines)])
 
 

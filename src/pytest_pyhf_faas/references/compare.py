@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas.campaign.results import CLS_LABELS
 from pytest_pyhf_faas.references import diagnosis
 from pytest_pyhf_faas.references.ambiguity import Ambiguity, at_minima
-from pytest_pyhf_faas.references.cls_values import Row, close
+from pytest_pyhf_faas.references.criteria import Criteria
+from pytest_pyhf_faas.references.diagnosis import ACCEPT
 from pytest_pyhf_faas.references.known_issues import is_same_issue
 from pytest_pyhf_faas.references.places import (
     NLL_TOLERANCE,
@@ -28,7 +28,9 @@ from pytest_pyhf_faas.verdicts import Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pytest_pyhf_faas.campaign.results import HypotestResult, MinimumSet
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.references.cls_values import Row
+    from pytest_pyhf_faas.references.criteria import Minimum
     from pytest_pyhf_faas.references.places import Place
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
@@ -37,8 +39,6 @@ _NLL_TOLERANCE_CERTIFIED = 1e-4
 #: At which set of minima all five fits are, and CLs as well: "both" where the two sets are one, or
 #: cannot be told apart; "none" where they are at no consistent set.
 At = Literal["lowest", "nominal", "both", "none"]
-#: Which sets of minima a result may be at to be right, as ``--faas-minimum`` names them.
-Minimum = Literal["any", "lowest", "nominal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class Comparison:
         The six CLs values beside those of the set of minima that they were compared with.
     explanation : str
         Why, in lines.
+    remedy : str
+        What to do about it; `ACCEPT` where the result may be the better reference.
     at : str or None
         The set of minima that the result is at; ``None`` where there is nothing to compare.
     was_at : str or None
@@ -65,6 +67,7 @@ class Comparison:
     title: str
     rows: tuple[Row, ...] = ()
     explanation: str = ""
+    remedy: str = ""
     at: At | None = None
     was_at: At | None = None
     ambiguous: Ambiguity | None = None
@@ -78,30 +81,6 @@ class Comparison:
             fit
             for fit, place in self.places.items()
             if (sets := named or place.sets) and sets <= place.away
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Criteria:
-    """When a result is right."""
-
-    fit_setup: str
-    rtol: float
-    atol: float
-    nll_tolerance: float
-    minimum: Minimum
-
-    @property
-    def tolerance(self) -> str:
-        return f"tolerance {self.rtol:g} relative, {self.atol:g} absolute"
-
-    def rows(self, found: MinimumSet, reference: MinimumSet) -> tuple[Row, ...]:
-        """Return the six values beside those of a set of minima."""
-        return tuple(
-            Row(label, obtained, expected, close(obtained, expected, self.rtol, self.atol))
-            for label, obtained, expected in zip(
-                CLS_LABELS, found.cls_values, reference.cls_values, strict=True
-            )
         )
 
 
@@ -143,7 +122,11 @@ def compare(
         comparison = _compare_errors(name, result, reference)
     else:
         tolerance = reference.tolerance(fit_setup, rtol, atol)
-        criteria = _Criteria(fit_setup, *tolerance, nll_tolerance, minimum)
+        usual = reference.tolerance(fit_setup)
+        criteria = Criteria(
+            *(fit_setup, *tolerance, nll_tolerance, minimum),
+            usual=None if tolerance == usual else usual,
+        )
         comparison = _with_minima(_compare(name, result, reference, criteria), result, reference)
         comparison = _with_history(comparison, reference, fit_setup)
     issue = reference.known_issues.get(fit_setup)
@@ -175,7 +158,7 @@ def _compare_errors(name: str, result: HypotestResult, reference: PatchReference
     else:
         title = f"{name}: {result.error.type} instead of {reference.error or 'CLs values'}"
         explanation = result.error.first_line
-    return Comparison(Verdict.WRONG, title, explanation=explanation)
+    return Comparison(Verdict.WRONG, title, explanation=explanation, remedy=ACCEPT)
 
 
 def _without_reference(
@@ -186,7 +169,11 @@ def _without_reference(
     if failed is not None:
         title = f"{name}: unconverged, and there is no reference"
         return Comparison(
-            Verdict.UNCONVERGED, title, explanation=f"{failed}\n{reason}", ambiguous=ambiguous
+            Verdict.UNCONVERGED,
+            title,
+            explanation=f"{failed.text}\n{reason}",
+            remedy=failed.remedy,
+            ambiguous=ambiguous,
         )
     return Comparison(
         Verdict.NO_REFERENCE, f"{name}: no reference", explanation=reason, ambiguous=ambiguous
@@ -194,7 +181,7 @@ def _without_reference(
 
 
 def _compare(
-    name: str, result: HypotestResult, reference: PatchReference, criteria: _Criteria
+    name: str, result: HypotestResult, reference: PatchReference, criteria: Criteria
 ) -> Comparison:
     """Compare a result with a reference, whatever issues are known."""
     if criteria.minimum == "nominal" and not reference.nominal_is_known:
@@ -222,7 +209,7 @@ def _compare(
 
 
 def _compare_nominal(
-    name: str, result: HypotestResult, reference: PatchReference, criteria: _Criteria
+    name: str, result: HypotestResult, reference: PatchReference, criteria: Criteria
 ) -> Comparison:
     """Compare the nominal minima of a certified result with those of the reference."""
     found, known = result.nominal, reference.nominal
@@ -239,10 +226,15 @@ def _compare_nominal(
     title = f"{name}: CLs at the nominal minima differs from the reference"
     if apart and diagnosis.model_change(result, reference) is None:
         changes = ", ".join(f"{words(fit)} {gap:+.3g}" for fit, gap in apart.items())
-        reason = f"verdict: the nominal minima are others, in twice-NLL: {changes}"
+        cause = diagnosis.Cause(
+            f"verdict: the nominal minima are others, in twice-NLL: {changes}", ACCEPT
+        )
     else:
-        reason = diagnosis.why(at_minima(result, found), reference, known, criteria.nll_tolerance)
-    return Comparison(Verdict.WRONG, title, rows, f"{reason}\n{criteria.tolerance}", at="none")
+        cause = diagnosis.why(
+            *(at_minima(result, found), reference, known, criteria.nll_tolerance),
+            criteria.if_usual(rows),
+        )
+    return Comparison(Verdict.WRONG, title, rows, *cause.with_lines(criteria.tolerance), at="none")
 
 
 class _Match:
@@ -253,7 +245,7 @@ class _Match:
         name: str,
         result: HypotestResult,
         reference: PatchReference,
-        criteria: _Criteria,
+        criteria: Criteria,
     ) -> None:
         self.name = name
         self.result = result
@@ -277,21 +269,20 @@ class _Match:
         kinds = {place.kind for place in self.places.values()}
         if failed is not None or "above" in kinds:
             verdict, what = Verdict.UNCONVERGED, "unconverged"
-            reason = failed or diagnosis.stopped_above(self.result, self.places)
+            cause = failed or diagnosis.stopped_above(self.result, self.places)
         elif "below" in kinds:
             verdict, what = Verdict.WRONG, "below the reference"
             fit, gap = next((f, p.gap) for f, p in self.places.items() if p.kind == "below")
-            reason = diagnosis.ends_below(fit, gap)
+            cause = diagnosis.ends_below(fit, gap)
         elif self.result.certificate:
             verdict, what = Verdict.UNCONVERGED, "unconverged"
-            reason = diagnosis.missed(self.result, self.places)
+            cause = diagnosis.missed(self.result, self.places)
         else:
             verdict, what = Verdict.MIXED, "at minima of no consistent set"
-            reason = diagnosis.MIXED
-        lines = [reason]
+            cause = diagnosis.mixed(self.result)
         if self._worth_listing(verdict):
-            lines += place_lines(self.places, self.criteria.nll_tolerance)
-        return self._not_right(verdict, self._nearest(self.sets), lines, what)
+            cause = cause.with_lines(*place_lines(self.places, self.criteria.nll_tolerance))
+        return self._not_right(verdict, self._nearest(self.sets), cause, what)
 
     def _by_cls(self) -> Comparison:
         """Judge CLs, where the fits are at a consistent set or at both."""
@@ -313,43 +304,47 @@ class _Match:
         chosen = self._nearest([n for n in self.consistent if n in wanted] or self.consistent)
         elsewhere = [fit for fit, place in self.places.items() if chosen in place.away]
         if not elsewhere:
-            reason = diagnosis.why(
-                self.result, self.reference, self.sets[chosen], self.criteria.nll_tolerance
+            cause = diagnosis.why(
+                *(self.result, self.reference, self.sets[chosen], self.criteria.nll_tolerance),
+                self.criteria.if_usual(self.rows[chosen]),
             )
-            return self._not_right(Verdict.WRONG, chosen, [reason])
+            return self._not_right(Verdict.WRONG, chosen, cause)
         which = "nominal" if chosen == "nominal" else "lowest"
         fits = ", ".join(map(words, elsewhere))
-        lines = [f"nearest to another minimum than the {which} one: {fits}"]
-        return self._not_right(Verdict.MIXED, chosen, [diagnosis.MIXED, *lines])
+        detail = f"nearest to another minimum than the {which} one: {fits}"
+        cause = diagnosis.mixed(self.result).with_lines(detail)
+        return self._not_right(Verdict.MIXED, chosen, cause)
 
     def _at_the_other(self, at: str, wanted: str) -> Comparison:
         """Return what is said of a result that is right, but at the set that does not count."""
         if self.result.certificate:
             verdict = Verdict.UNCONVERGED
             title = f"{self.name}: the search ended at the {at} minima"
-            reason = diagnosis.missed(self.result, self.places)
+            cause = diagnosis.missed(self.result, self.places)
         else:
             verdict = Verdict.WRONG
             title = f"{self.name}: at the {at} minima, not at the {wanted} ones"
-            reason = (
+            cause = diagnosis.Cause(
                 f"verdict: all five fits are at the {at} minima and CLs agrees there, but "
-                f"--faas-minimum={wanted} accepts the {wanted} ones alone"
+                f"--faas-minimum={wanted} accepts the {wanted} ones alone",
+                "--faas-minimum=any accepts either",
             )
-        return Comparison(verdict, title, self.rows[wanted], reason, at=_at(at), places=self.places)
+        rows = self.rows[wanted]
+        return Comparison(verdict, title, rows, *cause, at=_at(at), places=self.places)
 
     def _not_right(
-        self, verdict: Verdict, beside: str, lines: list[str], what: str = ""
+        self, verdict: Verdict, beside: str, cause: diagnosis.Cause, what: str = ""
     ) -> Comparison:
         """Return what is said of a result that is at no set, with its CLs beside that of one."""
         rows = self.rows[beside]
         if all(row.within for row in rows):
             title = f"{self.name}: {what}, though CLs agrees"
         else:
-            lines.append(self.criteria.tolerance)
+            cause = cause.with_lines(self.criteria.tolerance)
             undefined = any(math.isnan(row.obtained) and not row.within for row in rows)
             differs = "is not a number" if undefined else "differs from the reference"
             title = f"{self.name}: CLs {differs}"
-        return Comparison(verdict, title, rows, "\n".join(lines), at="none", places=self.places)
+        return Comparison(verdict, title, rows, *cause, at="none", places=self.places)
 
     def _worth_listing(self, verdict: Verdict) -> bool:
         """Whether where each fit is says more than that one is above the only minimum."""

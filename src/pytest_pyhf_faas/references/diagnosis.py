@@ -1,9 +1,9 @@
-"""Why a result is not that of its reference, in one line each."""
+"""Why a result is not that of its reference, and what to do about it, in one line each."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_pyhf_faas.campaign.results import FITS, environment_differences
 from pytest_pyhf_faas.campaign.tasks import CERTIFIED
@@ -29,10 +29,20 @@ _SAME_FORMULAE = (1e-5, 1e-8)
 #: Where twice the NLL is rounded less than this, CLs can be calculated from it again.
 _PRECISE = 1e-6
 
-MIXED = (
-    "verdict: mixed: the fits are at minima of no consistent set, so that the ratio of their "
-    "likelihoods has no meaning"
-)
+#: The option that puts another reference in the place of one.
+ACCEPT = "--faas-update=changed"
+_OTHER_OPTIMIZER = {"scipy": "minuit", "minuit": "scipy"}
+
+
+class Cause(NamedTuple):
+    """Why, in lines, and what to do; `ACCEPT` where the result may be the better reference."""
+
+    text: str
+    remedy: str
+
+    def with_lines(self, *lines: str) -> Cause:
+        """Return it with details."""
+        return self._replace(text="\n".join((self.text, *lines)))
 
 
 def who(result: HypotestResult) -> str:
@@ -43,9 +53,33 @@ def who(result: HypotestResult) -> str:
     return f"the optimizer {optimizer}" if optimizer else "the optimizer"
 
 
+def _failure(result: HypotestResult, what: str) -> Cause:
+    """Return what is to be said where the fits are to blame: nothing to be accepted."""
+    return Cause(f"verdict: {who(result)} failed: {what}", _instead_of(result))
+
+
+def _instead_of(result: HypotestResult) -> str:
+    """Say what to do instead of what has minimized."""
+    if result.certificate:
+        return "keep the reference, which has the lower minimum"
+    optimizer = result.environment.optimizer if result.environment else None
+    other = _OTHER_OPTIMIZER.get(optimizer or "")
+    option = f"--faas-optimizer={other}" if other else "another optimizer"
+    return f"try {option} or other versions; 'pyhf-faas matrix --write' notes what stays wrong"
+
+
+def mixed(result: HypotestResult) -> Cause:
+    """Say that the fits are at minima that do not belong together."""
+    return Cause(
+        "verdict: mixed: the fits are at minima of no consistent set, so that the ratio of their "
+        "likelihoods has no meaning",
+        _instead_of(result),
+    )
+
+
 def contradiction(
     result: HypotestResult, threshold: float, places: Mapping[str, Place]
-) -> str | None:
+) -> Cause | None:
     """Say which fit ended above what the fits of one run prove about each other, if one did.
 
     That needs no reference. With one, a fit at a minimum that it knows is not blamed for a lower
@@ -65,15 +99,13 @@ def contradiction(
         return None
     for fit in FITS:
         if math.isnan(fits[fit]):
-            return (
-                f"verdict: {who(result)} failed: the twice-NLL of the {words(fit)} is not a number"
-            )
+            return _failure(result, f"the twice-NLL of the {words(fit)} is not a number")
 
-    def above(fit: str, minimum: float | None, what: str) -> str | None:
+    def above(fit: str, minimum: float | None, what: str) -> Cause | None:
         gap = fits[fit] - minimum if minimum is not None else 0.0
         if not gap > threshold:  # what is not a number is no minimum
             return None
-        return f"verdict: {who(result)} failed: the {words(fit)} stopped {gap:.3g} above {what}"
+        return _failure(result, f"the {words(fit)} stopped {gap:.3g} above {what}")
 
     proofs = [
         above("free_fit_to_asimov", result.twice_nll_asimov_truth, "a known minimum"),
@@ -96,33 +128,48 @@ def _explains(place: Place | None, value: float, nearby: float, threshold: float
     return nearby >= value - place.gap - threshold
 
 
-def stopped_above(result: HypotestResult, places: Mapping[str, Place]) -> str:
+def stopped_above(result: HypotestResult, places: Mapping[str, Place]) -> Cause:
     """Say of the first fit that is above all known minima how far it is above the lowest."""
     fit, place = next((f, p) for f, p in places.items() if p.kind == "above")
-    return (
-        f"verdict: {who(result)} failed: the {words(fit)} stopped {place.gap:.3g} above the "
-        f"certified minimum {result.twice_nll[fit] - place.gap:.6g}"
+    return _failure(
+        result,
+        f"the {words(fit)} stopped {place.gap:.3g} above the certified minimum "
+        f"{result.twice_nll[fit] - place.gap:.6g}",
     )
 
 
-def missed(result: HypotestResult, places: Mapping[str, Place]) -> str:
+def missed(result: HypotestResult, places: Mapping[str, Place]) -> Cause:
     """Say how far a search has ended above the lowest minimum that is known, at another one."""
     fit = max(places, key=lambda name: places[name].gap)
-    return (
-        f"verdict: {who(result)} failed: the {words(fit)} ended {places[fit].gap:.3g} above the "
-        "lowest minimum, at another one"
+    return _failure(
+        result,
+        f"the {words(fit)} ended {places[fit].gap:.3g} above the lowest minimum, at another one",
     )
 
 
-def ends_below(fit: str, gap: float) -> str:
+def ends_below(fit: str, gap: float) -> Cause:
     """Say that a fit is below the lowest minimum, by a negative gap."""
-    return (
+    return Cause(
         f"verdict: the {words(fit)} ends {-gap:.3g} below the reference's in twice-NLL: "
-        "the reference is not the minimum"
+        "the reference is not the minimum",
+        ACCEPT,
     )
 
 
-def model_change(result: HypotestResult, reference: PatchReference) -> str | None:
+def _of_the_software(result: HypotestResult, reference: PatchReference, what: str) -> Cause:
+    """Return what is to be said where something else is computed than for the reference.
+
+    A certified one depends on no pyhf, so that accepting what pyhf has changed leaves it as it is.
+    """
+    independent = reference.provenance["method"] == CERTIFIED and not result.certificate
+    remedy = (
+        "find out what changed in pyhf or what it uses, and report it there; the reference is "
+        "computed without pyhf, so that an update leaves it as it is"
+    )
+    return Cause(f"verdict: {what}", remedy if independent else ACCEPT)
+
+
+def model_change(result: HypotestResult, reference: PatchReference) -> Cause | None:
     """Say by how much the model differs from that of the reference, if it does."""
     ours, theirs = result.twice_nll_off_minimum, reference.twice_nll_off_minimum
     if ours is None or theirs is None:
@@ -130,15 +177,21 @@ def model_change(result: HypotestResult, reference: PatchReference) -> str | Non
     relative, absolute = SAME_MODEL
     if abs(ours - theirs) <= absolute + relative * abs(theirs) + reference.rounding:
         return None
-    return (
-        f"verdict: the model changed: away from any minimum its twice-NLL is {ours:.8g} "
-        f"(reference: {theirs:.8g})"
+    return _of_the_software(
+        result,
+        reference,
+        f"the model changed: away from any minimum its twice-NLL is {ours:.8g} "
+        f"(reference: {theirs:.8g})",
     )
 
 
 def why(
-    result: HypotestResult, reference: PatchReference, known: MinimumSet, threshold: float
-) -> str:
+    result: HypotestResult,
+    reference: PatchReference,
+    known: MinimumSet,
+    threshold: float,
+    usual: str = "",
+) -> Cause:
     """Say why CLs differs from that of a set of minima that all fits are at.
 
     Parameters
@@ -149,6 +202,8 @@ def why(
         One of the two of the reference.
     threshold : float
         How far from a minimum a fit may end, in twice the NLL.
+    usual : str
+        The tolerance of the fit setup, where CLs is within it, and not within the one asked for.
     """
     change = model_change(result, reference)
     if change is not None:
@@ -159,7 +214,7 @@ def why(
         if fit in known.twice_nll and fit in result.twice_nll
     }
     if not gaps:
-        return "verdict: the reference has no twice-NLL to compare the fits with"
+        return Cause("verdict: the reference has no twice-NLL to compare the fits with", ACCEPT)
     other_data = {
         fit
         for fit in gaps
@@ -170,35 +225,52 @@ def why(
         if gap < -(threshold + reference.rounding) and fit not in other_data:
             return ends_below(fit, gap)
     if asimov_poi_differs(result, reference):
-        return (
-            f"verdict: the Asimov data changed: they were built at POI {result.asimov_poi:g}, "
-            f"not {reference.asimov_poi:g}"
+        return _of_the_software(
+            result,
+            reference,
+            f"the Asimov data changed: they were built at POI {result.asimov_poi:g}, "
+            f"not {reference.asimov_poi:g}",
         )
     if other_data:
-        return (
-            "verdict: the Asimov data changed: the fits to the observed data agree with the "
-            "reference's, those to the Asimov data do not"
+        return _of_the_software(
+            result,
+            reference,
+            "the Asimov data changed: the fits to the observed data agree with the reference's, "
+            "those to the Asimov data do not",
         )
-    return _formulae_or_fits(result, reference, max(map(abs, gaps.values())))
+    return _formulae_or_fits(result, reference, max(map(abs, gaps.values())), usual)
 
 
-def _formulae_or_fits(result: HypotestResult, reference: PatchReference, largest: float) -> str:
+def _formulae_or_fits(
+    result: HypotestResult, reference: PatchReference, largest: float, usual: str
+) -> Cause:
     """Tell formulae that changed from fits that are a little off, which move CLs as well."""
     for name, minima in sets_of(reference).items():
         if reference.rounding < _PRECISE and _follows(minima, reference) is False:
             where = " at the nominal minima" if name == "nominal" else ""
-            return (
+            return Cause(
                 f"verdict: the reference contradicts itself: its CLs{where} is not what follows "
-                "from its own five fits, so it was changed by hand, or made with other formulae"
+                "from its own five fits, so it was changed by hand, or made with other formulae",
+                ACCEPT,
             )
-    if _follows(result.lowest, reference):
-        return (
-            f"verdict: {who(result)} failed: its fits end up to {largest:.1e} from the "
-            "reference's in twice-NLL, and CLs is what follows from them"
+    follows = _follows(result.lowest, reference)
+    if usual and follows is not False:
+        return Cause(
+            f"verdict: within what this backend and optimizer can do ({usual}), but beyond the "
+            "tolerance asked for",
+            "leave rtol and atol to the reference file, or take another backend or optimizer",
         )
-    return (
-        "verdict: the formulae changed: the model and the five fits agree with the reference's "
-        f"(within {largest:.1e} in twice-NLL), what is computed from them does not"
+    if follows:
+        return _failure(
+            result,
+            f"its fits end up to {largest:.1e} from the reference's in twice-NLL, and CLs is what "
+            "follows from them",
+        )
+    return _of_the_software(
+        result,
+        reference,
+        "the formulae changed: the model and the five fits agree with the reference's (within "
+        f"{largest:.1e} in twice-NLL), what is computed from them does not",
     )
 
 
