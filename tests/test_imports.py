@@ -103,7 +103,7 @@ INSIDE = {
         {"axes", "form", "document", "budgets"},
         {"environments", "published", "wall_times"},
         {"analyses", "scaling"},
-        {"ambiguous"},
+        {"ambiguous", "unreferenced"},
         {"answer", "comparison", "plots", "cls_csv", "hepdata"},
         {"markdown", "page"},
         {"publish"},

@@ -165,7 +165,8 @@ def test_everything_is_on_the_page_failures_first():
         "wall time not measured: 1 of 6 fits broke: signal 9", "a note of the run",
         "Analyses", "42.0 ± 2.8", "Failures", "its clock is ahead", "wrong_1", "✗ outside",
         "verdict: the formulae changed", "pytest --faas-pallet=wino --faas-patch=wrong_1",
-        "careful", "broken_1", "by signal 9", "no_reference_1", "assert 1 == 2",
+        "careful", "broken_1", "by signal 9", "assert 1 == 2",
+        "Without a reference", "no_reference_1",
         "Ambiguous hypotheses", "two_1", "nominal (was lowest)", "0.0684", "0.0435",
         "excluded at the nominal alone", "fixed poi fit to data", "mu_W 0 (nominal: 1.02)",
         "Plots", "The run", "wino on local:2, numpy+scipy",
@@ -297,6 +298,44 @@ def test_equal_errors_are_shown_once():
     assert {"class": "card broken", "id": "failure-0", "open": None} in found.all("details")
 
 
+def without_reference(patch, cls_obs=0.02, why="there is no wino.json in refs"):
+    made = documents.hypothesis(patch, (300, 100), reference=None, within=None)
+    title = f"wino / {patch}: no reference"
+    own = f"CLs_obs = {cls_obs:.4g}, CLs_exp = 0.3"
+    text = f"{title}\n  {own}\n  {why}\n  make it: --faas-update=new"
+    return made | {
+        "verdict": "no reference",
+        "outcome": "failed",
+        "title": title,
+        "text": text,
+        "CLs": [cls_obs, *made["CLs"][1:]],
+    }
+
+
+def test_hypotheses_without_a_reference_are_one_table_of_each_reason():
+    made = [without_reference(f"p_{i}", 0.02 + 0.02 * i) for i in range(12)]
+    made.append(without_reference("of_another", why="wino.json does not have this patch"))
+    document = documents.document([documents.analysis(made)])
+    source, found = rendered(document)
+    assert "<h2>Failures</h2>" not in source
+    assert found.text.count("there is no wino.json in refs") == 1
+    section = found.text.partition("Without a reference")[2].partition("Plots")[0]
+    assert "12 hypotheses of wino on local:2, numpy+scipy" in section
+    assert "2 of 12 are excluded at 95 % CL: CLs_obs < 0.05" in section
+    assert "1 hypothesis of wino" in section
+    assert re.search(r"p_11\s*300, 100\s*0.24\s*0.\d+\s*no", section)
+    summary = markdown.summarize(document)
+    assert summary.count("<details>") == 2
+    assert "p_11" in summary
+
+
+def test_a_discovery_test_excludes_nothing():
+    config = documents.analysis()["config"] | {"test_stat": "q0"}
+    made = documents.analysis([without_reference("p_0")], config=config)
+    _source, found = rendered(documents.document([made]))
+    assert "excluded" not in found.text
+
+
 def big(hypotheses):
     return documents.document([documents.analysis(hypotheses)])
 
@@ -314,6 +353,9 @@ BIG = {
     "long errors": lambda: [
         documents.broken(name(i), message=f"{i} " + "<'\"&>σ " * (140_000 if i < 3 else 200))
         for i in range(10_000)
+    ],
+    "no reference": lambda: [
+        without_reference(name(i), why="<" * 400 + f" {i % 500}") for i in range(10_000)
     ],
     "ambiguous": lambda: [
         documents.ambiguous(

@@ -5,10 +5,9 @@ Each fails for itself; where many do, `failures` leaves them to this table.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, TypedDict
 
-from pytest_pyhf_faas.references.cls_values import EXCLUDED
+from pytest_pyhf_faas.references.cls_values import EXCLUDED, exclusion
 from pytest_pyhf_faas.wording import counted, table
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def _table(those: Sequence[Unreferenced], fit_setup: str, test_stat: str, width:
     rows = []
     for each in those[:_ROWS]:
         observed, expected = float(each["CLs_obs"]), float(each["CLs_exp"])
-        word = [_word(observed)] if excludes else []
+        word = [exclusion(observed)] if excludes else []
         rows.append((each["patch"], f"{observed:.4g}", f"{expected:.4g}", *word))
     lines = table(header, rows, width)
     if len(those) > _ROWS:
@@ -95,10 +94,3 @@ def _table(those: Sequence[Unreferenced], fit_setup: str, test_stat: str, width:
         excluded = sum(float(each["CLs_obs"]) < EXCLUDED for each in those)
         lines.append(f"{excluded} of {len(those)} are excluded at 95 % CL: CLs_obs < {EXCLUDED:g}")
     return lines
-
-
-def _word(observed: float) -> str:
-    """Say whether a hypothesis with such a CLs_obs is excluded."""
-    if math.isnan(observed):
-        return "not a number"
-    return "yes" if observed < EXCLUDED else "no"

@@ -21,6 +21,13 @@ EXCLUDED = 0.05
 NO_EXCLUSION = 1 - 1e-3
 
 
+def exclusion(observed: float) -> str:
+    """Say whether a hypothesis with such a CLs_obs is excluded."""
+    if math.isnan(observed):
+        return "not a number"
+    return "yes" if observed < EXCLUDED else "no"
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One compared value."""

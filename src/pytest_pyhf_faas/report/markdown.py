@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.report import ambiguous, analyses, answer, environments
+from pytest_pyhf_faas.report.unreferenced import is_unreferenced, unreferenced
 from pytest_pyhf_faas.wording import counted, listed, one_line, shortened
 
 if TYPE_CHECKING:
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 MOST_FAILURES = 20
 MOST_BYTES = 60_000
 _MOST_ROWS = 50
+_MOST_LISTED = 20
 _NAME_CHARACTERS = 120
 _TEXT_CHARACTERS = 1500
+_LINE_CHARACTERS = 64
 _COMMAND_CHARACTERS = 4000
 
 _TAKES_EFFECT = re.compile(r"[^\w\s.,:;/()%+=-]|_", re.ASCII)
@@ -75,6 +78,11 @@ def _failures(document: Document) -> list[str]:
     told += [
         (f"{each['verdict']}: {each['title']}", _without_title(each))
         for each in answer.all_failures(document)
+        if not is_unreferenced(each)
+    ]
+    told += [
+        (f"no reference: {each.title}", each.text(_MOST_LISTED, _LINE_CHARACTERS))
+        for each in unreferenced(document)
     ]
     told += [(each["test"], each["text"]) for each in answer.other_failures(document)]
     parts = [

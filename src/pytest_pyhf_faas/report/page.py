@@ -16,6 +16,7 @@ from pytest_pyhf_faas.report import ambiguous, analyses, answer, environments, w
 from pytest_pyhf_faas.report.budgets import Text, cut, cut_all, size_of, within
 from pytest_pyhf_faas.report.published import SOURCE
 from pytest_pyhf_faas.report.scaling import scaling_figures
+from pytest_pyhf_faas.report.unreferenced import Unreferenced, is_unreferenced, unreferenced
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import NOTHING, counted, duration, listed, shortened, with_spread
 
@@ -37,10 +38,13 @@ if TYPE_CHECKING:
 MOST_FAILURES = 200
 #: Of these, the first are open.
 _OPEN_FAILURES = 10
+#: A longer table of hypotheses without a reference is closed.
+_OPEN_ROWS = 40
 #: What the page spends on each kind of content that may be of any size, in bytes.
 TEXT_BYTES = 1_000_000
 ROW_BYTES = 1_000_000
 LIST_BYTES = 100_000
+UNREFERENCED_BYTES = 200_000
 FAILURE_BYTES = 200_000
 _COMMAND_BYTES = 20_000
 #: Longer names in tables lose their middle.
@@ -105,7 +109,7 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
         An HTML file without scripts and without references to anything outside of it; without
         the plots at most 3 MB, however many hypotheses there are and whatever they say.
     """
-    failing = answer.all_failures(document)
+    failing = [each for each in answer.all_failures(document) if not is_unreferenced(each)]
     others = answer.other_failures(document)
     endpoint_failures = [
         (endpoint["endpoint"], each)
@@ -130,11 +134,13 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
             source=SOURCE,
             failures=long_texts.failures,
             open_failures=_OPEN_FAILURES,
+            open_rows=_OPEN_ROWS,
             failure_count=len(failing),
             unshown=within(failing[MOST_FAILURES:], LIST_BYTES, _list_bytes),
             other_failures=long_texts.others,
             other_failure_count=len(others),
             endpoint_failures=long_texts.endpoints,
+            unreferenced=_unreferenced(document),
             ambiguous=within(ambiguous.ambiguous_rows(document), LIST_BYTES, _ambiguous_bytes),
             ambiguous_count=len(ambiguous.ambiguous_rows(document)),
             plots=_grouped(plots, document),
@@ -391,6 +397,24 @@ def _scaling(document: Document) -> list[_ScalingTable]:
 def _names(machines: Sequence[environments.EnvironmentRow]) -> list[str]:
     """Return the names of all that is known of environments, in the order in which it comes."""
     return list(dict.fromkeys(name for each in machines for name in each.values))
+
+
+class _UnreferencedTable(NamedTuple):
+    """Hypotheses without a reference, as many as there is room for."""
+
+    group: Unreferenced
+    reason: Text
+    shown: Sequence[Hypothesis]
+
+
+def _unreferenced(document: Document) -> list[_UnreferencedTable]:
+    groups = unreferenced(document)
+    reasons = cut_all([group.reason for group in groups], FAILURE_BYTES)
+    share = UNREFERENCED_BYTES // max(1, len(groups))
+    return [
+        _UnreferencedTable(group, reason, within(group.hypotheses, share, _row_bytes))
+        for group, reason in zip(groups, reasons, strict=True)
+    ]
 
 
 def _listings(document: Document) -> list[_Listing]:

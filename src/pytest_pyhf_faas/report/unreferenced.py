@@ -1,0 +1,110 @@
+"""The hypotheses of a run that have no reference: their CLs values, a table for each reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.references.cls_values import EXCLUDED, exclusion
+from pytest_pyhf_faas.report.analyses import title_of
+from pytest_pyhf_faas.verdicts import Verdict
+from pytest_pyhf_faas.wording import counted, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_pyhf_faas.report.form import Analysis, Document, Hypothesis
+
+_DISCOVERY = "q0"  # whose values are no CLs, and exclude nothing
+#: The line of what pytest showed that differs from hypothesis to hypothesis.
+_OWN_LINE = "  CLs_obs = "
+
+
+@dataclass(frozen=True, slots=True)
+class Unreferenced:
+    """Hypotheses of one analysis that have no reference for one reason.
+
+    Attributes
+    ----------
+    analysis : Analysis
+        What they are of.
+    reason : str
+        What pytest showed of each: why there is no reference, and what makes one.
+    hypotheses : list of Hypothesis
+        In the order of the analysis.
+    """
+
+    analysis: Analysis
+    reason: str
+    hypotheses: list[Hypothesis] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """How many of which analysis they are."""
+        return f"{counted(len(self.hypotheses), 'hypothesis')} of {title_of(self.analysis)}"
+
+    @property
+    def header(self) -> list[str]:
+        """The columns, after the name and the values of a patch."""
+        return ["CLs_obs", "CLs_exp", *(["excluded"] if self._excludes else [])]
+
+    def cells(self, hypothesis: Hypothesis) -> list[str]:
+        """Return what stands in these columns."""
+        observed, expected = _observed_and_expected(hypothesis)
+        return [
+            f"{observed:.4g}",
+            f"{expected:.4g}",
+            *([exclusion(observed)] if self._excludes else []),
+        ]
+
+    @property
+    def summary(self) -> str:
+        """How many of them are excluded; empty where the test says nothing of it."""
+        if not self._excludes:
+            return ""
+        count = sum(_observed_and_expected(each)[0] < EXCLUDED for each in self.hypotheses)
+        are = "is" if count == 1 else "are"
+        return (
+            f"{count} of {len(self.hypotheses)} {are} excluded at 95 % CL: CLs_obs < {EXCLUDED:g}"
+        )
+
+    @property
+    def _excludes(self) -> bool:
+        return self.analysis["config"].get("test_stat") != _DISCOVERY
+
+    def text(self, most: int, width: int) -> str:
+        """Return reason, table and summary as lines of text, with the first rows."""
+        shown = [(each["patch"], *self.cells(each)) for each in self.hypotheses[:most]]
+        lines = [self.reason, *table(("patch", *self.header), shown, width)]
+        more = len(self.hypotheses) - len(shown)
+        lines += [f"... and {more} more: cls.csv has all of them"] if more else []
+        return "\n".join(filter(None, [*lines, self.summary]))
+
+
+def is_unreferenced(hypothesis: Hypothesis) -> bool:
+    """Whether a hypothesis has CLs values, and no reference to compare them with."""
+    return hypothesis["verdict"] == Verdict.NO_REFERENCE.value and hypothesis["CLs"] is not None
+
+
+def unreferenced(document: Document) -> Sequence[Unreferenced]:
+    """Return the hypotheses without a reference, those with one reason together."""
+    found: dict[tuple[int, str], Unreferenced] = {}
+    for place, analysis in enumerate(document["analyses"]):
+        for each in filter(is_unreferenced, analysis["hypotheses"]):
+            reason = _reason(each)
+            group = found.setdefault((place, reason), Unreferenced(analysis, reason))
+            group.hypotheses.append(each)
+    return list(found.values())
+
+
+def _observed_and_expected(hypothesis: Hypothesis) -> tuple[float, float]:
+    values = hypothesis["CLs"]
+    assert values is not None  # see `is_unreferenced`
+    return float(values[0]), float(values[3])
+
+
+def _reason(hypothesis: Hypothesis) -> str:
+    lines = hypothesis["text"].removeprefix(hypothesis["title"]).splitlines()
+    return "\n".join(
+        line.removeprefix("  ") for line in lines if line and not line.startswith(_OWN_LINE)
+    )
