@@ -113,7 +113,7 @@ INSIDE = {
         {"update", "values"},
         {"failures", "no_reference"},
         {"option", "options", "markers", "settings", "rerun"},
-        {"measuring", "sending", "campaigns", "terminal", "book"},
+        {"measuring", "sending", "campaigns", "terminal", "book", "header"},
         {"schedule", "obstacles"},
         {"context", "subjects", "outcomes"},
         {"fixtures", "summaries"},

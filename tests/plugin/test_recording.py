@@ -398,7 +398,7 @@ def test_scaling_is_left_out_unless_it_is_asked_for(project):
     assert "test_scaling" not in project.text(project.run(*suite, suite=False))
     shown = project.text(project.run(*suite, "--faas-scaling=1", suite=False))
     assert "test_scaling[tiny-1]" in shown
-    assert "tiny: 1 fit on local with 1 workers, one after the other" in shown
+    assert "tiny: 1 fit on local with 1 worker\n" in shown
 
 
 def test_a_scaling_point_whose_fits_break_fails_and_is_not_told(project):

@@ -189,7 +189,7 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     context = existing_context(config)
     if context is None:
         return []
-    from pytest_pyhf_faas.plugin.terminal import plan_lines
+    from pytest_pyhf_faas.plugin.header import plan_lines
 
     try:
         width = terminal_width()

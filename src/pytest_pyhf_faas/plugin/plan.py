@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 class Need(NamedTuple):
     """The hypotheses of a pallet that the items are about, and the fits that answer them.
 
-    These are fewer where hypotheses have the same content, which is fitted once.
+    These are fewer where hypotheses have the same content, which is fitted once. `measured` says
+    whether their wall time is measured, in as many trials as the user wants.
     """
 
     hypotheses: tuple[Task, ...]
     fits: tuple[Task, ...]
+    measured: bool = False
 
 
 class Plan:
@@ -46,7 +48,8 @@ class Plan:
             if subject.role == "scale":
                 assert subject.pallet is not None
                 where = subject.endpoint, subject.pallet.name, len(subject.pallet.patches)
-                self.scaling.setdefault(where, []).append(subject.count)
+                if measures:
+                    self.scaling.setdefault(where, []).append(subject.count)
                 continue
             self._subjects[subject.test] = subject
             self._places[subject.test] = place
@@ -81,7 +84,7 @@ class Plan:
                 if measured or task.key not in known:
                     fits.setdefault(task.key, task)
             known.update(fits)
-            needs[endpoint, pallet] = Need(tuple(those.values()), tuple(fits.values()))
+            needs[endpoint, pallet] = Need(tuple(those.values()), tuple(fits.values()), measured)
         return needs
 
     def due(self, subject: Subject) -> dict[str, list[Task]]:

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 from pytest_pyhf_faas.advice import Advice, advice_in, advice_on
 from pytest_pyhf_faas.campaign.results import ENGINE
 from pytest_pyhf_faas.campaign.times import PARTS
-from pytest_pyhf_faas.plugin.measuring import scaling_unit
 from pytest_pyhf_faas.plugin.no_reference import unreferenced_lines
 from pytest_pyhf_faas.references.cls_values import cls_table
 from pytest_pyhf_faas.references.diagnosis import ACCEPT, environment_line
 from pytest_pyhf_faas.references.merging import Written
 from pytest_pyhf_faas.report.answer import added_up, sent
-from pytest_pyhf_faas.report.axes import Axis
 from pytest_pyhf_faas.report.wall_times import MEASURED_HEADER, measured_cells
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import counted, duration, listed, table
+from pytest_pyhf_faas.wording import counted, listed, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.times import WallTime
     from pytest_pyhf_faas.plugin.context import Context
-    from pytest_pyhf_faas.plugin.plan import Need
     from pytest_pyhf_faas.plugin.summaries import Summary
     from pytest_pyhf_faas.preflight.preflight import Preflight
     from pytest_pyhf_faas.references.compare import Comparison
@@ -278,74 +275,6 @@ def endpoint_lines(preflight: Preflight) -> list[str]:
         lines.append(f"not ready: {title.removeprefix(f'endpoint {spec}: ')}")
     shown = [f"{_INDENT}{line}" for line in lines if line]
     return [f"endpoint {spec}:", *shown] if shown else []
-
-
-def plan_lines(context: Context) -> list[str]:
-    """Return what is going to be fitted, after collection."""
-    lines = []
-    for (endpoint, pallet), need in context.schedule.plan.needs().items():
-        first = need.hypotheses[0]
-        engine = context.schedule.engine(endpoint)
-        workers = f" ({counted(engine.workers, 'worker')})" if engine.workers_known else ""
-        label = " (synthetic, no physics)" if first.pallet.synthetic else ""
-        expected = [context.schedule.expected_s(task) for task in need.fits]
-        per_worker = context.settings.trials / engine.workers if engine.workers_known else 0.0
-        lines.append(
-            f"pyhf-faas: {pallet}{label}: {_needed(need)} on {endpoint}{workers}, "
-            f"{first.config.fit_setup}{_estimate(expected, per_worker)}"
-        )
-    for (endpoint, pallet, patches), counts in context.schedule.plan.scaling.items():
-        numbers = ", ".join(map(str, counts))
-        lines.append(
-            f"pyhf-faas: {pallet}: {counted(patches, 'fit')} on {endpoint} with {numbers} "
-            f"{scaling_unit(endpoint)}, one after the other"
-        )
-    return lines + _warning_lines(context) + _plane_lines(context)
-
-
-def _warning_lines(context: Context) -> list[str]:
-    """Say what may make the CLs of a pallet others than a person expects."""
-    lines = []
-    for pallet, findings in context.checked():
-        warnings = [finding for finding in findings if finding.level == "warning"]
-        for first in warnings[:1]:
-            more = f"; {len(warnings) - 1} more: 'pyhf-faas inspect'" if warnings[1:] else ""
-            which = listed(first.patches, 2)
-            lines.append(f"pyhf-faas: {pallet.name}: warning: {first.text} ({which}){more}")
-    return lines
-
-
-def _plane_lines(context: Context) -> list[str]:
-    """Say, before the fits, that no pallet has the plane that was chosen."""
-    plane = context.settings.plane
-    if context.settings.report is None or plane is None:
-        return []
-    needs = context.schedule.plan.needs()
-    labels = {pallet: need.hypotheses[0].pallet.labels for (_, pallet), need in needs.items()}
-    if not labels or any(all(Axis.find(text, each) for text in plane) for each in labels.values()):
-        return []
-    known = listed([f"{pallet} has {', '.join(each)}" for pallet, each in labels.items()])
-    what = f"--faas-plane={','.join(plane)}"
-    return [f"pyhf-faas: no pallet has {what} ({known}): the report takes the two that vary"]
-
-
-def _estimate(expected_s: Sequence[float | None], per_worker: float) -> str:
-    """Say how long some fits will take, as far as it is known how long each took elsewhere."""
-    known = [seconds for seconds in expected_s if seconds is not None]
-    total_s = sum(known) * per_worker
-    if not total_s:
-        return ""
-    of = "" if len(known) == len(expected_s) else f" for {len(known)} of them"
-    return f", about {duration(total_s)}{of}"
-
-
-def _needed(need: Need) -> str:
-    fits = counted(len(need.fits), "fit")
-    shared = len(need.hypotheses) - len(need.fits)
-    if not shared:
-        return fits
-    have = "has the same content as another" if shared == 1 else "have the same content as others"
-    return f"{counted(len(need.hypotheses), 'hypothesis')}, {fits} ({shared} {have})"
 
 
 def _where_the_time_went(wall_time: WallTime) -> str:

@@ -1,0 +1,103 @@
+"""What is said between collection and the first test: what is going to be fitted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.plugin.measuring import scaling_unit
+from pytest_pyhf_faas.report.axes import Axis
+from pytest_pyhf_faas.wording import counted, duration, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_pyhf_faas.plugin.context import Context
+    from pytest_pyhf_faas.plugin.plan import Need
+
+
+def plan_lines(context: Context) -> list[str]:
+    """Return what is going to be fitted, after collection."""
+    settings, plan = context.settings, context.schedule.plan
+    at_most = "at most " if settings.resume else ""
+    lines = []
+    for (endpoint, pallet), need in plan.needs().items():
+        first = need.hypotheses[0]
+        engine = context.schedule.engine(endpoint)
+        workers = f" ({counted(engine.workers, 'worker')})" if engine.workers_known else ""
+        label = " (synthetic, no physics)" if first.pallet.synthetic else ""
+        expected = [context.schedule.expected_s(task) for task in need.fits]
+        trials = settings.trials if need.measured else 1
+        per_worker = trials / engine.workers if engine.workers_known else 0.0
+        estimate = _estimate(expected, per_worker)
+        lines.append(
+            f"pyhf-faas: {pallet}{label}: {at_most}{needed(need, trials)} on {endpoint}{workers}, "
+            f"{first.config.fit_setup}{f', {at_most}{estimate}' if estimate else ''}"
+            + (": --faas-resume takes over earlier ones" if at_most else "")
+        )
+    for (endpoint, pallet, patches), counts in plan.scaling.items():
+        lines.append(
+            f"pyhf-faas: {pallet}: {in_scaling(patches, settings.trials, counts, endpoint)}"
+        )
+    return lines + _warning_lines(context) + _plane_lines(context)
+
+
+def needed(need: Need, trials: int) -> str:
+    """Say how many hypotheses are fitted, by how many fits, in how many trials."""
+    fits = counted(len(need.fits), "fit")
+    shared = len(need.hypotheses) - len(need.fits)
+    if shared:
+        have = f"{'has' if shared == 1 else 'have'} the same content as "
+        have += "another" if shared == 1 else "others"
+        fits = f"{counted(len(need.hypotheses), 'hypothesis')}, {fits} ({shared} {have})"
+    if trials == 1:
+        return fits
+    return f"{fits} in each of {trials} trials, {trials * len(need.fits)} in all,"
+
+
+def in_scaling(patches: int, trials: int, counts: Sequence[int], endpoint: str) -> str:
+    """Say how many fits are done with which numbers of workers or blocks."""
+    unit = scaling_unit(endpoint)
+    fits = counted(patches, "fit")
+    fits += f" in each of {trials} trials" if trials > 1 else ""
+    if len(counts) == 1:
+        return f"{fits} on {endpoint} with {counted(counts[0], unit.removesuffix('s'))}"
+    return (
+        f"{fits} on {endpoint} with each of {', '.join(map(str, counts))} {unit}, one after the "
+        f"other, {patches * trials * len(counts)} in all"
+    )
+
+
+def _warning_lines(context: Context) -> list[str]:
+    """Say what may make the CLs of a pallet others than a person expects."""
+    lines = []
+    for pallet, findings in context.checked():
+        warnings = [finding for finding in findings if finding.level == "warning"]
+        for first in warnings[:1]:
+            more = f"; {len(warnings) - 1} more: 'pyhf-faas inspect'" if warnings[1:] else ""
+            which = listed(first.patches, 2)
+            lines.append(f"pyhf-faas: {pallet.name}: warning: {first.text} ({which}){more}")
+    return lines
+
+
+def _plane_lines(context: Context) -> list[str]:
+    """Say, before the fits, that no pallet has the plane that was chosen."""
+    plane = context.settings.plane
+    if context.settings.report is None or plane is None:
+        return []
+    needs = context.schedule.plan.needs()
+    labels = {pallet: need.hypotheses[0].pallet.labels for (_, pallet), need in needs.items()}
+    if not labels or any(all(Axis.find(text, each) for text in plane) for each in labels.values()):
+        return []
+    known = listed([f"{pallet} has {', '.join(each)}" for pallet, each in labels.items()])
+    what = f"--faas-plane={','.join(plane)}"
+    return [f"pyhf-faas: no pallet has {what} ({known}): the report takes the two that vary"]
+
+
+def _estimate(expected_s: Sequence[float | None], per_worker: float) -> str:
+    """Say how long some fits will take, as far as it is known how long each took elsewhere."""
+    known = [seconds for seconds in expected_s if seconds is not None]
+    total_s = sum(known) * per_worker
+    if not total_s:
+        return ""
+    of = "" if len(known) == len(expected_s) else f" for {len(known)} of them"
+    return f"about {duration(total_s)}{of}"
