@@ -121,7 +121,7 @@ INSIDE = {
         {"hooks"},
     ),
     "suite": ({"test_analysis", "test_endpoint", "test_scaling"},),
-    "commands": ({"choosing"}, {"inspect", "matrix", "report", "validate"}),
+    "commands": ({"choosing", "errors"}, {"inspect", "matrix", "report", "validate"}),
 }
 
 

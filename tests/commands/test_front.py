@@ -79,7 +79,7 @@ def test_wrong_usage_is_a_line_and_where_help_is(run, words, prog, told):
     assert (done.returncode, done.stdout) == (2, "")
     *lines, hint = done.stderr.splitlines()
     error = " ".join(line.strip() for line in lines)
-    assert error.startswith(f"{prog}: error: ")
+    assert error.startswith("error: ")
     assert told in error
     assert hint == f"'{prog} --help' shows how to use it"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pyhf
 import pytest
@@ -51,7 +52,7 @@ tiny: a patchset for tests
   m2            0 to 50, 2 values
   references    4 of 4
   in            reference_results/tiny.json
-  expected      of one worker: {{}} certified
+  fits take     on one worker about {{}} with certified fits
   findings      none
 
 patch        m1  m2
@@ -60,7 +61,7 @@ sig_100_50  100  50
 sig_200_0   200   0
 sig_200_50  200  50
 """
-    ).format(shown.partition("of one worker: ")[2].partition(" certified")[0])
+    ).format(shown.partition("worker about ")[2].partition(" with certified")[0])
 
 
 def test_the_same_as_json(project, inspect):
@@ -108,6 +109,9 @@ def test_invalid_model_as_reference_is_no_failure(project, inspect):
     status, shown, _ = inspect("tiny")
     assert status == 0
     assert "2 of 2 (1 InvalidModel)" in shown
+    words = " ".join(shown.split())
+    assert "a signal: InvalidModel, as its reference has it (sig_100_0)" in words
+    assert " error " not in words
 
 
 def test_a_pallet_of_which_nothing_can_be_fitted_is_shown_all_the_same(project, inspect):
@@ -139,6 +143,24 @@ def test_several_pallets_and_another_test(project, inspect):
 
 def test_what_cannot_be_read_says_so(project, inspect):
     project.pallet(1)
-    status, shown, error = inspect("tiny", "absent")
-    assert (status, shown) == (2, "")
+    project.pallet(1, name="other")
+    (project.path / "reference_results/other.json").write_text("{")
+    status, shown, error = inspect("absent", "tiny", "other")
+    assert status == 2
+    assert shown.startswith("tiny: a patchset for tests\n")
+    assert shown.count("findings") == 1
     assert error.startswith("error: there is no pallet 'absent'")
+    assert "\nerror: " in error
+    assert "other.json" in error
+    status, shown, _ = inspect("absent", "tiny", "--json")
+    assert (status, [each["name"] for each in json.loads(shown)]) == (2, ["tiny"])
+    assert inspect("absent")[:2] == (2, "")
+
+
+def test_what_each_fit_setup_gets_right_adds_up_to_the_references(inspect):
+    _, shown, _ = inspect("synthetic")
+    rows = dict(re.findall(r"^  (\w+\+\w+) +(.*)$", shown, re.MULTILINE))
+    assert list(rows) == ["numpy+scipy", "numpy+minuit", "jax+scipy", "jax+minuit"]
+    assert [sum(map(int, re.findall(r"\d+", said))) for said in rows.values()] == [43] * 4
+    assert "hepdata" not in shown  # ins0000000 is no record
+    assert all(len(line) <= 80 for line in shown.splitlines())

@@ -113,7 +113,9 @@ def test_wrong_usage(options, capsys):
     with pytest.raises(SystemExit) as raised:
         main(list(options))
     assert raised.value.code == 2
-    assert capsys.readouterr().err.startswith("pyhf-faas")
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert " --help' shows how to use it" in error
 
 
 @pytest.mark.parametrize("problems", [[], ["no plots: Matplotlib is not installed"]])

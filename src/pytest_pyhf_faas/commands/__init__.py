@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_pyhf_faas import __version__
 from pytest_pyhf_faas.commands import inspect, matrix, report, validate
+from pytest_pyhf_faas.commands.errors import error_text, write_error
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin.options import check_words
-from pytest_pyhf_faas.wording import folded, terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **keywords)
 
     def error(self, message: str) -> NoReturn:
-        text = f"{self.prog}: error: {message}\n'{self.prog} --help' shows how to use it\n"
-        self.exit(2, folded(text, terminal_width()))
+        self.exit(2, error_text(f"{message}\n'{self.prog} --help' shows how to use it"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except FaasError as error:
-        sys.stderr.write(folded(f"error: {error}\n", terminal_width()))
+        write_error(error)
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

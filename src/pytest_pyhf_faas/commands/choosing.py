@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.errors import FaasError
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Mapping
@@ -12,6 +14,11 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.plugin.option import Option
     from pytest_pyhf_faas.references.store import ReferenceStore
+
+
+CERTIFIED = "certified"
+#: That of who chooses none comes first.
+FIT_SETUPS = ("numpy+scipy", "numpy+minuit", "jax+scipy", "jax+minuit", CERTIFIED)
 
 
 def add_pallets(parser: argparse.ArgumentParser) -> None:
@@ -40,16 +47,31 @@ def chosen_pallets(options: argparse.Namespace, values: Mapping[str, Any]) -> li
     PalletError
         If one of them cannot be read, or a patch is in none of them.
     """
+    pallets, problems = readable_pallets(options, values)
+    if problems:
+        raise problems[0]
+    return pallets
+
+
+def readable_pallets(
+    options: argparse.Namespace, values: Mapping[str, Any]
+) -> tuple[list[Pallet], list[FaasError]]:
+    """Return those of the pallets that can be read, and what is wrong with the others."""
     from pytest_pyhf_faas.pallets import catalogue
     from pytest_pyhf_faas.pallets.pallet import each_once, select
 
     search_path = catalogue.search_path_from_environment()
-    named = (
-        pallet
-        for name in options.pallet
-        for pallet in catalogue.resolve(name, search_path=search_path)
-    )
-    return select(each_once(named), values["patch"])
+    found: list[Pallet] = []
+    problems: list[FaasError] = []
+    for name in options.pallet:
+        try:
+            found = each_once([*found, *catalogue.resolve(name, search_path=search_path)])
+        except FaasError as error:
+            problems.append(error)
+    try:
+        return select(found, values["patch"]) if found else [], problems
+    except FaasError as error:
+        return [], [*problems, error]
 
 
 def reference_store(values: Mapping[str, Any]) -> ReferenceStore:

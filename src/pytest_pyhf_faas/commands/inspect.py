@@ -10,24 +10,29 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.commands.choosing import (
+    CERTIFIED,
+    FIT_SETUPS,
     add_options,
     add_pallets,
-    chosen_pallets,
+    readable_pallets,
     reference_store,
     values_of,
 )
+from pytest_pyhf_faas.commands.errors import write_error
+from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin.options import BY_NAME
-from pytest_pyhf_faas.wording import counted, duration, listed, table, terminal_width
+from pytest_pyhf_faas.wording import counted, duration, listed, shortened, table, terminal_width
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.references.store import ReferenceStore
 
 _WIDTH = 80
 _TITLES = 14
+_UNREADABLE = 2  # the exit status
 _OPTIONS = (BY_NAME["patch"], BY_NAME["reference_dir"])
 
 
@@ -67,12 +72,8 @@ def run(options: argparse.Namespace) -> int:
     Returns
     -------
     int
-        The exit status: 1 if a patch cannot be fitted, and its reference is not InvalidModel.
-
-    Raises
-    ------
-    FaasError
-        If a pallet or its references cannot be read.
+        The exit status: 2 if a pallet or its references cannot be read, after what was found in the
+        others; 1 if a patch cannot be fitted, and its reference is not InvalidModel.
     """
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig
 
@@ -81,14 +82,21 @@ def run(options: argparse.Namespace) -> int:
     config = HypotestConfig(
         measurement=options.measurement, test_poi=options.test_poi, test_stat=options.test_stat
     )
-    pallets = chosen_pallets(options, values)
-    found = [_inspected(pallet, config, store) for pallet in pallets]
+    pallets, problems = readable_pallets(options, values)
+    found = []
+    for pallet in pallets:
+        try:
+            found.append(_inspected(pallet, config, store))
+        except FaasError as error:
+            problems.append(error)
     if options.json:
         text = json.dumps(found, indent=1, allow_nan=False, ensure_ascii=True)
     else:
         text = "\n\n".join("\n".join(_lines(each, patches=options.patches)) for each in found)
-    sys.stdout.write(f"{text}\n")
-    return int(any(map(_has_broken_patch, found)))
+    sys.stdout.write(f"{text}\n" if found or options.json else "")
+    for problem in problems:
+        write_error(problem)
+    return _UNREADABLE if problems else int(any(map(_has_broken_patch, found)))
 
 
 def _has_broken_patch(found: Mapping[str, Any]) -> bool:
@@ -133,7 +141,7 @@ def _references(pallet: Pallet, config: Any, store: ReferenceStore) -> dict[str,
             if checked.get("fit_s") is not None:
                 seconds.setdefault(setup, []).append(float(checked["fit_s"]))
         if reference.fit_s is not None:
-            seconds.setdefault("certified", []).append(reference.fit_s)
+            seconds.setdefault(CERTIFIED, []).append(reference.fit_s)
     return {
         "path": os.path.relpath(there[0].path) if there else None,
         "patches": len(there),
@@ -155,9 +163,8 @@ def _lines(found: dict[str, Any], *, patches: bool) -> list[str]:
     lines = _filled(f"{found['name']}: {found['description']}", "")
     for title, text in _rows(found):
         lines += _filled(text, title)
-    for finding in found["findings"]:
-        which = f" ({_which(finding['patches'], len(found['patches']))})"
-        lines += _filled(finding["text"] + which, finding["level"])
+    for level, text, which in _findings(found):
+        lines += _filled(f"{text} ({_which(which, len(found['patches']))})", level)
     if not found["findings"]:
         lines += _filled("none", "findings")
     if patches:
@@ -165,9 +172,27 @@ def _lines(found: dict[str, Any], *, patches: bool) -> list[str]:
     return lines
 
 
+def _findings(found: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield level, text and patches; what the reference says as well is no error."""
+    known = found["reference_results"]["invalid_model"]
+    for finding in found["findings"]:
+        level, text, patches = finding["level"], finding["text"], finding["patches"]
+        if level != "error":
+            yield level, text, patches
+            continue
+        broken = [patch for patch in patches if patch not in known]
+        if broken:
+            yield level, text, broken
+        if len(broken) < len(patches):
+            as_known = f"{text}: InvalidModel, as its reference has it"
+            yield "note", as_known, [patch for patch in patches if patch in known]
+
+
 def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     published = [found["doi"] and f"doi {found['doi']}"]
-    published += [f"{key} {value}" for key, value in found["references"].items()]
+    # The schema of a patchset wants a record of HEPData; of zeros it has none.
+    records = found["references"].items()
+    published += [f"{key} {value}" for key, value in records if value.strip("ins0")]
     bins = sum(channel["bins"] for channel in found["channels"])
     model = found["model"]
     measurement = found["measurement"]
@@ -182,7 +207,7 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     twins = sum(len(names) - 1 for names in same)
     patches = counted(len(found["patches"]), "patch")
     return [
-        ("source", found["source"]),
+        ("source", _short_path(found["source"])),
         *([("published", ", ".join(filter(None, published)))] if any(published) else []),
         ("background", f"SHA-256 {found['background_sha256'][:16]}..."),
         ("measurement", measurement + (f"; others: {listed(others)}" if others else "")),
@@ -211,16 +236,38 @@ def _reference_rows(known: dict[str, Any], patches: int) -> list[tuple[str, str]
         if count
     ]
     detail = f" ({', '.join(extra)})" if extra else ""
-    rows = [("references", f"{known['patches']} of {patches}{detail}"), ("in", known["path"])]
-    for setup, counts in known["setups"].items():
+    rows = [
+        ("references", f"{known['patches']} of {patches}{detail}"),
+        ("in", _short_path(known["path"])),
+    ]
+    for setup, counts in sorted(known["setups"].items(), key=_default_first):
         issues, off = counts.get("known_issues", 0), counts.get("unconverged", 0)
         wrong = f", {counted(issues, 'known issue')}" if issues else ""
         wrong += f", {off} not at a minimum" if off else ""
+        untried = known["patches"] - sum(counts.values())
+        wrong += f", {untried} not tried" if untried else ""
         rows.append((setup, f"{counts.get('right', 0)} right{wrong}"))
-    expected = [f"{duration(seconds)} {setup}" for setup, seconds in known["expected_s"].items()]
+    expected = [
+        f"{duration(seconds)} {_with(setup)}"
+        for setup, seconds in sorted(known["expected_s"].items(), key=_default_first)
+    ]
     if expected:
-        rows.append(("expected", f"of one worker: {', '.join(expected)}"))
+        rows.append(("fits take", f"on one worker about {', '.join(expected)}"))
     return rows
+
+
+def _with(setup: str) -> str:
+    return "with certified fits" if setup == CERTIFIED else f"with {setup}"
+
+
+def _default_first(entry: tuple[str, Any]) -> int:
+    setup = entry[0]
+    return FIT_SETUPS.index(setup) if setup in FIT_SETUPS else len(FIT_SETUPS)
+
+
+def _short_path(path: str) -> str:
+    """Return a path that fits into a line behind its title; `--json` has it whole."""
+    return shortened(path, _width() - _TITLES - 2, cut="beginning")
 
 
 def _range(label: dict[str, Any]) -> str:
@@ -244,6 +291,10 @@ def _patch_table(found: dict[str, Any]) -> list[str]:
     return table(header, rows, terminal_width())
 
 
+def _width() -> int:
+    return min(_WIDTH, terminal_width())
+
+
 def _filled(text: str, title: str) -> list[str]:
     """Return a text behind its title, in lines of 80 columns, or of a narrower terminal."""
     indent = " " * (_TITLES + 2)
@@ -252,7 +303,7 @@ def _filled(text: str, title: str) -> list[str]:
         first += " "
     return textwrap.wrap(
         text,
-        min(_WIDTH, terminal_width()),
+        _width(),
         initial_indent=first,
         subsequent_indent=indent,
         break_long_words=False,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_pyhf_faas.advice import check_client
 from pytest_pyhf_faas.campaign.requirements import REFUSED, accepted
 from pytest_pyhf_faas.commands.choosing import (
+    FIT_SETUPS,
     add_options,
     add_pallets,
     chosen_pallets,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.matrix import Finding
     from pytest_pyhf_faas.references.store import ReferenceStore
 
-FIT_SETUPS = ("numpy+scipy", "numpy+minuit", "jax+scipy", "jax+minuit", "certified")
 #: Options of the plugin that mean the same here; tolerances and known issues are looked for.
 _OPTIONS = (
     replace(

@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_pyhf_faas.commands.errors import write_error
 from pytest_pyhf_faas.errors import ReportError
-from pytest_pyhf_faas.wording import folded, terminal_width
+from pytest_pyhf_faas.wording import terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ def _draw(path: Path) -> int:
     directory = path if path.is_dir() else path.parent
     problems = publish(report, directory)
     for problem in problems:
-        sys.stderr.write(folded(f"error: {problem}\n", terminal_width()))
+        write_error(problem)
     if problems:
         return 1
     _say(f"page, plots, {cls_csv.FILE} and {hepdata.DIRECTORY}/ are in {directory}")
