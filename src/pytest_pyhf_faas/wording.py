@@ -99,7 +99,7 @@ def folded(text: str, width: int) -> str:
     """Return a text with its lines broken between words, so that none is longer than a width.
 
     What a line goes on with is indented by two more than its beginning. A word that is longer than
-    a line is broken as well.
+    a line is broken as well, but for a path or an address, which stays whole to be copied.
     """
     return "\n".join(piece for line in text.split("\n") for piece in _folded(line, width))
 
@@ -156,13 +156,23 @@ def _folded(line: str, width: int) -> list[str]:
     indent = line[: len(line) - len(line.lstrip())]
     if len(indent) > width // 2:
         indent = ""
+    width = max(width, _NARROWEST)
+    room = width - len(indent) - len(_HANG)
     return textwrap.wrap(
-        line.strip(),
-        max(width, _NARROWEST),
+        " ".join(_broken(word, room) for word in line.strip().split(" ")),
+        width,
         initial_indent=indent,
         subsequent_indent=indent + _HANG,
+        break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _broken(word: str, room: int) -> str:
+    """Return a word in pieces that have room in a line, but for a path."""
+    if len(word) <= room or "/" in word:
+        return word
+    return " ".join(word[start : start + room] for start in range(0, len(word), room))
 
 
 def _widths(rows: Sequence[Sequence[str]]) -> list[int]:

@@ -25,7 +25,7 @@ def run(project):
         return subprocess.run(
             [*start, *words],
             cwd=project.path,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"},
             capture_output=True,
             text=True,
             check=False,
@@ -52,6 +52,7 @@ def test_each_command_has_help_with_its_exit_statuses(run, name):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"usage: pyhf-faas {name} ")
     assert "Exit status: " in done.stdout
+    assert [line for line in done.stdout.splitlines() if line.endswith("-")] == []
 
 
 @pytest.mark.parametrize(

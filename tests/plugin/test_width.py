@@ -48,8 +48,9 @@ def test_each_line_of_a_run_fits(project, long_names, monkeypatch, width):
     result.assert_outcomes(failed=2, errors=2)
     lines = lines_of_ours(result)
     too_long = [line for line in lines if len(line) > width]
-    # A word of a command stays whole, so that it can be copied.
-    assert all(line.strip().startswith(("--faas-patch=", "rerun:")) for line in too_long), too_long
+    # A path and a word of a command stay whole, so that they can be copied.
+    whole = ("--faas-patch=", "rerun:", f"{project.path}/reference_results/")
+    assert all(line.strip().startswith(whole) for line in too_long), too_long
     assert any(line.startswith("no reference for 1 hypothesis of tiny") for line in lines)
     shown = "\n".join(line.strip() for line in lines)
     commands = [

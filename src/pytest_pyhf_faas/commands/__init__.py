@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_pyhf_faas import __version__
@@ -11,6 +12,7 @@ from pytest_pyhf_faas.commands import inspect, matrix, report, validate
 from pytest_pyhf_faas.commands.errors import error_text, write_error
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin.options import check_words
+from pytest_pyhf_faas.wording import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,11 +20,22 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # as a shell has it
 
 
+class _Help(argparse.HelpFormatter):
+    """Breaks no option at its hyphens."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(one_line(text), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = self._split_lines(text, width - len(indent))
+        return "\n".join(f"{indent}{line}" for line in lines)
+
+
 class _Parser(argparse.ArgumentParser):
     """Says in a line what is wrong, and where help is."""
 
     def __init__(self, **keywords: Any) -> None:
-        super().__init__(allow_abbrev=False, **keywords)
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **keywords)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, error_text(f"{message}\n'{self.prog} --help' shows how to use it"))
