@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.pallets import sources as module
+from pytest_pyhf_faas.pallets.check import check
 from pytest_pyhf_faas.pallets.packing import digest, pack, unpack
 from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
 from pytest_pyhf_faas.pallets.read import read_pallets
@@ -376,14 +377,24 @@ def test_single_files_without_usable_values_are_numbered(tmp_path, names):
     ]
 
 
-def test_name_of_a_single_file_becomes_one_that_pyhf_allows(tmp_path):
-    (pallet,) = read_pallets(write_directory(tmp_path, single_files(["GG-1500.onestep_1_2"])))
-    assert pallet.patches[0].name == "GG_1500_onestep_1_2"
+def test_name_of_a_single_file_becomes_one_that_pyhf_allows_and_that_is_told(tmp_path):
+    names = ["GG-1500.onestep_1_2", "GG_1_3"]
+    (pallet,) = read_pallets(write_directory(tmp_path, single_files(names)))
+    changed, kept = pallet.patches
+    assert changed.name == "GG_1500_onestep_1_2"
+    assert (kept.name, kept.file) == ("GG_1_3", "")
+    told = [each for each in check(workspace(), pallet.patches) if each.level == "warning"]
+    assert [each.patches for each in told] == [("GG_1500_onestep_1_2",)]
+    assert (
+        "patch.GG-1500.onestep_1_2.json is called GG_1500_onestep_1_2: pyhf allows" in told[0].text
+    )
 
 
 def test_single_files_that_only_differ_in_such_characters_are_refused(tmp_path):
-    source = write_directory(tmp_path, single_files(["a-b", "a.b"]))
-    assert "two patches are called a_b" in refusal(source)
+    message = refusal(write_directory(tmp_path, single_files(["a-b", "a.b"])))
+    assert "patch.a-b.json" in message
+    assert "patch.a.b.json" in message
+    assert "would both be called a_b" in message
 
 
 def test_a_patchset_is_preferred_to_single_files(tmp_path):
@@ -534,6 +545,17 @@ def test_patchset_does_not_fit_the_schema(tmp_path):
     message = refusal(write_directory(tmp_path, files))
     assert "patchset.json: not a patchset: '300' is not of type 'array'" in message
     assert "patches/1/metadata/values" in message
+
+
+def test_names_and_labels_that_pyhf_does_not_allow_are_all_told(tmp_path):
+    spec = patchset(points={"GG-1500": [1, 2], "fine_1": [3, 4]}, labels=["m1 [GeV]", "m2"])
+    files = published() | {"patchset.json": json.dumps(spec)}
+    message = refusal(write_directory(tmp_path, files))
+    assert "2 names that pyhf does not allow" in message
+    assert "'m1 [GeV]' (at /metadata/labels/0)" in message
+    assert "'GG-1500' (at /patches/0/metadata/name)" in message
+    assert "letters, digits and _ alone: write m1_GeV" in message
+    assert "damaged" not in message
 
 
 @pytest.mark.parametrize(

@@ -311,7 +311,7 @@ def test_units_are_those_of_the_labels():
     assert "CLs = 0.05 in the plane: wino" in texts_of(bare.svg)
     assert {"m1", "m2"} <= set(texts_of(bare.svg))
     assert "exclusion up to m1 = 645.2." in bare.alt
-    labels = ["m1 [GeV]", "lifetime (ns)"]
+    labels = ["m1_GeV", "lifetime_ns"]
     units = plot_of("plane", analysis(labels=labels, plane=["m1", "lifetime"]))
     assert {"m1 [GeV]", "lifetime [ns]"} <= set(texts_of(units.svg))
     assert "exclusion up to m1 = 645.2 GeV." in units.alt
@@ -331,7 +331,7 @@ def test_values_over_decades_are_drawn_on_logarithmic_axes():
         hypothesis(f"p_{m}_{tau}", (m, tau), CLs=[10 ** (math.log10(tau) - 1.5)] * 6)
         for m, tau in product((100, 200, 300), taus)
     ]
-    labels = ["lifetime [ns]", "m [GeV]"]
+    labels = ["lifetime_ns", "m_GeV"]
     for one in hypotheses:
         one["values"].reverse()
     plot = plot_of("plane", analysis(hypotheses, labels=labels, plane=labels))

@@ -64,7 +64,7 @@ def test_labels_of_any_name_have_columns_of_their_own(tmp_path):
 
 def test_a_submission_has_a_table_of_each_analysis(tmp_path):
     found = [make.hypothesis(values=(300, 100)), make.hypothesis("b", values=(300, "heavy"))]
-    labels = ["m1 [GeV]", "kind"]
+    labels = ["m1_GeV", "kind"]
     first, entries, (data, _other) = submission(
         make.document(
             [make.analysis(found, labels=labels, doi="10.1/x"), make.analysis(pallet="bino")]
@@ -150,8 +150,8 @@ def test_hepdata_accepts_what_a_run_can_hold(tmp_path):
     ]
     document = make.document(
         [
-            make.analysis(found, pallet=ANY, labels=[ANY, "m [GeV]"], endpoint="local"),
-            make.analysis(found, pallet=ANY, labels=[ANY, "m [GeV]"], synthetic=True),
+            make.analysis(found, pallet=ANY, labels=[ANY, "m_GeV"], endpoint="local"),
+            make.analysis(found, pallet=ANY, labels=[ANY, "m_GeV"], synthetic=True),
             make.analysis(pallet=ANY, labels=[]),
             make.analysis([]),
         ]

@@ -1,8 +1,9 @@
 """What is wrong with a pallet, all of it at once, before anything is fitted.
 
 An *error* leaves a patch without CLs: pyhf refuses it, or its fits begin where the likelihood is
-not defined. A *warning* says what may make CLs other than a person expects. A *note* says what pyhf
-passes over without harm. The likelihood of this package refuses the same, in the same words.
+not defined. A *warning* says what may make CLs, or names, other than a person
+expects. A *note* says what pyhf passes over without harm. The likelihood of this package refuses
+the same, in the same words.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pytest_pyhf_faas.histfactory.errors import InvalidModel
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
 from pytest_pyhf_faas.histfactory.search import poi_defects
 from pytest_pyhf_faas.histfactory.workspace import Workspace
-from pytest_pyhf_faas.pallets.verify import validate
+from pytest_pyhf_faas.pallets.verify import ALLOWED_IN_NAMES, validate
 from pytest_pyhf_faas.wording import brief, listed
 from pytest_pyhf_faas.worker.patching import apply_patch
 
@@ -77,13 +78,19 @@ def check(
     checker = _Checker(background, measurement, test_poi, test_stat)
     found: dict[tuple[Level, str], list[str]] = defaultdict(list)
     of_content: dict[str, list[str]] = defaultdict(list)
+    of_file: dict[str, str] = {}
     for patch in patches:
+        if patch.file:
+            of_file[patch.name] = patch.file
         of_content[patch.digest].append(patch.name)
         for what in checker.findings(patch):
             found[what].append(patch.name)
     for names in of_content.values():
         if len(names) > 1:
             found["note", f"they have the same content, that of {names[0]}"] = names
+    if of_file:
+        name, file = next(iter(of_file.items()))
+        found["warning", f"{file} is called {name}: {ALLOWED_IN_NAMES}"] = list(of_file)
     findings = [Finding(level, text, tuple(names)) for (level, text), names in found.items()]
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 

@@ -34,6 +34,8 @@ class SignalPatch:
         SHA-256 of the list of operations, see `packing.digest`.
     packed
         The list of operations, see `packing.pack`.
+    file
+        The single file that it was read from, where its name could not be that of the file.
     """
 
     pallet: str
@@ -41,6 +43,7 @@ class SignalPatch:
     values: tuple[float | int | str, ...]
     digest: str
     packed: bytes = field(repr=False)
+    file: str = ""
 
     @property
     def operations(self) -> list[dict[str, Any]]:

@@ -10,18 +10,24 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.pallets.packing import canonical, digest, pack, pack_small
 from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
 from pytest_pyhf_faas.pallets.parts import Part, find_parts, no_part
 from pytest_pyhf_faas.pallets.sources import opened, stem
-from pytest_pyhf_faas.pallets.verify import check_digests, parse, validate, writable
+from pytest_pyhf_faas.pallets.verify import (
+    ALLOWED_IN_NAMES,
+    check_digests,
+    parse,
+    validate,
+    writable,
+)
 from pytest_pyhf_faas.wording import brief, counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pytest_pyhf_faas.pallets.sources import Reader
 
@@ -121,8 +127,14 @@ def _read_background(path: str, read: Reader, source: Path) -> tuple[dict[str, s
     return digests, pack_small(workspace)
 
 
-# The metadata of one patch and its operations, packed.
-_Specification = tuple[dict[str, Any], str, bytes]
+class _Specification(NamedTuple):
+    """A patch as it was read: its operations are packed; its file, if that has another name."""
+
+    name: str
+    values: tuple[float | int | str, ...]
+    digest: str
+    packed: bytes
+    file: str = ""
 
 
 def _read_patchset(
@@ -138,7 +150,8 @@ def _read_patchset(
         while patches:  # drop each as soon as it is packed
             patch = patches.pop()
             at = f"{where}: {patch['metadata']['name']}"
-            yield patch["metadata"], *_pack_operations(patch["patch"], at)
+            name, values = patch["metadata"]["name"], tuple(patch["metadata"]["values"])
+            yield _Specification(name, values, *_pack_operations(patch["patch"], at))
 
     return patchset["metadata"], specifications()
 
@@ -147,24 +160,24 @@ def _read_single_patches(
     part: Part, read: Reader, source: Path
 ) -> tuple[dict[str, Any], Iterable[_Specification]]:
     """Read ``patch.NAME.json`` files, and make up the metadata that a patchset would have."""
+    names = _names_of_files(part.singles, source)
     patches = []
     for path, raw_name in part.singles.items():  # in the archive's order: it is read forward only
         where = f"{source}: {path}"
         operations = parse(read(path), where)
         validate(operations, "jsonpatch.json", where, "a JSON patch")
-        patches.append((raw_name, *_pack_operations(operations, where)))
-    patches.sort(key=lambda patch: _natural(patch[0]))
+        patches.append((path, raw_name, *_pack_operations(operations, where)))
+    patches.sort(key=lambda patch: _natural(patch[1]))
 
-    values = [_values_in(raw_name) for raw_name, _, _ in patches]
+    values = [_values_in(raw_name) for _, raw_name, _, _ in patches]
     count = len(values[0])
     labels = [f"value_{i + 1}" for i in range(count)]
     if not count or len({len(some) for some in values}) > 1 or len(set(values)) < len(values):
         labels = ["index"]
         values = [(i + 1,) for i in range(len(patches))]
     specifications = [
-        # pyhf allows nothing else in the name of a patch
-        ({"name": re.sub(r"\W", "_", raw_name, flags=re.ASCII), "values": some}, sha256, packed)
-        for (raw_name, sha256, packed), some in zip(patches, values, strict=True)
+        _Specification(names[path], some, sha256, packed, "" if names[path] == raw_name else path)
+        for (path, raw_name, sha256, packed), some in zip(patches, values, strict=True)
     ]
     metadata = {
         "description": f"{counted(len(patches), 'patch')} from single files",
@@ -172,6 +185,20 @@ def _read_single_patches(
         "references": {},
     }
     return metadata, specifications
+
+
+def _names_of_files(singles: Mapping[str, str], source: Path) -> dict[str, str]:
+    """Return the name of the patch in each file: what pyhf does not allow becomes ``_``."""
+    names = {path: re.sub(r"\W", "_", raw, flags=re.ASCII) for path, raw in singles.items()}
+    paths: dict[str, str] = {}
+    for path, name in names.items():
+        first = paths.setdefault(name, path)
+        if first != path:
+            raise PalletError(
+                f"{source}: the patches in {first} and {path} would both be called {brief(name)}\n"
+                f"{ALLOWED_IN_NAMES}; all else becomes _: rename one of the files"
+            )
+    return names
 
 
 def _values_in(name: str) -> tuple[float | int, ...]:
@@ -217,8 +244,7 @@ def _signal_patches(
     patches = []
     names: set[str] = set()
     points: dict[tuple[float | int | str, ...], str] = {}
-    for metadata, sha256, packed in specifications:
-        name, values = metadata["name"], tuple(metadata["values"])
+    for name, values, sha256, packed, file in specifications:
         remedy = "a result could not be told from the other's: rename or remove one of them"
         if name in names:
             raise PalletError(f"{where}: two patches are called {brief(name)}\n{remedy}")
@@ -235,5 +261,5 @@ def _signal_patches(
             )
         names.add(name)
         points[values] = name
-        patches.append(SignalPatch(pallet, name, values, sha256, packed))
+        patches.append(SignalPatch(pallet, name, values, sha256, packed, file))
     return tuple(patches)

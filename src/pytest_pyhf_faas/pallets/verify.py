@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,6 +15,12 @@ from pytest_pyhf_faas.wording import brief, counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+#: What pyhf's schema of a patchset says of names; the same holds for labels.
+ALLOWED_IN_NAMES = "pyhf allows letters, digits and _ alone in the name of a patch"
+_NAME, _NOT_ALLOWED = re.compile(r"[a-zA-Z0-9_]+"), re.compile(r"[^a-zA-Z0-9_]+")
+#: Where they stand.
+_NAMED = re.compile(r"/metadata/labels/\d+|/patches/\d+/metadata/name")
 
 
 def parse(data: bytearray, where: str) -> Any:
@@ -51,7 +58,11 @@ def parse(data: bytearray, where: str) -> Any:
 
 
 def _refuse_not_finite(parsed: Any, where: str) -> NoReturn:
-    places = [f"{place} ({value})" for place, value in _not_finite(parsed)]
+    places = [
+        f"{place} ({value})"
+        for place, value in _leaves(parsed)
+        if isinstance(value, float) and not math.isfinite(value)
+    ]
     raise PalletError(
         f"{where}: {counted(len(places), 'number')} that JSON does not have: "
         f"{listed(places, 5, 120)}\n"
@@ -59,16 +70,16 @@ def _refuse_not_finite(parsed: Any, where: str) -> NoReturn:
     )
 
 
-def _not_finite(parsed: Any, place: str = "") -> Iterator[tuple[str, float]]:
-    """Yield each number that is not finite, with its place as a JSON pointer."""
-    if isinstance(parsed, float) and not math.isfinite(parsed):
-        yield place, parsed
-    elif isinstance(parsed, dict):
+def _leaves(parsed: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each number, text or null with its place as a JSON pointer."""
+    if isinstance(parsed, dict):
         for key, value in parsed.items():
-            yield from _not_finite(value, f"{place}/{key}")
+            yield from _leaves(value, f"{place}/{key}")
     elif isinstance(parsed, list):
         for index, value in enumerate(parsed):
-            yield from _not_finite(value, f"{place}/{index}")
+            yield from _leaves(value, f"{place}/{index}")
+    else:
+        yield place, parsed
 
 
 def validate(obj: Any, schema: str, where: str, what: str) -> None:
@@ -87,6 +98,8 @@ def validate(obj: Any, schema: str, where: str, what: str) -> None:
         cause = error.__context__
         if isinstance(cause, jsonschema.ValidationError):
             cause = jsonschema.exceptions.best_match([cause])
+            if cause.validator == "pattern":
+                _refuse_names(obj, where)
             at = "/".join(map(str, cause.absolute_path)) or "the top"
             message = f"{brief(cause.message)} (at {brief(at)})"
         else:
@@ -96,6 +109,25 @@ def validate(obj: Any, schema: str, where: str, what: str) -> None:
             "the file is not what its name says, is damaged, or is of a schema that pyhf "
             f"{pyhf.__version__} does not know"
         ) from None  # pyhf's own message may hold the whole file
+
+
+def _refuse_names(patchset: Any, where: str) -> None:
+    """Refuse the labels and the names of patches that pyhf does not allow, if there are any."""
+    refused = {
+        place: value
+        for place, value in _leaves(patchset)
+        if isinstance(value, str) and _NAMED.fullmatch(place) and not _NAME.fullmatch(value)
+    }
+    if not refused:
+        return
+    places = [f"{brief(value, 60)!r} (at {place})" for place, value in refused.items()]
+    instead = _NOT_ALLOWED.sub("_", next(iter(refused.values()))).strip("_") or "m1"
+    raise PalletError(
+        f"{where}: {counted(len(places), 'name')} that pyhf does not allow: "
+        f"{listed(places, 5, 120)}\n"
+        "labels and names of patches have letters, digits and _ alone: write "
+        f"{brief(instead)}"
+    ) from None
 
 
 def check_digests(published: dict[str, str], computed: dict[str, str], where: str) -> None:

@@ -14,17 +14,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: What may stand behind a label in brackets; other words are a part of it, as in ``m(gluino)``.
-_UNITS = (
-    *("eV", "keV", "MeV", "GeV", "TeV"),
-    *("fb", "pb", "nb", "mb", "1/fb", "fb-1", "fb^-1"),
-    *("fs", "ps", "ns", "us", "µs", "ms", "s"),
-    *("fm", "nm", "um", "µm", "mm", "cm", "m"),
-    *("rad", "deg", "%"),
-)
-_WITH_UNIT = re.compile(
-    rf"(?P<name>.*\S)\s*[\[(]\s*(?P<unit>{'|'.join(map(re.escape, _UNITS))})\s*[\])]$"
-)
+#: What may stand behind a label and an underscore, for pyhf's schema allows no brackets. Those that
+#: may as well be an index, as the s of ``m_s``, are none.
+_UNITS = ("eV", "keV", "MeV", "GeV", "TeV", "fb", "pb", "ps", "ns", "mm", "cm")
+_WITH_UNIT = re.compile(rf"(?P<name>.*[^_])_+(?P<unit>{'|'.join(_UNITS)})")
 #: Numbers beyond that have no differences left, as floats.
 _LARGEST = 1e100
 
@@ -104,8 +97,8 @@ class Axis:
 
 
 def with_unit(label: str) -> tuple[str, str]:
-    """Return a label without its unit, and the unit: that of ``m1 [GeV]`` is GeV."""
-    found = _WITH_UNIT.match(label.strip())
+    """Return a label without its unit, and the unit: that of ``m1_GeV`` is GeV."""
+    found = _WITH_UNIT.fullmatch(label.strip())
     return (found["name"], found["unit"]) if found else (label, "")
 
 
