@@ -13,7 +13,7 @@ def send(*keys, why="first"):
 
 
 def heard(*instructions):
-    sendings = Sendings("agent")
+    sendings = Sendings("agent", reached=True)
     for instruction in instructions:
         sendings.hear(instruction)
     return sendings.fits, dict(sendings.again)
@@ -53,3 +53,12 @@ def test_a_fit_that_is_measured_anew_is_not_sent_again():
     note = Note("a", "worker lost", 1, "")
     trials = [send("a"), note, Take("a", 1, 1), send("a"), Take("a", 2, 1)]
     assert heard(*trials) == (2, {})
+
+
+def test_where_no_worker_was_ever_there_nothing_was_sent_to_one():
+    sendings = Sendings("agent")
+    sendings.hear(send("a", "b"))
+    assert (sendings.fits, sendings.kept) == (0, 2)
+    sendings.reached = True
+    sendings.hear(send("c"))
+    assert (sendings.fits, sendings.kept) == (3, 0)

@@ -243,7 +243,7 @@ def test_an_engine_that_is_unusable_ends_all_and_what_comes_later():
     scene = Scene()
     scene.submit(a_fit(0))
     assert scene.tell(EngineUnusable("no block ever started")) == [
-        GiveUp("key0", "broken", "engine", "no block ever started", 1),
+        GiveUp("key0", "broken", "engine", "no block ever started", 0),
         Halt(),
     ]
     assert scene.tell(Submitted((a_fit(1),))) == [
@@ -395,6 +395,7 @@ def test_where_no_worker_comes_all_is_given_up(remedy, told):
     assert (ended.status, ended.error, halt) == ("broken", "engine", Halt())
     assert "no worker of engine was there for 61 s: blocks: 1 pending" in ended.text
     assert told in ended.text
+    assert ended.attempts == 0
 
 
 def test_a_tick_that_asks_for_nothing_changes_nothing():

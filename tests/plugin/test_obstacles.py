@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from types import SimpleNamespace
 
@@ -51,7 +52,12 @@ def test_without_a_preflight_the_first_item_says_why(silent, distribution):
         ]
     )
     assert result.ret == 1
-    assert silent.text(result).count("no worker of local was there for") == 1
+    text = silent.text(result)
+    assert text.count("no worker of local was there for") == 1
+    assert ": the fit was not done" in text
+    assert re.search(
+        r"^0 fits sent to workers, \d not sent, for no worker was there$", text, re.MULTILINE
+    )
     assert not list(silent.path.glob(".pytest_cache/d/pyhf-faas/*.first-*"))
 
 

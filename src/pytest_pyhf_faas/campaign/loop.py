@@ -223,6 +223,7 @@ class Loop:
         now = self._clock()
         with self.lock:
             instructions = self.state.handle(event, now)
+            self.sendings.reached = self.sendings.reached or self.state.reached
         if instructions or not isinstance(event, Ticked):
             self._listener.note(now, event)
         for instruction in instructions:

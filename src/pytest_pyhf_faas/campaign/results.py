@@ -175,7 +175,7 @@ class HypotestResult:
     worker : str
         Host and process.
     attempts : int
-        How often the fit was sent to a worker.
+        How often the fit was sent to a worker; 0 where none was ever there.
     """
 
     key: str
@@ -231,6 +231,11 @@ class HypotestResult:
         if (self.pallet, self.patch) == (pallet, patch):
             return self
         return replace(self, pallet=pallet, patch=patch)
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether any worker was there for it."""
+        return self.attempts > 0
 
     @property
     def is_answer(self) -> bool:

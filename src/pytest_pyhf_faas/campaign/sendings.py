@@ -28,16 +28,27 @@ class Sendings:
     ----------
     engine : str
         What a person calls the whole of the engine, such as an agent.
-    fits : int
-        How many were sent.
+    reached : bool
+        Whether any worker was ever there: nothing was sent to one before.
     again : Counter
         How many of them not for the first time, by the reason.
     """
 
     engine: str = "engine"
-    fits: int = 0
+    reached: bool = False
     again: Counter[str] = field(default_factory=Counter)
+    _given: int = 0
     _troubles: dict[str, Trouble] = field(default_factory=dict)
+
+    @property
+    def fits(self) -> int:
+        """How many were sent to workers."""
+        return self._given if self.reached else 0
+
+    @property
+    def kept(self) -> int:
+        """How many the engine has kept, for no worker was ever there."""
+        return 0 if self.reached else self._given
 
     def hear(self, instruction: Instruction) -> None:
         """Take note of what the state of a campaign wants done."""
@@ -45,7 +56,7 @@ class Sendings:
             case Note(key, trouble):
                 self._troubles[key] = trouble
             case Send(_batch, keys, _attempts, why):
-                self.fits += len(keys)
+                self._given += len(keys)
                 for key in keys:
                     if why == "copy":
                         self.again[_COPY] += 1

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import Status
 
 
+#: Troubles of a fit that was with a worker.
+_OF_WORKERS = frozenset[events.Trouble]({"worker lost", "block lost", "timeout"})
+
+
 class CampaignState:
     """All that a campaign knows of its fits.
 
@@ -54,6 +58,8 @@ class CampaignState:
         self._open: dict[str, Entry] = {}
         self._left_behind: set[str] = set()
         self._winding_down: str | None = None
+        #: Whether any worker was ever there; before, what the engine has is with no worker.
+        self.reached = False
         self._restarting = False
         self._breakdowns = 0
         self._now = -math.inf
@@ -162,6 +168,7 @@ class CampaignState:
         if self.facts.missing_since is not None and event.facts.missing_since is None:
             self._watch.missing_until = self._now
         self.facts = event.facts
+        self.reached = self.reached or self.facts.ready_at is not None
 
     def _on_restarted(self, _event: events.Restarted) -> None:
         self._restarting = False
@@ -185,6 +192,7 @@ class CampaignState:
         self.flight.overtake(number, self._now, losable=self.facts.loses_tasks)
 
     def _on_answered(self, event: events.Answered) -> None:
+        self.reached = True
         batch = self._arrived(event.batch)
         if batch is None or not batch.open_entries:
             return  # its copy was faster
@@ -207,6 +215,7 @@ class CampaignState:
         self._forget_answered()
 
     def _on_failed(self, event: events.Failed) -> None:
+        self.reached = self.reached or event.trouble in _OF_WORKERS
         if event.trouble == "engine lost":
             if event.batch in self.flight.batches:
                 self._replace_engine("engine lost", event.text)
@@ -353,9 +362,8 @@ class CampaignState:
             f"\nattempt {number}: {trouble}" for number, trouble in enumerate(entry.troubles, 1)
         )
         self._close(entry)
-        self._out.append(
-            events.GiveUp(entry.fit.key, status, error, text + history, entry.attempts)
-        )
+        attempts = 0 if error == ENGINE and not self.reached else entry.attempts
+        self._out.append(events.GiveUp(entry.fit.key, status, error, text + history, attempts))
 
     def _close(self, entry: Entry) -> None:
         entry.ended = True

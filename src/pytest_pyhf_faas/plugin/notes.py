@@ -56,8 +56,9 @@ def note_fit(
     said = result.to_json()
     shared = {name: said[name] for name in hypothesis if name in said}
     hypothesis |= cast("Hypothesis", shared)
+    verdict = Verdict.of_fit(result.status) if result.was_sent else Verdict.CANCELLED
     hypothesis |= {
-        "verdict": Verdict.of_fit(result.status).value,
+        "verdict": verdict.value,
         "CLs": _numbers(result.cls_values) or None,
         "reference": _values_of(reference),
     }

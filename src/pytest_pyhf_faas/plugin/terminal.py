@@ -103,7 +103,8 @@ def broken_text(
         What is wrong in the files of the pallet, so that no other advice can help.
     """
     error = result.error
-    title = f"{result.pallet} / {result.patch}: {_STATUS_TITLES[result.status]}"
+    status = result.status if result.was_sent else "cancelled"
+    title = f"{result.pallet} / {result.patch}: {_STATUS_TITLES[status]}"
     lines: list[str] = []
     advice = Advice(here=_STATUS_REMEDIES.get(result.status, ""))
     if error is not None:

@@ -90,6 +90,7 @@ def added_up(parts: Sequence[Fits]) -> Fits:
         again.update(part["again"])
     return {
         "sent": sum(part["sent"] for part in parts),
+        "not_sent": sum(part.get("not_sent", 0) for part in parts),
         "again": dict(again),
         "taken_over": sum(part["taken_over"] for part in parts),
         "collected": sum(part["collected"] for part in parts),
@@ -103,6 +104,8 @@ def sent(fits: Fits) -> str:
     if again:
         reasons = ", ".join(f"{why}: {count}" for why, count in sorted(fits["again"].items()))
         parts.append(f"{again} of them again ({reasons})")
+    if fits.get("not_sent"):
+        parts.append(f"{fits['not_sent']} not sent, for no worker was there")
     if fits["taken_over"]:
         parts.append(f"{fits['taken_over']} taken over from earlier runs")
     if fits["collected"]:

@@ -24,13 +24,20 @@ class Document(TypedDict):
     notes: list[str]
 
 
-class Fits(TypedDict):
-    """How many fits were sent, how many of them again and why, and how many came from earlier."""
-
+class _Fits(TypedDict):
     sent: int
     again: dict[str, int]
     taken_over: int
     collected: int
+
+
+class Fits(_Fits, total=False):
+    """How many fits were sent, how many of them again and why, and how many came from earlier.
+
+    Those that are not sent are those for which no worker was there; an older document has none.
+    """
+
+    not_sent: int
 
 
 class _Run(TypedDict):
