@@ -314,10 +314,12 @@ def test_while_a_suspect_waits_no_straggler_is_copied():
 
 def test_the_time_of_a_fit_is_the_mean_of_its_family_or_that_of_its_reference_here():
     times = FitTimes()
-    assert (times.measured, times.of(a_fit(0)), times.of(a_fit(0, 3.0))) == (False, None, 3.0)
+    assert times.measured([a_fit(0)]) == 0
+    assert (times.of(a_fit(0)), times.of(a_fit(0, 3.0))) == (None, 3.0)
     for fit, fit_s in ((a_fit(1), 2.0), (a_fit(2), 3.0), (a_fit(3), 7.0)):
         times.learn(fit, fit_s)
-    assert times.measured
+    assert times.measured([a_fit(0)]) == 3
+    assert times.measured([a_fit(0), replace(a_fit(0), family="another")]) == 0
     assert times.of(a_fit(4)) == pytest.approx(4.0)
     assert times.of(replace(a_fit(4), family="another")) is None
     times.learn(a_fit(5, 1.0), 4.0)

@@ -140,9 +140,10 @@ class Campaign:
     ) -> Fit:
         kind = id(task.pallet), id(task.pool), task.config
         if kind not in groups:
-            family = task.pallet.digest
-            content = f"{task.pallet.name} {family} {task.config!r} {task.pool.sha256}"
-            groups[kind] = hashlib.sha256(content.encode()).hexdigest()[:16], family[:16]
+            digest = task.pallet.digest
+            content = f"{task.pallet.name} {digest} {task.config!r} {task.pool.sha256}"
+            family = f"{digest[:16]} {task.config.fit_setup}"
+            groups[kind] = hashlib.sha256(content.encode()).hexdigest()[:16], family
         name = f"{task.pallet.name}/{task.patch.name}"
         expected_s = self._expected_s(task)
         if expected_s is not None:

@@ -16,12 +16,14 @@ class FitTimes:
     def __init__(self) -> None:
         self._mean_s: dict[str, tuple[int, float]] = {}
         #: Measured and expected seconds of fits, whose ratio is that of others like them.
-        self._sums: dict[str, tuple[float, float]] = {}
+        self._sums: dict[tuple[str, bool], tuple[float, float]] = {}
 
-    @property
-    def measured(self) -> bool:
-        """Whether one fit was measured here, so that it is known how fast these workers are."""
-        return bool(self._mean_s)
+    def measured(self, fits: Iterable[Fit]) -> int:
+        """Return how many fits were measured here of the family of each, at the least.
+
+        Where none was, it is not known how fast these workers are.
+        """
+        return min((self._mean_s.get(fit.family, (0, 0.0))[0] for fit in fits), default=0)
 
     def learn(self, fit: Fit, fit_s: float) -> None:
         """Take note of how long a fit took."""
@@ -52,9 +54,6 @@ class FitTimes:
         return total_s
 
 
-def _likeness(fit: Fit) -> str:
-    """Return what fits have in common that are faster or slower here by one ratio.
-
-    Between machines it is the same for all; between two ways to fit each pallet has its own.
-    """
-    return fit.family if fit.is_relative else ""
+def _likeness(fit: Fit) -> tuple[str, bool]:
+    """Return what fits have in common that are faster or slower here by one ratio."""
+    return fit.family, fit.is_relative

@@ -36,7 +36,7 @@ class Fit:
     group : str
         Fits of one group may share a batch: one pallet, configuration and pool.
     family : str
-        Fits of one family take about as long: one pallet.
+        Fits of one family take about as long: one pallet and one fit setup.
     expected_s : float or None
         Seconds that it took elsewhere.
     name : str

@@ -70,16 +70,20 @@ class Watch:
     def quiet(self, flight: Flight, facts: Facts, now: float) -> tuple[float, float | None] | None:
         """Return for how long nothing has come, and how long what is next should take.
 
-        ``None`` where it has not taken long yet, or where no worker has come yet.
+        ``None`` where it has not taken long yet, or where no worker has come yet. A worker's first
+        fit takes longer, since JAX compiles then: until each worker can have done one, it is not
+        said how long the next should take.
         """
         waits_for_the_first = facts.missing_since is not None and facts.ready_at is None
         if waits_for_the_first or not flight:
             return None
-        measured = self.times.measured
-        expected_s = self._batch_s(next(iter(flight))) if measured else None
+        first = next(iter(flight))
+        measured = self._measured(first)
+        expected_s = self._batch_s(first) if measured else None
         quiet_s = now - self._news_at(flight, facts)
-        limit_s = max(QUIET_S, QUIET_FACTOR * (expected_s or 0.0))
-        return (quiet_s, expected_s) if quiet_s >= limit_s else None
+        if quiet_s < max(QUIET_S, QUIET_FACTOR * (expected_s or 0.0)):
+            return None
+        return quiet_s, expected_s if measured > facts.workers_there else None
 
     def _news_at(self, flight: Flight, facts: Facts) -> float:
         """Return when the last answer came, or since when one could have come."""
@@ -92,7 +96,7 @@ class Watch:
         policy, limits = self.policy, []
         estimates = [self._batch_s(batch) for batch in flight]
         known = [seconds for seconds in estimates if seconds is not None]
-        if self.times.measured and len(known) == len(estimates):
+        if all(map(self._measured, flight)) and len(known) == len(estimates):
             limits.append(max(policy.silence_s, policy.silence_factor * max(known)))
         if policy.timeout_s is not None:
             limits.append(policy.silence_s + IN_FLIGHT * policy.timeout_s)
@@ -122,7 +126,7 @@ class Watch:
         """Return after how long a batch that has begun is sent once more, if ever."""
         policy, limits = self.policy, []
         expected_s = self._batch_s(batch)
-        if expected_s is not None and (self.times.measured or batch.overtaken_at is not None):
+        if expected_s is not None and (self._measured(batch) or batch.overtaken_at is not None):
             limits.append(max(policy.straggler_s, policy.straggler_factor * expected_s))
         if policy.timeout_s is not None and batch.overtaken_at is not None:
             limits.append(policy.straggler_s + policy.timeout_s)  # its worker would have ended it
@@ -137,6 +141,9 @@ class Watch:
         since = max(self.answered_at, flight.pinged_at, newest, ready_at)
         patience = min(2.0 ** len(flight.pings), self.policy.ping_factor)
         return now - since > self.policy.ping_s * patience
+
+    def _measured(self, batch: Batch) -> int:
+        return self.times.measured(entry.fit for entry in batch.entries)
 
     def _batch_s(self, batch: Batch) -> float | None:
         return self.times.of_all(entry.fit for entry in batch.entries)
