@@ -75,19 +75,21 @@ def test_a_submission_has_a_table_of_each_analysis(tmp_path):
     assert [each["name"] for each in entries] == ["CLs of wino", "CLs of bino"]
     assert "2 signal hypotheses" in entries[0]["description"]
     assert "doi:10.1/x" in entries[0]["description"]
-    mass, kind = data["independent_variables"]
+    mass, kind, patch = data["independent_variables"]
     assert mass["header"] == {"name": "m1", "units": "GeV"}
     assert kind["header"] == {"name": "kind"}
     assert [each["value"] for each in kind["values"]] == [100, "heavy"]
+    assert patch["header"] == {"name": "patch name"}
+    assert [each["value"] for each in patch["values"]] == ["wino_300_100", "b"]
     observed, expected = data["dependent_variables"]
     cls = make.cls_of(300, 100)
-    assert observed["values"][0]["value"] == pytest.approx(cls[0], rel=1e-5)
+    assert observed["values"][0]["value"] == cls[0]
     value = expected["values"][0]
-    assert value["value"] == pytest.approx(cls[3], rel=1e-5)
+    assert value["value"] == cls[3]
     for error, low, high in zip(value["errors"], (cls[2], cls[1]), (cls[4], cls[5]), strict=True):
         edges = error["asymerror"]
-        assert value["value"] + edges["minus"] == pytest.approx(low, rel=1e-4)
-        assert value["value"] + edges["plus"] == pytest.approx(high, rel=1e-4)
+        assert value["value"] + edges["minus"] == pytest.approx(low, rel=1e-12)
+        assert value["value"] + edges["plus"] == pytest.approx(high, rel=1e-12)
     assert [error["label"] for error in value["errors"]] == ["1 sigma", "2 sigma"]
 
 
@@ -115,12 +117,13 @@ def test_what_was_shown_to_be_wrong_is_not_published(tmp_path):
         assert word in entry["description"]
 
 
-def test_patches_that_their_values_do_not_tell_apart_are_named(tmp_path):
-    found = [make.hypothesis("a", (1, 1)), make.hypothesis("b", (1, 1))]
-    *_, (data,) = submission(make.document([make.analysis(found)]), tmp_path)
-    names = data["independent_variables"][-1]
-    assert names["header"]["name"] == "patch"
-    assert [each["value"] for each in names["values"]] == ["a", "b"]
+def test_a_small_value_of_a_band_keeps_its_digits(tmp_path):
+    small = 1.234567e-7
+    found = make.hypothesis(CLs=[0.2, small, 0.01, 0.3, 0.4, 0.5])
+    *_, (data,) = submission(make.document([make.analysis([found])]), tmp_path)
+    value = data["dependent_variables"][1]["values"][0]
+    minus = value["errors"][1]["asymerror"]["minus"]
+    assert value["value"] + minus == pytest.approx(small, rel=1e-6)
 
 
 def test_an_earlier_submission_is_replaced(tmp_path):

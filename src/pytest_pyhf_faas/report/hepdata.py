@@ -26,7 +26,6 @@ DIRECTORY = "hepdata"
 SUBMISSION = "submission.yaml"
 _TABLE = "cls"
 _LONGEST_NAME = 64
-_DIGITS = 6
 #: The expected value and its bands, among the six.
 _MEDIAN, _BANDS = 3, {"1 sigma": (2, 4), "2 sigma": (1, 5)}
 #: HEPData takes such a text for a range, and refuses it.
@@ -181,7 +180,7 @@ def _table(analysis: Analysis, published: Sequence[Hypothesis]) -> dict[str, Any
 
 
 def _independent(labels: Sequence[str], published: Sequence[Hypothesis]) -> list[dict[str, Any]]:
-    """Return the values of the labels; with the names, where these alone tell hypotheses apart."""
+    """Return the values of the labels, and the names of the patches."""
     variables = []
     for place, label in enumerate(labels):
         name, unit = with_unit(label)
@@ -194,10 +193,8 @@ def _independent(labels: Sequence[str], published: Sequence[Hypothesis]) -> list
                 ],
             }
         )
-    if len({tuple(each["values"]) for each in published}) < len(published) or not labels:
-        names = [{"value": _value(each["patch"])} for each in published]
-        variables.append({"header": {"name": "patch"}, "values": names})
-    return variables
+    names = [{"value": _value(each["patch"])} for each in published]
+    return [*variables, {"header": {"name": "patch name"}, "values": names}]  # no label has a space
 
 
 def _value(value: float | str) -> float | str:
@@ -205,7 +202,7 @@ def _value(value: float | str) -> float | str:
 
 
 def _observed(six: Sequence[Number]) -> dict[str, Any]:
-    return {"value": _rounded(six[0])}
+    return {"value": _number(six[0])}
 
 
 def _expected(six: Sequence[Number]) -> dict[str, Any]:
@@ -215,10 +212,9 @@ def _expected(six: Sequence[Number]) -> dict[str, Any]:
     for label, (low, high) in _BANDS.items():
         minus, plus = float(six[low]) - median, float(six[high]) - median
         if math.isfinite(minus) and math.isfinite(plus) and (minus or plus):
-            edges = {"minus": _rounded(minus), "plus": _rounded(plus)}
-            errors.append({"asymerror": edges, "label": label})
-    return {"value": _rounded(six[_MEDIAN]), **({"errors": errors} if errors else {})}
+            errors.append({"asymerror": {"minus": minus, "plus": plus}, "label": label})
+    return {"value": _number(six[_MEDIAN]), **({"errors": errors} if errors else {})}
 
 
-def _rounded(value: Number) -> Number:
-    return float(f"{float(value):.{_DIGITS}g}") if math.isfinite(float(value)) else str(value)
+def _number(value: Number) -> Number:
+    return float(value) if math.isfinite(float(value)) else str(value)
