@@ -16,6 +16,7 @@ def unreferenced(patch="sig_1", observed: float | str = 0.01, **changes):
         "fit_setup": "numpy+scipy",
         "test_stat": "qtilde",
         "reason": "there is no tiny.json",
+        "remedy": "--faas-update=new",
         "patch": patch,
         "CLs_obs": observed,
         "CLs_exp": 0.25,
@@ -36,7 +37,7 @@ def test_many_failures_for_want_of_a_reference_are_one_table(project, distributi
     result.stdout.fnmatch_lines_random(
         [
             "no reference for 9 hypotheses of tiny: there is no tiny.json in *",
-            "*--faas-update=new makes references*",
+            "*nothing was compared; make references: --faas-update=new",
             "*numpy+scipy* CLs_obs * CLs_exp * excluded",
         ]
     )
@@ -71,6 +72,18 @@ def test_a_few_are_failures_like_others(project):
     shown = project.text(project.run())
     assert all(f"tiny / {name}: no reference" in shown for name in names)
     assert "no reference for 2 hypotheses of tiny" in shown
+
+
+def test_beside_references_of_another_background_no_refused_update_is_advised(project):
+    project.pallet(5)
+    project.write_reference({**project.reference(), "background_sha256": 64 * "0"})
+    advice = (
+        "--faas-update=new with another --faas-reference-dir or pallet name, or --faas-update=all "
+        "over all patches, which replaces them"
+    )
+    result = project.run()
+    assert f"nothing was compared; make references: {advice}" in project.text(result)
+    assert f"make it: {advice}" in project.text(project.run("-v"))
 
 
 def test_of_very_many_the_first_are_listed():

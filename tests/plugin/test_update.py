@@ -353,13 +353,75 @@ def test_starts_are_written_with_the_references(mixed):
 def test_entries_of_another_background_are_not_lost(mixed, mode):
     mixed.write_reference({**mixed.reference(), "background_sha256": 64 * "0"})
     before = mixed.reference()
-    result = mixed.run("--faas-update", mode, "-k", NEW, suite=False)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(
-        ["*is not updated: 2 references of another background 000000000000... would be lost*"]
-    )
-    result.stdout.fnmatch_lines(["*--faas-reference-dir or another pallet name*"])
+    for selection in (["-k", NEW], [f"--faas-patch={NEW}"]):
+        result = mixed.run("--faas-update", mode, *selection, suite=False)
+        mixed.assert_told(
+            result,
+            "is not updated: 2 references of another background 000000000000... would be lost",
+            "--faas-reference-dir or another pallet name",
+            code=pytest.ExitCode.USAGE_ERROR,
+        )
+        assert mixed.fits() == []
     assert mixed.reference() == before
+
+
+def test_a_part_of_xdist_replaces_nothing_and_fits_nothing(mixed):
+    mixed.write_reference({**mixed.reference(), "background_sha256": 64 * "0"})
+    before = mixed.reference()
+    result = mixed.run("--faas-update", "all", "-n2", suite=False)
+    result.assert_outcomes(errors=1, skipped=2)
+    mixed.assert_told(
+        result,
+        "2 references of another background 000000000000... would be lost",
+        "over all patches replaces them (without -n, -k and --faas-patch)",
+        code=1,
+    )
+    assert mixed.fits() == []
+    assert mixed.reference() == before
+
+
+def test_two_tests_of_one_file_are_refused_before_any_fit(mixed):
+    mixed.own_test(
+        """\
+import pytest
+
+@pytest.mark.hypotest(test_poi=2.0)
+def test_other(hypotest_result, reference_result, assert_cls):
+    assert_cls(hypotest_result, reference_result)
+
+def test_cls(hypotest_result, reference_result, assert_cls):
+    assert_cls(hypotest_result, reference_result)
+"""
+    )
+    result = mixed.run("--faas-update", "new", suite=False)
+    mixed.assert_told(result, "cannot be updated for two tests at once", code=4)
+    assert mixed.fits() == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "distribution", "why"),
+    [
+        ("new", [], "1 hypothesis has its reference already (--faas-update=changed replaces what "),
+        ("changed", [], "1 hypothesis agrees with its reference"),
+        ("changed", ["-n2"], "2 hypotheses agree with their references"),
+    ],
+)
+def test_an_update_that_writes_nothing_says_so(project, mode, distribution, why):
+    project.pallet(2 if distribution else 1)
+    project.own_test()
+    result = project.run(f"--faas-update={mode}", *distribution, "--faas-report=rep", suite=False)
+    told = f"--faas-update={mode} wrote nothing: {why}"
+    project.assert_told(result, told, code=0)
+    report = json.loads((project.path / "rep" / "report.json").read_text())
+    assert [note for note in report["notes"] if told in note]
+
+
+def test_an_update_that_comes_to_nothing_says_so(mixed):
+    mixed.plan(lose=dict.fromkeys(PATCHES, -1))
+    result = mixed.run("--faas-update=all", suite=False)
+    told = "--faas-update=all wrote nothing: no fit gave a reference that could be written"
+    mixed.assert_told(result, told, code=1)
+    assert "wrote nothing" not in mixed.text(mixed.run(suite=False))
 
 
 def test_entries_of_another_background_are_replaced_all_at_once(mixed):

@@ -45,6 +45,10 @@ class Context:
         What made parametrizing impossible; the session ends with them as a usage error.
     origins : dict
         Under which name, path or DOI the user asked for a pallet that is the only one there.
+    refused_update : str or None
+        Why what this session makes could not be saved, as far as is known before the fits.
+    kept : int
+        How many hypotheses keep the reference that they have, where `--faas-update` is given.
     known_issues : dict
         How many hypotheses of each pallet a backend and optimizer got wrong as was known.
     preflights : dict
@@ -59,6 +63,8 @@ class Context:
     schedule: Schedule
     problems: list[str] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
+    refused_update: str | None = None
+    kept: int = 0
     known_issues: dict[str, int] = field(default_factory=dict)
     preflights: dict[str, Preflight] = field(default_factory=dict)
     obstacles: Obstacles = field(init=False)
@@ -241,14 +247,15 @@ def _make_context(config: pytest.Config) -> Context:
 
     settings = read_settings(config)
     own = config.rootpath / DIRECTORY
+    shared = sharing_of(config)
+    # A process that makes a part of the references cannot know whether the others are made.
+    replaces = settings.update == "all" and shared is None
     if settings.reference_dir is not None:
-        references = ReferenceStore(
-            [settings.reference_dir], settings.reference_dir, replaces=settings.update == "all"
-        )
+        directory = settings.reference_dir
+        references = ReferenceStore([directory], directory, replaces=replaces)
     else:
         directories = dict.fromkeys([own, bundled_directory()])
-        references = ReferenceStore(list(directories), own, replaces=settings.update == "all")
-    shared = sharing_of(config)
+        references = ReferenceStore(list(directories), own, replaces=replaces)
     journals = journal_directory(config)
     schedule = Schedule(
         settings,

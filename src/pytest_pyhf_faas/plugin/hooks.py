@@ -173,10 +173,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Take note of what the selected items need."""
+    from pytest_pyhf_faas.plugin.update import refuse_losses
+
     context = existing_context(session.config)
     if context is not None:
         try:
             context.schedule.plan = _plan(context, session.items)
+            comparing = (i for i in session.items if "assert_cls" in getattr(i, "fixturenames", ()))
+            refuse_losses(context, (subject_of(item, context.settings) for item in comparing))
             if not sharing.is_worker(session.config):
                 check_client()
                 _check_endpoints(context, session.items)
@@ -213,6 +217,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if "faas_preflight" in fixtures and sharing.is_worker(item.config):
         pytest.skip("an endpoint is not measured under pytest-xdist, whose workers share it")
     role = role_of(item)
+    if role and context.refused_update is not None:
+        context.obstacles.refuse(context.refused_update)
     obstacle = context.obstacles.before(endpoint_of(item, context.settings), role) if role else None
     if obstacle is not None:
         pytest.skip(obstacle)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.references.compare import Comparison
-    from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
 _ROWS = 40
 _MEDIAN = 2  # of CLs_exp
@@ -23,27 +22,25 @@ _DISCOVERY = "q0"  # whose values are no CLs, and exclude nothing
 
 
 class Unreferenced(TypedDict):
-    """A fitted hypothesis that was compared with nothing; `reason` says why."""
+    """A fitted hypothesis that was compared with nothing; why, and what makes a reference."""
 
     pallet: str
     fit_setup: str
     test_stat: str
     reason: str
+    remedy: str
     patch: str
     CLs_obs: float | str
     CLs_exp: float | str
 
 
-def no_reference_text(
-    comparison: Comparison, result: HypotestResult, reference: PatchReference | Missing
-) -> str:
+def no_reference_text(comparison: Comparison, result: HypotestResult) -> str:
     """Return what a person reads of one hypothesis that was compared with nothing."""
     lines = []
     if result.cls_values:
         lines.append(f"CLs_obs = {result.CLs_obs:.4g}, CLs_exp = {result.CLs_exp[_MEDIAN]:.4g}")
     lines += comparison.explanation.splitlines()
-    if not reference:
-        lines.append(f"make it: {reference.remedy}")
+    lines.append(f"make it: {comparison.remedy}")
     return "\n".join([comparison.title, *(f"  {line}" for line in lines)])
 
 
@@ -61,18 +58,18 @@ def unreferenced_lines(
     made : bool
         Whether the session has written references.
     """
-    groups: dict[tuple[str, str, str, str], list[Unreferenced]] = {}
+    groups: dict[tuple[str, ...], list[Unreferenced]] = {}
     for each in hypotheses:
-        key = each["pallet"], each["fit_setup"], each["test_stat"], each["reason"]
+        key = each["pallet"], each["fit_setup"], each["test_stat"], each["reason"], each["remedy"]
         groups.setdefault(key, []).append(each)
     lines = []
-    for (pallet, fit_setup, test_stat, reason), those in groups.items():
+    for (pallet, fit_setup, test_stat, reason, remedy), those in groups.items():
         many = f"{counted(len(those), 'hypothesis')} of {pallet}"
         if made:
             lines.append(f"CLs of {many} that had no reference when the run began:")
         else:
             lines.append(f"no reference for {many}: {reason}")
-            lines.append("  --faas-update=new makes references; until then nothing was compared")
+            lines.append(f"  nothing was compared; make references: {remedy}")
         lines += [f"  {line}" for line in _table(those, fit_setup, test_stat, width - 2)]
     return lines
 

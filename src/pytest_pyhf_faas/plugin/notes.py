@@ -260,6 +260,7 @@ def _note_unreferenced(item: pytest.Item, comparison: Comparison) -> None:
             "fit_setup": analysis["fit_setup"],
             "test_stat": analysis["config"]["test_stat"],
             "reason": comparison.explanation,
+            "remedy": comparison.remedy,
             "patch": hypothesis["patch"],
             "CLs_obs": hypothesis["CLs"][0],
             "CLs_exp": hypothesis["CLs"][3],

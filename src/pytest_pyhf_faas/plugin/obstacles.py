@@ -6,7 +6,9 @@ do them. What was fitted before is compared all the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
 
 from pytest_pyhf_faas.advice import is_of_the_environment
 from pytest_pyhf_faas.campaign.results import ENGINE
@@ -35,6 +37,12 @@ class Obstacles:
         self._preflights = preflights
         self._schedule = schedule
         self._told: set[str] = set()
+
+    def refuse(self, why: str) -> NoReturn:
+        """End an item of a session that cannot do what it is for; the first one says why."""
+        if self._is_first_to_tell(why):
+            pytest.fail(why, pytrace=False)
+        pytest.skip(f"not fitted: {why.partition(chr(10))[0]}")
 
     def before(self, endpoint: str, role: Role) -> str | None:
         """Return why an item is not even begun; ``None`` where nothing speaks against it."""

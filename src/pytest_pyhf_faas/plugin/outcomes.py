@@ -88,7 +88,7 @@ def decide(
         context.count_known_issue(result.pallet, subject.config)
         pytest.xfail(comparison.title)
     if comparison.verdict is Verdict.NO_REFERENCE:
-        pytest.fail(no_reference_text(comparison, result, reference), pytrace=False)
+        pytest.fail(no_reference_text(comparison, result), pytrace=False)
     if comparison.verdict is not Verdict.RIGHT:
         rerun = rerun_command(context, item, result)
         pytest.fail(failure_text(comparison, result, reference, rerun), pytrace=False)

@@ -90,7 +90,7 @@ class Recording:
         facts = summaries_of(self._config)
         context = existing_context(self._config)
         notes = [note for fact in facts for note in fact["notes"]]
-        notes += written_lines(fact["written"] for fact in facts)
+        notes += written_lines(facts)
         try:
             document = self._document(int(session.exitstatus), context, facts, notes)
             self._problems += publish(document, self._directory)

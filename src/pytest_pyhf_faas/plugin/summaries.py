@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.plugin.no_reference import Unreferenced
+    from pytest_pyhf_faas.plugin.settings import UpdateMode
     from pytest_pyhf_faas.report.form import Endpoint, Fits, TimelineEntry
 
 
@@ -31,7 +32,8 @@ class TimelineOf(TypedDict):
 class Summary(TypedDict):
     """What a process has to say at its end; plain values, for xdist sends them on.
 
-    `ambiguous` is as `terminal.ambiguous_lines` takes it, `written` by file what `Written` has.
+    `ambiguous` is as `terminal.ambiguous_lines` takes it, `written` by file what `Written` has;
+    `kept` is how many hypotheses keep the reference that they have, in the mode `update`.
     `endpoints` and `timelines` are empty where no report is made.
     """
 
@@ -42,6 +44,8 @@ class Summary(TypedDict):
     known_issues: dict[str, int]
     ambiguous: list[dict[str, Any]]
     unreferenced: list[Unreferenced]
+    update: UpdateMode | None
+    kept: int
     written: dict[str, dict[str, int]]
     endpoints: list[Endpoint]
     timelines: list[TimelineOf]
@@ -75,6 +79,8 @@ def summary_of(context: Context, *, failed: bool = False) -> Summary:
         "known_issues": dict(context.known_issues),
         "ambiguous": list(context.config.stash.get(AMBIGUOUS, ())),
         "unreferenced": list(context.config.stash.get(UNREFERENCED, ())),
+        "update": None if context.settings.dry_run else context.settings.update,
+        "kept": context.kept,
         "written": {
             str(path): asdict(written) for path, written in context.references.written.items()
         },

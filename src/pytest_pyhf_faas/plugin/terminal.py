@@ -18,7 +18,7 @@ from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted, listed, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.times import WallTime
@@ -160,9 +160,11 @@ def summary_lines(
         for what, count in sorted(known.items())
     ]
     marked += ambiguous_lines([each for summary in summaries for each in summary["ambiguous"]])
-    written = written_lines(summary["written"] for summary in summaries)
+    written = written_lines(summaries)
     unreferenced = [each for summary in summaries for each in summary["unreferenced"]]
-    made = any(summary["written"] for summary in summaries)
+    made = any(
+        Written(**counts).total for summary in summaries for counts in summary["written"].values()
+    )
     return [
         *((line, False) for line in (*plain, *unreferenced_lines(unreferenced, width, made=made))),
         *((line, True) for line in (*marked, *notes)),
@@ -234,17 +236,11 @@ def ambiguous_lines(hypotheses: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def written_lines(written: Iterable[Mapping[str, Mapping[str, int]]]) -> list[str]:
-    """Return what was written into reference files, a line for each.
-
-    Parameters
-    ----------
-    written : iterable of mapping
-        Of each process, by file, the fields of `Written`.
-    """
+def written_lines(summaries: Sequence[Summary]) -> list[str]:
+    """Return what was written into reference files, a line for each, or why nothing was."""
     files: dict[str, Written] = {}
-    for process in written:
-        for path, counts in process.items():
+    for summary in summaries:
+        for path, counts in summary["written"].items():
             files.setdefault(path, Written()).add(Written(**counts))
     lines = []
     for path, found in files.items():
@@ -261,7 +257,24 @@ def written_lines(written: Iterable[Mapping[str, Mapping[str, int]]]) -> list[st
         if found.weaker:
             line += f"; {found.weaker} kept: the file has the same from a longer search"
         lines.append(line)
-    return lines
+    return lines or _unwritten_lines(summaries)
+
+
+def _unwritten_lines(summaries: Sequence[Summary]) -> list[str]:
+    """Say why no reference was written, where that was asked for."""
+    mode = next((summary["update"] for summary in summaries if summary["update"]), None)
+    if mode is None:
+        return []
+    kept = sum(summary["kept"] for summary in summaries)
+    if kept and mode == "new":
+        has = "has its reference" if kept == 1 else "have their references"
+        why = f"{counted(kept, 'hypothesis')} {has} already ({ACCEPT} replaces what differs)"
+    elif kept:
+        agrees = "agrees with its reference" if kept == 1 else "agree with their references"
+        why = f"{counted(kept, 'hypothesis')} {agrees}"
+    else:
+        why = "no fit gave a reference that could be written"
+    return [f"--faas-update={mode} wrote nothing: {why}"]
 
 
 def endpoint_lines(preflight: Preflight) -> list[str]:

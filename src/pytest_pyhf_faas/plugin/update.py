@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_pyhf_faas.errors import FaasError
+from pytest_pyhf_faas.plugin.sharing import is_worker
 from pytest_pyhf_faas.references.sameness import moved
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.tasks import Task
     from pytest_pyhf_faas.plugin.context import Context
+    from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.references.compare import Comparison
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
     from pytest_pyhf_faas.references.store import Update
@@ -23,6 +27,32 @@ if TYPE_CHECKING:
 #: installation or the machine, and are never right. A patch that pyhf accepts and we refuse has no
 #: right answer either.
 _RIGHT_ERRORS = frozenset({"pyhf.exceptions.InvalidModel"})
+
+
+def refuse_losses(context: Context, compared: Iterable[Subject]) -> None:
+    """Refuse to fit for references that could not be saved.
+
+    Parameters
+    ----------
+    context : Context
+        Of the session.
+    compared : iterable of Subject
+        Whose results may become references.
+
+    Raises
+    ------
+    ReferenceFileError
+        With the reason. A usage error of a worker of xdist looks like a crash: there the items fail
+        that were to be fitted.
+    """
+    if context.settings.update is None:
+        return
+    try:
+        context.references.refuse_losses(each.task for each in compared if each.task is not None)
+    except FaasError as error:
+        if not is_worker(context.config):
+            raise
+        context.refused_update = str(error)
 
 
 def may_become_reference(result: HypotestResult) -> bool:
@@ -67,6 +97,8 @@ def update_reference(
         "changed": comparison.verdict is not Verdict.RIGHT or moved(result, reference),
         "all": True,
     }[mode]
+    if mode is not None and not wanted:
+        context.kept += 1
     if not (wanted and becomes_reference(context, task, result)):
         return
     problem = ""

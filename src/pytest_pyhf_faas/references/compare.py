@@ -117,7 +117,7 @@ def compare(
     """
     name = f"{result.pallet} / {result.patch}"
     if not reference:
-        return _without_reference(name, result, reference.reason, nll_tolerance)
+        return _without_reference(name, result, reference, nll_tolerance)
     if reference.error is not None or result.error is not None:
         comparison = _compare_errors(name, result, reference)
     else:
@@ -162,7 +162,7 @@ def _compare_errors(name: str, result: HypotestResult, reference: PatchReference
 
 
 def _without_reference(
-    name: str, result: HypotestResult, reason: str, nll_tolerance: float
+    name: str, result: HypotestResult, missing: Missing, nll_tolerance: float
 ) -> Comparison:
     failed = diagnosis.contradiction(result, nll_tolerance, {})
     ambiguous = Ambiguity.of(result)
@@ -171,12 +171,16 @@ def _without_reference(
         return Comparison(
             Verdict.UNCONVERGED,
             title,
-            explanation=f"{failed.text}\n{reason}",
+            explanation=f"{failed.text}\n{missing.reason}",
             remedy=failed.remedy,
             ambiguous=ambiguous,
         )
     return Comparison(
-        Verdict.NO_REFERENCE, f"{name}: no reference", explanation=reason, ambiguous=ambiguous
+        Verdict.NO_REFERENCE,
+        f"{name}: no reference",
+        explanation=missing.reason,
+        remedy=missing.remedy,
+        ambiguous=ambiguous,
     )
 
 
@@ -188,8 +192,8 @@ def _compare(
         return Comparison(
             Verdict.NO_REFERENCE,
             f"{name}: no reference at the nominal minima",
-            explanation=f"{reference.path} has the lowest minima alone: --faas-update=all adds the "
-            "nominal ones",
+            explanation=f"{reference.path} has the lowest minima alone",
+            remedy="--faas-update=all, which adds the nominal ones",
         )
     if not result.certificate:
         return _Match(name, result, reference, criteria).comparison()

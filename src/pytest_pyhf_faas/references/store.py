@@ -153,6 +153,24 @@ class ReferenceStore:
             return None
         return points_of(data["pool"]) if "pool" in data else None
 
+    def refuse_losses(self, tasks: Iterable[Task]) -> None:
+        """Refuse the updates of some tasks if they could not be saved, as far as is known now.
+
+        Raises
+        ------
+        ReferenceFileError
+            See `update`; also if the file of a pallet cannot be read.
+        """
+        headers: dict[str, dict[str, Any]] = {}
+        names: dict[str, set[str]] = {}
+        for task in tasks:
+            pallet = task.pallet.name
+            header = header_of(task.pallet, task.config)
+            _refuse_two(pallet, headers.setdefault(pallet, header), header)
+            names.setdefault(pallet, set()).add(task.patch.name)
+        for pallet, header in headers.items():
+            self._refuse_loss(pallet, header, names[pallet])
+
     def update(
         self,
         task: Task,
@@ -182,13 +200,7 @@ class ReferenceStore:
             raise ReferenceFileError("a fit that did not end cannot become a reference")
         name = task.pallet.name
         header = header_of(task.pallet, task.config)
-        known = self._headers.setdefault(name, header)
-        if any(known[part] != header[part] for part in ONE_FILE):
-            raise ReferenceFileError(
-                f"the references of {name} cannot be updated for two tests at once: a file is of "
-                "one background and one hypothesis test. Update them in runs of their own, each "
-                "with its --faas-reference-dir"
-            )
+        _refuse_two(name, self._headers.setdefault(name, header), header)
         path = self.target / f"{name}.json"
         entry = entry_of(task, result)
         loaded = None
@@ -288,14 +300,32 @@ class ReferenceStore:
         write(path, data)
         self._written(path).add(counted)
 
+    def _refuse_loss(self, pallet: str, header: Mapping[str, Any], names: Iterable[str]) -> None:
+        loaded = self.load(pallet)
+        if loaded is not None and loaded[0] == self.target / f"{pallet}.json":
+            _refuse_loss(*loaded, header, names if self.replaces else ())
+
     def _remedy(self, path: Path) -> str:
         """Say how to make references beside a file for something else."""
         if path.parent != self.target:
             return MAKE
-        return f"{MAKE} with another --faas-reference-dir, or with another pallet name"
+        return (
+            f"{MAKE} with another --faas-reference-dir or pallet name, or --faas-update=all over "
+            "all patches, which replaces them"
+        )
 
     def _written(self, path: Path) -> Written:
         return self.written.setdefault(path, Written())
+
+
+def _refuse_two(pallet: str, known: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+    """Raise where two updates are not for one file."""
+    if any(known[part] != header[part] for part in ONE_FILE):
+        raise ReferenceFileError(
+            f"the references of {pallet} cannot be updated for two tests at once: a file is of "
+            "one background and one hypothesis test. Update them in runs of their own, each "
+            "with its --faas-reference-dir"
+        )
 
 
 def _refuse_loss(
@@ -307,7 +337,7 @@ def _refuse_loss(
         raise ReferenceFileError(
             f"{path} is not updated: {lost} would be lost\n"
             "use another --faas-reference-dir or another pallet name, or remove the file; "
-            "--faas-update=all, in one process and over all patches, replaces them"
+            "--faas-update=all over all patches replaces them (without -n, -k and --faas-patch)"
         )
 
 
