@@ -121,12 +121,14 @@ def test_it_shows_how_far_it_is(project, faked):
     assert re.match(r"local, tiny numpy\+scipy: 1/4 fits done, 1 running, .*\n", progress)
 
 
-def test_what_was_interrupted_is_resumed(project, faked):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "sigterm"])
+def test_what_was_interrupted_is_resumed(project, faked, number):
     """The fit that runs is finished, and nothing is noted of a part of the fits."""
     patches = project.pallet(5)
-    project.plan(workers=1, kill=patches[2], signal=int(signal.SIGINT))
+    project.plan(workers=1, kill=patches[2], signal=int(number))
     status, shown, said = faked("--write")
     assert status == 130
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert shown == ""
     assert "1 running fit is finished first" in said
     assert "--faas-resume takes over what was done" in said

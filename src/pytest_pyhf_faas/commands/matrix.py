@@ -99,9 +99,10 @@ def run(options: argparse.Namespace) -> int:
         If an option makes no sense, a pallet cannot be read or has no references, or nothing comes
         of the endpoint.
     KeyboardInterrupt
-        If it was interrupted; what is fitted by then is in the journal.
+        If it was interrupted, by Ctrl-C or SIGTERM; what is fitted by then is in the journal.
     """
     check_client()
+    from pytest_pyhf_faas.plugin.interrupts import sigterm_like_ctrl_c
     from pytest_pyhf_faas.references.matrix import judge, notes, table
 
     values = values_of(options, _OPTIONS)
@@ -109,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     store = reference_store(values)
     pallets = chosen_pallets(options, values)
     all_right = True
-    with closing(_Fits(values, store)) as fits:
+    with sigterm_like_ctrl_c(), closing(_Fits(values, store)) as fits:
         for pallet in pallets:
             findings: dict[str, list[Finding]] = {}
             for config in configs:
