@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_pyhf_faas.advice import advice_in, advice_on, too_old
+from pytest_pyhf_faas.advice import advice_in, advice_on, to_have, too_old
+from pytest_pyhf_faas.campaign.requirements import required_in
 from pytest_pyhf_faas.campaign.results import FitError, HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.plugin.terminal import broken_text
 
@@ -33,6 +34,22 @@ def worker(backend="numpy", optimizer="scipy", **versions):
 def advised(kind, message, environment=None):
     advice = advice_on(FitError(kind, message), environment or worker())
     return "\n".join(advice.lines(SETUP)) if advice else None
+
+
+@pytest.mark.parametrize(
+    ("requirements", "there", "command"),
+    [
+        (["pyhf==0.7.6", "jax"], "start the workers in the env", f"{INSTALL} 'pyhf==0.7.6' jax"),
+        (["python>=3.13"], "environment with python>=3.13 (pip installs no Python)", ""),
+        (["pyhf", "python<4,>=3.13"], "with pyhf and python<4,>=3.13 (pip inst", ""),
+        ([], "start the workers in the environment that you mean", ""),
+    ],
+)
+def test_what_is_required_is_installed_by_what_can_do_so(requirements, there, command):
+    text = "; ".join(f"no such, but {each} is required" for each in requirements)
+    assert required_in(text) == requirements
+    assert there in to_have(requirements)[0]
+    assert to_have(requirements)[1] == command
 
 
 @pytest.mark.parametrize(

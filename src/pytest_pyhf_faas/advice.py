@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from pytest_pyhf_faas.campaign.requirements import REFUSED
+from pytest_pyhf_faas.campaign.requirements import PYTHON, REFUSED, Requirement, required_in
 from pytest_pyhf_faas.campaign.results import FitError
 from pytest_pyhf_faas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_pyhf_faas.campaign.results import WorkerEnvironment
 
@@ -225,11 +225,20 @@ def _missing_backend(_error: FitError, environment: WorkerEnvironment | None) ->
     )
 
 
-def _not_as_required(_error: FitError, environment: WorkerEnvironment | None) -> Advice:
+def to_have(requirements: Sequence[str]) -> tuple[str, str]:
+    """Return what to do where workers do not have what is required, and the command for it."""
+    if any(Requirement.read(text).name == PYTHON for text in requirements):
+        all_of_it = " and ".join(requirements)
+        return f"start the workers in an environment with {all_of_it} (pip installs no Python)", ""
+    command = pip(*requirements) if requirements else ""
+    return "start the workers in the environment that you mean, or change it", command
+
+
+def _not_as_required(error: FitError, environment: WorkerEnvironment | None) -> Advice:
     python = _interpreter(environment)
     return Advice(
         f"{python} is not the environment that --faas-require asks for",
-        "activate the environment that you mean, or change it (where the workers run)",
+        *to_have(required_in(error.message)),
         here="leave --faas-require out, if this environment is the one to validate",
     )
 

@@ -55,11 +55,11 @@ def test_a_release_candidate_that_is_installed_was_chosen(version):
 def test_what_a_worker_has_is_named_beside_what_is_required():
     required = [Requirement.read(text) for text in ("pyhf==0.7.5", "jax", "python>=3.12", "numpy")]
     assert unmet(required, worker()) == [
-        "pyhf 0.7.6, and pyhf==0.7.5 is required",
-        "no jax, and jax is required",
-        "python 3.11.7, and python>=3.12 is required",
+        "pyhf 0.7.6, but pyhf==0.7.5 is required",
+        "no jax, but jax is required",
+        "python 3.11.7, but python>=3.12 is required",
     ]
-    assert unmet(required[:1], worker(pyhf="mine")) == ["pyhf mine, and pyhf==0.7.5 is required"]
+    assert unmet(required[:1], worker(pyhf="mine")) == ["pyhf mine, but pyhf==0.7.5 is required"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_fit_of_another_worker_is_refused_without_its_values():
     refused = accepted(answer(worker()), [required])
     assert refused.status == "error"
     assert refused.error == FitError(
-        REFUSED, "the worker has pyhf 0.7.6, and pyhf==0.7.5 is required (--faas-require)"
+        REFUSED, "the worker has pyhf 0.7.6, but pyhf==0.7.5 is required (--faas-require)"
     )
     assert refused.cls_values == ()
     unknown = accepted(answer(None), [required])

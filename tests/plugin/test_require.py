@@ -21,9 +21,9 @@ def test_fits_of_other_workers_are_errors_and_no_wall_time(project, distribution
     project.assert_told(
         result,
         ": the fit broke",
-        "RequirementError: the worker has pyhf 0.7.6, and pyhf==0.7.5 is required (--faas-require)",
+        "RequirementError: the worker has pyhf 0.7.6, but pyhf==0.7.5 is required (--faas-require)",
         f"on {HOST} is not the environment that --faas-require asks for",
-        "what to do: activate the environment that you mean",
+        "what to do: start the workers in the environment that you mean",
         "or: leave --faas-require out",
         f"0 {ASKED}",  # --faas-patch of one of the two is before it
         code=1,

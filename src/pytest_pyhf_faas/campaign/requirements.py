@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PYTHON = "python"
 #: Type of the error of a fit that was done by a worker that is not as required.
 REFUSED = "RequirementError"
+_REQUIRED = re.compile(r"but (\S+) is required")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +75,23 @@ class Requirement:
         versions = {PYTHON: environment.python, **environment.versions}
         version = versions.get(self.name)
         if version is None:
-            return f"no {self.name}, and {self.text} is required"
+            return f"no {self.name}, but {self.text} is required"
         try:
             # A release candidate that is installed was chosen.
             met = Parsed(self.text).specifier.contains(version, prereleases=True)
         except InvalidVersion:
             met = False
-        return None if met else f"{self.name} {version}, and {self.text} is required"
+        return None if met else f"{self.name} {version}, but {self.text} is required"
 
 
 def unmet(requirements: Sequence[Requirement], environment: WorkerEnvironment) -> list[str]:
     """Return what a worker has in the place of what is required."""
     return [what for each in requirements if (what := each.unmet_by(environment)) is not None]
+
+
+def required_in(text: str) -> list[str]:
+    """Return the requirements, each once, that a text says are not met."""
+    return list(dict.fromkeys(_REQUIRED.findall(text)))
 
 
 def accepted(result: HypotestResult, requirements: Sequence[Requirement]) -> HypotestResult:

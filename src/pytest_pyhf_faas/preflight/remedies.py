@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.advice import advice_on, in_brackets, pip, too_old
-from pytest_pyhf_faas.campaign.requirements import PYTHON, unmet
+from pytest_pyhf_faas.advice import advice_on, in_brackets, to_have, too_old
+from pytest_pyhf_faas.campaign.requirements import required_in, unmet
 from pytest_pyhf_faas.campaign.results import FitError, WorkerEnvironment
 from pytest_pyhf_faas.campaign.tasks import CERTIFIED
 from pytest_pyhf_faas.errors import (
@@ -101,15 +101,11 @@ class Remedies:
                 lines[f"{worker.host}, {python}: {'; '.join(missing)}"] = None
         if lines:
             more = [f"and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []
-            wanted = [each.text for each in requirements if each.name != PYTHON]
             raise self.not_ready(
                 "its workers are not as --faas-require asks",
                 *list(lines)[:_NAMED],
                 *more,
-                *self.on_its_side(
-                    "activate the environment that you mean, or change it",
-                    pip(*wanted) if wanted else "",
-                ),
+                *self.on_its_side(*to_have(required_in("; ".join(lines)))),
             )
 
     def check_environment(self, found: Mapping[str, Any], config: HypotestConfig) -> None:
