@@ -379,6 +379,15 @@ def test_scaling_is_measured_for_each_number_and_after_all_else(project):
     order = [line for line in result.stdout.lines if "PASSED" in line]
     assert ["test_scaling" in line for line in order] == [False] * 4 + [True] * 2
     assert len(project.fits()) == 3 * (2 + 4)
+    result.stdout.fnmatch_lines(
+        [
+            "tiny on local, numpy+scipy, by workers:",
+            "  workers  wall time *  of which start *  speed-up",
+            "        1 * 1.00",
+            "        2 *",
+        ],
+        consecutive=True,
+    )
 
 
 def test_scaling_comes_after_the_fits_of_all_endpoints(project):
@@ -415,6 +424,8 @@ def test_a_scaling_point_whose_fits_break_fails_and_is_not_told(project):
     assert refused["reason"].startswith("1 of 2 fits broke: its worker process was killed")
     (failure,) = document["run"]["failures"]
     assert "tiny: no wall time: 1 of 2 fits broke" in failure["text"]
+    shown = project.text(result)
+    assert "\n  1 worker: not measured\n    1 of 2 fits broke: its worker process was" in shown
 
 
 def test_an_interrupt_ends_the_measurement_of_scaling(project):

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 AMBIGUOUS = pytest.StashKey[list[dict[str, Any]]]()
 #: What it says of those without a reference; see `no_reference.unreferenced_lines`.
 UNREFERENCED = pytest.StashKey[list["Unreferenced"]]()
+#: What it says of measurements with several numbers of workers or blocks, as `Book` takes them.
+SCALING = pytest.StashKey[list[dict[str, Any]]]()
 CARRIER = "pyhf-faas-notes"
 _ATTRIBUTE = "pyhf_faas"
 _NOTE = pytest.StashKey[dict[str, Any]]()
@@ -155,6 +157,7 @@ def note_scaling(
         },
         place: point,
     }
+    item.config.stash.setdefault(SCALING, []).append(item.stash[_NOTE])
 
 
 class NoteCarrier:

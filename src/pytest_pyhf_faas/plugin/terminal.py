@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from pytest_pyhf_faas.advice import Advice, advice_in, advice_on
 from pytest_pyhf_faas.campaign.results import ENGINE
 from pytest_pyhf_faas.campaign.times import PARTS
+from pytest_pyhf_faas.plugin.book import Book, Ended
 from pytest_pyhf_faas.plugin.no_reference import unreferenced_lines
+from pytest_pyhf_faas.plugin.notes import SCALING
 from pytest_pyhf_faas.references.cls_values import cls_table
 from pytest_pyhf_faas.references.diagnosis import ACCEPT, environment_line
 from pytest_pyhf_faas.references.merging import Written
 from pytest_pyhf_faas.report.answer import added_up, sent
+from pytest_pyhf_faas.report.scaling import scaling_lines
 from pytest_pyhf_faas.report.wall_times import MEASURED_HEADER, measured_cells
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted, listed, table
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 _INDENT = "  "
 _TRACEBACK_LINES = 6
+#: A start that takes less is not worth a line.
+_SHORT_S = 0.1
 #: So many hypotheses are named in a line.
 _NAMED = 5
 #: Where a hypothesis with two sets of minima is.
@@ -178,7 +183,11 @@ def measured_lines(context: Context | None, width: int) -> list[str]:
         return []
     lines = [line for each in context.preflights.values() for line in endpoint_lines(each)]
     wall_times = context.schedule.wall_times
-    return lines + (wall_time_table(wall_times, width) if wall_times else [])
+    lines += wall_time_table(wall_times, width) if wall_times else []
+    book = Book()
+    for note in context.config.stash.get(SCALING, ()):
+        book.add(Ended(note=note))
+    return lines + [line for each in book.scaling.values() for line in scaling_lines(each, width)]
 
 
 def wall_time_table(wall_times: Sequence[WallTime], width: int) -> list[str]:
@@ -194,7 +203,9 @@ def wall_time_table(wall_times: Sequence[WallTime], width: int) -> list[str]:
         for wall_time in wall_times
     ]
     lines = table(header, rows, width, left=2)
-    lines += [f"{w.analysis}: {_where_the_time_went(w)}" for w in wall_times]
+    for each in wall_times:
+        lines += [f"{each.analysis}: {said}" for said in (_with_start(each),) if said]
+        lines.append(f"{each.analysis}: {_where_the_time_went(each)}")
     return lines
 
 
@@ -289,6 +300,16 @@ def endpoint_lines(preflight: Preflight) -> list[str]:
         lines.append(f"not ready: {title.removeprefix(f'endpoint {spec}: ')}")
     shown = [f"{_INDENT}{line}" for line in lines if line]
     return [f"endpoint {spec}:", *shown] if shown else []
+
+
+def _with_start(wall_time: WallTime) -> str:
+    """Say how much of a wall time is the start of the workers, if they were not there before."""
+    first = wall_time.trials[0]
+    start_s = first.startup_s / first.workers
+    if start_s < _SHORT_S:
+        return ""
+    of = "the wall time" if len(wall_time.trials) == 1 else "the wall time of the first trial"
+    return f"{of} is {first.wall_s:.1f} s, of which start of the workers {start_s:.1f} s"
 
 
 def _where_the_time_went(wall_time: WallTime) -> str:

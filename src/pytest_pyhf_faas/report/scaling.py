@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from pytest_pyhf_faas.report.analyses import title_of
 from pytest_pyhf_faas.report.wall_times import wall_time
+from pytest_pyhf_faas.wording import counted, table, with_spread
 
 if TYPE_CHECKING:
     from pytest_pyhf_faas.report.form import Scaling
@@ -25,6 +27,8 @@ class ScalingFigures:
         Mean wall time over the trials.
     stdev_s : tuple[float or None, ...]
         Its sample standard deviation; ``None`` for a single trial.
+    start_s : tuple[float, ...]
+        Mean time until the engine answered for the first time, when no worker works.
     speed_up : tuple[float, ...]
         How many times faster than with the first count, times the first count.
     efficiency : tuple[float, ...]
@@ -38,6 +42,7 @@ class ScalingFigures:
     counts: tuple[int, ...]
     wall_s: tuple[float, ...]
     stdev_s: tuple[float | None, ...]
+    start_s: tuple[float, ...]
     speed_up: tuple[float, ...]
     efficiency: tuple[float, ...]
     explained_fraction: float | None
@@ -76,19 +81,53 @@ def scaling_figures(entry: Scaling) -> ScalingFigures:
         for speed_up, ratio in zip(relative, ratios, strict=True)
         if ratio > 1 and speed_up > 0
     ]
-    serial_s = [
+    start_s = tuple(
         fmean(trial["startup_s"] / max(trial["workers"], 1) for trial in point["trials"])
         for point in points
-    ]
+    )
     return ScalingFigures(
         counts=counts,
         wall_s=wall_s,
         stdev_s=tuple(wall.stdev_s for wall in walls),
+        start_s=start_s,
         speed_up=tuple(first * speed_up for speed_up in relative),
         efficiency=tuple(s / ratio for s, ratio in zip(relative, ratios, strict=True)),
-        explained_fraction=fmean(serial_s) / wall_of_first if wall_of_first > 0 else None,
+        explained_fraction=fmean(start_s) / wall_of_first if wall_of_first > 0 else None,
         measured_fraction=fmean(measured) if measured else None,
     )
+
+
+def scaling_lines(entry: Scaling, width: int) -> list[str]:
+    """Return a scaling measurement as people read it on a terminal.
+
+    Parameters
+    ----------
+    entry : Mapping
+        An entry of ``scaling`` in the document.
+    width : int
+        Of the terminal.
+    """
+    unit, found = entry["unit"], scaling_figures(entry)
+    lines = [f"{title_of(entry)}, by {unit}:"]
+    if found.counts:
+        rows = [
+            (str(count), with_spread(wall_s, stdev_s), f"{start_s:.1f}", f"{speed_up:.2f}")
+            for count, wall_s, stdev_s, start_s, speed_up in zip(
+                found.counts,
+                found.wall_s,
+                found.stdev_s,
+                found.start_s,
+                found.speed_up,
+                strict=True,
+            )
+        ]
+        header = (unit, "wall time [s]", "of which start [s]", "speed-up")
+        lines += [f"  {line}" for line in table(header, rows, width - 2, left=0)]
+    for point in entry.get("refused", []):
+        count = counted(point["count"], unit.removesuffix("s"))
+        lines.append(f"  {count}: not measured")
+        lines += [f"    {line}" for line in point["reason"].splitlines()]
+    return lines
 
 
 def amdahl(fraction: float, ratio: float) -> float:

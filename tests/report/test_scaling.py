@@ -1,0 +1,33 @@
+"""What the terminal shows of a scaling measurement; its figures: test_plots."""
+
+from __future__ import annotations
+
+from pytest_pyhf_faas.report.scaling import scaling_lines
+from tests.helpers.report_documents import scaling
+
+REFUSED = {"count": 8, "reason": "8 workers asked for, no more than 4 seen\nlook at the queue"}
+
+
+def test_points_are_a_table_and_refused_ones_have_their_reasons():
+    assert scaling_lines(scaling(refused=[REFUSED]), 80) == [
+        "wino on local, numpy+scipy, by workers:",
+        "  workers  wall time [s]  of which start [s]  speed-up",
+        "        1           75.0                 3.0      1.00",
+        "        2           39.0                 3.0      1.92",
+        "        4           21.0                 3.0      3.57",
+        "  8 workers: not measured",
+        "    8 workers asked for, no more than 4 seen",
+        "    look at the queue",
+    ]
+
+
+def test_where_all_are_refused_there_is_no_table():
+    one = {"count": 1, "reason": "no block"}
+    assert scaling_lines(scaling(points=[], refused=[one], unit="blocks"), 80)[1:] == [
+        "  1 block: not measured",
+        "    no block",
+    ]
+
+
+def test_it_fits_a_narrow_terminal():
+    assert all(len(line) <= 40 for line in scaling_lines(scaling(), 40))
