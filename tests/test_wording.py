@@ -20,6 +20,7 @@ from pytest_pyhf_faas.wording import (
     listed,
     one_line,
     printable,
+    short_uuid,
     shortened,
     table,
     with_spread,
@@ -95,6 +96,12 @@ def test_lists_say_how_many_follow():
     assert listed(names[:3]) == "p0, p1, p2"
     assert listed(names) == "p0, p1, p2, and 2 more"
     assert listed(["x" * 9, "y"], most=1, width=5) == "xxxx…, and 1 more"
+
+
+def test_a_uuid_is_short_and_any_other_text_is_left_alone():
+    assert short_uuid("01234567-89ab-cdef-0123-456789ABCDEF") == "01234567…"
+    for text in ("local:2", "parsl:slurm.py", "01234567-89ab-cdef-0123-456789abcdef0"):
+        assert short_uuid(text) == text
 
 
 # Lines that fit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import textwrap
@@ -20,6 +21,7 @@ _GAP = "  "
 _HANG = "  "
 _GOES_ON = " \\"
 _NARROWEST_TERMINAL = 40
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 #: A shorter name says nothing.
 _NARROWEST = 12
 
@@ -124,6 +126,11 @@ def fitted(line: str, width: int) -> str:
     head, colon, rest = line.partition(": ")
     room = max(width - len(colon) - len(rest), _NARROWEST)
     return shortened(f"{shortened(head, room, cut='middle')}{colon}{rest}", width)
+
+
+def short_uuid(text: str) -> str:
+    """Return the first of the characters of a UUID, which tell it from others; else the text."""
+    return f"{text[:8]}…" if _UUID.fullmatch(text) else text
 
 
 def table(

@@ -106,4 +106,4 @@ def test_what_excludes_nothing_is_not_called_so():
     assert not any("exclu" in line for line in lines)
     (*_, row, count) = unreferenced_lines([unreferenced(observed="nan")], 80)
     assert row.endswith("not a number")
-    assert count == "  0 of 1 are excluded at 95 % CL: CLs_obs < 0.05"
+    assert count == "  0 of 1 is excluded at 95 % CL: CLs_obs < 0.05"

@@ -15,7 +15,7 @@ from pytest_pyhf_faas.campaign.loop import TICK_S
 from pytest_pyhf_faas.campaign.policy import Policy
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.plugin.interrupts import Interrupts
-from pytest_pyhf_faas.wording import counted
+from pytest_pyhf_faas.wording import counted, short_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -204,12 +204,12 @@ class Campaigns:
                 f"interrupted: {counted(running, 'running fit')} {are} finished first, and no "
                 "others begun; Ctrl-C again ends at once"
             )
-        spec = campaign.engine.spec
-        self._progress.show(f"{spec}, {what}" if what else spec, campaign.progress())
+        where = short_uuid(campaign.engine.spec)
+        self._progress.show(f"{where}, {what}" if what else where, campaign.progress())
 
     def show_wait(self, endpoint: str, waits_s: float | None) -> None:
         """Show for how long nothing has answered, outside of any fits; ``None``: it has."""
-        self._progress.wait(endpoint, waits_s, self.engine(endpoint).waits_for)
+        self._progress.wait(short_uuid(endpoint), waits_s, self.engine(endpoint).waits_for)
 
     def clear(self) -> None:
         """Remove the live line."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
-from pytest_pyhf_faas.references.cls_values import EXCLUDED, exclusion
+from pytest_pyhf_faas.references.cls_values import EXCLUDED, count_of_excluded, exclusion
 from pytest_pyhf_faas.wording import counted, table
 
 if TYPE_CHECKING:
@@ -89,5 +89,5 @@ def _table(those: Sequence[Unreferenced], fit_setup: str, test_stat: str, width:
         )
     if excludes:
         excluded = sum(float(each["CLs_obs"]) < EXCLUDED for each in those)
-        lines.append(f"{excluded} of {len(those)} are excluded at 95 % CL: CLs_obs < {EXCLUDED:g}")
+        lines.append(count_of_excluded(excluded, len(those)))
     return lines

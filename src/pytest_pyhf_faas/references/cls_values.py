@@ -21,6 +21,12 @@ EXCLUDED = 0.05
 NO_EXCLUSION = 1 - 1e-3
 
 
+def count_of_excluded(excluded: int, of: int) -> str:
+    """Say how many of some hypotheses are excluded."""
+    are = "is" if 1 in (excluded, of) else "are"
+    return f"{excluded} of {of} {are} excluded at 95 % CL: CLs_obs < {EXCLUDED:g}"
+
+
 def exclusion(observed: float) -> str:
     """Say whether a hypothesis with such a CLs_obs is excluded."""
     if math.isnan(observed):

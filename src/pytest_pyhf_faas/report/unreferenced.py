@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_pyhf_faas.references.cls_values import EXCLUDED, exclusion
+from pytest_pyhf_faas.references.cls_values import EXCLUDED, count_of_excluded, exclusion
 from pytest_pyhf_faas.report.analyses import title_of
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted, table
@@ -63,10 +63,7 @@ class Unreferenced:
         if not self._excludes:
             return ""
         count = sum(_observed_and_expected(each)[0] < EXCLUDED for each in self.hypotheses)
-        are = "is" if count == 1 else "are"
-        return (
-            f"{count} of {len(self.hypotheses)} {are} excluded at 95 % CL: CLs_obs < {EXCLUDED:g}"
-        )
+        return count_of_excluded(count, len(self.hypotheses))
 
     @property
     def _excludes(self) -> bool:
