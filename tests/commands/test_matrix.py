@@ -62,8 +62,9 @@ def test_the_right_and_the_wrong_are_told_and_noted(project, matrix):
     assert searched.split()[:4] == ["certified", *"003"]
     assert "checked" not in project.reference()["patches"][patches[0]]
 
-    status, _, _ = matrix("--fit-setup", "numpy+scipy", "--write")
+    status, shown, _ = matrix("--fit-setup", "numpy+scipy", "--write")
     assert status == 0
+    assert shown.endswith("reference_results/tiny.json: numpy+scipy: 3 hypotheses noted\n")
     reference = project.reference()
     assert 0 < reference["tolerances"]["numpy+scipy"]["rtol"] < 1e-2
     for patch in patches:
@@ -76,7 +77,9 @@ def test_the_right_and_the_wrong_are_told_and_noted(project, matrix):
     project.change_reference(patches[1], CLs_obs=right / 2)
     status, shown, _ = matrix("--fit-setup", "numpy+scipy", "--write")
     assert status == 1
-    assert shown.splitlines()[-1].split()[:5] == ["numpy+scipy", *"0021"]
+    *_, row, said = shown.splitlines()
+    assert row.split()[:5] == ["numpy+scipy", *"0021"]
+    assert said.endswith("numpy+scipy: 3 hypotheses noted, 1 as a known issue")
     (issue,) = project.reference()["known_issues"]
     assert list(issue["patches"]) == [patches[1]]
     assert issue["patches"][patches[1]]["CLs_obs"] == pytest.approx(right, rel=1e-3)

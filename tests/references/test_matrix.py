@@ -9,7 +9,7 @@ import pytest
 
 from pytest_pyhf_faas.references.cls_values import DEFAULT_RTOL
 from pytest_pyhf_faas.references.known_issues import KnownIssue
-from pytest_pyhf_faas.references.matrix import judge, notes, table
+from pytest_pyhf_faas.references.matrix import judge, noted, notes, table
 from pytest_pyhf_faas.references.reference import Missing
 from pytest_pyhf_faas.verdicts import Verdict
 from tests.helpers.made_minima import (
@@ -27,6 +27,7 @@ from tests.helpers.made_minima import (
     certified,
     error_of,
     fitted,
+    minima_of,
     right_error,
     run,
     two,
@@ -57,6 +58,32 @@ def test_a_stored_result_is_judged(result, reference, verdict, where):
     issue = KnownIssue("why", "https://somewhere/1", cls_values=result.cls_values or VALUES)
     told = {"known_issues": {"numpy+scipy": issue}, "tolerances": {"numpy+scipy": {"rtol": 0.0}}}
     assert judge(result, replace(reference, **told), "numpy+scipy") == finding
+
+
+def test_a_cls_that_is_no_number_is_never_right():
+    """A run passes where nothing is excluded, so that it is no known issue."""
+    result, reference = fitted(at(0, math.nan)), certified(lowest=minima_of(at(0, 1.0), MINIMA))
+    finding = judge(result, replace(reference, nominal=reference.lowest), "numpy+scipy")
+    assert (finding.verdict, finding.at) == (Verdict.WRONG, "none")
+    written = notes("numpy+scipy", [finding])
+    assert written["known_issues"] == []
+    assert written["checked"][finding.patch]["cls"] == "nan"
+    assert noted("numpy+scipy", [finding]) == "numpy+scipy: 1 hypothesis noted"
+    (*_, row) = table("toy", {"numpy+scipy": [finding]}, 100)
+    assert row.split()[:5] == ["numpy+scipy", "0", "0", "0", "1"]
+
+
+def test_what_is_noted_is_said():
+    found = [
+        judge(error_of("a.FailedMinimization"), two(), "numpy+scipy"),
+        judge(error_of("b.InvalidModel"), right_error(), "numpy+scipy"),
+        judge(AT_LOWEST, two(), "numpy+scipy"),
+        judge(MIXED, two(), "numpy+scipy"),
+    ]
+    assert noted("numpy+scipy", found) == (
+        "numpy+scipy: 4 hypotheses noted, 2 as known issues, 1 with FailedMinimization, 1 with "
+        "InvalidModel"
+    )
 
 
 def test_without_a_reference_there_is_nothing_to_judge():

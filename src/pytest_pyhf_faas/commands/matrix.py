@@ -21,7 +21,7 @@ from pytest_pyhf_faas.commands.choosing import (
 from pytest_pyhf_faas.errors import ConfigurationError, EndpointUnusableError, NotReadyError
 from pytest_pyhf_faas.plugin.options import BY_NAME
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import counted, listed, terminal_width
+from pytest_pyhf_faas.wording import counted, folded, listed, terminal_width
 
 if TYPE_CHECKING:
     import argparse
@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
     """
     check_client()
     from pytest_pyhf_faas.plugin.interrupts import sigterm_like_ctrl_c
-    from pytest_pyhf_faas.references.matrix import judge, notes, table
+    from pytest_pyhf_faas.references.matrix import judge, noted, notes, table
 
     values = values_of(options, _OPTIONS)
     configs = [_config(fit_setup) for fit_setup in options.fit_setup or FIT_SETUPS]
@@ -113,6 +113,7 @@ def run(options: argparse.Namespace) -> int:
     with sigterm_like_ctrl_c(), closing(_Fits(values, store)) as fits:
         for pallet in pallets:
             findings: dict[str, list[Finding]] = {}
+            written: list[str] = []
             for config in configs:
                 tasks = _tasks(store, pallet, config)
                 if not any(store.find(task) for task in tasks):
@@ -136,11 +137,14 @@ def run(options: argparse.Namespace) -> int:
                         "only these are fitted again"
                     )
                 elif options.write:
-                    store.note(pallet.name, config.fit_setup, notes(config.fit_setup, found))
+                    path = store.note(pallet.name, config.fit_setup, notes(config.fit_setup, found))
+                    written.append(f"{path}: {noted(config.fit_setup, found)}")
             all_right &= all(
                 f.verdict is Verdict.RIGHT for found in findings.values() for f in found
             )
-            sys.stdout.write("\n".join(table(pallet.name, findings, terminal_width())) + "\n")
+            width = terminal_width()
+            lines = table(pallet.name, findings, width) + [folded(line, width) for line in written]
+            sys.stdout.write("\n".join(lines) + "\n")
             sys.stdout.flush()
     return 0 if all_right else 1
 

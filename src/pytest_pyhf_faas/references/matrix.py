@@ -8,6 +8,7 @@ consistent set of minima. ``pyhf-faas matrix`` is the command.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from pytest_pyhf_faas import wording
 from pytest_pyhf_faas.references.cls_values import default_rtol
 from pytest_pyhf_faas.references.compare import compare
 from pytest_pyhf_faas.references.reference import TOLERANCE_MARGIN
+from pytest_pyhf_faas.references.sameness import last_part
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted
 
@@ -59,6 +61,8 @@ class Finding:
         there are no values.
     twice_nll : float
         Largest difference of the twice NLL of the fits, from the same.
+    passes : bool
+        Whether a run takes it for right, as it does a NaN where nothing is excluded.
     """
 
     patch: str
@@ -68,6 +72,7 @@ class Finding:
     twice_nll: float
     fit_s: float
     result: HypotestResult
+    passes: bool
 
 
 def judge(
@@ -96,11 +101,14 @@ def judge(
         distance = 0.0 if right else math.inf
         at: At = "both" if right else "none"
         verdict = verdict if right else Verdict.ERROR
-        return Finding(result.patch, verdict, at, distance, distance, fit_s, result)
+        return Finding(result.patch, verdict, at, distance, distance, fit_s, result, right)
     relative = [abs(row.relative) for row in comparison.rows if not row.indifferent]
     largest = max(relative, default=0.0)
     if right and largest > _ONE_MINIMUM and comparison.elsewhere:
         verdict = Verdict.MIXED  # another minimum that is hardly higher
+    passes = verdict is Verdict.RIGHT
+    if passes and any(map(math.isnan, result.cls_values[:1])):
+        verdict, largest = Verdict.WRONG, math.nan
     at = (comparison.at or "none") if verdict is Verdict.RIGHT else "none"
     minima = reference.nominal if at == "nominal" else reference.lowest
     gaps = [
@@ -109,7 +117,7 @@ def judge(
         if fit in result.twice_nll
     ]
     gap = max(gaps, key=abs, default=0.0)
-    return Finding(result.patch, verdict, at, largest, gap, fit_s, result)
+    return Finding(result.patch, verdict, at, largest, gap, fit_s, result, passes)
 
 
 def table(pallet: str, findings: Mapping[str, Sequence[Finding]], width: int) -> list[str]:
@@ -146,7 +154,7 @@ def notes(fit_setup: str, findings: Sequence[Finding]) -> dict[str, Any]:
     issues: dict[tuple[Verdict, str], dict[str, Any]] = {}
     for finding in findings:
         checked[finding.patch] = _checked(finding)
-        if finding.verdict is not Verdict.RIGHT:
+        if not finding.passes:
             kind = finding.verdict, _error_type(finding.result)
             issues.setdefault(kind, {})[finding.patch] = _wrong_values(finding.result)
     return {
@@ -157,6 +165,19 @@ def notes(fit_setup: str, findings: Sequence[Finding]) -> dict[str, Any]:
             for kind, patches in issues.items()
         ],
     }
+
+
+def noted(fit_setup: str, findings: Sequence[Finding]) -> str:
+    """Say what a reference file notes of one fit setup."""
+    parts = [f"{fit_setup}: {counted(len(findings), 'hypothesis')} noted"]
+    issues = sum(not finding.passes for finding in findings)
+    if issues:
+        parts.append(f"{issues} as {'a known issue' if issues == 1 else 'known issues'}")
+    errors = Counter(
+        last_part(finding.result.error.type) for finding in findings if finding.result.error
+    )
+    parts += [f"{count} with {error}" for error, count in sorted(errors.items())]
+    return ", ".join(parts)
 
 
 def _tolerance(fit_setup: str, findings: Sequence[Finding]) -> float:
