@@ -112,6 +112,11 @@ def test_invalid_model_as_reference_is_no_failure(project, inspect):
     words = " ".join(shown.split())
     assert "a signal: InvalidModel, as its reference has it (sig_100_0)" in words
     assert " error " not in words
+    damage(project, lambda _workspace, patches: patches[1].update(patch=[]))
+    status, shown, _ = inspect("tiny", "--json")
+    levels = [(each["level"], each["patches"]) for each in json.loads(shown)[0]["findings"]]
+    assert status == 1
+    assert levels[:2] == [("error", ["sig_100_50"]), ("note", ["sig_100_0"])]
 
 
 def test_a_pallet_of_which_nothing_can_be_fitted_is_shown_all_the_same(project, inspect):

@@ -100,11 +100,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _has_broken_patch(found: Mapping[str, Any]) -> bool:
-    known = set(found["reference_results"]["invalid_model"])
-    return any(
-        finding["level"] == "error" and set(finding["patches"]) - known
-        for finding in found["findings"]
-    )
+    return any(finding["level"] == "error" for finding in found["findings"])
 
 
 def _inspected(pallet: Pallet, config: Any, store: ReferenceStore) -> dict[str, Any]:
@@ -118,11 +114,26 @@ def _inspected(pallet: Pallet, config: Any, store: ReferenceStore) -> dict[str, 
     background = unpack(pallet.background)
     how = config.measurement, config.test_poi, config.test_stat
     findings = check(background, pallet.patches, *how)
+    references = _references(pallet, config, store)
+    known = references["invalid_model"]
     return {
         **overview(pallet, background, findings, config.measurement),
-        "reference_results": _references(pallet, config, store),
-        "findings": [asdict(finding) for finding in findings],
+        "reference_results": references,
+        "findings": [each for one in findings for each in _as_known(asdict(one), known)],
     }
+
+
+def _as_known(finding: dict[str, Any], known: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield a finding; of the patches whose reference says the same, an error is a note."""
+    broken = [patch for patch in finding["patches"] if patch not in known]
+    expected = [patch for patch in finding["patches"] if patch in known]
+    if finding["level"] != "error" or not expected:
+        yield finding
+        return
+    if broken:
+        yield {**finding, "patches": broken}
+    text = f"{finding['text']}: InvalidModel, as its reference has it"
+    yield {**finding, "level": "note", "text": text, "patches": expected}
 
 
 def _references(pallet: Pallet, config: Any, store: ReferenceStore) -> dict[str, Any]:
@@ -163,29 +174,14 @@ def _lines(found: dict[str, Any], *, patches: bool) -> list[str]:
     lines = _filled(f"{found['name']}: {found['description']}", "")
     for title, text in _rows(found):
         lines += _filled(text, title)
-    for level, text, which in _findings(found):
-        lines += _filled(f"{text} ({_which(which, len(found['patches']))})", level)
+    for finding in found["findings"]:
+        which = _which(finding["patches"], len(found["patches"]))
+        lines += _filled(f"{finding['text']} ({which})", finding["level"])
     if not found["findings"]:
         lines += _filled("none", "findings")
     if patches:
         lines += ["", *_patch_table(found)]
     return lines
-
-
-def _findings(found: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield level, text and patches; what the reference says as well is no error."""
-    known = found["reference_results"]["invalid_model"]
-    for finding in found["findings"]:
-        level, text, patches = finding["level"], finding["text"], finding["patches"]
-        if level != "error":
-            yield level, text, patches
-            continue
-        broken = [patch for patch in patches if patch not in known]
-        if broken:
-            yield level, text, broken
-        if len(broken) < len(patches):
-            as_known = f"{text}: InvalidModel, as its reference has it"
-            yield "note", as_known, [patch for patch in patches if patch in known]
 
 
 def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
