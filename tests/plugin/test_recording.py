@@ -63,8 +63,14 @@ def test_each_hypothesis_is_told_whatever_became_of_it(project, distribution):
     result.stdout.fnmatch_lines(["report: rep/report.html"])
     project.assert_no_internals(result)
     document = report(project)
-    fits = {"sent": 11, "not_sent": 0, "again": {"worker lost": 1}, "taken_over": 0, "collected": 0}
-    assert document["run"]["fits"] == fits
+    assert document["run"]["fits"] == {
+        "sent": 11,
+        "not_sent": 0,
+        "searches": 0,
+        "again": {"worker lost": 1},
+        "taken_over": 0,
+        "collected": 0,
+    }
     result.stdout.fnmatch_lines(["11 fits sent to workers, 1 of them again (worker lost: 1)"])
     (analysis,) = document["analyses"]
     assert (analysis["pallet"], analysis["endpoint"]) == ("tiny", "local")

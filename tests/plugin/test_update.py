@@ -322,7 +322,12 @@ def test_the_run_says_what_it_has_written(mixed, distribution):
     told = (
         "reference_results/tiny.json: 3 references written (1 new, 1 changed, 1 confirmed), 1 of "
     )
-    mixed.assert_told(result, f"{told}them InvalidModel", code=0)
+    mixed.assert_told(
+        result,
+        "6 fits sent to workers, 3 of them a search for starts",
+        f"{told}them InvalidModel",
+        code=0,
+    )
     assert mixed.text(result).count("references written") == 1
 
 

@@ -68,6 +68,8 @@ class Schedule:
         What was measured.
     sender : Sender
         What sends them there.
+    searches : int
+        How many of the fits that were sent searched for the starts of certified ones.
     sharing : Sharing or None
         See above.
     """
@@ -92,6 +94,7 @@ class Schedule:
             relative_s=self.relative_s,
             is_failure=self.is_failure,
         )
+        self.searches = 0
         self.sender = Sender(settings, self.campaigns, sharing)
         self._references = references
         self._found: dict[Hashable, PatchReference | Missing] = {}
@@ -239,8 +242,13 @@ class Schedule:
 
         def fit(searched: list[Task]) -> list[HypotestResult]:
             what = f"search for starts, round {next(rounds)}"
+            campaign = self.campaign(endpoint)
+            before = campaign.sendings.fits
             self.sender.send(endpoint, searched)
-            return self.campaigns.wait(self.campaign(endpoint), searched, what)
+            try:
+                return self.campaigns.wait(campaign, searched, what)
+            finally:
+                self.searches += campaign.sendings.fits - before
 
         sent = []
         for task in tasks:

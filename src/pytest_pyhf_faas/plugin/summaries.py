@@ -71,6 +71,7 @@ def summary_of(context: Context, *, failed: bool = False) -> Summary:
         "fits": {
             "sent": sum(each.fits for each in sendings),
             "not_sent": sum(each.kept for each in sendings),
+            "searches": schedule.searches,
             "again": dict(sum((each.again for each in sendings), Counter())),
             "taken_over": schedule.sender.adopted,
             "collected": schedule.sender.collected,

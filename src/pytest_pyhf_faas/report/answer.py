@@ -91,6 +91,7 @@ def added_up(parts: Sequence[Fits]) -> Fits:
     return {
         "sent": sum(part["sent"] for part in parts),
         "not_sent": sum(part.get("not_sent", 0) for part in parts),
+        "searches": sum(part.get("searches", 0) for part in parts),
         "again": dict(again),
         "taken_over": sum(part["taken_over"] for part in parts),
         "collected": sum(part["collected"] for part in parts),
@@ -100,6 +101,8 @@ def added_up(parts: Sequence[Fits]) -> Fits:
 def sent(fits: Fits) -> str:
     """Return how many fits were sent to workers, and how many of them again, and why."""
     parts = [f"{counted(fits['sent'], 'fit')} sent to workers"]
+    if fits.get("searches"):
+        parts.append(f"{fits['searches']} of them a search for starts")
     again = sum(fits["again"].values())
     if again:
         reasons = ", ".join(f"{why}: {count}" for why, count in sorted(fits["again"].items()))

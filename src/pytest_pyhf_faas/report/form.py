@@ -34,10 +34,12 @@ class _Fits(TypedDict):
 class Fits(_Fits, total=False):
     """How many fits were sent, how many of them again and why, and how many came from earlier.
 
-    Those that are not sent are those for which no worker was there; an older document has none.
+    Those that are not sent are those for which no worker was there; the searches are those that
+    were sent to find the starts of certified fits. An older document has neither.
     """
 
     not_sent: int
+    searches: int
 
 
 class _Run(TypedDict):
