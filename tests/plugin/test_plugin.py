@@ -44,6 +44,8 @@ def test_everything_right(project):
             "test_walltime[[]tiny]*",
         ]
     )
+    (title,) = [place for place, line in enumerate(result.outlines) if "= pyhf-faas =" in line]
+    assert result.outlines[title + 1].startswith("analysis")  # no blank line between
 
 
 def test_junitxml_holds_the_values(project):

@@ -220,8 +220,8 @@ class _Fits:
             raise NotReadyError(
                 f"{len(refused)} of {counted(len(results), 'fit')} on {self._endpoint} do not "
                 f"count: {listed(list(dict.fromkeys(refused)), 3, 200)}. Nothing of them is noted: "
-                "let the workers have what you mean ('pytest -k test_endpoint' names each that "
-                "differs)"
+                "let the workers have what you mean ('pyhf-faas validate -k test_endpoint' names "
+                "each that differs)"
             )
 
     def say(self, text: str) -> None:

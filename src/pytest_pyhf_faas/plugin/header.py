@@ -27,7 +27,8 @@ def plan_lines(context: Context) -> list[str]:
         label = " (synthetic, no physics)" if first.pallet.synthetic else ""
         expected = [context.schedule.expected_s(task) for task in need.fits]
         trials = settings.trials if need.measured else 1
-        per_worker = trials / engine.workers if engine.workers_known else 0.0
+        at_work = max(1, min(engine.workers, len(need.fits)))
+        per_worker = trials / at_work if engine.workers_known else 0.0
         estimate = _estimate(expected, per_worker)
         lines.append(
             f"pyhf-faas: {pallet}{label}: {at_most}{needed(need, trials)} on {endpoint}{workers}, "

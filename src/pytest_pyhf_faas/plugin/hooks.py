@@ -281,7 +281,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         measured = measured_lines(existing_context(config), width)
         lines = summary_lines(summaries, measured, width)
         if lines:
-            terminalreporter.section("pyhf-faas")
+            terminalreporter.write_sep("=", "pyhf-faas")
         for line, marked in lines:
             terminalreporter.write_line(folded(line, width), yellow=marked)
 
