@@ -31,6 +31,7 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
+from pytest_pyhf_faas.plugin import progress as progress_module
 from pytest_pyhf_faas.plugin.display import TerminalDisplay
 from pytest_pyhf_faas.plugin.progress import ProgressLine
 from pytest_pyhf_faas.plugin.terminal import endpoint_lines
@@ -375,6 +376,36 @@ def test_the_wait_is_shown_less_and_less_often():
     assert reporter.lines == [f"toy: no worker for {n} s (its block)" for n in (10, 20, 40)]
     progress.wait("toy", 10.0, None)
     assert reporter.lines[3:] == ["toy: no answer for 10 s"]
+
+
+def test_measurements_that_are_long_together_are_told_off_a_terminal(monkeypatch):
+    """Each answer comes soon, and the dots of pytest stay in a buffer."""
+    now = 100.0
+    monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: now))
+    reporter = Reporter()
+    line = ProgressLine(TerminalDisplay(reporter))
+    for second in range(45):
+        now = 100.0 + second
+        line.wait("toy", 0.5, None, "test_endpoint_round_trip")
+        line.wait("toy", None, None, "test_endpoint_round_trip")
+    assert reporter.lines == [
+        f"toy: {n} s of measurements so far, now test_endpoint_round_trip" for n in (10, 20, 40)
+    ]
+
+
+def test_it_says_what_it_measures():
+    seen = set()
+    engine = ToyEngine(answers={"inspect": "never"}, waits_for="its block")
+    preflight = Preflight(
+        engine,
+        HypotestConfig(),
+        queue_timeout_s=0.2,
+        on_wait=lambda _waits_s: seen.add(preflight.measures),
+    )
+    engine.facts["missing_since"] = time.monotonic()
+    failure(preflight, "environment")
+    assert "environment" in seen
+    assert preflight.measures is None  # it is over
 
 
 # --- workers that cannot fit --------------------------------------------------------------------

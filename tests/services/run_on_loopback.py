@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     if refused is not None:
         return refused
     try:
+        say("starting a Globus Compute on this machine and an endpoint of it: about 20 s")
         # As Ctrl-C, so that all is ended.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with (
@@ -61,6 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def say(text: str) -> None:
+    """Write a line at once, in a log as well."""
+    print(f"loopback: {text}", file=sys.stderr, flush=True)
 
 
 def refusal(command: list[str]) -> int | None:

@@ -29,9 +29,10 @@ def test_a_pallet_that_is_not_found_is_refused_before_anything_starts(capfd):
 
 
 @pytest.mark.usefixtures("service")
-def test_the_command_of_the_readme_needs_no_pallets_of_its_own():
+def test_the_command_of_the_readme_needs_no_pallets_of_its_own(capfd):
     with pytest.raises(Started):
         run_on_loopback.main(["--"])
+    assert "starting a Globus Compute on this machine" in capfd.readouterr().err
 
 
 def test_what_is_collected_is_not_run(tmp_path, capfd):

@@ -207,9 +207,20 @@ class Campaigns:
         where = short_uuid(campaign.engine.spec)
         self._progress.show(f"{where}, {what}" if what else where, campaign.progress())
 
-    def show_wait(self, endpoint: str, waits_s: float | None) -> None:
-        """Show for how long nothing has answered, outside of any fits; ``None``: it has."""
-        self._progress.wait(short_uuid(endpoint), waits_s, self.engine(endpoint).waits_for)
+    def show_wait(self, endpoint: str, waits_s: float | None, measures: str | None = None) -> None:
+        """Show for how long nothing has answered, outside of any fits; ``None``: it has.
+
+        Parameters
+        ----------
+        endpoint : str
+            What is waited for.
+        waits_s : float or None
+            For how long.
+        measures : str, optional
+            What is measured of it.
+        """
+        where, engine = short_uuid(endpoint), self.engine(endpoint)
+        self._progress.wait(where, waits_s, engine.waits_for, measures)
 
     def clear(self) -> None:
         """Remove the live line."""

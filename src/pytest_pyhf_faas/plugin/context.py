@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -159,13 +158,18 @@ class Context:
         if endpoint not in self.preflights:
             from pytest_pyhf_faas.preflight.preflight import Preflight
 
-            engine = self.schedule.engine(endpoint)
+            def show_wait(waits_s: float | None) -> None:
+                measures = self.preflights[endpoint].measures
+                self.schedule.campaigns.show_wait(
+                    endpoint, waits_s, measures and f"test_endpoint_{measures}"
+                )
+
             self.preflights[endpoint] = Preflight(
-                engine,
+                self.schedule.engine(endpoint),
                 self.settings.hypotest,
                 queue_timeout_s=self.settings.queue_timeout_s,
                 timeout_s=self.settings.timeout_s,
-                on_wait=partial(self.schedule.campaigns.show_wait, endpoint),
+                on_wait=show_wait,
                 requirements=self.settings.require,
                 clocks=self.schedule.campaigns.clocks[endpoint],
             )

@@ -28,7 +28,9 @@ class Shows(Protocol):
     def show(self, what: str, progress: Progress) -> None:
         """Show the progress of what is waited for."""
 
-    def wait(self, what: str, waits_s: float | None, waits_for: str | None) -> None:
+    def wait(
+        self, what: str, waits_s: float | None, waits_for: str | None, measures: str | None = None
+    ) -> None:
         """Show for how long nothing has answered, outside of any fits; ``None``: it has."""
 
     def say(self, text: str) -> None:
@@ -57,6 +59,8 @@ class ProgressLine:
         self._tenth = 0
         self._total = self._done = 0
         self._waits_shown = self._quiet_shown = 0
+        self._measured: tuple[str, float] | None = None  # what, and since when
+        self._measures_shown = 0
 
     def show(self, what: str, progress: Progress) -> None:
         """Show the progress of what is waited for."""
@@ -76,7 +80,9 @@ class ProgressLine:
             self._tenth = tenth
         self._tell(partial(describe, what, progress), news)
 
-    def wait(self, what: str, waits_s: float | None, waits_for: str | None) -> None:
+    def wait(
+        self, what: str, waits_s: float | None, waits_for: str | None, measures: str | None = None
+    ) -> None:
         """Show for how long nothing has answered, outside of any fits; ``None``: it has."""
         if waits_s is None:
             self._waits_shown = 0
@@ -89,6 +95,20 @@ class ProgressLine:
         )
         if waits_s >= _SHORT_S:
             self._tell(lambda: f"{what}: {nothing}", news)
+        if measures is not None:
+            self._measure(what, measures, told=news)
+
+    def _measure(self, what: str, measures: str, *, told: bool) -> None:
+        """Tell of measurements that are long together; off a terminal no dot tells of them."""
+        now = time.monotonic()
+        if self._measured is None or self._measured[0] != what:
+            self._measured, self._measures_shown = (what, now), 0
+        seconds = now - self._measured[1]
+        lines = _worth_lines(seconds, _FIRST_WAIT_S)
+        news, self._measures_shown = lines > self._measures_shown, lines
+        display = self._display
+        if news and not told and display is not None and not (display.live or display.quiet):
+            display.write(f"{what}: {duration(seconds)} of measurements so far, now {measures}")
 
     def say(self, text: str) -> None:
         """Write a line that stays."""

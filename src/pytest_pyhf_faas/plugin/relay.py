@@ -51,8 +51,11 @@ class Relay:
         """Show the progress of what is waited for."""
         self._tell({"what": what, "progress": asdict(progress)})
 
-    def wait(self, what: str, waits_s: float | None, waits_for: str | None) -> None:
+    def wait(
+        self, what: str, waits_s: float | None, waits_for: str | None, measures: str | None = None
+    ) -> None:
         """Show for how long nothing has answered, outside of any fits; ``None``: it has."""
+        del measures  # which under xdist nobody does
         if waits_s is None:
             self.clear()
         else:

@@ -51,12 +51,15 @@ def measurement(
                 try:
                     if needs is not None:
                         getattr(self, needs)()
+                    self.measures = name
                     self.findings[name] = measure(self)
                 except NotMeasuredError:
                     raise
                 except FaasError as error:
                     self.failures.setdefault(name, error)
                     raise
+                finally:
+                    self.measures = None
             return self.findings[name]
 
         return once

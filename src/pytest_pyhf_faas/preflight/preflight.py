@@ -97,6 +97,8 @@ class Preflight:
         What was found, by the name of the method.
     failures : dict
         What went wrong.
+    measures : str or None
+        The measurement that is being taken.
 
     Raises
     ------
@@ -121,6 +123,7 @@ class Preflight:
         self.config = config
         self.findings: dict[str, Finding] = {}
         self.failures: dict[str, FaasError] = {}
+        self.measures: str | None = None
         self._requirements = requirements
         self._timeout_s = timeout_s
         self._remedies = Remedies(engine)
