@@ -297,9 +297,27 @@ def test_what_fails_stands_above_what_is_within_its_tolerance():
     told = text(compare_runs(before, after))
     assert told.startswith("2 of 2 hypotheses moved (at most 5.0e-02 relative), 1 beyond the ")
     failing, _, listed = told.partition("CLs of wino moved by more than 1e-06 relative, ")
-    assert " b " in failing.partition("CLs of wino moved farther than the tolerance:")[2]
+    assert " b " in failing.partition("CLs of wino moved farther than the tolerance")[2]
     assert " a " in listed
     assert "1.0e-01" in listed
+
+
+def test_both_tolerances_and_what_moved_can_be_seen():
+    cls = make.hypothesis("a")["CLs"]
+    before, after = one(make.hypothesis("a")), one(make.hypothesis("a", CLs=list(cls)))
+    after["analyses"][0]["hypotheses"][0]["CLs"][0] *= 1 + 3.2e-6
+    found = compare_runs(before, after, rtol=1e-9)
+    told = text(found)
+    assert (
+        "CLs of wino moved by more than 1e-09 relative, within the tolerance (atol 1e-06):" in told
+    )
+    (row,) = (line.split() for line in told.splitlines() if line.startswith("  a "))
+    assert float(row[3]) / float(row[2]) - 1 == pytest.approx(3.2e-6, rel=0.05)
+    moved = after["analyses"][0]["hypotheses"][0]
+    several = one({**moved, "atol": 1e-5}, {**moved, "patch": "b", "atol": 1e-3})
+    told = text(compare_runs(one(make.hypothesis("a"), make.hypothesis("b")), several))
+    rows = [line.split() for line in told.splitlines() if line.startswith(("  a ", "  b "))]
+    assert sorted(row[-1] for row in rows) == ["1.0e-03", "1.0e-05"]
 
 
 def test_values_of_one_run_alone_are_counted():
@@ -321,7 +339,7 @@ def test_a_hypothesis_that_went_to_the_other_minima_is_listed_as_moved():
     assert told.startswith(
         "1 of 2 hypotheses moved (at most 3.6e-01 relative, 1 to other minima), "
     )
-    assert "CLs of wino moved farther than the tolerance, or to other minima:" in told
+    assert "CLs of wino moved farther than the tolerance, or to other minima (atol 1e-08):" in told
     header, line = (each for each in told.splitlines() if "rel. diff" in each or "  p " in each)
     assert header.endswith("  minima")
     assert line.endswith("lowest -> nominal")
@@ -377,6 +395,17 @@ def test_another_reference_alone_is_told_and_is_no_failure():
     assert changes.status == 0
     assert "1 reference changed" in text(changes).splitlines()[0]
     assert f"{other['reference']['CLs'][0]:.8g}" in text(changes)
+
+
+def test_a_reference_of_another_background_is_called_so():
+    other = make.hypothesis()
+    other["reference"]["CLs"][0] *= 1.5
+    changes = compared(one(make.hypothesis()), one(other, digest="1" * 64))
+    told = text(changes)
+    assert "1 reference of another background" in told.splitlines()[0]
+    assert "references of another background (CLs_obs):" in told
+    assert "changed" not in told.splitlines()[0]
+    assert changes.to_json()["references"][0]["background"] is True
 
 
 @pytest.mark.parametrize(
@@ -519,7 +548,9 @@ def test_who_got_slower(before, after, slower, word, status):
     changes = compared(timed(*before), timed(*after), slower=slower)
     assert changes.status == status
     (line,) = [line for line in text(changes).splitlines() if line.startswith("  wino ")]
-    assert line.endswith(f"   {word}")
+    assert line.endswith(f"  {word}")
+    (header,) = [line for line in text(changes).splitlines() if "of fits" in line]
+    assert header.endswith("  change")
 
 
 def test_fits_are_told_from_overhead():

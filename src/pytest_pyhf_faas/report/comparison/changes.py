@@ -95,6 +95,8 @@ class ReferenceChange:
         CLs values and error of the reference, as in the report.
     relative : float
         Largest relative difference of its values; infinite where there are none in one run.
+    background : bool
+        Whether the background is another one as well, so that the model is.
     """
 
     analysis: str
@@ -102,6 +104,7 @@ class ReferenceChange:
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
     relative: float
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)

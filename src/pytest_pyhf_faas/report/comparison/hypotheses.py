@@ -11,7 +11,7 @@ from pytest_pyhf_faas.report.comparison.changes import MOVED, Moved, ReferenceCh
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from pytest_pyhf_faas.report.form import Hypothesis
 
@@ -76,8 +76,18 @@ def verdict_changes(pairs: Iterable[tuple[str, Any, Any]]) -> Iterable[VerdictCh
         yield VerdictChange(name, second["patch"], before, after, kind, second["title"])
 
 
-def reference_changes(pairs: Iterable[tuple[str, Any, Any]]) -> Iterable[ReferenceChange]:
-    """Return the hypotheses with another reference than before."""
+def reference_changes(
+    pairs: Iterable[tuple[str, Any, Any]], others: Container[str]
+) -> Iterable[ReferenceChange]:
+    """Return the hypotheses with another reference than before.
+
+    Parameters
+    ----------
+    pairs : iterable of tuple
+        The name of an analysis, and a hypothesis of it before and after.
+    others : container of str
+        The names of the analyses with another background.
+    """
     for name, first, second in pairs:
         before, after = first["reference"], second["reference"]
         old, new = _reference_sets(first), _reference_sets(second)
@@ -92,7 +102,7 @@ def reference_changes(pairs: Iterable[tuple[str, Any, Any]]) -> Iterable[Referen
                 for values in zip(*map(_numbers, both), strict=True)
             )
             relative = max(changes, key=abs)
-        yield ReferenceChange(name, second["patch"], before, after, relative)
+        yield ReferenceChange(name, second["patch"], before, after, relative, name in others)
 
 
 def _moved(

@@ -121,6 +121,7 @@ def compare_runs(
             wall_times.append(wall_time_change(name, measured[0], measured[1], slower))
         if has_fit_times(first) and has_fit_times(second):
             times_of_fits += fit_times(name, both)
+    others = {named(one) for one, two in analyses if one["digest"] != two["digest"]}
     return Changes(
         before=_run(before),
         after=_run(after),
@@ -131,7 +132,7 @@ def compare_runs(
         differences=tuple(dict.fromkeys(differences)),
         moved=tuple(sorted(other, key=lambda each: (not each.fails, -abs(each.relative)))),
         verdicts=tuple(verdict_changes(pairs)),
-        references=tuple(reference_changes(pairs)),
+        references=tuple(reference_changes(pairs, others)),
         only_before=tuple(only_before),
         only_after=tuple(only_after),
         wall_times=tuple(wall_times),

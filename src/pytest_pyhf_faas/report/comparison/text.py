@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Changes,
         Moved,
         OnlyIn,
+        ReferenceChange,
         WallTimeChange,
     )
 
@@ -24,6 +25,8 @@ _MOVED_SHOWN = 30
 _OTHERS_SHOWN = 10
 _NAMES_SHOWN = 5
 _NAME_WIDTH = 44
+#: Of a CLs value, where more are not needed to see what changed; and all that a number has.
+_DIGITS, _ALL_DIGITS = 6, 17
 
 
 def text(changes: Changes, width: int) -> str:
@@ -58,7 +61,10 @@ def answer(changes: Changes) -> str:
         _largest(changes),
         beyond if changes.moved else "",
         f"{changes.one_sided} with CLs in one run alone" if changes.one_sided else "",
-        _counted(len(changes.references), "reference changed", "references changed"),
+        *(
+            _counted(len(those), f"reference {what}", f"references {what}")
+            for what, those in _reference_kinds(changes).items()
+        ),
         _counted(kinds.count("worse"), "verdict got worse", "verdicts got worse")
         or "no verdict got worse",
         _counted(kinds.count("improved"), "got better", "got better"),
@@ -142,7 +148,8 @@ def _run_lines(changes: Changes, width: int) -> list[str]:
 def _moved_lines(changes: Changes, width: int) -> list[str]:
     minima = any(each.minima for each in changes.moved)
     fails = "moved farther than the tolerance" + (", or to other minima" if minima else "")
-    moved = f"moved by more than {MOVED[0]:g} relative, within the tolerance"
+    least = min([MOVED[0], *(each.rtol for each in changes.moved)])
+    moved = f"moved by more than {least:g} relative, within the tolerance"
     groups = [
         _moved_section(
             title, [each for each in changes.moved if each.fails == failing], minima, width
@@ -155,9 +162,11 @@ def _moved_lines(changes: Changes, width: int) -> list[str]:
 def _moved_section(title: str, moved: Sequence[Moved], minima: bool, width: int) -> list[str]:
     """Return a table of hypotheses that moved, each by the value that did so most.
 
-    What is the same for all has no column: one pallet, and the verdict where all are right.
+    What is the same for all has no column: one pallet, the absolute tolerance, which the title has,
+    and the verdict where all are right.
     """
     names = {each.analysis for each in moved}
+    atols = {each.atol for each in moved}
     all_right = {each.verdict for each in moved} == {Verdict.RIGHT.value}
     columns = [
         ("pallet", [] if len(names) == 1 else [each.analysis for each in moved]),
@@ -167,6 +176,7 @@ def _moved_section(title: str, moved: Sequence[Moved], minima: bool, width: int)
         ("after", [_moved_value(each, each.after) for each in moved]),
         ("rel. diff", [f"{each.relative:+.1e}" for each in moved]),
         ("rtol", [f"{each.rtol:.1e}" for each in moved]),
+        ("atol", [] if len(atols) == 1 else [f"{each.atol:.1e}" for each in moved]),
         ("verdict", [] if all_right else [each.verdict for each in moved]),
         ("minima", [" -> ".join(each.minima or ()) for each in moved] if minima else []),
     ]
@@ -174,11 +184,18 @@ def _moved_section(title: str, moved: Sequence[Moved], minima: bool, width: int)
     rows = list(zip(*(cells for _name, cells in kept), strict=True))
     of, left = (f" of {_shown(min(names))}", 2) if len(names) == 1 else ("", 3)
     header = [name for name, _cells in kept]
+    if len(atols) == 1:
+        title += f" (atol {min(atols):g})"
     return _section(f"CLs{of} {title}", rows, _MOVED_SHOWN, header, width=width, left=left)
 
 
 def _moved_value(moved: Moved, cls: tuple[float, ...] | None) -> str:
-    return "-" if cls is None else f"{cls[CLS_LABELS.index(moved.value)]:.6g}"
+    """Return the value that moved most, with as many digits as show that it did."""
+    if cls is None:
+        return "-"
+    exponent = math.floor(math.log10(abs(moved.relative))) if 0 < abs(moved.relative) < 1 else 0
+    digits = min(max(_DIGITS, 2 - exponent), _ALL_DIGITS)
+    return f"{cls[CLS_LABELS.index(moved.value)]:.{digits}g}"
 
 
 def _verdict_lines(changes: Changes, kind: str, title: str, width: int) -> list[str]:
@@ -191,20 +208,32 @@ def _verdict_lines(changes: Changes, kind: str, title: str, width: int) -> list[
     return _section(title, rows, _MOVED_SHOWN, header, width=width, left=4)
 
 
+def _reference_kinds(changes: Changes) -> dict[str, list[ReferenceChange]]:
+    """Return the other references, by what is said of them."""
+    kinds: dict[str, list[ReferenceChange]] = {}
+    for each in changes.references:
+        what = "of another background" if each.background else "changed"
+        kinds.setdefault(what, []).append(each)
+    return kinds
+
+
 def _reference_lines(changes: Changes, width: int) -> list[str]:
-    rows = [
-        (
-            each.analysis,
-            each.patch,
-            _reference_word(each.before),
-            _reference_word(each.after),
-            f"{each.relative:+.1e}" if math.isfinite(each.relative) else "",
-        )
-        for each in changes.references
-    ]
     header = ("pallet", "patch", "before", "after", "largest rel. diff")
-    title = "references that changed (CLs_obs)"
-    return _section(title, rows, _OTHERS_SHOWN, header, width=width, left=2)
+    lines = []
+    for what, those in _reference_kinds(changes).items():
+        rows = [
+            (
+                each.analysis,
+                each.patch,
+                _reference_word(each.before),
+                _reference_word(each.after),
+                f"{each.relative:+.1e}" if math.isfinite(each.relative) else "",
+            )
+            for each in those
+        ]
+        title = f"references {'that ' if what == 'changed' else ''}{what} (CLs_obs)"
+        lines += _section(title, rows, _OTHERS_SHOWN, header, width=width, left=2)
+    return lines
 
 
 def _reference_word(reference: Mapping[str, Any] | None) -> str:
@@ -240,13 +269,13 @@ def _wall_time_lines(changes: Changes, width: int) -> list[str]:
             with_spread(each.after.mean_s, each.after.stdev_s),
             "-" if each.ratio is None else f"{each.ratio:.2f}",
             "-" if each.fit_ratio is None else f"{each.fit_ratio:.2f}",
-            f" {_wall_time_word(each)}",
+            _wall_time_word(each),
         )
         for each in changes.wall_times
     ]
     header = (
         *("pallet", "fits", "workers", "trials", "before [s]", "after [s]", "ratio", "of fits"),
-        "",
+        "change",
     )
     return _section("wall time", rows, len(rows), header, width=width, left=1)
 
