@@ -197,7 +197,13 @@ def test_a_finding_names_the_patches_that_have_it():
 @pytest.mark.parametrize(
     ("operations", "told"),
     [
-        ([{"op": "remove", "path": "/channels/7"}], "the patch does not apply to the background"),
+        (
+            [
+                {"op": "test", "path": "/version", "value": "1.0.0"},
+                {"op": "remove", "path": "/channels/7"},
+            ],
+            "does not apply to the background: operation 2 (remove /channels/7): can't remove a",
+        ),
         (
             [{"op": "replace", "path": "/channels/0/samples/0/data", "value": "none"}],
             "with the patch: not a HistFactory workspace",

@@ -461,7 +461,9 @@ def test_patch_that_does_not_apply_is_an_error_of_its_item(project):
     project.assert_told(
         result,
         "tiny / sig_100_0: the fit broke",
-        "ValueError: the patch does not apply to the background",
+        "ValueError: the patch does not apply to the background: operation 1 (add",
+        "/channels/7/samples/1)",
+        "what to do: correct the workspace or this patch",
         "rerun:",
         code=1,
     )

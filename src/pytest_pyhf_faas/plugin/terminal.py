@@ -116,7 +116,7 @@ def broken_text(
         if result.status == "error":
             lines.append(f"{error.type}: {error.first_line}")
             known = advice_on(error, result.environment)
-            if known is None and error.traceback:
+            if known is None and error.traceback and not causes:
                 lines += error.traceback.strip().splitlines()[-_TRACEBACK_LINES:-1]
             advice = known or Advice()
         else:
@@ -125,7 +125,8 @@ def broken_text(
                 advice = Advice()
             elif result.status == "broken":
                 advice = advice_in(error.message) or advice
-    lines += [f"in the file: {cause}" for cause in causes[:_NAMED]]
+    told = " ".join(lines)
+    lines += [f"in the file: {cause}" for cause in causes[:_NAMED] if cause not in told]
     if causes and not advice.there and "InvalidModel" not in (error.type if error else ""):
         advice = Advice(here="correct the workspace or this patch (see 'pyhf-faas inspect')")
     if result.worker:

@@ -12,6 +12,7 @@ import json
 import lzma
 import os
 import platform
+import re
 import socket
 import sys
 import time
@@ -425,20 +426,40 @@ def _off_minimum(model: Any, observations: Any) -> float | str:
     return value
 
 
-def apply(operations: list[dict[str, Any]], specification: Any) -> Any:
+def apply(operations: Any, specification: Any, first: int = 1) -> Any:
     """Apply a JSON patch in place, and return the result.
+
+    Parameters
+    ----------
+    operations : list of dict
+        The JSON patch.
+    specification : JSON
+        What it is applied to.
+    first : int
+        The number of the first operation in the whole patch, for the message.
 
     Raises
     ------
     ValueError
-        If it does not apply.
+        If it does not apply; it says which operation.
     """
     import jsonpatch
 
-    try:
-        return jsonpatch.JsonPatch(operations).apply(specification, in_place=True)
-    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
-        raise ValueError(f"the patch does not apply to the background: {error}") from error
+    if not isinstance(operations, list):
+        operations = [operations]  # jsonpatch says what is wrong
+    for number, operation in enumerate(operations, first):
+        try:
+            specification = jsonpatch.JsonPatch([operation]).apply(specification, in_place=True)
+        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
+            which = f"operation {number}"
+            if isinstance(operation, dict):
+                which += f" ({operation.get('op')} {operation.get('path')})"
+            # Not with all that is there instead.
+            cause = re.split(r" in [{\[]", str(error), maxsplit=1)[0]
+            raise ValueError(
+                f"the patch does not apply to the background: {which}: {cause}"
+            ) from error
+    return specification
 
 
 def set_backend(config: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ def apply_patch(operations: list[dict[str, Any]], specification: Any) -> Any:
         return fitting.apply(operations, copy.deepcopy(specification))
     patched = specification.copy()
     owned = {id(patched): patched}  # copies, kept so that no other object gets their identity
-    for operation in operations:
+    for number, operation in enumerate(operations, 1):
         for pointer in (operation["path"], operation.get("from", "")):
             here = patched
             for step in pointer.split("/")[1:-1]:
@@ -38,7 +38,7 @@ def apply_patch(operations: list[dict[str, Any]], specification: Any) -> Any:
                     below = here[name] = below.copy()
                     owned[id(below)] = below
                 here = below
-        patched = fitting.apply([operation], patched)
+        patched = fitting.apply([operation], patched, number)
         owned[id(patched)] = patched
     return patched
 
