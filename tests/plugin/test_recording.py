@@ -458,7 +458,7 @@ def test_the_plane_is_the_one_that_is_chosen_or_varies():
     assert plane_of(labels, points, ("b", "a")) == ("b", "a")
     assert plane_of(labels, points, ("a", "elsewhere")) == ("a", "c")
     assert plane_of(labels, points, ("a", "c-a")) == ("a", "c-a")
-    assert plane_of(labels, [(1, 2, 3), (2, 3, 4)], None) is None  # three of them vary
+    assert plane_of(labels, [(1, 2, 3), (2, 3, 4)], None) == ("a", "b")  # the first of three
     assert plane_of(labels, [(1, 2, 3), (2, 3, 4)], ("a", "c")) == ("a", "c")
     assert plane_of(("a", "b"), [(1, 60), (2, 60)], None) is None
     assert plane_of(("a", "b"), [(1, "x"), (2, "y")], None) is None
@@ -472,12 +472,15 @@ def test_a_plane_has_two_labels(project, plane):
     project.assert_told(result, f"--faas-plane is {plane!r}: it must be two labels", code=4)
 
 
-def test_a_plane_of_differences_is_kept_and_one_of_nothing_is_told(project):
+def test_a_plane_of_differences_is_kept_and_one_of_nothing_is_refused(project):
     project.pallet(4)
     assert project.run("--faas-report=rep", "--faas-plane=m1,m1-m2").ret == 0
     assert report(project)["analyses"][0]["plane"] == ["m1", "m1-m2"]
-    result = project.run("--faas-report=rep", "--faas-plane=m1,m3", "--faas-dry-run")
-    result.stdout.fnmatch_lines(["pyhf-faas: no pallet has --faas-plane=m1,m3 (tiny has m1, m2)*"])
+    result = project.run("--faas-plane=m1,m3")
+    project.assert_told(
+        result, "--faas-plane is 'm1,m3', which no pallet has:", "tiny has m1, m2", code=4
+    )
+    assert project.fits() == []
 
 
 @pytest.mark.parametrize("counts", ["0", "1,x", "1,,2", "-1"])

@@ -306,6 +306,24 @@ def test_any_tolerance(tolerance):
 # --- plane
 
 
+def test_of_more_labels_a_slice_is_drawn_and_said():
+    made = [
+        hypothesis(f"h_{a}_{b}_{c}", (a, b, c))
+        for a in (200, 300, 400)
+        for b in (50, 100)
+        for c in (5, 6)
+    ]
+    made.append(hypothesis("h_500_50_6", (500, 50, 6)))
+    three = analysis(made, labels=["m1", "m2", "m3"], plane=["m1", "m2"])
+    plot = plot_of("plane", three)
+    assert "a slice: the 7 hypotheses of 13 with m3 = 6" in plot.alt
+    assert "right: 7" in texts_of(plot.svg)
+    # A third label that the place decides needs no slice.
+    one_to_one = [each | {"values": [*each["values"][:2], 60]} for each in made[::2]]
+    plot = plot_of("plane", analysis(one_to_one, labels=["m1", "m2", "m3"], plane=["m1", "m2"]))
+    assert "slice" not in plot.alt
+
+
 def test_units_are_those_of_the_labels():
     bare = plot_of("plane", analysis())
     assert "CLs = 0.05 in the plane: wino" in texts_of(bare.svg)

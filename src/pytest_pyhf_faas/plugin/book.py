@@ -6,12 +6,13 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.plugin import notes
 from pytest_pyhf_faas.report.axes import Axis
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pytest
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 #: Longer texts of failures are cut; errors of workers stand apart, in whole.
 _MAX_TEXT = 100_000
 _AXES = 2  # of a plane
+_MOST_PALLETS = 12  # in a message
 
 
 @dataclass
@@ -136,13 +138,30 @@ class Book:
         return self._places[key]
 
 
+def check_plane(chosen: tuple[str, str], labels: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a plane that no pallet has; `labels` are those of each.
+
+    Raises
+    ------
+    ConfigurationError
+        With all labels.
+    """
+    if not labels or any(all(Axis.find(text, each) for text in chosen) for each in labels.values()):
+        return
+    told = [f"{pallet} has {', '.join(each)}" for pallet, each in labels.items()]
+    known = "\n".join(told[:_MOST_PALLETS])
+    raise ConfigurationError(
+        f"--faas-plane is {','.join(chosen)!r}, which no pallet has:\n{known}\n"
+        "name two of these labels, or differences or ratios of them, as in m1,m1-m2"
+    )
+
+
 def plane_of(
     labels: Sequence[str], points: Sequence[Sequence[Any]], chosen: tuple[str, str] | None
 ) -> tuple[str, str] | None:
     """Return the axes of the plane that hypotheses are drawn in, if they make one.
 
-    Those that were chosen, where the labels have them, or else the two numbers that vary: with more
-    of them, hypotheses that differ would lie at one place.
+    Those that were chosen, where the labels have them, or else the first two numbers that vary.
     """
     if chosen is not None and all(Axis.find(text, labels) for text in chosen):
         return chosen
@@ -151,7 +170,7 @@ def plane_of(
         for label, values in zip(labels, zip(*points, strict=False), strict=False)
         if len(set(values)) > 1 and all(isinstance(value, (int, float)) for value in values)
     ]
-    return (varying[0], varying[1]) if len(varying) == _AXES else None
+    return (varying[0], varying[1]) if len(varying) >= _AXES else None
 
 
 def _skip_reason(report: pytest.TestReport) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.plugin.measuring import scaling_unit
-from pytest_pyhf_faas.report.axes import Axis
 from pytest_pyhf_faas.wording import counted, duration, listed
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def plan_lines(context: Context) -> list[str]:
         lines.append(
             f"pyhf-faas: {pallet}: {in_scaling(patches, settings.trials, counts, endpoint)}"
         )
-    return lines + _warning_lines(context) + _plane_lines(context)
+    return lines + _warning_lines(context)
 
 
 def needed(need: Need, trials: int) -> str:
@@ -78,20 +77,6 @@ def _warning_lines(context: Context) -> list[str]:
             which = listed(first.patches, 2)
             lines.append(f"pyhf-faas: {pallet.name}: warning: {first.text} ({which}){more}")
     return lines
-
-
-def _plane_lines(context: Context) -> list[str]:
-    """Say, before the fits, that no pallet has the plane that was chosen."""
-    plane = context.settings.plane
-    if context.settings.report is None or plane is None:
-        return []
-    needs = context.schedule.plan.needs()
-    labels = {pallet: need.hypotheses[0].pallet.labels for (_, pallet), need in needs.items()}
-    if not labels or any(all(Axis.find(text, each) for text in plane) for each in labels.values()):
-        return []
-    known = listed([f"{pallet} has {', '.join(each)}" for pallet, each in labels.items()])
-    what = f"--faas-plane={','.join(plane)}"
-    return [f"pyhf-faas: no pallet has {what} ({known}): the report takes the two that vary"]
 
 
 def _estimate(expected_s: Sequence[float | None], per_worker: float) -> str:

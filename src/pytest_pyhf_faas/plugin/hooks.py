@@ -184,6 +184,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             if not sharing.is_worker(session.config):
                 check_client()
                 _check_endpoints(context, session.items)
+                _check_plane(context)
         except FaasError as error:
             raise _usage_error(error) from error
 
@@ -390,6 +391,16 @@ def _check_endpoints(context: Context, items: Sequence[pytest.Item]) -> None:
     for item in items:
         if {"faas_preflight", "scaling_point"} & set(getattr(item, "fixturenames", ())):
             context.schedule.engine(endpoint_of(item, context.settings))
+
+
+def _check_plane(context: Context) -> None:
+    """Refuse a plane that is not there before hours are spent on it."""
+    if context.settings.plane is not None:
+        from pytest_pyhf_faas.plugin.book import check_plane
+
+        needs = context.schedule.plan.needs().items()
+        labels = {pallet: need.hypotheses[0].pallet.labels for (_, pallet), need in needs}
+        check_plane(context.settings.plane, labels)
 
 
 def _is_below(path: Path, directories: Sequence[str]) -> bool:

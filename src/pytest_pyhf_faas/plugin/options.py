@@ -255,7 +255,7 @@ OPTIONS = (
         "X,Y",
         "the plane with the exclusion contours in the report: each axis a label of the pallet's "
         "values, or the difference or ratio of two, as in m1,m1-m2",
-        default_is="those two that vary",
+        default_is="the first two that vary",
         ini="faas_plane",
         read=values.plane,
         rerun=False,

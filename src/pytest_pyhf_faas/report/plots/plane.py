@@ -71,6 +71,9 @@ def plot_plane(place: int, analysis: Analysis, name: str) -> Plot | None:
     if len(plane) != _AXES:
         return None
     hypotheses, at = _at_places(analysis["hypotheses"], plane)
+    placed = len(hypotheses)
+    chosen, sliced = _slice(hypotheses, at, analysis["labels"])
+    hypotheses, at = [hypotheses[place] for place in chosen], at[chosen]
     if len(hypotheses) < _FEWEST:
         return None
     logarithmic = _spans_decades(at[:, 0]), _spans_decades(at[:, 1])
@@ -78,7 +81,9 @@ def plot_plane(place: int, analysis: Analysis, name: str) -> Plot | None:
     obtained = contours.surfaces([one["CLs"] for one in hypotheses])
     reference = contours.surfaces([reference_of(one) for one in hypotheses])
     notes = _notes(obtained)
-    left_out = len(analysis["hypotheses"]) - len(hypotheses)
+    if sliced:
+        notes.insert(0, sliced)
+    left_out = len(analysis["hypotheses"]) - placed
     if left_out:
         notes.append(f"{counted(left_out, 'hypothesis')} left out: no place in the plane")
     states = [_state(one) for one in hypotheses]
@@ -226,6 +231,41 @@ def _at_places(
             found.append(one)
             places.append(place)
     return found, np.array(places, dtype=np.float64).reshape(-1, _AXES)
+
+
+def _slice(
+    hypotheses: Sequence[Hypothesis], at: Floats, labels: Sequence[str]
+) -> tuple[list[int], str]:
+    """Return which hypotheses are drawn, and of which slice these are.
+
+    All of them, unless several lie at one place: then those with the most common values of the
+    labels that tell these apart.
+    """
+    everything = list(range(len(hypotheses)))
+    places = [tuple(place) for place in at.tolist()]
+    if len(set(places)) == len(places):
+        return everything, ""
+    columns = [
+        [one["values"][column] if column < len(one["values"]) else None for one in hypotheses]
+        for column in range(len(labels))
+    ]
+    others = [
+        column
+        for column, values in enumerate(columns)
+        if len({*zip(places, values, strict=True)}) > len(set(places))
+    ]
+    of = list(zip(*(columns[column] for column in others), strict=True))
+    if not of:
+        return everything, ""
+    common, count = Counter(of).most_common(1)[0]
+    same = ", ".join(
+        f"{drawable(labels[column])} = {drawable(str(value))}"
+        for column, value in zip(others, common, strict=True)
+    )
+    return (
+        [place for place in everything if of[place] == common],
+        f"a slice: the {counted(count, 'hypothesis')} of {len(hypotheses)} with {same}",
+    )
 
 
 def _state(hypothesis: Hypothesis) -> str:
