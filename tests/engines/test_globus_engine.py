@@ -1033,6 +1033,39 @@ def test_it_knows_that_the_service_does_not_answer(engine, session, service, clo
     assert engine.knows == "the service said 0 s ago that the endpoint is online"
 
 
+def test_a_busy_client_is_no_dead_service(engine, session, service, clock, monkeypatch):
+    """What is asked waits for its turn behind many submissions, for longer than the service may."""
+    session.submit(text_of(1))
+    session.go_on()
+    for _ in range(30):
+        session._connection._pace.take(clock.now)
+    heard, sleep = [], clock.sleep
+
+    def slept(seconds):
+        sleep(seconds)
+        heard.append(engine.knows)
+
+    monkeypatch.setattr(clock, "sleep", slept)
+    session.watch(13.0)
+    assert clock.slept[-1] > 15.0
+    assert heard[-1] is None  # not that the service does not answer
+    assert engine.knows == "the service said 0 s ago that the endpoint is online"
+
+
+@pytest.mark.parametrize("kind", PASSING)
+def test_a_question_that_the_service_refused_once_is_forgotten_with_the_next(
+    engine, session, service, kind
+):
+    ready(session, service)
+    session.submit(text_of(1))
+    session.go_on()
+    service.troubles["status"].append(PASSING[kind]())
+    session.watch(13.0)
+    assert engine.missing_since is not None
+    session.watch(13.0)
+    assert engine.missing_since is engine.waits_for is None
+
+
 @pytest.mark.parametrize(
     ("meets", "proven", "given_up"),
     [

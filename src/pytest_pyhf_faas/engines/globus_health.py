@@ -41,28 +41,48 @@ class Health:
         self._offline_since: float | None = None
         self._told_at = started_at
         self._asking_since: float | None = None
-        self._disturbed_since: float | None = None
+        self._refused_since: float | None = None  # what was sent
+        self._unanswered_since: float | None = None  # what was asked
 
     def answered(self, now: float) -> None:
         """Take note of an answer, which proves the service and the endpoint to be there."""
         self.answered_at = self._there_at = now
-        self._disturbed_since = self._offline_since = None
+        self._offline_since = None
+        self.undisturbed()
 
     def worker_answered(self) -> None:
         """Take note that the last answer was one of a worker of today."""
         if self.ready_at is None:
             self.ready_at = self.answered_at
 
-    def disturbed(self, disturbance: str, now: float) -> None:
-        """Take note of trouble with the service that may pass."""
+    def disturbed(self, disturbance: str, now: float, *, asked: bool = False) -> None:
+        """Take note of trouble with the service that may pass.
+
+        Parameters
+        ----------
+        disturbance : str
+            What it is.
+        now : float
+            When.
+        asked : bool
+            Whether it was met by a question, and not by what was sent: the next answer to a
+            question ends it.
+        """
         self.disturbance = disturbance
         self._asking_since = None
-        if self._disturbed_since is None:
-            self._disturbed_since = now
+        if asked:
+            self._unanswered_since = self._unanswered_since or now
+        else:
+            self._refused_since = self._refused_since or now
 
     def undisturbed(self) -> None:
-        """Take note that the service has done what it was asked for."""
-        self._disturbed_since = None
+        """Take note that the service has taken what was sent."""
+        self._refused_since = self._unanswered_since = None
+
+    @property
+    def _disturbed_since(self) -> float | None:
+        known = (self._refused_since, self._unanswered_since)
+        return min((since for since in known if since is not None), default=None)
 
     @property
     def is_disturbed(self) -> bool:
@@ -99,7 +119,7 @@ class Health:
         self.status = status
         self.reached = True
         self._told_at = now
-        self._asking_since = None
+        self._asking_since = self._unanswered_since = None
         if status == "offline":
             # The service says so late, and is asked rarely: it was gone since it was last seen.
             self._offline_since = self._there_at

@@ -260,13 +260,13 @@ class GlobusSession(Session):
         elif self._met(error):
             self._send_again(call)
 
-    def _met(self, error: BaseException) -> bool:
+    def _met(self, error: BaseException, *, asked: bool = False) -> bool:
         """Take note of an error of the service; say whether it may pass."""
         explanation = explained(error, self._endpoint_id)
         if getattr(error, "http_status", None) is not None:
             self._health.reached = True
         if passes(error):
-            self._health.disturbed(explanation, time.monotonic())
+            self._health.disturbed(explanation, time.monotonic(), asked=asked)
             return True
         started = self._proven or self.ready_at is not None
         refused_later = getattr(error, "http_status", None) == REFUSED and started
@@ -373,7 +373,7 @@ class GlobusSession(Session):
             ask()
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises
             if not self._closed.is_set():
-                self._met(error)
+                self._met(error, asked=True)
 
     def _look_at_status(self, client: GlobusClient) -> None:
         self._health.asks(time.monotonic())  # not before its turn: a busy client is no dead service
@@ -386,7 +386,7 @@ class GlobusSession(Session):
             if call is None:
                 continue
             if isinstance(answer, BaseException) and passes(answer):
-                self._met(answer)  # it is not about the task
+                self._met(answer, asked=True)  # it is not about the task
                 continue
             with self._changed:
                 self._detached.pop(task_id)
