@@ -244,7 +244,7 @@ def test_plots_are_part_of_the_page_and_have_captions():
     assert [base64.b64decode(img["src"].partition(",")[2]) for img in found.all("img")] == [SVG] * 2
     assert [img["alt"] for img in found.all("img")] == ["it shows something"] * 2
     assert source.count("<figcaption>") == 2
-    assert "gaps are time without a fit" in found.text
+    assert "gaps are time without a task" in found.text
 
 
 @pytest.mark.parametrize("stored", sorted(path.name for path in (STORED / "reports").iterdir()))

@@ -53,12 +53,14 @@ _NAME = 56
 _PART_TITLES = {"startup": "start-up"}
 #: How each kind of plot is read, by the beginning of its name.
 _CAPTIONS = {
-    "wall_time": "Each analysis on its workers against the same fits on one worker, on a "
-    "logarithmic axis: the gap between the two is the speed-up.",
+    "wall_time": "Each analysis on its workers, as measured, and the seconds of its fits added up, "
+    "which is what one worker would need, on a logarithmic axis: the gap between the two is the "
+    "speed-up.",
     "where_the_time_went": "Each bar is workers × wall time: the larger the share of fit, the "
     "better the workers were used.",
-    "timeline": "One row for each worker, one bar for each task: gaps are time without a fit, and "
-    "a ragged right end is the wait for the last ones.",
+    "timeline": "One row for each worker, one bar for each task, dark and light in turn to tell "
+    "neighbours apart: gaps are time without a task, and a ragged right end is the wait for the "
+    "last ones.",
     "cls_difference": "Each point is one CLs value. The tolerance that most hypotheses have is "
     "shaded; what differs by more than its own is ringed.",
     "plane": "Where CLs is below 0.05, on the hatched side of the observed contour, a hypothesis "

@@ -10,7 +10,7 @@ from matplotlib.collections import PolyCollection
 
 from pytest_pyhf_faas.report.analyses import stem_of
 from pytest_pyhf_faas.report.plots.plot import Plot, plot_of
-from pytest_pyhf_faas.report.plots.style import BLUE, MANY, SKY, single_axes
+from pytest_pyhf_faas.report.plots.style import DARK_GREY, LIGHT_GREY, MANY, single_axes
 from pytest_pyhf_faas.report.plots.texts import AT_ROW, IN_TITLE, drawable, within_width
 from pytest_pyhf_faas.wording import counted
 
@@ -37,7 +37,9 @@ def plot_timeline(place: int, analysis: Analysis, name: str) -> Plot | None:
         return None
     height = min(max(0.17 * len(workers), 0.8), 5.0) + 1.3
     uncertainty = max(worker["clock_uncertainty_s"] for worker in workers)
-    notes = [f"one bar for each task; positions known to ± {uncertainty:.2g} s"]
+    notes = [
+        f"one bar for each task, dark and light in turn; positions known to ± {uncertainty:.2g} s"
+    ]
     figure, axes = single_axes(height, notes)
     _draw_tasks(axes, tasks)
     seconds = timeline["seconds"]
@@ -68,7 +70,8 @@ def _draw_tasks(axes: Axes, tasks: Sequence[Sequence[Any]]) -> None:
     for worker, begin, end, _ in tasks:
         low, high = worker - 0.42, worker + 0.42
         boxes.append([(begin, low), (end, low), (end, high), (begin, high)])
-        colours.append((BLUE, SKY)[of_worker[worker] % 2])  # so that neighbours can be told apart
+        # Neighbours can be told apart; no colours, which mean parts of the time in another plot.
+        colours.append((DARK_GREY, LIGHT_GREY)[of_worker[worker] % 2])
         of_worker[worker] += 1
     axes.add_collection(
         PolyCollection(boxes, facecolors=colours, edgecolors="none", rasterized=len(boxes) > MANY)
