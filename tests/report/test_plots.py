@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from pytest_pyhf_faas.report.analyses import names_of
 from pytest_pyhf_faas.report.axes import Axis
 from pytest_pyhf_faas.report.plots import KINDS, draw, plane, style
+from pytest_pyhf_faas.report.plots.band import plot_band
 from pytest_pyhf_faas.report.plots.cls_difference import _tolerance, plot_cls_difference
 from pytest_pyhf_faas.report.plots.contours import Contours
 from pytest_pyhf_faas.report.plots.plane import _reaches, plot_plane
@@ -55,6 +56,7 @@ OF_ANALYSIS = {
     "timeline": plot_timeline,
     "cls_difference": plot_cls_difference,
     "plane": plot_plane,
+    "band": plot_band,
 }
 WORDS = ["nan", "inf", "-inf", "nan", "inf", "-inf"]
 
@@ -109,7 +111,32 @@ def test_all_plots_in_order():
         "scaling-0",
     ]
     assert [plot.analysis for plot in found.values()] == [None] * 2 + [0, 1] * 3 + [None] * 2
-    assert {next(kind for kind in KINDS if name.startswith(kind)) for name in found} == set(KINDS)
+    kinds = {next(kind for kind in KINDS if name.startswith(kind)) for name in found}
+    assert kinds == set(KINDS) - {"band"}  # in place of the plane
+
+
+def over_one_label(**changes):
+    made = [hypothesis(f"h_{m}", (m, 60)) for m in (400, 200, 1000, 600)]
+    made.append(broken("h_800", (800, 60)))
+    changed = analysis(made, labels=["m_GeV", "other"]) | changes
+    del changed["plane"]
+    return changed
+
+
+def test_over_a_single_label_cls_is_drawn_with_its_bands():
+    found = drawn([over_one_label()])
+    check(found)
+    plot = found["band-0-wino"]
+    assert {"m [GeV]", "expected ± 1σ", "expected ± 2σ"} <= set(texts_of(plot.svg))
+    assert "CLs over m: wino. 4 hypotheses, 3 of them excluded" in plot.alt
+
+
+def test_no_band_beside_a_plane_of_two_labels_or_of_words():
+    assert plot_of("band", analysis()) is None
+    words = [hypothesis(f"h_{word}", (word,)) for word in "abcd"]
+    assert plot_of("band", over_one_label(hypotheses=words, labels=["kind"])) is None
+    assert plot_of("band", over_one_label(hypotheses=[hypothesis()])) is None
+    assert plot_of("band", over_one_label(labels=["index", "other"])) is None
 
 
 def test_the_same_document_gives_the_same_bytes():

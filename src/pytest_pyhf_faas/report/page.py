@@ -65,6 +65,8 @@ _CAPTIONS = {
     "shaded; what differs by more than its own is ringed.",
     "plane": "Where CLs is below 0.05, on the hatched side of the observed contour, a hypothesis "
     "is excluded at 95 % CL: the contours of this run should lie on those of the references.",
+    "band": "Where the observed CLs is below 0.05, a hypothesis is excluded at 95 % CL; within the "
+    "bands it would lie in 68 % and 95 % of repeated experiments without a signal.",
     "fit_times": "How long single fits took on their workers: a long tail to the right decides "
     "when the analysis ends.",
     "scaling": "The wall time falls along the ideal line as long as workers have fits to do; "

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.report.analyses import names_of
+from pytest_pyhf_faas.report.plots.band import plot_band
 from pytest_pyhf_faas.report.plots.cls_difference import plot_cls_difference
 from pytest_pyhf_faas.report.plots.plane import plot_plane
 from pytest_pyhf_faas.report.plots.plot import Plot
@@ -35,6 +36,7 @@ KINDS = (
     "where_the_time_went",
     "cls_difference",
     "plane",
+    "band",
     "timeline",
     "fit_times",
     "scaling",
@@ -64,7 +66,7 @@ def _plots(document: Document) -> Iterator[Plot | None]:
     names = names_of(analyses)
     yield plot_wall_time(analyses, names)
     yield plot_where_the_time_went(analyses, names)
-    for plot_analysis in (plot_cls_difference, plot_plane, plot_timeline):
+    for plot_analysis in (plot_cls_difference, plot_plane, plot_band, plot_timeline):
         for place, analysis in enumerate(analyses):
             yield plot_analysis(place, analysis, names[place])
     yield plot_fit_times(analyses, names)
