@@ -48,6 +48,8 @@ _RISE = 1e-6
 #: How often a limit is calculated anew because a lower minimum turned up where it lies.
 _MAX_ROUNDS = 5
 _BELOW = 1e-300
+#: So many steps of inverse interpolation, each through so many values, before Brent's method.
+_MAX_STEPS, _NEAREST = 6, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,37 +121,32 @@ class _Profile:
         self._data = data
         #: Minima along each branch that is followed; none where each fit begins anew.
         self._branches = [[minimum] for minimum in known]
-        self._found: dict[float, Minimum] = {}
+        self._fits: dict[float, Fit] = {}
 
     def at(self, poi: float) -> Minimum | None:
         """Return the minimum; ``None`` if the likelihood is not defined there."""
-        if poi not in self._found:
-            fit = self._fit(poi)
+        if poi not in self._fits:
+            fit = self._fits[poi] = Fit(self._likelihood, self._data, poi)
             for branch in self._branches:
                 end = fit.descend(self._foretold(branch, poi, fit), "other")
                 if end is not None:
                     branch.append(end)
             if not self._branches:
                 fit.descend(fit.initial, "nominal")
-            if not fit.found:
-                return None
-            self._found[poi] = fit.lowest
-        return self._found[poi]
+        fit = self._fits[poi]
+        return fit.lowest if fit.found else None
 
     def check(self, poi: float) -> bool:
         """Begin anew; say whether a lower minimum was found, which is followed from now on."""
         if not self._branches:
             return False
-        fit, known = self._fit(poi), self.at(poi)
+        known, fit = self.at(poi), self._fits[poi]
         lower = fit.descend(fit.initial, "nominal")
         if known is None or lower is None or lower.value > known.value - SAME:
             return False
         self._branches.append([lower])
-        self._found.clear()
+        self._fits.clear()
         return True
-
-    def _fit(self, poi: float) -> Fit:
-        return Fit(self._likelihood, self._data, poi)
 
     def _foretold(self, branch: list[Minimum], poi: float, fit: Fit) -> Vector:
         """Return where the nearest minimum of a branch moves with the POI, to first order."""
@@ -236,19 +233,46 @@ class _Limits:
             low /= 2
 
     def _crossing(self, index: int) -> float | None:
-        above = [poi for poi, values in self._scan.items() if values[index] > self._level]
-        if not above:
-            return 0.0
-        low = max(above)
-        beyond = [p for p, values in self._scan.items() if p > low and values[index] <= self._level]
-        if not beyond:
-            return None
+        """Return where one of the six CLs crosses the level; 0 or ``None`` if it does not.
+
+        Inverse interpolation finds it in two or three steps where CLs is smooth, and gives way to
+        Brent's method where it is not.
+        """
+        low, high = self._around(index)
+        if not low or high == np.inf:
+            return None if low else 0.0
+        guess = np.inf
+        for _step in range(_MAX_STEPS):
+            last, guess = guess, self._interpolated(index)
+            if abs(guess - last) < PRECISION * low:  # what is left is the square of that
+                return float(np.clip(guess, low, high))
+            if not low < guess < high:
+                break
+            self._cls(guess)
+            low, high = self._around(index)
 
         def excess(poi: float) -> float:
             return float(np.log(max(self._cls(poi)[index], _BELOW) / self._level))
 
-        high = min(beyond)
         return float(brentq(excess, low, high, xtol=PRECISION * low / 4, rtol=PRECISION / 4))
+
+    def _around(self, index: int) -> tuple[float, float]:
+        """Return the largest tested value with a CLs above the level, and the next one.
+
+        0 or infinity where there is none.
+        """
+        above = (poi for poi, values in self._scan.items() if values[index] > self._level)
+        low = max(above, default=0.0)
+        return low, min((poi for poi in self._scan if poi > low), default=np.inf)
+
+    def _interpolated(self, index: int) -> float:
+        """Return where the polynomial through the nearest tested values is at the level."""
+        poi = np.array(list(self._scan))
+        # Nearly straight, as CLs is the tail of a normal distribution nearly.
+        values = ndtri([cls[index] for cls in self._scan.values()]) - ndtri(self._level)
+        nearest = np.argsort(np.abs(values), kind="stable")[:_NEAREST]
+        nearest = nearest[np.isfinite(values[nearest])]
+        return _at_zero(values[nearest], poi[nearest])
 
     def _cls(self, poi: float) -> tuple[float, ...]:
         if poi not in self._scan:
@@ -335,3 +359,11 @@ class _Limits:
                     f"the {name} CLs is not monotonic: it rises from {self._name} = {a:.4g} to "
                     f"{b:.4g}; the limit is the largest crossing that was seen"
                 )
+
+
+def _at_zero(places: Vector, values: Vector) -> float:
+    """Return the polynomial through some values at their places, at 0 (Lagrange)."""
+    with np.errstate(all="ignore"):
+        shares = places / (places - places[:, None])
+    np.fill_diagonal(shares, 1.0)
+    return float(shares.prod(axis=1) @ values)
