@@ -60,7 +60,12 @@ INSIDE = {
         {"pyhf_optimizer", "limits", "toys"},
     ),
     "published": ({"agreement", "tables"},),
-    "worker": ({"messages", "fitting"}, {"patching"}, {"certified", "inspection"}),
+    "worker": (
+        {"messages", "fitting"},
+        {"patching", "limits", "toys"},
+        {"certified", "inspection"},
+        {"certified_limits", "certified_toys"},
+    ),
     "pallets": (
         {"download", "packing", "sources", "verify"},
         {"pallet", "parts"},
@@ -77,7 +82,7 @@ INSIDE = {
     ),
     "campaign": (
         {"tasks", "results", "clocks"},
-        {"times", "requirements"},
+        {"times", "requirements", "quantities"},
         {"accounting", "answers", "events", "policy", "pools", "progress"},
         {"estimates", "flight", "queue", "sendings"},
         {"recovery", "watch", "dispatch", "translate"},
@@ -91,6 +96,7 @@ INSIDE = {
         {"ambiguity", "diagnosis"},
         {"reference"},
         {"compare"},
+        {"limits"},
         {"store", "matrix"},
     ),
     "preflight": (
@@ -120,7 +126,7 @@ INSIDE = {
         {"recording"},
         {"hooks"},
     ),
-    "suite": ({"test_analysis", "test_endpoint", "test_scaling"},),
+    "suite": ({"test_analysis", "test_endpoint", "test_limits", "test_scaling"},),
     "commands": ({"choosing", "errors"}, {"inspect", "matrix", "report", "validate"}),
 }
 

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.times import WallTime
     from pytest_pyhf_faas.inference import hypotest, toys, upper_limit
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
-    from pytest_pyhf_faas.plugin.fixtures import AssertCLs
+    from pytest_pyhf_faas.plugin.fixtures import AssertCLs, AssertRight
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
     __version__: str
 
 _PLACES = {
     "AssertCLs": "plugin.fixtures",
+    "AssertRight": "plugin.fixtures",
     "HypotestResult": "campaign.results",
     "Missing": "references.reference",
     "Pallet": "pallets.pallet",
@@ -33,6 +34,7 @@ _PLACES = {
 
 __all__ = [
     "AssertCLs",
+    "AssertRight",
     "HypotestResult",
     "Missing",
     "Pallet",

@@ -184,7 +184,9 @@ def _searched(
 ) -> tuple[Search, int]:
     """Return the minima of a hypothesis, and its seed."""
     specification = dict(workspace)
-    text = json.dumps(specification if patch is None else [dict(each) for each in patch])
+    # The seed is that of workers, to whom patches travel as compact JSON.
+    content = specification if patch is None else [dict(each) for each in patch]
+    text = json.dumps(content, separators=(",", ":"))
     if patch is not None:
         specification = apply_patch(json.loads(text), specification)
     seed = zlib.crc32(text.encode())

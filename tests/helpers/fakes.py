@@ -36,7 +36,7 @@ HOST = "fakehost"
 VERSIONS = {"pyhf": "0.7.6", "numpy": "2.0.0", "scipy": "1.16.0", "jsonpatch": "1.33"}
 PYTHON = "3.11.0"
 FIT_S = 0.0001
-FITTING = ("fit_batch", "certify_batch")
+FITTING = ("fit_batch", "certify_batch", "limit_batch", "toys_batch")
 
 
 @dataclass
@@ -324,7 +324,9 @@ class FakeEngine(Engine):
 
     def _fit_batch(self, stopped, timeout_s, function, batch, log_file="fits.log"):
         certified = batch["config"]["method"] == "certified"
-        assert function == ("certify_batch" if certified else "fit_batch")
+        quantity = batch["config"]["quantity"]
+        usual = "certify_batch" if certified else "fit_batch"
+        assert function == (usual if quantity == "cls" else f"{quantity}_batch")
         effort = batch["config"]["effort"] if certified else None
         with self._lock:
             if self.breakdowns:
@@ -346,7 +348,11 @@ class FakeEngine(Engine):
             "unpack_s": 0.0,
             "total_s": FIT_S,
             "results": [
-                {**self._fit(name, stopped, timeout_s, effort), "key": patch["key"]}
+                {
+                    **self._fit(name, stopped, timeout_s, effort),
+                    **_beside_cls(quantity, name, patch),
+                    "key": patch["key"],
+                }
                 for name, patch in zip(names, batch["patches"], strict=True)
             ],
         }
@@ -390,6 +396,25 @@ class FakeEngine(Engine):
         )
         os.kill(os.getpid(), plan.signal)
         time.sleep(1.0)  # whoever survives it looks at it while this fit still runs
+
+
+def _beside_cls(quantity, name, patch):
+    """Return what is asked for beside CLs; it has nothing to do with the model."""
+    observed = canned(name)["CLs_obs"]
+    if quantity == "limit":
+        expected = [observed * factor for factor in (5, 7, 10, 14, 19)]
+        return {"limits": {"observed": observed * 11, "expected": expected, "tests": 30}}
+    if quantity == "toys":
+        first, count = patch["toys"]
+        numbers = range(first, first + count)
+        return {
+            "toys": {
+                "observed": 1.5,
+                "signal": [7.0 * (number % 97) / 97 for number in numbers],
+                "background": [9.0 * (number % 89) / 89 for number in numbers],
+            }
+        }
+    return {}
 
 
 def wait_until(condition, limit_s=20):

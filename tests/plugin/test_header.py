@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig
 from pytest_pyhf_faas.plugin.header import in_scaling, needed
 from pytest_pyhf_faas.plugin.plan import Need
 
+USUAL = HypotestConfig()
 SUITE = ("--pyargs", "pytest_pyhf_faas.suite.test_analysis", "--collect-only", "-q")
 
 
@@ -29,7 +33,20 @@ SUITE = ("--pyargs", "pytest_pyhf_faas.suite.test_analysis", "--collect-only", "
     ],
 )
 def test_it_counts_hypotheses_fits_and_trials(hypotheses, fits, trials, said):
-    assert needed(Need(tuple(hypotheses), tuple(fits)), trials) == said
+    need = Need(tuple(map(task, hypotheses)), tuple(map(task, fits)))
+    assert needed(need, trials) == said
+
+
+def test_it_says_what_is_calculated():
+    limit = HypotestConfig(quantity="limit")
+    toys = HypotestConfig(quantity="toys", toys=2000)
+    assert needed(Need((task("a", limit),), (task("a", limit),)), 1) == "1 upper limit"
+    parts = tuple(task(part, toys) for part in "wxyz")
+    assert needed(Need(parts[:1], parts), 1) == "2,000 + 2,000 toys of 1 hypothesis"
+
+
+def task(patch, config=USUAL):
+    return SimpleNamespace(patch=patch, config=config)
 
 
 @pytest.mark.parametrize(

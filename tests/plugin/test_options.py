@@ -42,6 +42,8 @@ faas_queue_timeout = 60
 faas_blocks = 3
 faas_workers = 2
 faas_endpoint_config = {"max_blocks": 5}
+faas_quantity = cls, limit
+faas_toys = 300
 faas_trials = 2
 faas_timeout = 11
 faas_retries = 0
@@ -124,7 +126,7 @@ def test_the_documentation_knows_no_other_options():
 
 def test_the_keywords_of_the_marker_are_documented():
     own = [option.marker for option in OPTIONS if (option.marker or "").startswith("hypotest(")]
-    assert len(own) == 7
+    assert len(own) == 9
     for keyword in (*HYPOTEST_KEYWORDS, *(form[len("hypotest(") : -len("=...)")] for form in own)):
         assert f"`{keyword}`" in documented()["Markers"]
 
@@ -238,7 +240,7 @@ def test_cls(hypotest_result, reference_result, assert_cls):
     assert (how["backend"], how["optimizer"], how["method"]) == ("pytorch", "scipy", "hypotest")
 
 
-@pytest.mark.parametrize("argument", HYPOTEST_KEYWORDS)
+@pytest.mark.parametrize("argument", [*HYPOTEST_KEYWORDS, "quantity"])
 def test_every_keyword_of_the_marker_reaches_the_worker(project, argument):
     values = {
         "test_poi": 2.5,
@@ -246,6 +248,7 @@ def test_every_keyword_of_the_marker_reaches_the_worker(project, argument):
         "measurement": "meas",
         "normsys_interpcode": "code1",
         "histosys_interpcode": "code2",
+        "quantity": "limit",
     }
     project.pallet(1)
     project.own_test(

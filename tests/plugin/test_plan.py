@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig
 from pytest_pyhf_faas.plugin.plan import Plan
 
+USUAL, ANOTHER = HypotestConfig(), HypotestConfig(test_poi=2.0)
+LIMIT, TOYS = HypotestConfig(quantity="limit"), HypotestConfig(quantity="toys", toys=1000)
 HERE, THERE = "local:1", "local:2"
 PALLET = SimpleNamespace(name="tiny", digest="d", patches=("a", "b"))
 OTHER = SimpleNamespace(name="other", digest="e", patches=("c",))
 
 
-def task(patch, pallet=PALLET, config="usual", content=None):
+def task(patch, pallet=PALLET, config=USUAL, content=None):
     name = f"{pallet.name}-{patch}-{config}"
     return SimpleNamespace(
         key=content or name, hypothesis=name, pallet=pallet, patch=patch, config=config
@@ -48,7 +51,7 @@ def test_the_first_item_begins_the_fits_of_all():
     a, b, c = compare("a", "b", "c")
     plan = Plan([a, b, c])
     assert due(plan, a) == {HERE: ["a", "a", "b", "c"]}
-    assert counts(plan) == {(HERE, "tiny"): (["a", "b", "c"], ["a", "b", "c"])}
+    assert counts(plan) == {(HERE, "tiny", "cls"): (["a", "b", "c"], ["a", "b", "c"])}
 
 
 def test_what_a_later_item_measures_is_not_begun():
@@ -77,7 +80,7 @@ def test_each_endpoint_has_its_own():
     (there,) = compare("b", endpoint=THERE)
     plan = Plan([a, there])
     assert due(plan, a) == {HERE: ["a", "a"], THERE: ["b"]}
-    assert plan.analyses() == {(HERE, "tiny", "usual"), (THERE, "tiny", "usual")}
+    assert plan.analyses() == {(HERE, "tiny", USUAL), (THERE, "tiny", USUAL)}
 
 
 def test_an_item_that_was_not_selected_begins_its_own():
@@ -96,10 +99,24 @@ def test_patches_beside_are_those_of_one_background_and_one_way():
     here = compare("a", "b")
     apart = [
         subject("c", "compare", task("c", OTHER)),
-        subject("d", "compare", task("d", config="another")),
+        subject("d", "compare", task("d", config=ANOTHER)),
     ]
-    plan = Plan([*here, *apart])
-    assert list(plan.patches_beside(task("a"))) == ["a", "b"]
+    limit = subject("e", "compare", task("e", config=LIMIT))
+    plan = Plan([*here, *apart, limit])
+    assert list(plan.patches_beside(task("a"))) == ["a", "b", "e"]
+
+
+def test_what_is_calculated_is_counted_apart():
+    items = [*compare("a", "b"), subject("limit", "compare", task("a", config=LIMIT))]
+    parts = [task("a", config=TOYS, content=name) for name in ("first", "second")]
+    toys = subject(
+        "toys", "compare", *(SimpleNamespace(**{**vars(p), "hypothesis": 1}) for p in parts)
+    )
+    assert counts(Plan([*items, toys])) == {
+        (HERE, "tiny", "cls"): (["a", "b"], ["a", "b"]),
+        (HERE, "tiny", "limit"): (["a"], ["a"]),
+        (HERE, "tiny", "toys"): (["a"], ["a", "a"]),
+    }
 
 
 def test_one_fit_serves_hypotheses_of_one_content():
@@ -107,14 +124,14 @@ def test_one_fit_serves_hypotheses_of_one_content():
     items = [subject(each.patch, "compare", each) for each in (*tasks, tasks[0])]
     elsewhere = subject("there", "compare", tasks[1], endpoint=THERE)
     assert counts(Plan([*items, elsewhere])) == {
-        (HERE, "tiny"): (["a", "b"], ["a"]),
-        (HERE, "other"): (["c"], []),
-        (THERE, "tiny"): (["b"], ["b"]),
+        (HERE, "tiny", "cls"): (["a", "b"], ["a"]),
+        (HERE, "other", "cls"): (["c"], []),
+        (THERE, "tiny", "cls"): (["b"], ["b"]),
     }
 
 
 def test_a_measured_pallet_has_fits_of_its_own():
     first, second = task("a", content="x"), task("c", OTHER, content="x")
     items = [subject("first", "compare", first), subject("second", "measure", second)]
-    assert counts(Plan(items))[HERE, "other"] == (["c"], ["c"])
-    assert counts(Plan(items, measures=False))[HERE, "other"] == (["c"], [])
+    assert counts(Plan(items))[HERE, "other", "cls"] == (["c"], ["c"])
+    assert counts(Plan(items, measures=False))[HERE, "other", "cls"] == (["c"], [])

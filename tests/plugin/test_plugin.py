@@ -545,6 +545,8 @@ def test_cls(hypotest_result, reference_result, assert_cls):
         {
             "test_poi": 2.0,
             "test_stat": "q",
+            "quantity": "cls",
+            "toys": 0,
             "backend": "numpy",
             "optimizer": "minuit",
             "method": "hypotest",

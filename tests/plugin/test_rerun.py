@@ -26,6 +26,8 @@ GIVEN = {
     "backend": "jax",
     "optimizer": "minuit",
     "method": "certified",
+    "quantity": "limit",
+    "toys": "40",
     "trials": "2",
     "timeout": "7",
     "queue_timeout": "8",
@@ -48,8 +50,9 @@ GIVEN = {
 }
 #: What the item itself says.
 OF_THE_ITEM = {"endpoint": "local:3", "pallet": "tiny", "patch": PATCH}
-#: Of wall times and reports (a rerun would write over that of the run), and what fits nothing.
-NO_PART = {"trials", "report", "plane", "scaling", "resume", "dry_run"}
+#: Of wall times and reports (a rerun would write over that of the run), and what fits nothing; what
+#: is calculated, the fixture of the item says.
+NO_PART = {"trials", "report", "plane", "scaling", "resume", "dry_run", "quantity", "quantities"}
 MARKED = """\
 import pytest
 
@@ -59,13 +62,22 @@ def test_cls(hypotest_result, reference_result, assert_cls):
 """
 
 
-def rerun(config, *, endpoints=("local",), origins=None, path=SUITE_FILE, **parameters):
+def rerun(
+    config,
+    *,
+    endpoints=("local",),
+    origins=None,
+    path=SUITE_FILE,
+    fixture="hypotest_result",
+    **parameters,
+):
     """Return the words of the rerun line of an item, by default one of the suite."""
     params = {"pallet": PALLET, "signal_patch": PATCH, **parameters}
     item = SimpleNamespace(
         get_closest_marker=lambda _name: None,
         callspec=SimpleNamespace(params=params, id=f"tiny-{PATCH}"),
         path=path,
+        fixturenames=(fixture,),
         nodeid=f"{path.name}::test_cls[tiny-{PATCH}]",
     )
     settings = SimpleNamespace(endpoints=endpoints)
@@ -129,6 +141,13 @@ def test_its_options_read_as_those_of_the_run(pytester, monkeypatch, option, whe
     config = pytester.parseconfig(*words)
     again = read(pytester, *rerun(config, endpoints=run["endpoints"])[1:])
     assert again == {**run, **of_the_item(endpoint)}
+
+
+def test_only_the_quantity_of_the_item_is_calculated_again(pytester):
+    config = pytester.parseconfig("--faas-quantity=cls,limit,toys", "--faas-toys=40")
+    assert "--faas-quantity=limit" in rerun(config, fixture="limit_result")
+    assert {"--faas-quantity=toys", "--faas-toys=40"} <= set(rerun(config, fixture="toys_result"))
+    assert not any(word.startswith("--faas-quantity") for word in rerun(config))
 
 
 def test_the_names_of_endpoints_are_resolved(pytester):

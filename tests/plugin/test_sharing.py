@@ -148,6 +148,6 @@ def test_real_fits(project):
     result = project.run(*words, "--faas-update", "new", suite=False)
     assert result.parseoutcomes() == {"skipped": 3}
     # Each searched thoroughly first, and then with the starts of all.
-    result.stdout.fnmatch_lines(["6 fits sent to workers"])
+    result.stdout.fnmatch_lines(["6 fits sent to workers, 3 of them a search for starts"])
     assert len(project.reference()["patches"]) == 3
     assert locks(project) == []

@@ -1010,6 +1010,10 @@ FORMS = {
     form.Parameter: (*DIFFERENCE, "properties", "parameters", "items"),
     form.Checked: (*ENTRY, "properties", "checked", "additionalProperties"),
     form.PoolEntry: ("properties", "pool"),
+    form.LimitsEntry: (*ENTRY, "properties", "limits"),
+    form.LimitValues: (*ENTRY, "properties", "limits", "properties", "nominal"),
+    form.ToysEntry: (*ENTRY, "properties", "toys"),
+    form.PublishedEntry: (*ENTRY, "properties", "published"),
 }
 
 

@@ -325,6 +325,7 @@ FORMS = {
     form.ScalingPoint: ("properties", "scaling", "items", "properties", "points", "items"),
     form.RefusedPoint: ("properties", "scaling", "items", "properties", "refused", "items"),
     form.Hypothesis: ("definitions", "hypothesis"),
+    form.LimitValues: ("definitions", "hypothesis", "properties", "limits"),
     form.ReferenceValues: ("definitions", "hypothesis", "properties", "reference"),
     form.Ambiguous: ("definitions", "hypothesis", "properties", "ambiguous"),
     form.Parameter: (

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.campaign.quantities import checked_limits, checked_toys
 from pytest_pyhf_faas.campaign.results import CLS_LABELS, HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.errors import RemoteCallError
 from pytest_pyhf_faas.redaction import redacted
@@ -115,19 +116,31 @@ def _result(
     status = data["status"]
     if status not in ("ok", "error"):
         raise ValueError(f"the status of a fit is {status!r:.100}")
-    needed = ("CLs_obs", "CLs_exp") if status == "ok" else ("error",)
-    for name in needed:
-        if data[name] is None:
-            raise ValueError(f"{name} is null")
     if status == "ok":
-        _seconds(data["seconds"], "fit")
-        if len(data["CLs_exp"]) != len(CLS_LABELS) - 1:
-            raise ValueError(f"CLs_exp has {len(data['CLs_exp'])} values")
+        _check_values(data, task)
+    elif data["error"] is None:
+        raise ValueError("error is null")
     named = {"pallet": task.pallet.name, "patch": task.patch.name, "worker": worker}
     texts: dict[str, Any] = {"warnings": [redacted(text) for text in data.get("warnings", ())]}
     if data.get("error"):
         texts["error"] = {part: redacted(text) for part, text in data["error"].items()}
     return HypotestResult.from_json({**data, **named, **texts}, environment)
+
+
+def _check_values(data: dict[str, Any], task: Task) -> None:
+    """Refuse what lacks the values that were asked for."""
+    _seconds(data["seconds"], "fit")
+    quantity = task.config.quantity
+    if quantity == "limit":
+        checked_limits(data["limits"])
+    elif quantity == "toys":
+        checked_toys(data["toys"], task.toys[1])
+    else:
+        for name in ("CLs_obs", "CLs_exp"):
+            if data[name] is None:
+                raise ValueError(f"{name} is null")
+        if len(data["CLs_exp"]) != len(CLS_LABELS) - 1:
+            raise ValueError(f"CLs_exp has {len(data['CLs_exp'])} values")
 
 
 def _seconds(data: Mapping[str, Any], name: str) -> float:

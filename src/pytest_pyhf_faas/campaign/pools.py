@@ -76,6 +76,7 @@ def explore(
     fit : callable
         Returns the results of tasks, in their order.
     """
+    config = replace(config, quantity="cls", toys=0)
     known = range(len(pool.points))
     search = _Rounds(pallet, patches, fit)
     search.test(replace(config, effort="thorough", checked=False), pool)
@@ -215,7 +216,8 @@ class Pools:
     def known(self, task: Task) -> Exploration | None:
         """Return what was found for the pallet of a certified test, if it is known by now."""
         name = _name(task)
-        if name not in self._found and not self._for_references:
+        searches = self._for_references and task.config.quantity == "cls"
+        if name not in self._found and not searches:
             pool = self._stored(task.pallet, task.config)
             if pool is not None:
                 self._found[name] = Exploration(pool, {}, 0)

@@ -113,4 +113,6 @@ def accepted(result: HypotestResult, requirements: Sequence[Requirement]) -> Hyp
         CLs_exp=(),
         mu_hat=None,
         certificate={},
+        limits={},
+        toys={},
     )

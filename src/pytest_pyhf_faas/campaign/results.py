@@ -170,6 +170,10 @@ class HypotestResult:
         `certified.certify_batch`).
     rounding : float or None
         How far twice the NLL may be rounded, where fits are certified.
+    limits : mapping
+        Where upper limits were asked for, as `campaign.quantities.Limits` reads them.
+    toys : mapping
+        Where toys were asked for, the test statistics: ``observed``, ``signal``, ``background``.
     seconds : mapping
         ``unpack``, ``build`` and ``fit``, on the worker's clock.
     worker : str
@@ -192,6 +196,8 @@ class HypotestResult:
     twice_nll_off_minimum: float | None = None
     certificate: Mapping[str, Any] = field(default_factory=dict)
     rounding: float | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    toys: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     error: FitError | None = None
@@ -263,6 +269,8 @@ class HypotestResult:
             twice_nll_off_minimum=_number(data.get("twice_nll_off_minimum")),
             certificate=data.get("certificate", {}),
             rounding=data.get("rounding"),
+            limits=data.get("limits", {}),
+            toys=data.get("toys", {}),
             seconds=data.get("seconds", {}),
             warnings=tuple(data.get("warnings", ())),
             error=FitError(**error) if error else None,
@@ -289,6 +297,10 @@ class HypotestResult:
             if self.certificate:
                 data["certificate"] = dict(self.certificate)
                 data["rounding"] = self.rounding
+            for quantity in ("limits", "toys"):
+                values = getattr(self, quantity)
+                if values:
+                    data[quantity] = dict(values)
         data["seconds"] = dict(self.seconds)
         if self.warnings:
             data["warnings"] = list(self.warnings)

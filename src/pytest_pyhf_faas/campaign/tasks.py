@@ -7,21 +7,23 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.engines.remote import sources_sha256
 from pytest_pyhf_faas.errors import ConfigurationError
-from pytest_pyhf_faas.worker import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
-    from pytest_pyhf_faas.worker.messages import BatchAnswer, BatchPayload
+    from pytest_pyhf_faas.worker.messages import BatchAnswer, BatchPayload, PatchOrder
 
 BACKENDS = ("numpy", "jax", "pytorch", "tensorflow")
 OPTIMIZERS = ("scipy", "minuit")
 CERTIFIED = "certified"
+#: What is calculated: CLs, the upper limits on the POI, or CLs by pseudo-experiments.
+QUANTITIES = ("cls", "limit", "toys")
 #: pyhf's own test, which is what is validated, or the same at certified minima.
 METHODS = ("hypotest", CERTIFIED)
 #: How long a certified test searches for other minima: as a result needs, or as a reference does.
@@ -29,8 +31,20 @@ EFFORTS = ("brief", "thorough")
 TEST_STATISTICS = ("q", "qtilde", "q0")
 _NORMSYS_CODES = ("code1", "code4")
 _HISTOSYS_CODES = ("code0", "code2", "code4p")
-#: Of `certify_batch`; imported only where it is used, for it imports SciPy.
-_CERTIFIED_MODULE = "pytest_pyhf_faas.worker.certified"
+#: The functions that workers are sent, by method and quantity. They are imported only where they
+#: are used: what certifies imports SciPy.
+_FUNCTIONS = {
+    ("hypotest", "cls"): ("fitting", "fit_batch"),
+    ("hypotest", "limit"): ("limits", "limit_batch"),
+    ("hypotest", "toys"): ("toys", "toys_batch"),
+    (CERTIFIED, "cls"): ("certified", "certify_batch"),
+    (CERTIFIED, "limit"): ("certified_limits", "limit_batch"),
+    (CERTIFIED, "toys"): ("certified_toys", "toys_batch"),
+}
+_WORKER = "pytest_pyhf_faas.worker"
+#: Toys of one task: so many that a search for the minima of their parent does not weigh, and a
+#: multiple of a block.
+TOYS_OF_A_TASK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,11 @@ class HypotestConfig:
         Tested value of the parameter of interest, in units of the nominal signal strength.
     test_stat : str
         "qtilde", "q" or "q0".
+    quantity : str
+        What is calculated: "cls", "limit" or "toys".
+    toys : int
+        How many toys there are with the tested signal, and how many without one; 0 for other
+        quantities.
     backend, optimizer : str
         As `pyhf.set_backend` names them.
     method : str
@@ -61,11 +80,13 @@ class HypotestConfig:
     Raises
     ------
     ConfigurationError
-        If a value is not one that pyhf knows.
+        If a value is not one that pyhf knows, or there is no such quantity.
     """
 
     test_poi: float = 1.0
     test_stat: str = "qtilde"
+    quantity: str = "cls"
+    toys: int = 0
     backend: str = "numpy"
     optimizer: str = "scipy"
     method: str = "hypotest"
@@ -78,6 +99,7 @@ class HypotestConfig:
     def __post_init__(self) -> None:
         for name, value, known in (
             ("test_stat", self.test_stat, TEST_STATISTICS),
+            ("quantity", self.quantity, QUANTITIES),
             ("backend", self.backend, BACKENDS),
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("method", self.method, METHODS),
@@ -91,6 +113,11 @@ class HypotestConfig:
                 )
         if isinstance(self.test_poi, bool) or not isinstance(self.test_poi, (int, float)):
             raise ConfigurationError(f"test_poi is {self.test_poi!r}: it must be a number")
+        if self.test_stat == "q0" and self.quantity != "cls":
+            raise ConfigurationError(
+                f"test_stat is 'q0', a test of discovery, and has no {self.quantity}: use qtilde "
+                "or q, or leave this quantity out"
+            )
         if self.method == CERTIFIED:
             object.__setattr__(self, "backend", "numpy")
             object.__setattr__(self, "optimizer", "scipy")
@@ -101,9 +128,9 @@ class HypotestConfig:
 
     @property
     def physics(self) -> dict[str, Any]:
-        """The part that decides which value is right: all but how it is calculated."""
+        """The part that decides which minima are right: all but what is calculated, and how."""
         data = self.to_json()
-        for name in ("backend", "optimizer", "method", "effort", "checked"):
+        for name in ("quantity", "toys", "backend", "optimizer", "method", "effort", "checked"):
             del data[name]
         return data
 
@@ -140,6 +167,7 @@ class Pool:
 
 
 _NO_POOL = Pool()
+_NO_TOYS = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +182,8 @@ class Task:
         What is tested, and how.
     pool : Pool
         Where a certified test begins as well.
+    toys : tuple of int
+        Of toys, those that are wanted: the number of the first, and how many from there on.
     """
 
     key: str
@@ -161,6 +191,7 @@ class Task:
     patch: SignalPatch
     config: HypotestConfig
     pool: Pool = _NO_POOL
+    toys: tuple[int, int] = _NO_TOYS
 
     @property
     def hypothesis(self) -> Hashable:
@@ -170,12 +201,37 @@ class Task:
 
 
 def make_task(
-    pallet: Pallet, patch: SignalPatch, config: HypotestConfig, pool: Pool = _NO_POOL
+    pallet: Pallet,
+    patch: SignalPatch,
+    config: HypotestConfig,
+    pool: Pool = _NO_POOL,
+    toys: tuple[int, int] = _NO_TOYS,
 ) -> Task:
-    """Return the task that tests one patch of a pallet."""
-    parts = [pallet.digest, patch.digest, config.to_json(), pool.sha256]
-    content = json.dumps(parts, sort_keys=True)
-    return Task(hashlib.sha256(content.encode()).hexdigest(), pallet, patch, config, pool)
+    """Return the task that tests one patch of a pallet, or draws some of its toys."""
+    # How many toys there are in all does not decide what some of them are.
+    how = {name: value for name, value in config.to_json().items() if name != "toys"}
+    content = json.dumps([pallet.digest, patch.digest, how, pool.sha256, toys], sort_keys=True)
+    return Task(hashlib.sha256(content.encode()).hexdigest(), pallet, patch, config, pool, toys)
+
+
+def parts_of(task: Task) -> list[Task]:
+    """Return the tasks that a hypothesis is sent as: itself, or some of its toys each."""
+    total = task.config.toys
+    return [
+        make_task(
+            task.pallet,
+            task.patch,
+            task.config,
+            task.pool,
+            (first, min(TOYS_OF_A_TASK, total - first)),
+        )
+        for first in range(0, total, TOYS_OF_A_TASK)
+    ] or [task]
+
+
+def with_pool(task: Task, pool: Pool) -> Task:
+    """Return a task that begins at the points of a pool as well."""
+    return make_task(task.pallet, task.patch, task.config, pool, task.toys)
 
 
 def make_tasks(
@@ -204,24 +260,31 @@ def batch_payload(tasks: Sequence[Task]) -> BatchPayload:
             "data": base64.b64encode(first.pallet.background).decode(),
         },
         "config": first.config.to_json(),
-        "patches": [
-            {"key": task.key, "data": base64.b64encode(task.patch.packed).decode()}
-            for task in tasks
-        ],
+        "patches": [_order(task) for task in tasks],
         "pool": [dict(point) for point in first.pool.points],
     }
+
+
+def _order(task: Task) -> PatchOrder:
+    order: PatchOrder = {
+        "key": task.key,
+        "data": base64.b64encode(task.patch.packed).decode(),
+    }
+    if any(task.toys):
+        order["toys"] = task.toys
+    return order
 
 
 @lru_cache(maxsize=1)
 def worker_sha256() -> str:
     """Return the digest of the code with which this version fits on workers."""
-    return sources_sha256(fitting.__name__, _CERTIFIED_MODULE)
+    return sources_sha256(*(f"{_WORKER}.{module}" for module, _name in _FUNCTIONS.values()))
 
 
 def worker_function(config: HypotestConfig) -> Callable[[BatchPayload], BatchAnswer]:
     """Return the function that takes a payload of this configuration on a worker."""
-    if config.method == CERTIFIED:
-        from pytest_pyhf_faas.worker import certified
-
-        return certified.certify_batch
-    return fitting.fit_batch
+    module, name = _FUNCTIONS[config.method, config.quantity]
+    function: Callable[[BatchPayload], BatchAnswer] = getattr(
+        import_module(f"{_WORKER}.{module}"), name
+    )
+    return function

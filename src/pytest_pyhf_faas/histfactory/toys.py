@@ -252,7 +252,17 @@ def _ratio(
         return ratio, ratio * np.sqrt(relative)
 
 
-def blocks_of(toys: int) -> list[tuple[int, int]]:
-    """Return the number of each block that so many toys are made of, and how many are in it."""
+def blocks_of(toys: int, first: int = 0) -> list[tuple[int, int]]:
+    """Return the number of each block that so many toys are made of, and how many are in it.
+
+    Raises
+    ------
+    ValueError
+        If the first of them is not the first of a block.
+    """
+    if first % BLOCK:
+        raise ValueError(f"toys come in blocks of {BLOCK}, and {first} is the first of none")
     begins = range(0, toys, BLOCK)
-    return [(number, min(BLOCK, toys - begin)) for number, begin in enumerate(begins)]
+    return [
+        (number, min(BLOCK, toys - begin)) for number, begin in enumerate(begins, first // BLOCK)
+    ]

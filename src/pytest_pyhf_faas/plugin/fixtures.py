@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
 
+class AssertRight(Protocol):
+    """What the fixtures `assert_limit` and `assert_toys` give."""
+
+    def __call__(self, result: HypotestResult, reference: PatchReference | Missing) -> None:
+        """Fail with the table of differences, or update the reference where that was asked for."""
+
+
 class AssertCLs(Protocol):
     """What the fixture `assert_cls` gives."""
 
@@ -101,19 +108,30 @@ def hypotest_result(
     The setup of the item fails if the fit broke: its worker died, it took too long, or pyhf raised
     an exception that the reference does not call the right answer.
     """
-    from pytest_pyhf_faas.plugin.notes import note_fit
-    from pytest_pyhf_faas.plugin.outcomes import refuse_broken_fit
-    from pytest_pyhf_faas.references.ambiguity import at_minima
-
     del faas_endpoint
-    context = get_context(request.config)
-    subject = _subject(request)
-    result = context.schedule.result(subject)
-    nominal = subject.criteria.minimum == "nominal"
-    shown = at_minima(result, result.nominal) if nominal else result
-    note_fit(request.node, subject, shown, reference_result)
-    refuse_broken_fit(context, request.node, subject, result, reference_result)
-    return result
+    return _result(request, reference_result)
+
+
+@pytest.fixture
+def limit_result(
+    request: pytest.FixtureRequest,
+    faas_endpoint: str,
+    reference_result: PatchReference | Missing,
+) -> HypotestResult:
+    """The upper limits on the POI of a signal patch; see `hypotest_result`."""
+    del faas_endpoint
+    return _result(request, reference_result)
+
+
+@pytest.fixture
+def toys_result(
+    request: pytest.FixtureRequest,
+    faas_endpoint: str,
+    reference_result: PatchReference | Missing,
+) -> HypotestResult:
+    """The toys of a signal patch; see `hypotest_result`."""
+    del faas_endpoint
+    return _result(request, reference_result)
 
 
 @pytest.fixture
@@ -207,6 +225,44 @@ def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
         decide(context, request.node, subject, comparison, result, reference)
 
     return check
+
+
+@pytest.fixture
+def assert_limit(request: pytest.FixtureRequest) -> AssertRight:
+    """Compare upper limits with their reference, within `--faas-rtol` and `--faas-atol`."""
+    from pytest_pyhf_faas.plugin.notes import note_comparison
+    from pytest_pyhf_faas.plugin.outcomes import decide_limits
+    from pytest_pyhf_faas.references.limits import compare_limits, limit_tolerance
+
+    context = get_context(request.config)
+    subject = _subject(request)
+    fit_setup, criteria = subject.config.fit_setup, subject.criteria
+
+    def check(result: HypotestResult, reference: PatchReference | Missing) -> None:
+        tolerance = limit_tolerance(fit_setup, criteria.rtol, criteria.atol)
+        comparison = compare_limits(
+            result, reference, tolerance=tolerance, minimum=criteria.minimum
+        )
+        note_comparison(request.node, fit_setup, comparison, result, tolerance)
+        decide_limits(context, request.node, subject, comparison, result, reference)
+
+    return check
+
+
+def _result(request: pytest.FixtureRequest, reference: PatchReference | Missing) -> HypotestResult:
+    """Wait for the fits of an item, and end it if they broke."""
+    from pytest_pyhf_faas.plugin.notes import note_fit
+    from pytest_pyhf_faas.plugin.outcomes import refuse_broken_fit
+    from pytest_pyhf_faas.references.ambiguity import at_minima
+
+    context = get_context(request.config)
+    subject = _subject(request)
+    result = context.schedule.result(subject)
+    nominal = subject.criteria.minimum == "nominal"
+    shown = at_minima(result, result.nominal) if nominal else result
+    note_fit(request.node, subject, shown, reference)
+    refuse_broken_fit(context, request.node, subject, result, reference)
+    return result
 
 
 def _parameter(request: pytest.FixtureRequest, name: str) -> Any:

@@ -19,7 +19,7 @@ def plan_lines(context: Context) -> list[str]:
     settings, plan = context.settings, context.schedule.plan
     at_most = "at most " if settings.resume else ""
     lines = []
-    for (endpoint, pallet), need in plan.needs().items():
+    for (endpoint, pallet, _), need in plan.needs().items():
         first = need.hypotheses[0]
         engine = context.schedule.engine(endpoint)
         workers = f" ({counted(engine.workers, 'worker')})" if engine.workers_known else ""
@@ -43,7 +43,11 @@ def plan_lines(context: Context) -> list[str]:
 
 def needed(need: Need, trials: int) -> str:
     """Say how many hypotheses are fitted, by how many fits, in how many trials."""
-    fits = counted(len(need.fits), "fit")
+    config = need.hypotheses[0].config
+    if config.quantity == "toys":
+        those = counted(len(need.hypotheses), "hypothesis")
+        return f"{config.toys:,} + {config.toys:,} toys of {those}"
+    fits = counted(len(need.fits), "upper limit" if config.quantity == "limit" else "fit")
     shared = len(need.hypotheses) - len(need.fits)
     if shared:
         have = f"{'has' if shared == 1 else 'have'} the same content as "

@@ -23,14 +23,17 @@ from pytest_pyhf_faas.plugin.context import (
 from pytest_pyhf_faas.plugin.failures import Failures
 from pytest_pyhf_faas.plugin.fixtures import (
     assert_cls,
+    assert_limit,
     faas_endpoint,
     faas_engine,
     faas_preflight,
     hypotest_result,
+    limit_result,
     pallet,
     reference_result,
     scaling_point,
     signal_patch,
+    toys_result,
     wall_time,
 )
 from pytest_pyhf_faas.plugin.markers import hypotest_config, pallet_selection
@@ -56,14 +59,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "assert_cls",
+    "assert_limit",
     "faas_endpoint",
     "faas_engine",
     "faas_preflight",
     "hypotest_result",
+    "limit_result",
     "pallet",
     "reference_result",
     "scaling_point",
     "signal_patch",
+    "toys_result",
     "wall_time",
 ]
 
@@ -144,13 +150,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the measurement of scaling out, unless it is asked for."""
-    if collection_path.name != "test_scaling.py" or collection_path.parent.name != "suite":
+    """Leave out the tests of the suite that are not asked for."""
+    if collection_path.parent.name != "suite":
         return None
     from pytest_pyhf_faas import suite
 
-    ours = _is_below(collection_path, suite.__path__)
-    return True if ours and not get_context(config).settings.scaling else None
+    if not _is_below(collection_path, suite.__path__):
+        return None
+    settings = get_context(config).settings
+    wanted = {
+        "test_scaling.py": bool(settings.scaling),
+        "test_analysis.py": "cls" in settings.quantities,
+        "test_limits.py": "limit" in settings.quantities,
+        "test_toys.py": "toys" in settings.quantities,
+    }
+    return None if wanted.get(collection_path.name, True) else True
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -399,7 +413,7 @@ def _check_plane(context: Context) -> None:
         from pytest_pyhf_faas.plugin.book import check_plane
 
         needs = context.schedule.plan.needs().items()
-        labels = {pallet: need.hypotheses[0].pallet.labels for (_, pallet), need in needs}
+        labels = {pallet: need.hypotheses[0].pallet.labels for (_, pallet, _), need in needs}
         check_plane(context.settings.plane, labels)
 
 

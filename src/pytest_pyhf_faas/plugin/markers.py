@@ -29,6 +29,10 @@ HYPOTEST_KEYWORDS = (
 )
 
 
+#: What is calculated for the fixtures that do not give CLs.
+_QUANTITIES = {"limit_result": "limit", "toys_result": "toys"}
+
+
 @dataclass(frozen=True, slots=True)
 class Criteria:
     """When a result is right; ``None`` leaves a tolerance to the reference file."""
@@ -40,9 +44,18 @@ class Criteria:
 
 
 def hypotest_config(
-    settings: Settings, marker: pytest.Mark | None
+    settings: Settings, marker: pytest.Mark | None, quantity: str = "cls"
 ) -> tuple[HypotestConfig, Criteria]:
     """Return the configuration of a test and when its result is right.
+
+    Parameters
+    ----------
+    settings : Settings
+        What counts where the marker is silent.
+    marker : Mark or None
+        The marker ``hypotest``.
+    quantity : str
+        What is calculated, where the marker is silent.
 
     Raises
     ------
@@ -54,7 +67,7 @@ def hypotest_config(
     keywords = {} if marker is None else dict(marker.kwargs)
     names = [each.name for each in fields(Criteria)]
     criteria = {name: getattr(settings, name) for name in names}
-    allowed = (*HYPOTEST_KEYWORDS, "backend", "optimizer", "method", *criteria)
+    allowed = (*HYPOTEST_KEYWORDS, "quantity", "toys", "backend", "optimizer", "method", *criteria)
     unknown = [name for name in keywords if name not in allowed]
     if unknown or (marker is not None and marker.args):
         what = f"the keyword {unknown[0]!r}" if unknown else "positional arguments"
@@ -67,7 +80,16 @@ def hypotest_config(
             criteria[name] = BY_NAME[name].value(value)
     if settings.update:
         keywords["method"] = CERTIFIED
+    quantity = keywords.setdefault("quantity", quantity)
+    toys = keywords.pop("toys", settings.toys)
+    keywords["toys"] = BY_NAME["toys"].value(toys) if quantity == "toys" else 0
     return replace(settings.hypotest, **keywords), Criteria(**criteria)
+
+
+def quantity_of(item: pytest.Item) -> str:
+    """Return what is calculated for an item, from the fixtures that it asks for."""
+    names = getattr(item, "fixturenames", ())
+    return next((what for fixture, what in _QUANTITIES.items() if fixture in names), "cls")
 
 
 def pallet_selection(

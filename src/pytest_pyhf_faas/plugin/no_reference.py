@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
+from pytest_pyhf_faas.campaign.quantities import Limits
 from pytest_pyhf_faas.references.cls_values import EXCLUDED, count_of_excluded, exclusion
 from pytest_pyhf_faas.wording import counted, table
 
@@ -40,6 +41,9 @@ def no_reference_text(comparison: Comparison, result: HypotestResult) -> str:
     if result.cls_values:
         lines.append(f"CLs_obs = {result.CLs_obs:.4g}, CLs_exp = {result.CLs_exp[_MEDIAN]:.4g}")
     lines += comparison.explanation.splitlines()
+    if result.limits:
+        found = Limits.from_json(result.limits).lowest.values
+        lines.append(f"limit_obs = {found[0]:.4g}, limit_exp = {found[1 + _MEDIAN]:.4g}")
     lines.append(f"make it: {comparison.remedy}")
     return "\n".join([comparison.title, *(f"  {line}" for line in lines)])
 

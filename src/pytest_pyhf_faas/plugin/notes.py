@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from pytest_pyhf_faas.campaign.quantities import Limits
 from pytest_pyhf_faas.campaign.results import json_number
 from pytest_pyhf_faas.campaign.times import NotMeasured
 from pytest_pyhf_faas.verdicts import Verdict
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         Ambiguous,
         Analysis,
         Hypothesis,
+        LimitValues,
         MadeReferences,
         Number,
         ReferenceValues,
@@ -61,9 +63,12 @@ def note_fit(
     verdict = Verdict.of_fit(result.status) if result.was_sent else Verdict.CANCELLED
     hypothesis |= {
         "verdict": verdict.value,
-        "CLs": _numbers(result.cls_values) or None,
         "reference": _values_of(reference),
     }
+    if subject.config.quantity == "cls":
+        hypothesis["CLs"] = _numbers(result.cls_values) or None
+    elif result.limits:
+        hypothesis["limits"] = _limits(Limits.from_json(result.limits), reference)
     item.stash[_NOTE] = {
         "analysis": analysis_of(subject, reference),
         "environment": None if result.environment is None else result.environment.to_json(),
@@ -97,14 +102,15 @@ def note_comparison(
     hypothesis = item.stash[_NOTE]["hypothesis"]
     hypothesis |= {"minimum_set": comparison.at, "ambiguous": _ambiguous(comparison)}
     if comparison.rows and tolerance is not None:
-        rtol, atol = tolerance
         # The values of the set of minima that was compared.
+        obtained = _numbers(row.obtained for row in comparison.rows)
+        known = _numbers(row.reference for row in comparison.rows)
+        if hypothesis.get("limits"):
+            hypothesis["limits"] |= {"values": obtained, "reference": known}
+        else:
+            hypothesis |= {"CLs": obtained, "reference": {"CLs": known, "error": None}}
+        rtol, atol = tolerance
         hypothesis |= {
-            "CLs": _numbers(row.obtained for row in comparison.rows),
-            "reference": {
-                "CLs": _numbers(row.reference for row in comparison.rows),
-                "error": None,
-            },
             "within": [row.within for row in comparison.rows],
             "rtol": rtol,
             "atol": atol,
@@ -186,6 +192,7 @@ def analysis_of(subject: Subject, reference: PatchReference | Missing | None = N
         "pallet": pallet.name,
         "endpoint": subject.endpoint,
         "fit_setup": subject.config.fit_setup,
+        "quantity": subject.config.quantity,
         "config": subject.config.to_json(),
         "synthetic": pallet.synthetic,
         "doi": pallet.doi,
@@ -289,6 +296,16 @@ def _values_of(reference: PatchReference | Missing) -> ReferenceValues | None:
     return {"CLs": _numbers(reference.cls_values) or None, "error": reference.error}
 
 
+def _limits(limits: Limits, reference: PatchReference | Missing) -> LimitValues:
+    known = reference.limits if reference else None
+    return {
+        "values": _numbers(limits.lowest.values),
+        "reference": None if known is None else _numbers(known.lowest.values),
+        "nominal": _numbers(limits.nominal.values) if limits.ambiguous else None,
+        "remarks": list(limits.lowest.remarks),
+    }
+
+
 def _ambiguous(comparison: Comparison) -> Ambiguous | None:
     """Return what the two sets of minima of a hypothesis differ in, if it has two."""
     found = comparison.ambiguous
@@ -313,17 +330,23 @@ def _properties(result: HypotestResult) -> list[tuple[str, object]]:
     """What junitxml and other reports get of a fit."""
     properties: list[tuple[str, object]] = [("status", result.status)]
     if result.status == "ok":
-        properties.append(("CLs_obs", result.CLs_obs))
-        properties += [
-            (f"CLs_exp_{n:+d}sigma" if n else "CLs_exp", value)
-            for n, value in zip(range(-2, 3), result.CLs_exp, strict=True)
-        ]
-        properties.append(("mu_hat", result.mu_hat))
+        if result.cls_values:
+            properties += zip(_named("CLs"), result.cls_values, strict=True)
+            properties.append(("mu_hat", result.mu_hat))
+        if result.limits:
+            found = Limits.from_json(result.limits).lowest
+            properties += zip(_named("limit"), found.values, strict=True)
         properties.append(("fit_s", result.seconds["fit"]))
     elif result.error is not None:
         properties.append(("error", result.error.type))
     properties.append(("worker", result.worker))
     return properties
+
+
+def _named(quantity: str) -> list[str]:
+    """Return what the observed value of a quantity, and the five expected ones, are called."""
+    band = (f"{quantity}_exp_{n:+d}sigma" if n else f"{quantity}_exp" for n in range(-2, 3))
+    return [f"{quantity}_obs", *band]
 
 
 def _numbers(values: Iterable[float]) -> list[Number]:

@@ -99,6 +99,28 @@ OPTIONS = (
         choices=METHODS,
     ),
     Option(
+        "quantity",
+        ("--faas-quantity",),
+        "NAME,NAME,...",
+        "what is calculated of each hypothesis and compared: cls, limit (the upper limits on the "
+        "POI, also with those that were published where a table of them is found), toys (CLs by "
+        "pseudo-experiments)",
+        default="cls",
+        ini="faas_quantity",
+        marker="hypotest(quantity=...)",
+        read=values.quantities,
+    ),
+    Option(
+        "toys",
+        ("--faas-toys",),
+        "N",
+        "how many toys there are of each hypothesis with the tested signal, and how many without",
+        default="1000",
+        ini="faas_toys",
+        marker="hypotest(toys=...)",
+        read=values.at_least(1),
+    ),
+    Option(
         "trials",
         ("--faas-trials",),
         "N",

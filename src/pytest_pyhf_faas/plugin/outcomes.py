@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from pytest_pyhf_faas.campaign.quantities import Limits
 from pytest_pyhf_faas.plugin import notes
 from pytest_pyhf_faas.plugin.no_reference import no_reference_text
 from pytest_pyhf_faas.plugin.rerun import rerun_command
 from pytest_pyhf_faas.plugin.terminal import broken_text, failure_text
-from pytest_pyhf_faas.plugin.update import becomes_reference, update_reference
+from pytest_pyhf_faas.plugin.update import becomes_reference, update_part, update_reference
+from pytest_pyhf_faas.references.entries import limits_entry
 from pytest_pyhf_faas.references.known_issues import is_known_error
 from pytest_pyhf_faas.references.sameness import error_matches
 from pytest_pyhf_faas.verdicts import Verdict
@@ -84,6 +86,33 @@ def decide(
     """End an item whose result is not right; skip it where the result becomes the reference."""
     if subject.task is not None:
         update_reference(context, subject.task, result, reference, comparison)
+    _end(context, item, subject, comparison, result, reference)
+
+
+def decide_limits(
+    context: Context,
+    item: pytest.Item,
+    subject: Subject,
+    comparison: Comparison,
+    result: HypotestResult,
+    reference: PatchReference | Missing,
+) -> None:
+    """Do the same with upper limits."""
+    if subject.task is not None and result.limits:
+        entry = limits_entry(Limits.from_json(result.limits))
+        update_part(context, subject.task, result, "limits", entry, comparison)
+    _end(context, item, subject, comparison, result, reference)
+
+
+def _end(
+    context: Context,
+    item: pytest.Item,
+    subject: Subject,
+    comparison: Comparison,
+    result: HypotestResult,
+    reference: PatchReference | Missing,
+) -> None:
+    """End an item whose result is not right."""
     if comparison.verdict is Verdict.KNOWN_ISSUE:
         context.count_known_issue(result.pallet, subject.config)
         pytest.xfail(comparison.title)

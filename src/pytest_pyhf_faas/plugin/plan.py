@@ -63,28 +63,31 @@ class Plan:
                 elif measures and fit not in compared:
                     self._measured_at.setdefault(fit, place)
 
-    def needs(self) -> dict[tuple[str, str], Need]:
-        """Return what the items need, by endpoint and pallet.
+    def needs(self) -> dict[tuple[str, str, str], Need]:
+        """Return what the items need, by endpoint, pallet and quantity.
 
         A fit that serves two pallets counts for the first of them, unless the wall time of the
         second is measured, which takes fits of its own.
         """
-        tasks: dict[tuple[str, str], dict[Hashable, Task]] = {}
+        tasks: dict[tuple[str, str, str], dict[Hashable, dict[str, Task]]] = {}
         for subject in self._subjects.values():
             for task in subject.tasks:
-                where = subject.endpoint, task.pallet.name
-                tasks.setdefault(where, {})[task.hypothesis] = task
+                where = subject.endpoint, task.pallet.name, task.config.quantity
+                parts = tasks.setdefault(where, {}).setdefault(task.hypothesis, {})
+                parts.setdefault(task.key, task)
         fitted: dict[str, set[str]] = {}
         needs = {}
-        for (endpoint, pallet), those in tasks.items():
+        for (endpoint, pallet, quantity), those in tasks.items():
             known = fitted.setdefault(endpoint, set())
-            measured = (endpoint, pallet) in self._measured
+            measured = quantity == "cls" and (endpoint, pallet) in self._measured
             fits: dict[str, Task] = {}
-            for task in those.values():
-                if measured or task.key not in known:
-                    fits.setdefault(task.key, task)
+            for parts in those.values():
+                for key, task in parts.items():
+                    if measured or key not in known:
+                        fits.setdefault(key, task)
             known.update(fits)
-            needs[endpoint, pallet] = Need(tuple(those.values()), tuple(fits.values()), measured)
+            firsts = tuple(next(iter(parts.values())) for parts in those.values())
+            needs[endpoint, pallet, quantity] = Need(firsts, tuple(fits.values()), measured)
         return needs
 
     def due(self, subject: Subject) -> dict[str, list[Task]]:
@@ -102,9 +105,10 @@ class Plan:
 
     def patches_beside(self, task: Task) -> Iterator[SignalPatch]:
         """Yield the patches that the session tests with a pallet in one way."""
+        physics = task.config.physics
         for subject in self._subjects.values():
             for other in subject.tasks:
-                if other.pallet.digest == task.pallet.digest and other.config == task.config:
+                if other.pallet.digest == task.pallet.digest and other.config.physics == physics:
                     yield other.patch
 
     def analyses(self) -> set[tuple[str, str, HypotestConfig]]:

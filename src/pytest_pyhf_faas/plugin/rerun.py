@@ -6,6 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.plugin.markers import quantity_of
 from pytest_pyhf_faas.plugin.options import OPTIONS, given_of
 from pytest_pyhf_faas.redaction import without_json
 
@@ -30,11 +31,13 @@ def rerun_command(context: Context, item: pytest.Item, result: HypotestResult) -
     """
     config = context.config
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    chosen: dict[str, list[str]] = {}
+    chosen: dict[str, Any] = {}
     pallet = context.origins.get(result.pallet)  # none that is the only one of its source
     if pallet and item.get_closest_marker("pallet") is None and "signal_patch" in parameters:
         endpoint = parameters.get("faas_endpoint", context.settings.endpoints[0])
         chosen = {"pallet": [pallet], "patch": [result.patch], "endpoint": [endpoint]}
+    if chosen:
+        chosen["quantity"] = quantity_of(item)
     words = ["pytest", *_place(config, item, by_options=bool(chosen))]
     for name, flag in _OF_PYTEST.items():
         given = getattr(config.option, name)

@@ -12,8 +12,9 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.campaign.pools import Pools
+from pytest_pyhf_faas.campaign.quantities import joined
 from pytest_pyhf_faas.campaign.requirements import accepted
-from pytest_pyhf_faas.campaign.tasks import CERTIFIED, Pool, make_task
+from pytest_pyhf_faas.campaign.tasks import CERTIFIED, Pool, with_pool
 from pytest_pyhf_faas.plugin.campaigns import Campaigns
 from pytest_pyhf_faas.plugin.plan import Plan
 from pytest_pyhf_faas.plugin.sending import Sender
@@ -143,6 +144,8 @@ class Schedule:
 
     def expected_s(self, task: Task) -> float | None:
         """Return how long the fit of a task took with its fit setup, where that was checked."""
+        if task.config.quantity != "cls":
+            return None
         return self.reference(task).expected_s(task.config.fit_setup)
 
     def relative_s(self, task: Task) -> float | None:
@@ -193,19 +196,24 @@ class Schedule:
     def result(self, subject: Subject) -> HypotestResult:
         """Return the fit of the hypothesis that an item is about, when it is done."""
         assert subject.task is not None
+        parts = [self.accepted(result) for result in self._results(subject)]
+        return joined(parts)
+
+    def _results(self, subject: Subject) -> list[HypotestResult]:
+        """Return the results of the tasks of an item."""
         if self.sharing is not None:
-            shared = self._follow(self.sharing, subject.endpoint, subject.task)
-            if shared is not None:
-                return self.accepted(shared.of(subject.task))
+            shared = [self._follow(self.sharing, subject.endpoint, task) for task in subject.tasks]
+            if all(result is not None for result in shared):
+                pairs = zip(subject.tasks, shared, strict=True)
+                return [result.of(task) for task, result in pairs if result is not None]
         campaign = self.campaign(subject.endpoint)
         if self.sharing is None:
             self.campaigns.watch_interrupts()
-        (task,) = self.with_pools(subject.endpoint, [subject.task])
-        if task not in campaign:
+        tasks = self.with_pools(subject.endpoint, subject.tasks)
+        if any(task not in campaign for task in tasks):
             for endpoint, due in self.plan.due(subject).items():
                 self.sender.send(endpoint, self.with_pools(endpoint, due))
-        (result,) = self.campaigns.wait(campaign, [task])
-        return self.accepted(result)
+        return self.campaigns.wait(campaign, tasks)
 
     def accepted(self, result: HypotestResult) -> HypotestResult:
         """Return a result, without its values if its worker is not as --faas-require asks."""
@@ -258,7 +266,7 @@ class Schedule:
                 except BaseException:
                     self._leads_on = False  # the others must not wait for what never comes
                     raise
-                sent.append(make_task(task.pallet, task.patch, task.config, found.pool))
+                sent.append(with_pool(task, found.pool))
             else:
                 sent.append(task)
         return sent
@@ -284,4 +292,4 @@ class Schedule:
         if task.config.method != CERTIFIED:
             return task.key
         found = self._pools.known(task)
-        return make_task(task.pallet, task.patch, task.config, found.pool).key if found else ""
+        return with_pool(task, found.pool).key if found else ""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 UpdateMode = Literal["new", "changed", "all"]
 #: Fields that are the values of the options of their names.
 _AS_READ = (
+    "toys",
     "trials",
     "blocks",
     "workers",
@@ -65,6 +66,8 @@ class Settings(Fitting):
     pallets: tuple[str, ...]
     patches: tuple[str, ...]
     hypotest: HypotestConfig
+    quantities: tuple[str, ...]
+    toys: int
     trials: int
     require: tuple[Requirement, ...]
     reference_dir: Path | None
@@ -108,6 +111,7 @@ def read_settings(config: pytest.Config) -> Settings:
         endpoints=tuple(dict.fromkeys(specs)),
         pallets=values["pallet"],
         patches=values["patch"],
+        quantities=values["quantity"],
         hypotest=HypotestConfig(
             backend=values["backend"],
             optimizer=values["optimizer"],

@@ -19,6 +19,8 @@ ROLES: dict[str, Role] = {
     "wall_time": "measure",
     "scaling_point": "scale",
     "hypotest_result": "compare",
+    "limit_result": "compare",
+    "toys_result": "compare",
 }
 
 Role = Literal["compare", "measure", "scale"]
@@ -41,7 +43,7 @@ class Subject:
     task : Task or None
         The hypothesis that it is given.
     tasks : tuple of Task
-        What it needs to be fitted: that one, or all of its pallet.
+        What it needs to be fitted: that one, the parts of it, or all of its pallet.
     role : "compare", "measure", "scale" or None
         Whether its fits are compared or their time is measured, with the endpoint's own workers or
         with some other number of them; ``None``: it needs no fits.
@@ -89,22 +91,24 @@ def subject_with(
     item: pytest.Item, settings: Settings, pallet: Pallet, patch: SignalPatch
 ) -> Subject:
     """Return what an item is about, which may have the hypothesis from fixtures of its own."""
-    from pytest_pyhf_faas.campaign.tasks import make_task
+    from pytest_pyhf_faas.campaign.tasks import make_task, parts_of
 
     subject = subject_of(item, settings)
     if subject.task is None:
         task = make_task(pallet, patch, subject.config)
-        subject = replace(subject, pallet=pallet, task=task, tasks=(task,), role=role_of(item))
+        parts = tuple(parts_of(task))
+        subject = replace(subject, pallet=pallet, task=task, tasks=parts, role=role_of(item))
         item.stash[_SUBJECT] = subject
     return subject
 
 
 def _make_subject(item: pytest.Item, settings: Settings) -> Subject:
-    from pytest_pyhf_faas.campaign.tasks import make_task, make_tasks
+    from pytest_pyhf_faas.campaign.tasks import make_task, make_tasks, parts_of
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
-    from pytest_pyhf_faas.plugin.markers import hypotest_config
+    from pytest_pyhf_faas.plugin.markers import hypotest_config, quantity_of
 
-    config, criteria = hypotest_config(settings, item.get_closest_marker("hypotest"))
+    marker = item.get_closest_marker("hypotest")
+    config, criteria = hypotest_config(settings, marker, quantity_of(item))
     endpoint = endpoint_of(item, settings)
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     pallet: Pallet | None = parameters.get("pallet")
@@ -117,6 +121,6 @@ def _make_subject(item: pytest.Item, settings: Settings) -> Subject:
     if role in ("measure", "scale"):
         tasks = tuple(make_tasks(pallet, config))
     elif role == "compare" and task is not None:
-        tasks = (task,)
+        tasks = tuple(parts_of(task))
     count = parameters.get("scaling_point", 0)
     return Subject(item.nodeid, endpoint, config, criteria, pallet, task, tasks, role, count)

@@ -13,7 +13,7 @@ from pytest_pyhf_faas.plugin.no_reference import unreferenced_lines
 from pytest_pyhf_faas.plugin.notes import SCALING
 from pytest_pyhf_faas.references.cls_values import cls_table
 from pytest_pyhf_faas.references.diagnosis import ACCEPT, environment_line
-from pytest_pyhf_faas.references.merging import Written
+from pytest_pyhf_faas.references.merging import BESIDE_CLS, Written
 from pytest_pyhf_faas.report.answer import added_up, sent
 from pytest_pyhf_faas.report.scaling import scaling_lines
 from pytest_pyhf_faas.report.wall_times import MEASURED_HEADER, measured_cells
@@ -258,9 +258,18 @@ def written_lines(summaries: Sequence[Summary]) -> list[str]:
     for path, found in files.items():
         kinds = {"new": found.new, "changed": found.changed, "confirmed": found.confirmed}
         parts = [f"{count} {kind}" for kind, count in kinds.items() if count]
+        beside = ", ".join(
+            f"{part} of {counted(count, 'hypothesis')}"
+            for part in BESIDE_CLS
+            if (count := getattr(found, part))
+        )
+        if beside and not found.total:
+            lines.append(f"{_end_of(path)}: {beside} written")
+            continue
         line = f"{_end_of(path)}: {counted(found.total, 'reference')} written"
         line += f" ({', '.join(parts)})" if parts else ""
         line += f", {found.invalid} of them InvalidModel" if found.invalid else ""
+        line += f", and {beside}" if beside else ""
         if found.replaced:
             replaced = counted(found.replaced, "reference")
             line += f"; replaces {replaced} of another background or test"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +13,7 @@ from pytest_pyhf_faas.references.sameness import moved
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.tasks import Task
@@ -114,6 +114,42 @@ def update_reference(
         pytest.fail("\n".join(lines), pytrace=False)
     said = update.refused or "reference written"
     pytest.skip(f"not compared: {said} ({update.path.name})")
+
+
+def update_part(
+    context: Context,
+    task: Task,
+    result: HypotestResult,
+    part: str,
+    value: Mapping[str, Any],
+    comparison: Comparison,
+) -> None:
+    """Add to a reference what is known beside CLs, and skip the item, as `update_reference` does.
+
+    Raises
+    ------
+    pytest.skip.Exception
+        If it is to be written.
+    pytest.fail.Exception
+        If there is no reference of the same minima that it could be added to.
+    """
+    wanted = {
+        None: False,
+        "new": comparison.verdict is Verdict.NO_REFERENCE,
+        "changed": comparison.verdict is not Verdict.RIGHT,
+        "all": True,
+    }[context.settings.update]
+    if not wanted:
+        context.kept += context.settings.update is not None
+        return
+    problem = ""
+    try:
+        path = context.references.add(task, result, part, value)
+    except FaasError as error:
+        problem = str(error)
+    if problem:
+        pytest.fail(problem, pytrace=False)
+    pytest.skip(f"not compared: {part} written ({path.name})")
 
 
 def _update(context: Context, task: Task, result: HypotestResult) -> Update:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.requirements import Requirement
 
 
+#: Those of `campaign.tasks`, which who merely has the plugin installed does not import.
+QUANTITIES = ("cls", "limit", "toys")
+
+
 def number(flag: str, text: str, *, minimum: float = 0) -> float:
     """Return a finite number."""
     return float(_number(flag, text, float, "a number", minimum))
@@ -36,6 +40,12 @@ def seconds(flag: str, text: str) -> float | None:
 def counts(flag: str, text: str) -> tuple[int, ...]:
     """Return the whole numbers of a list with commas, each once."""
     return tuple(dict.fromkeys(at_least(1)(flag, part) for part in text.split(",")))
+
+
+def quantities(flag: str, text: str) -> tuple[str, ...]:
+    """Return the quantities of a list with commas, each once, in the order of `QUANTITIES`."""
+    named = {one_of(flag, part.strip(), QUANTITIES) for part in text.split(",")}
+    return tuple(quantity for quantity in QUANTITIES if quantity in named)
 
 
 def plane(flag: str, text: str) -> tuple[str, str]:

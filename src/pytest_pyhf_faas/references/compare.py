@@ -119,7 +119,7 @@ def compare(
     if not reference:
         return _without_reference(name, result, reference, nll_tolerance)
     if reference.error is not None or result.error is not None:
-        comparison = _compare_errors(name, result, reference)
+        comparison = compare_errors(name, result, reference)
     else:
         tolerance = reference.tolerance(fit_setup, rtol, atol)
         usual = reference.tolerance(fit_setup)
@@ -147,14 +147,16 @@ def compare(
 # The verdict
 
 
-def _compare_errors(name: str, result: HypotestResult, reference: PatchReference) -> Comparison:
+def compare_errors(name: str, result: HypotestResult, reference: PatchReference) -> Comparison:
+    """Compare where either of the two is an exception."""
     if error_matches(result, reference):
         return Comparison(
             Verdict.RIGHT, f"{name}: {reference.error} is the right answer, and it was given"
         )
     if result.error is None:
         title = f"{name}: fitted, though the right answer is {reference.error}"
-        explanation = f"obtained CLs_obs = {result.CLs_obs:.8g}"
+        values = result.cls_values
+        explanation = f"obtained CLs_obs = {values[0]:.8g}" if values else ""
     else:
         title = f"{name}: {result.error.type} instead of {reference.error or 'CLs values'}"
         explanation = result.error.first_line

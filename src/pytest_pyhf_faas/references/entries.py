@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pytest_pyhf_faas.campaign.results import FITS, MinimumSet, json_number
 from pytest_pyhf_faas.campaign.tasks import worker_sha256
@@ -14,10 +14,11 @@ from pytest_pyhf_faas.references.sameness import last_part
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_pyhf_faas.campaign.quantities import Limits, LimitSet
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.pallets.pallet import Pallet
-    from pytest_pyhf_faas.references.form import PoolEntry, Provenance
+    from pytest_pyhf_faas.references.form import LimitsEntry, LimitValues, PoolEntry, Provenance
 
 DIGEST_DIGITS = 16
 #: Digits of the starts of a pool, which need not be exact, behind the decimal point.
@@ -72,6 +73,21 @@ def entry_of(task: Task, result: HypotestResult) -> dict[str, Any]:
             entry["unseen"] = float(f"{max(unseen):.2g}")
     entry["fit_s"] = float(f"{result.seconds['fit']:.3g}")
     return entry
+
+
+def limits_entry(limits: Limits) -> LimitsEntry:
+    """Return what a file says of the upper limits of a hypothesis."""
+    entry = cast("LimitsEntry", _limit_values(limits.lowest))
+    if limits.ambiguous:
+        entry["nominal"] = _limit_values(limits.nominal)
+    if limits.lowest.remarks:
+        entry["remarks"] = list(limits.lowest.remarks)
+    return entry
+
+
+def _limit_values(found: LimitSet) -> LimitValues:
+    observed, *expected = (json_number(float(f"{value:.9g}")) for value in found.values)
+    return cast("LimitValues", {"observed": observed, "expected": expected})
 
 
 def _of(certificate: Mapping[str, Any], what: str) -> list[tuple[str, Any]]:

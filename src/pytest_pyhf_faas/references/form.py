@@ -92,8 +92,43 @@ class Entry(_Entry, total=False):
     distance: float
     search: dict[str, list[int]]
     unseen: float
+    limits: LimitsEntry
+    toys: ToysEntry
+    published: PublishedEntry
     checked: dict[str, Checked]
     fit_s: float
+
+
+class LimitValues(TypedDict):
+    """The six upper limits on the POI at one set of minima."""
+
+    observed: Number
+    expected: list[Number]
+
+
+class LimitsEntry(LimitValues, total=False):
+    """Those at the lowest minima, and at the nominal ones where they are others."""
+
+    nominal: LimitValues
+    remarks: list[str]
+
+
+class ToysEntry(TypedDict):
+    """CLs from toys at the lowest minima, with its statistical errors."""
+
+    count: int
+    failed: list[int]
+    CLs_obs: Number
+    CLs_obs_error: Number
+    CLs_exp: list[Number]
+    CLs_exp_error: list[Number]
+
+
+class PublishedEntry(TypedDict):
+    """At which minima the published upper limit was reproduced, and how far off it is there."""
+
+    place: str
+    off: float
 
 
 class NominalEntry(TypedDict):

@@ -36,6 +36,8 @@ _HEAD = (
     "hypotest",
 )
 _RANDOM = 2
+#: What an entry may have beside CLs; it stays where the minima stay.
+BESIDE_CLS = ("limits", "toys", "published")
 
 
 @dataclass(slots=True)
@@ -54,6 +56,8 @@ class Written:
         longer search.
     replaced : int
         Of another background or test, in whose place the new ones are.
+    limits, toys, published : int
+        Hypotheses to whose references these were added.
     """
 
     new: int = 0
@@ -63,6 +67,9 @@ class Written:
     worse: int = 0
     weaker: int = 0
     replaced: int = 0
+    limits: int = 0
+    toys: int = 0
+    published: int = 0
 
     @property
     def total(self) -> int:
@@ -75,6 +82,11 @@ class Written:
             self.worse += 1
         else:
             self.weaker += 1
+
+    def count_parts(self, parts: Iterable[str]) -> None:
+        """Count what was added to one reference."""
+        for part in parts:
+            setattr(self, part, getattr(self, part) + 1)
 
     def add(self, other: Written) -> None:
         """Count in what another process has written."""
@@ -150,6 +162,9 @@ def merged(
         confirmed = before["digest"] == entry["digest"] and _is_confirmed(before, entry)
         written.confirmed += confirmed
         written.changed += not confirmed
+        if confirmed:
+            known: Mapping[str, Any] = before
+            entry.update({part: known[part] for part in BESIDE_CLS if part in known})
         if "checked" in before and before["digest"] == entry["digest"]:
             # At which set of minima they were is not known, where the minima are others.
             dropped = () if confirmed else ("set",)

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from pytest_pyhf_faas.references.form import Checked, Tolerance
+    from pytest_pyhf_faas.campaign.quantities import Limits
+    from pytest_pyhf_faas.references.form import (
+        Checked,
+        PublishedEntry,
+        Tolerance,
+        ToysEntry,
+    )
     from pytest_pyhf_faas.references.known_issues import KnownIssue
 
 #: Where it is known how far a backend and optimizer are from the truth, the tolerance is so many
@@ -68,6 +74,12 @@ class PatchReference:
         How, when and with which versions it was made.
     tolerances : mapping of fit setup to mapping
         ``rtol`` and ``atol`` as the file sets them.
+    limits : Limits or None
+        The upper limits, where they are known.
+    toys : mapping or None
+        CLs from toys, where it is known; see `form.ToysEntry`.
+    published : mapping or None
+        At which minima the published limit is reproduced; see `form.PublishedEntry`.
     test_stat, test_poi : str, float
         The test of the file.
     """
@@ -90,6 +102,9 @@ class PatchReference:
     checked: Mapping[str, Checked] = field(default_factory=dict)
     known_issues: Mapping[str, KnownIssue] = field(default_factory=dict)
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    limits: Limits | None = None
+    toys: ToysEntry | None = None
+    published: PublishedEntry | None = None
     test_stat: str = "qtilde"
     test_poi: float = 1.0
 

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from pytest_pyhf_faas.campaign.quantities import Limits
 from pytest_pyhf_faas.campaign.results import MinimumSet
 from pytest_pyhf_faas.errors import ReferenceFileError
 from pytest_pyhf_faas.references.entries import (
@@ -18,7 +19,7 @@ from pytest_pyhf_faas.references.entries import (
     points_of,
     provenance_of,
 )
-from pytest_pyhf_faas.references.file import read, write
+from pytest_pyhf_faas.references.file import in_order, read, write
 from pytest_pyhf_faas.references.known_issues import KnownIssue
 from pytest_pyhf_faas.references.merging import (
     ONE_FILE,
@@ -30,6 +31,7 @@ from pytest_pyhf_faas.references.merging import (
     with_notes,
 )
 from pytest_pyhf_faas.references.reference import MAKE, Missing, PatchReference
+from pytest_pyhf_faas.references.sameness import same_minima
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -89,6 +91,7 @@ class ReferenceStore:
         self.written: dict[Path, Written] = {}
         self._files: dict[str, tuple[Path, ReferenceFile] | None] = {}
         self._updates: dict[str, dict[str, dict[str, Any]]] = {}
+        self._additions: dict[str, dict[str, dict[str, Any]]] = {}
         self._headers: dict[str, dict[str, Any]] = {}
         self._pools: dict[str, PoolEntry] = {}
 
@@ -222,6 +225,47 @@ class ReferenceStore:
             self._pools[name] = packed_pool(pool)
         return Update(path)
 
+    def add(self, task: Task, result: HypotestResult, part: str, value: Mapping[str, Any]) -> Path:
+        """Remember what is known of a hypothesis beside CLs; `save` writes it.
+
+        Parameters
+        ----------
+        task, result : Task, HypotestResult
+            Which hypothesis, and the certified result that the value follows from.
+        part : str
+            One of `merging.BESIDE_CLS`.
+        value : mapping
+            What the file is to say of it.
+
+        Raises
+        ------
+        ReferenceFileError
+            If neither the file nor this session has the CLs reference of this hypothesis at the
+            same minima.
+        """
+        name, patch = task.pallet.name, task.patch.name
+        path = self.target / f"{name}.json"
+        header = header_of(task.pallet, task.config)
+        pending = self._updates.get(name, {}).get(patch)
+        loaded = self.load(name)
+        known = entries_of(loaded[1] if loaded else None, header).get(patch)
+        before = cast("Entry", pending["entry"]) if pending else known[0] if known else None
+        if before is None or before["digest"] != task.patch.digest[:DIGEST_DIGITS]:
+            raise ReferenceFileError(
+                f"{path} has no CLs reference of {patch} that this could be added to: make it in "
+                f"the same run, with --faas-quantity=cls,{task.config.quantity}"
+            )
+        if result.twice_nll:
+            rounding = before.get("rounding", 0.0)
+            if not same_minima(MinimumSet.from_json(before), result.lowest, rounding):
+                raise ReferenceFileError(
+                    f"{path} has other minima of {patch} than this fit has found: compare CLs "
+                    "first, with --faas-quantity=cls"
+                )
+        self._headers.setdefault(name, header)
+        self._additions.setdefault(name, {}).setdefault(patch, {})[part] = dict(value)
+        return path
+
     def note(self, pallet: str, fit_setup: str, notes: Mapping[str, Any]) -> Path:
         """Write down how a fit setup did on a pallet.
 
@@ -266,7 +310,8 @@ class ReferenceStore:
 
         written = []
         problems = []
-        for name, updates in sorted(self._updates.items()):
+        for name in sorted(self._updates.keys() | self._additions.keys()):
+            updates = self._updates.get(name, {})
             path = self.target / f"{name}.json"
             try:
                 self.target.mkdir(parents=True, exist_ok=True)
@@ -278,6 +323,7 @@ class ReferenceStore:
             except ReferenceFileError as error:
                 problems.append(str(error))
         self._updates.clear()
+        self._additions.clear()
         self._headers.clear()
         self._pools.clear()
         self._files.clear()
@@ -295,6 +341,11 @@ class ReferenceStore:
         if loaded is not None and loaded[0] == path:
             _refuse_loss(path, loaded[1], self._headers[name], updates if self.replaces else ())
         data, counted = merged(old, self._headers[name], updates, self._pools.get(name))
+        for patch, parts in self._additions.get(name, {}).items():
+            entry = data["patches"].get(patch)
+            if entry is not None:
+                data["patches"][patch] = in_order({**entry, **parts})
+                counted.count_parts(parts)
         if not path.is_file():
             counted.replaced = 0  # those stay in the other directory
         write(path, data)
@@ -374,6 +425,9 @@ def _patch_reference(path: Path, data: ReferenceFile, name: str, entry: Entry) -
             if name in issue["patches"]
         },
         tolerances=data.get("tolerances", {}),
+        limits=Limits.from_json(entry["limits"]) if "limits" in entry else None,
+        toys=entry.get("toys"),
+        published=entry.get("published"),
         test_stat=data["hypotest"]["test_stat"],
         test_poi=data["hypotest"]["test_poi"],
     )

@@ -129,6 +129,7 @@ class _Analysis(TypedDict):
 class Analysis(_Analysis, total=False):
     """The hypotheses of one pallet on one endpoint, tested in one way."""
 
+    quantity: str
     plane: list[str]
     not_measured: str
 
@@ -212,9 +213,7 @@ class RefusedPoint(TypedDict):
     reason: str
 
 
-class Hypothesis(TypedDict):
-    """A signal hypothesis: its fit, its reference and what is said of it."""
-
+class _Hypothesis(TypedDict):
     patch: str
     values: list[float | str]
     test: str
@@ -237,6 +236,25 @@ class Hypothesis(TypedDict):
     attempts: int
     seconds: dict[str, float]
     warnings: list[str]
+
+
+class Hypothesis(_Hypothesis, total=False):
+    """A signal hypothesis: its fit, its reference and what is said of it."""
+
+    limits: LimitValues | None
+
+
+class LimitValues(TypedDict):
+    """Upper limits: the observed one, and the five expected ones.
+
+    Beside those that were compared: those of the reference, and those at the nominal minima where
+    these are others.
+    """
+
+    values: list[Number]
+    reference: list[Number] | None
+    nominal: list[Number] | None
+    remarks: list[str]
 
 
 class ReferenceValues(TypedDict):

@@ -34,7 +34,7 @@ from pytest_pyhf_faas.worker import fitting
 from pytest_pyhf_faas.worker.patching import apply_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -83,6 +83,23 @@ def certify_batch(batch: BatchPayload) -> BatchAnswer:
         (how it was made), ``new`` (starts that the pool has not) and ``helpful`` (which of its
         points lead to the lowest minima, see `Search`).
     """
+    at_asimov = asimov_poi(batch["config"]["test_stat"])
+    return answer_by_search(batch, lambda search, _patch, _seed: result_of(search, at_asimov))
+
+
+def answer_by_search(
+    batch: BatchPayload, calculate: Callable[[Search, PatchOrder, int], dict[str, Any]]
+) -> BatchAnswer:
+    """Do what a batch asks for at certified minima.
+
+    Parameters
+    ----------
+    batch : dict
+        As for `certify_batch`.
+    calculate : callable
+        Takes the minima of a patch, the patch as it was sent, and its seed, which follows from its
+        content; gives the values of a result.
+    """
 
     def begin() -> tuple[Any, Workspace]:
         if batch["config"]["checked"]:
@@ -92,19 +109,21 @@ def certify_batch(batch: BatchPayload) -> BatchAnswer:
     def test(
         background: tuple[Any, Workspace], patch: PatchOrder, seconds: dict[str, float]
     ) -> dict[str, Any]:
-        return _certify(background, patch, batch["config"], batch.get("pool") or (), seconds)
+        config, pool = batch["config"], batch.get("pool") or ()
+        return _certify(background, patch, config, pool, seconds, calculate)
 
     return fitting.answer_batch(batch, begin, test)
 
 
 def _certify(
     background: tuple[Any, Workspace],
-    patch: Mapping[str, Any],
+    patch: PatchOrder,
     config: Mapping[str, Any],
     pool: Sequence[Mapping[str, float]],
     seconds: dict[str, float],
+    calculate: Callable[[Search, PatchOrder, int], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Test the hypothesis of one patch."""
+    """Find the minima of one patch, and what follows from them."""
     specification, read = background
     clock = time.perf_counter()
     text = fitting.unpack(patch["data"])
@@ -128,15 +147,10 @@ def _certify(
     seconds["build"] = time.perf_counter() - clock
 
     clock = time.perf_counter()
-    search = Search(
-        likelihood,
-        config["test_poi"],
-        config["test_stat"],
-        pool,
-        THOROUGH if config["effort"] == "thorough" else BRIEF,
-        seed=zlib.crc32(text.encode()),  # each patch has draws of its own, for the pool of all
-    )
-    result = _result(search, asimov_poi(config["test_stat"]))
+    seed = zlib.crc32(text.encode())  # each patch has draws of its own, for the pool of all
+    effort = THOROUGH if config["effort"] == "thorough" else BRIEF
+    search = Search(likelihood, config["test_poi"], config["test_stat"], pool, effort, seed=seed)
+    result = calculate(search, patch, seed)
     if config["checked"]:
         check_against_pyhf(likelihood, patched, config, search)
     seconds["fit"] = time.perf_counter() - clock
@@ -154,7 +168,8 @@ def _background(packed: Background) -> tuple[Any, Workspace]:
     return _workspaces[digest]
 
 
-def _result(search: Search, at_asimov: float) -> dict[str, Any]:
+def result_of(search: Search, at_asimov: float) -> dict[str, Any]:
+    """Return CLs at both sets of minima, and how these were found."""
     lowest, nominal = search.lowest, search.nominal
     likelihood = search.likelihood
     differences = _differences(search)

@@ -86,6 +86,24 @@ def fit_batch(batch: BatchPayload) -> BatchAnswer:
     dict
         As of `answer_batch`, with results as `hypotest` gives them.
     """
+    return answer_by_pyhf(
+        batch, lambda model, observations, _patch: hypotest(model, observations, batch["config"])
+    )
+
+
+def answer_by_pyhf(
+    batch: BatchPayload, calculate: Callable[[Any, Any, PatchOrder], dict[str, Any]]
+) -> BatchAnswer:
+    """Do what a batch asks for with pyhf.
+
+    Parameters
+    ----------
+    batch : dict
+        As for `answer_batch`.
+    calculate : callable
+        Takes the `pyhf.Model` of a patch, its observations, and the patch as it was sent; gives the
+        values of a result.
+    """
 
     def begin() -> str:
         background = _background(batch["background"])
@@ -95,7 +113,7 @@ def fit_batch(batch: BatchPayload) -> BatchAnswer:
     def test(background: str, patch: PatchOrder, seconds: dict[str, float]) -> dict[str, Any]:
         model, observations = _model(background, patch["data"], batch["config"], seconds)
         clock = time.perf_counter()
-        result = hypotest(model, observations, batch["config"])
+        result = calculate(model, observations, patch)
         seconds["fit"] = time.perf_counter() - clock
         return result
 
@@ -325,13 +343,13 @@ def hypotest(model: Any, observations: Any, config: dict[str, Any]) -> dict[str,
     }
 
     def twice_nll(parameters: Any, data: Any) -> float | str:
-        return _number(-2 * model.logpdf(parameters, data))
+        return number(-2 * model.logpdf(parameters, data))
 
     return {
-        "CLs_obs": _number(cls_obs),
-        "CLs_exp": [_number(value) for value in cls_exp],
-        "mu_hat": _number(fitted.free_fit_to_data[model.config.poi_index]),
-        "asimov_poi": _number(fitted.asimov_pars[model.config.poi_index]),
+        "CLs_obs": number(cls_obs),
+        "CLs_exp": [number(value) for value in cls_exp],
+        "mu_hat": number(fitted.free_fit_to_data[model.config.poi_index]),
+        "asimov_poi": number(fitted.asimov_pars[model.config.poi_index]),
         "twice_nll": {name: twice_nll(*fit[:2]) for name, fit in fits.items()},
         "twice_nll_nearby": {name: _lowest_nearby(model, *fit) for name, fit in fits.items()},
         # The Asimov data were built from these parameters: no fit can honestly end above them.
@@ -341,7 +359,7 @@ def hypotest(model: Any, observations: Any, config: dict[str, Any]) -> dict[str,
     }
 
 
-def _number(tensor: Any) -> float | str:
+def number(tensor: Any) -> float | str:
     """Return a tensor of one element as JSON can hold it; float() reads the words back."""
     import pyhf
 
@@ -369,7 +387,7 @@ def _lowest_nearby(model: Any, parameters: Any, data: Any, poi_is_free: bool) ->
     def twice_nll(index: int, value: float) -> float:
         lower, upper = bounds[index]
         there = [*here[:index], min(max(value, lower), upper), *here[index + 1 :]]
-        return float(_number(-2 * model.logpdf(tensorlib.astensor(there), data)))
+        return float(number(-2 * model.logpdf(tensorlib.astensor(there), data)))
 
     start = lowest = twice_nll(0, here[0])
     for name in config.par_order:
@@ -420,7 +438,7 @@ def _off_minimum(model: Any, observations: Any) -> float | str:
                 share = 2 * zlib.crc32(name.encode()) / 2**32 - 1
                 moved = initial + scale * share * widths[index]
                 point.append(min(max(moved, lower), upper))
-            value = _number(-2 * model.logpdf(tensorlib.astensor(point), observations))
+            value = number(-2 * model.logpdf(tensorlib.astensor(point), observations))
             if isinstance(value, float):
                 break
     return value

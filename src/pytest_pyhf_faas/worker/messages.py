@@ -15,11 +15,18 @@ class Background(TypedDict):
     data: str
 
 
-class PatchOrder(TypedDict):
-    """One patch to fit; `data` is JSON, compressed by zlib or xz, in base64."""
-
+class _PatchOrder(TypedDict):
     key: str
     data: str
+
+
+class PatchOrder(_PatchOrder, total=False):
+    """One patch to fit; `data` is JSON, compressed by zlib or xz, in base64.
+
+    Where toys are asked for, `toys` are the number of the first, and how many from there on.
+    """
+
+    toys: tuple[int, int]
 
 
 class BatchPayload(TypedDict):
@@ -60,6 +67,8 @@ class PatchAnswer(_EveryPatchAnswer, total=False):
     twice_nll_off_minimum: float | None
     certificate: dict[str, Any]
     rounding: float | None
+    limits: dict[str, Any]
+    toys: dict[str, Any]
 
 
 class Environment(TypedDict):
