@@ -200,24 +200,43 @@ def test_a_step_on_a_quadratic_is_the_last():
 
 
 @pytest.mark.parametrize(
-    ("damping", "ratio", "after"),
+    ("damping", "ratio", "first", "after"),
     [
-        (8.0, 0.9, 1.0),
-        (0.004, 0.9, 0.0005),
-        (1e-3, 0.9, 0.0),
-        (0.0, 0.9, 0.0),
-        (8.0, 0.75, 8.0),
-        (8.0, 0.5, 8.0),
-        (8.0, 0.25, 8.0),
-        (8.0, 0.2, 16.0),
-        (0.0, 0.2, 1e-3),
-        (0.0, 0.5, 0.0),
+        (8.0, 0.9, 1e-3, 1.0),
+        (0.004, 0.9, 1e-3, 0.0005),
+        (1e-3, 0.9, 1e-3, 0.0),
+        (1e-3, 0.9, 1e-4, 1.25e-4),
+        (0.0, 0.9, 1e-3, 0.0),
+        (8.0, 0.75, 1e-3, 8.0),
+        (8.0, 0.5, 1e-3, 8.0),
+        (8.0, 0.25, 1e-3, 8.0),
+        (8.0, 0.2, 1e-3, 16.0),
+        (0.0, 0.2, 1e-3, 1e-3),
+        (0.0, 0.2, 1e-4, 1e-4),
+        (0.0, 0.5, 1e-3, 0.0),
     ],
 )
 def test_a_model_that_foretold_the_gain_is_damped_less_and_one_that_did_not_more(
-    damping, ratio, after
+    damping, ratio, first, after
 ):
-    assert newton._next_damping(damping, ratio) == pytest.approx(after)
+    assert newton._next_damping(damping, ratio, first) == pytest.approx(after)
+
+
+@pytest.mark.parametrize("start", [(-1.0, 1.1), (0.0, 1.0)])
+def test_a_narrow_valley_with_a_bend_is_followed_to_its_end(start):
+    """Rosenbrock's: without damping a step leaves it, and a little too much of it gets nowhere."""
+
+    def valley(x):
+        off = x[1] - x[0] ** 2
+        value = 1e4 * off**2 + (x[0] - 1) ** 2
+        gradient = 1e4 * off * np.array([-4 * x[0], 2.0]) + np.array([2 * (x[0] - 1), 0.0])
+        along = -4e4 * off + 8e4 * x[0] ** 2 + 2
+        return value, gradient, np.array([[along, -4e4 * x[0]], [-4e4 * x[0], 2e4]])
+
+    bounds = np.array([[-10.0, 10.0]] * 2)
+    end = newton.minimize(valley, np.array(start), bounds, every(2))
+    assert end.distance < newton.GOAL
+    assert end.parameters == pytest.approx([1.0, 1.0], abs=1e-5)
 
 
 def test_damping_is_added_to_the_diagonal():

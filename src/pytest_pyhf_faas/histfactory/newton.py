@@ -26,6 +26,10 @@ MAX_STEPS = 200
 _NOISE = 1e-13
 _MAX_DAMPING = 1e15
 _FIRST_DAMPING = 1e-3
+#: Where steps without damping fail more often than this, less of it comes first: a rate near 0 next
+#: to large ones, where the least damping is too much for the rest, would take hundreds of steps.
+_PATIENCE = 3
+_LESS = 8.0
 #: Damping scales with the curvature, which may be next to nothing, as of the POI of a tiny signal.
 _FLAT = 1e-12
 #: A start is given up when it comes this near to a known minimum (squared, in its own metric).
@@ -109,7 +113,7 @@ def minimize(
     lower, upper = bounds.T
     point = np.where(free, np.clip(start, lower, upper), start)
     value, gradient, hessian = function(point)
-    damping = 0.0
+    damping, failed = 0.0, 0
     for steps in range(MAX_STEPS + 1):
         held = ((point <= lower) & (gradient > 0)) | ((point >= upper) & (gradient < 0))
         movable = free & ~held
@@ -128,10 +132,13 @@ def minimize(
                     return minimum
         if steps == MAX_STEPS:
             break
-        found = _descend(function, here, gradient, bounds, movable, newton, damping)
+        first = _FIRST_DAMPING / _LESS ** max(failed - _PATIENCE, 0)
+        found = _descend(function, here, gradient, bounds, movable, newton, damping, first)
         if found is None:
             break
-        point, (value, gradient, hessian), damping = found
+        point, (value, gradient, hessian), damping, ratio = found
+        failed += newton is not None and damping > 0
+        damping = _next_damping(damping, ratio, first)
     if damping:
         distance = _distance(gradient, _newton_step(gradient, hessian, movable), movable)
         here = replace(here, distance=distance)
@@ -146,13 +153,17 @@ def _descend(
     free: Mask,
     newton: Vector | None,
     damping: float,
-) -> tuple[Vector, tuple[float, Vector, Matrix], float] | None:
-    """Return a lower point, the function there and the next damping; ``None`` if there is none."""
+    first: float,
+) -> tuple[Vector, tuple[float, Vector, Matrix], float, float] | None:
+    """Return a lower point, the function there, the damping, and the gain over what was foretold.
+
+    ``None`` if there is none.
+    """
     point, value, hessian = here.parameters, here.value, here.hessian
     lower, upper = bounds.T
     scale = np.maximum(np.abs(np.diag(hessian)), _FLAT)
     if newton is None and not damping:  # there is no step without
-        damping = _FIRST_DAMPING
+        damping = first
     while damping < _MAX_DAMPING:
         step = _bounded_step(
             gradient,
@@ -170,8 +181,8 @@ def _descend(
                 noise = _NOISE * abs(value)
                 ratio = (value - there[0]) / gain if gain > 0 else -1.0
                 if ratio > _FIRST_DAMPING or (0 < gain < noise > there[0] - value):
-                    return after, there, _next_damping(damping, ratio)
-        damping = max(4 * damping, _FIRST_DAMPING)
+                    return after, there, damping, ratio
+        damping = max(4 * damping, first)
     return None
 
 
@@ -181,11 +192,11 @@ def _with_damping(hessian: Matrix, diagonal: Vector) -> Matrix:
     return damped
 
 
-def _next_damping(damping: float, ratio: float) -> float:
+def _next_damping(damping: float, ratio: float, first: float) -> float:
     """Trust a model that foretold well more, and one that did not less."""
     if ratio > 0.75:  # noqa: PLR2004 - as in the book
-        return damping / 8 if damping > _FIRST_DAMPING else 0.0
-    return max(2 * damping, _FIRST_DAMPING) if ratio < 0.25 else damping  # noqa: PLR2004
+        return damping / _LESS if damping > first else 0.0
+    return max(2 * damping, first) if ratio < 0.25 else damping  # noqa: PLR2004
 
 
 def estimated_minimum(value: float, gradient: Vector, hessian: Matrix, free: Mask) -> float:
