@@ -1125,6 +1125,15 @@ def test_other_nominal_minima_are_wrong_unless_the_lowest_are_asked_for():
         assert check_certified(result, reference, minimum="nominal").verdict is Verdict.WRONG
 
 
+def test_where_cls_cannot_be_recomputed_no_formulae_are_blamed():
+    result = replace(fitted(at(1, 0.0123)), mu_hat=None)
+    text = check(
+        result, replace(certified(), lowest=replace(certified().lowest, mu_hat=None))
+    ).explanation
+    assert "the formulae changed, or the fits are a little off" in text
+    assert "cannot be told" in text
+
+
 def test_nominal_minima_whose_cls_does_not_follow_are_explained():
     result = searched(LOWEST_VALUES, MINIMA, NOMINAL, nominal_values=at(0, 0.03))
     comparison = check_certified(result, two())

@@ -266,11 +266,21 @@ def _formulae_or_fits(
             f"its fits end up to {largest:.1e} from the reference's in twice-NLL, and CLs is what "
             "follows from them",
         )
+    agree = (
+        "the model and the five fits agree with the reference's (within "
+        f"{largest:.1e} in twice-NLL)"
+    )
+    if follows is None:
+        return _of_the_software(
+            result,
+            reference,
+            f"the formulae changed, or the fits are a little off: {agree}; whether CLs follows "
+            "from them cannot be told for this test",
+        )
     return _of_the_software(
         result,
         reference,
-        "the formulae changed: the model and the five fits agree with the reference's (within "
-        f"{largest:.1e} in twice-NLL), what is computed from them does not",
+        f"the formulae changed: {agree}, what is computed from them does not",
     )
 
 
