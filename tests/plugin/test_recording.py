@@ -483,6 +483,15 @@ def test_a_plane_of_differences_is_kept_and_one_of_nothing_is_refused(project):
     assert project.fits() == []
 
 
+def test_under_xdist_a_plane_that_no_pallet_has_is_a_note(project):
+    project.pallet(2)
+    result = project.run("-n2", "--faas-plane", "m1,m3", "-ktest_cls")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        ["--faas-plane is 'm1,m3', which no pallet has:", "tiny has m1, m2"]
+    )
+
+
 @pytest.mark.parametrize("counts", ["0", "1,x", "1,,2", "-1"])
 def test_scaling_takes_numbers(project, counts):
     project.pallet(1)

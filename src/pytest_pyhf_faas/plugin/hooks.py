@@ -198,7 +198,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             if not sharing.is_worker(session.config):
                 check_client()
                 _check_endpoints(context, session.items)
-                _check_plane(context)
+            _check_plane(context)
         except FaasError as error:
             raise _usage_error(error) from error
 
@@ -408,13 +408,22 @@ def _check_endpoints(context: Context, items: Sequence[pytest.Item]) -> None:
 
 
 def _check_plane(context: Context) -> None:
-    """Refuse a plane that is not there before hours are spent on it."""
-    if context.settings.plane is not None:
-        from pytest_pyhf_faas.plugin.book import check_plane
+    """Refuse a plane that is not there before hours are spent on it.
 
-        needs = context.schedule.plan.needs().items()
-        labels = {pallet: need.hypotheses[0].pallet.labels for (_, pallet, _), need in needs}
+    Under xdist it is a note, since a usage error of a worker looks like a crash.
+    """
+    if context.settings.plane is None:
+        return
+    from pytest_pyhf_faas.plugin.book import check_plane
+
+    needs = context.schedule.plan.needs().items()
+    labels = {pallet: need.hypotheses[0].pallet.labels for (_, pallet, _), need in needs}
+    try:
         check_plane(context.settings.plane, labels)
+    except FaasError as error:
+        if not sharing.is_worker(context.config):
+            raise
+        context.schedule.notes.append(str(error))
 
 
 def _is_below(path: Path, directories: Sequence[str]) -> bool:
