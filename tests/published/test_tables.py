@@ -84,6 +84,43 @@ def test_a_figure_is_what_rounds_to_it(number):
 
 
 @pytest.mark.parametrize(
+    ("texts", "half_units"),
+    [
+        # four decimals, as 1Lbb has them: 0.0050 and 0.0125
+        (["2.1021", "0.005", "0.0125"], [5e-5, 5e-5, 5e-5]),
+        # five significant digits, as stau_combined has them: 0.026680
+        (["24.443", "0.02668", "0.0072006"], [5e-4, 5e-7, 5e-8]),
+        (["120", "4.5"], [0.5, 0.05]),
+        (["100"], [0.5]),
+    ],
+)
+def test_zeros_that_were_lost_are_digits(tmp_path, texts, half_units):
+    path = tmp_path / "rows.json"
+    rows = ", ".join(
+        f'{{"masses_GeV": [{mass}], "observed_UL_pb": {text}}}' for mass, text in enumerate(texts)
+    )
+    path.write_text(f'{{"rows": [{rows}]}}', encoding="utf-8")
+    found = [limit.observed.half_unit for limit in read_limits(path)]
+    assert found == pytest.approx(half_units)
+
+
+@given(
+    st.lists(st.integers(1, 10**6), min_size=2, max_size=20),
+    st.integers(0, 6),
+)
+def test_a_column_of_fixed_decimals_is_rounded_in_its_last_one(tmp_path_factory, numbers, decimals):
+    path = tmp_path_factory.mktemp("column") / "x.csv"
+    numbers.append(1234567)  # ends in no zero
+    rows = [f"{row},{number / 10**decimals:g}" for row, number in enumerate(numbers)]
+    rows[-1] = f"{len(numbers) - 1},{numbers[-1] / 10**decimals:.{decimals}f}"
+    path.write_text("\n".join(["mass,observed_pb", *rows]), encoding="utf-8")
+    assert all(
+        limit.observed.half_unit == pytest.approx(0.5 * 10.0**-decimals)
+        for limit in read_limits(path)
+    )
+
+
+@pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("a.csv", "m1,m2\n1,2\n", "no column observed_pb or observed_fb"),
@@ -142,9 +179,15 @@ def test_a_cross_section_falls_between_those_of_the_table(mass):
     assert cross_section_at(table, below) == table[below]
 
 
-def test_between_two_masses_the_logarithm_is_linear():
-    assert cross_section_at({100.0: 1.0, 200.0: 1e-2}, 150.0) == pytest.approx(0.1)
+@given(st.floats(-9, -1), st.floats(100, 400))
+def test_between_two_masses_it_is_a_power_of_the_mass(power, mass):
+    table = {at: at**power for at in (100.0, 125.0, 400.0)}
+    assert cross_section_at(table, mass) == pytest.approx(mass**power)
+
+
+def test_outside_of_the_table_there_is_no_cross_section():
     assert cross_section_at({100.0: 1.0, 200.0: 1e-2}, 99.0) is None
+    assert cross_section_at({100.0: 1.0, 200.0: 1e-2}, 201.0) is None
     assert cross_section_at({}, 99.0) is None
 
 

@@ -10,6 +10,9 @@ All cross sections are in pb. Four forms of a table of limits are read:
 
 A cross section is a CSV of a mass and ``cross_section_pb``, or JSON with
 ``cross_section_by_mass_GeV``.
+
+Files lose the zeros at the end of a number: 0.0050 becomes 0.005. So how far a limit may be rounded
+is read from its whole column.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PB = {"pb": 1.0, "fb": 1e-3}
+#: The logarithm of a power of 10 may fall short of it by rounding.
+_LOG_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,16 @@ class Figure:
         """Return it in another unit."""
         return Figure(self.value * factor, self.half_unit * factor)
 
+    @property
+    def exponent(self) -> int:
+        """The power of 10 of its last digit."""
+        return round(math.log10(2 * self.half_unit))
+
+    @property
+    def digits(self) -> int:
+        """How many significant digits it has."""
+        return math.floor(math.log10(self.value) + _LOG_ROUNDING) + 1 - self.exponent
+
 
 @dataclass(frozen=True, slots=True)
 class PublishedLimit:
@@ -98,13 +113,13 @@ def read_limits(path: Path) -> list[PublishedLimit]:
     data = _parsed(path)
     try:
         if isinstance(data, list):
-            return [_limit_of_row(row) for row in data]
+            return _rounded_alike([_limit_of_row(row) for row in data])
         if "rows" in data:
-            return [_limit_of_entry(entry) for entry in data["rows"]]
+            return _rounded_alike([_limit_of_entry(entry) for entry in data["rows"]])
         if "independent_variables" in data:
-            return list(_limits_of_yaml(data))
+            return _rounded_alike(list(_limits_of_yaml(data)))
         if "headers" in data:
-            return list(_limits_of_json(data))
+            return _rounded_alike(list(_limits_of_json(data)))
     except ValueError as error:
         raise PublishedTableError(f"{path}: {error}") from error
     except (KeyError, TypeError, IndexError, AttributeError) as error:
@@ -139,7 +154,7 @@ def read_cross_sections(path: Path) -> dict[float, float]:
 
 
 def cross_section_at(cross_sections: Mapping[float, float], mass: float) -> float | None:
-    """Return the cross section at a mass; between two of the table its logarithm is linear.
+    """Return the cross section at a mass; between two of the table it is a power of the mass.
 
     ``None`` outside of the table.
     """
@@ -151,7 +166,7 @@ def cross_section_at(cross_sections: Mapping[float, float], mass: float) -> floa
     if high == mass:
         return cross_sections[high]
     low = masses[above - 1]
-    share = (mass - low) / (high - low)
+    share = math.log(mass / low) / math.log(high / low)
     logs = math.log(cross_sections[low]), math.log(cross_sections[high])
     return math.exp((1 - share) * logs[0] + share * logs[1])
 
@@ -272,6 +287,32 @@ def _limit_at(
         figure = None if place is None else _figure(cells[place])
         limits[kind] = None if figure is None else figure.times(factor)
     return PublishedLimit(tuple(at), limits["observed"], limits["expected"])
+
+
+def _rounded_alike(limits: list[PublishedLimit]) -> list[PublishedLimit]:
+    """Return limits whose figures are rounded as their columns are."""
+    observed = _column([limit.observed for limit in limits])
+    expected = _column([limit.expected for limit in limits])
+    return [
+        PublishedLimit(limit.values, *figures)
+        for limit, *figures in zip(limits, observed, expected, strict=True)
+    ]
+
+
+def _column(figures: list[Figure | None]) -> list[Figure | None]:
+    """Return the figures of a column, each with the digits that it was rounded to.
+
+    A column has a fixed number of decimals, or of significant digits. A figure that does not end in
+    zeros shows both, so that the largest number of each holds for all; the coarser is the rounding.
+    """
+    known = [figure for figure in figures if figure is not None]
+    last = min((figure.exponent for figure in known), default=0)
+    digits = max((figure.digits for figure in known), default=0)
+    return [
+        figure
+        and Figure(figure.value, 0.5 * 10.0 ** max(last, figure.exponent + figure.digits - digits))
+        for figure in figures
+    ]
 
 
 # --- numbers ------------------------------------------------------------------------------------
