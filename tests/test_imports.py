@@ -59,7 +59,7 @@ INSIDE = {
         {"search", "asymptotics"},
         {"pyhf_optimizer", "limits", "toys"},
     ),
-    "published": ({"agreement", "tables"},),
+    "published": ({"agreement", "tables", "theory"},),
     "worker": (
         {"messages", "fitting"},
         {"patching", "limits", "toys"},

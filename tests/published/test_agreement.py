@@ -1,5 +1,7 @@
 """Where published limits agree with fits, and where they do not, whatever the cross sections."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -78,6 +80,24 @@ def test_the_line_has_the_minima_that_are_near_it():
         points[place] = Point("two", mass, 0.1 * limit, 0.0, 0.1, {"nominal": 1.1, "lowest": 1.0})
     found = compare_limits(points)
     assert [found.agreements[place].place for place in (3, 17, 30)] == ["lowest"] * 3
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31))
+def test_limits_of_few_digits_do_not_widen_what_is_allowed(seed):
+    """Half of the limits of 3L_eRJR have two digits; an outlier of the others is still seen."""
+    random = np.random.default_rng(seed)
+    points = list(drifting(random))
+    for place in range(0, len(points), 2):
+        exact, rounding = points[place].limit, 0.03
+        limit = exact * (1 + random.uniform(-rounding, rounding))
+        points[place] = Point("few", points[place].mass, limit, rounding, 0.1, points[place].mu)
+    points[21] = point(mass=MASSES[21], off=0.03)
+    points = [replace(one, cross_section=0.11) for one in points]  # theory is 10 % off
+    found = compare_limits(points)
+    assert found.line
+    assert found.tolerance < 0.02
+    assert found.agreements[21].place == "none"
 
 
 def test_without_need_there_is_no_line():

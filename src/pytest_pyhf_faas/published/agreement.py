@@ -1,8 +1,9 @@
 r"""Whether fits agree with the upper limits that were published, and at which minima.
 
 A published upper limit on a cross section, divided by the upper limit on the signal strength, is
-the theory cross section that the signal was normalized to. Where that of today is another one, the
-ratios of a pallet follow a smooth line in the mass instead of being 1.
+the theory cross section that the signal was normalized to, if the latter leaves out the uncertainty
+of that cross section (`theory`). Where a pallet has other cross sections than those of the table,
+its ratios follow a smooth line in the mass instead of being 1.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 Place = Literal["nominal", "lowest", "either", "mixed", "none"]
 PLACES: tuple[Place, ...] = ("nominal", "lowest", "either", "mixed", "none")
 
-#: How far a ratio may be from 1, or from the line, beyond what rounding explains.
-TOLERANCE = 0.003
+#: How far a ratio may be from 1, or from the line, beyond what rounding explains. Limits are read
+#: off scans: between 20 points the line of HistFitter's is up to 0.6 % too high, mostly.
+TOLERANCE = 0.006
 #: The line of the ratios is drawn where fewer than this share of the hypotheses agree without.
 _ENOUGH = 0.5
 #: The degree of the line, a polynomial in the logarithm of the mass, and how many points it needs.
@@ -163,16 +165,16 @@ def compare_limits(points: Sequence[Point], tolerance: float = TOLERANCE) -> Pub
     The line begins as that of Theil and Sen, and is then a polynomial of the second degree by least
     squares through the ratios of the nearest of the two sets of minima; points farther than three
     standard deviations, by the median absolute deviation, are left out, until these stay the same.
-    It is drawn only where fewer than half
-    of the hypotheses agree with theory as it is: else a cross section that is wrong for all of them
-    would pass.
+    The less a limit is rounded, the more it counts for the line and for the deviation. It is drawn
+    only where fewer than half of the hypotheses agree with theory as it is: else a cross section
+    that is wrong for all of them would pass.
     """
     plain = PublishedLimits(tuple(_agreement(p, 1.0, tolerance) for p in points))
     agreeing = len(points) - len(plain.outside)
     if agreeing >= _ENOUGH * len(points) or len(points) < _FEWEST:
         return plain
     masses = np.array([point.mass for point in points])
-    line, spread = _fitted_line(points, masses)
+    line, spread = _fitted_line(points, masses, tolerance)
     tolerance = max(tolerance, _OUTLIER * spread)
     heights = _line(line, masses)
     agreements = tuple(
@@ -201,12 +203,15 @@ def _agreement(point: Point, height: float, tolerance: float) -> Agreement:
 
 
 def _fitted_line(
-    points: Sequence[Point], masses: NDArray[np.float64]
+    points: Sequence[Point], masses: NDArray[np.float64], tolerance: float
 ) -> tuple[tuple[float, ...], float]:
     """Return the line and the standard deviation around it."""
     logs = np.log(masses)
     ratios = np.log([[point.ratio(name) for name in ("nominal", "lowest")] for point in points])
-    slope, height, *_ = theilslopes(ratios[:, 0], logs)
+    rounding = np.array([point.rounding for point in points])
+    weights = tolerance / (tolerance + rounding)
+    precise = rounding <= np.median(rounding)
+    slope, height, *_ = theilslopes(ratios[precise, 0], logs[precise])
     line: NDArray[np.float64] = np.array([slope, height])
     used = np.zeros(len(points), dtype=bool)
     spread = 0.0
@@ -214,14 +219,20 @@ def _fitted_line(
         off = ratios - np.polyval(line, logs)[:, None]
         nearest = np.abs(off).argmin(axis=1)[:, None]
         distances = np.abs(np.take_along_axis(off, nearest, axis=1)[:, 0])
-        spread = float(np.median(distances) / _MAD)
-        before, used = used, distances <= _OUTLIER * spread
+        spread = _weighted_median(distances, weights**2) / _MAD
+        before, used = used, distances <= _OUTLIER * spread + rounding
         if (before == used).all():
             break
         chosen = np.take_along_axis(ratios, nearest, axis=1)[:, 0]
         degree = min(_DEGREE, len(np.unique(masses[used])) - 1)
-        line = np.polyfit(logs[used], chosen[used], degree)
+        line = np.polyfit(logs[used], chosen[used], degree, w=weights[used])
     return tuple(float(one) for one in line), spread
+
+
+def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    order = np.argsort(values)
+    below = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(below, below[-1] / 2)])
 
 
 def _line(line: tuple[float, ...], masses: NDArray[np.float64]) -> NDArray[np.float64]:
