@@ -45,7 +45,8 @@ MARKERS = {
     "none": {"marker": "x", "color": style.BLACK},
 }
 OTHER = {"marker": "_", "color": style.DARK_GREY, "ms": 4}
-WITH = {"marker": "s", "color": style.ORANGE, "mfc": style.WHITE, "ms": 4}
+OURS = {"marker": "o", "color": style.BLUE, "mfc": style.BLUE, "ms": 4}
+OTHER_MODEL = {"marker": "s", "color": style.ORANGE, "mfc": style.WHITE, "ms": 4}
 
 
 class Tables(NamedTuple):
@@ -69,10 +70,16 @@ PALLETS = {
 
 
 class Hypothesis(NamedTuple):
-    """One hypothesis with its published limit, and limits on mu with and without SigXSec."""
+    """One hypothesis with its published limit, and mu_95 of two other models of it.
+
+    One is that of the patch as it is, with the uncertainty of the theory cross section; the other
+    has normal constraints of the gammas of the signal, which HistFitter's default is and pyhf's
+    shapesys is not. Both are at the nominal minima.
+    """
 
     point: Point
     with_uncertainty: float
+    normal_constraints: float
 
 
 class Calculation:
@@ -88,7 +95,7 @@ class Calculation:
         self._kept, self._file = kept, file
 
     def limits(self, patch, theory):
-        """Return mu_95 by the minima, and the nominal one with the uncertainty of theory.
+        """Return mu_95 by the minima, and the nominal one of the other models.
 
         `theory` is the signal strength of the published limit: mixed minima are looked at only
         where neither the lowest nor the nominal ones agree with it.
@@ -97,23 +104,40 @@ class Calculation:
         if key not in self._kept:
             operations = without_cross_section_uncertainty(patch.operations, self._background)
             search = self._search(operations)
+            mu = {at: upper_limits(search, at).observed for at in ("nominal", "lowest")}
             two = search.nominal.cls != search.lowest.cls
-            mu = {"nominal": upper_limits(search, "nominal").observed}
-            mu["lowest"] = upper_limits(search, "lowest").observed if two else mu["nominal"]
             if two and all(abs(theory / one - 1) > TOLERANCE for one in mu.values()):
                 mu |= mixtures(search)
-            if operations != patch.operations:
-                plain = upper_limits(self._search(patch.operations), "nominal").observed
-            else:
-                plain = mu["nominal"]
-            self._kept[key] = {"mu": mu, "with_uncertainty": plain}
+            others = {
+                "with_uncertainty": patch.operations,
+                "normal_constraints": normal(operations),
+            }
+            self._kept[key] = {"mu": mu} | {
+                name: self._nominal(other) if other != operations else mu["nominal"]
+                for name, other in others.items()
+            }
             if self._file:
                 self._file.write_text(json.dumps(self._kept, indent=1), encoding="utf-8")
         return self._kept[key]
 
+    def _nominal(self, operations):
+        return upper_limits(self._search(operations), "nominal").observed
+
     def _search(self, operations):
         patched = apply_patch(list(operations), self._background)
         return Search(Likelihood(Workspace.from_json(patched)), pool=self._pool)
+
+
+def normal(operations):
+    """Return a patch whose shapesys modifiers are staterrors, which have normal constraints."""
+    patch = json.loads(json.dumps(operations))
+    samples = (operation.get("value") for operation in patch)
+    for modifier in (
+        one for sample in samples if isinstance(sample, dict) for one in sample.get("modifiers", ())
+    ):
+        if modifier["type"] == "shapesys":
+            modifier["type"] = "staterror"
+    return patch
 
 
 def mixtures(search):
@@ -149,20 +173,28 @@ def hypotheses_of(name, directory, kept, file):
         yield Hypothesis(
             Point(patch.name, patch.values[0], figure.value, rounding, cross_section, found["mu"]),
             found["with_uncertainty"],
+            found["normal_constraints"],
         )
 
 
 def show(name, compared, hypotheses):
     print(f"\n{name}: {compared.sentence()}")
-    print(f"{'':28s} {'published':>10s} {'mu_95':>9s} {'nominal':>9s} {'lowest':>9s}  agrees at")
+    print(
+        f"{'':28s} {'published':>10s} {'mu_95':>9s} {'nominal':>8s} {'lowest':>8s} {'agrees':8s}"
+        f" {'SigXSec':>8s} {'normal':>8s}"
+    )
     for one, hypothesis in zip(compared.agreements, hypotheses, strict=True):
-        point, off = one.point, one.off
-        mixed = f" ({one.name}: {one.nearest:+.2%})" if one.place == "mixed" else ""
-        bias = point.limit / hypothesis.with_uncertainty / point.cross_section - 1
+        point = one.point
+        theory = point.limit / point.cross_section
+        ratios = [point.ratio("nominal"), point.ratio("lowest")]
+        others = [theory / hypothesis.with_uncertainty, theory / hypothesis.normal_constraints]
+        (nominal, lowest), (plain, other) = (
+            [f"{ratio - 1:+8.2%}" for ratio in pair] for pair in (ratios, others)
+        )
+        mixed = f"  {one.name}: {one.nearest:+.2%}" if one.place == "mixed" else ""
         print(
-            f"{point.patch:28s} {point.limit:10.5g} {point.mu['nominal']:9.4f} "
-            f"{off['nominal']:+9.2%} {off['lowest']:+9.2%}  {one.place}{mixed}"
-            f"   (with SigXSec {bias:+.2%})"
+            f"{point.patch:28s} {point.limit:10.5g} {point.mu['nominal']:9.4f} {nominal} {lowest} "
+            f"{one.place:8s} {plain} {other}{mixed}"
         )
 
 
@@ -186,11 +218,11 @@ def draw(compared):
                     ms=4,
                     **MARKERS[one.place],
                 )
-            axes.set_ylabel("published − ours, %")
+            axes.set_ylabel("off the line, %" if found.line else "published / ours − 1, %")
             axes.set_title(f"{name}: {found.sentence()}", wrap=True)
             axes.set_xlabel(f"mass of the {PALLETS[name].particle}, GeV")
         places = {one.place for found in compared.values() for one in found.agreements}
-        labels = {"none": "at no minima"}
+        labels = {"either": "at both", "mixed": "at a mixture", "none": "at no minima"}
         entries = [
             style.legend_marker(labels.get(place, f"at {place}"), ms=5, **MARKERS[place])
             for place in MARKERS
@@ -201,29 +233,29 @@ def draw(compared):
         figure.savefig(IMAGES / "published.png")
 
 
-def draw_uncertainty(hypotheses):
-    """Draw what the uncertainty of the theory cross section does to the limits of 1Lbb."""
+def draw_models(panels_of):
+    """Draw how far the limits are from theory with two models each, a panel for each pallet."""
     with style.styled():
-        figure, axes = style.single_axes(3.2)
-        axes.axhline(0, color=style.GREY, lw=1)
-        for point, plain in hypotheses:
-            theory = point.limit / point.cross_section
-            axes.plot(point.mass, 100 * (theory / plain - 1), ls="", **WITH)
-            axes.plot(
-                point.mass,
-                100 * (theory / point.mu["nominal"] - 1),
-                ls="",
-                ms=4,
-                **MARKERS["nominal"],
+        figure = style.blank_figure(5.6)
+        panels = figure.subplots(len(panels_of), 1)
+        for axes, (name, hypotheses, field, labels) in zip(panels, panels_of, strict=True):
+            axes.axhline(0, color=style.GREY, lw=1)
+            for hypothesis in hypotheses:
+                point = hypothesis.point
+                theory = point.limit / point.cross_section
+                pair = (getattr(hypothesis, field), OTHER_MODEL), (point.mu["nominal"], OURS)
+                for mu, marker in pair:
+                    axes.plot(point.mass, 100 * (theory / mu - 1), ls="", **marker)
+            axes.set_xlabel(f"mass of the {PALLETS[name].particle}, GeV")
+            axes.set_ylabel("published / ours − 1, %")
+            axes.set_title(name)
+            axes.legend(
+                handles=[
+                    style.legend_marker(label, **marker)
+                    for label, marker in zip(labels, (OTHER_MODEL, OURS), strict=True)
+                ]
             )
-        axes.set_xlabel("mass of the chargino and neutralino, GeV")
-        axes.set_ylabel("published − ours, %")
-        entries = [
-            style.legend_marker("SigXSec fitted, as for CLs", **WITH),
-            style.legend_marker("SigXSec fixed at 0", ms=4, **MARKERS["nominal"]),
-        ]
-        axes.legend(handles=entries)
-        figure.savefig(IMAGES / "published_uncertainty.png")
+        figure.savefig(IMAGES / "published_models.png")
 
 
 def main():
@@ -244,7 +276,22 @@ def main():
     for name in PALLETS:
         show(name, compared[name], found[name])
     draw(compared)
-    draw_uncertainty(found["1Lbb"])
+    draw_models(
+        [
+            (
+                "1Lbb",
+                found["1Lbb"],
+                "with_uncertainty",
+                ("SigXSec fitted, as in the patch", "SigXSec fixed at 0"),
+            ),
+            (
+                "3L_eRJR",
+                found["3L_eRJR"],
+                "normal_constraints",
+                ("normal constraints of the signal's gammas", "Poisson constraints (shapesys)"),
+            ),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -115,10 +115,15 @@ def test_few_points_make_no_line():
 
 
 def test_the_sentence():
-    points = [point(1.0, 1.1), point(1.0, 1.0), point(1.1, 1.002), point(0.9, 1.2, x=1.0)]
+    points = [
+        point(1.0, 1.1),
+        point(1.0, 1.0, off=0.011, rounding=0.01),
+        point(1.1, 1.002),
+        point(0.9, 1.2, x=1.0),
+    ]
     assert compare_limits(points).sentence() == (
-        "4 of 4 published limits reproduced within 0.20% of the theory cross section: "
-        "1 nominal, 1 lowest, 1 either, 1 mixed"
+        "4 of 4 published limits reproduced within 0.20% of the theory cross section, "
+        "beyond rounding: 1 nominal, 1 lowest, 1 either, 1 mixed"
     )
     assert compare_limits([]).sentence() == "no published limit was compared"
     assert compare_limits([point(2.0, 3.0)]).sentence() == ("none of 1 published limit reproduced")

@@ -142,11 +142,11 @@ class PublishedLimits:
         found = ", ".join(f"{places[place]} {place}" for place in PLACES if places[place])
         if not agreeing:
             return f"none of {counted(total, 'published limit')} reproduced"
-        largest = max(abs(one.nearest) for one in agreeing)
+        largest = max(max(abs(one.nearest) - one.point.rounding, 0) for one in agreeing)
         of = "a smooth line through them" if self.line else "the theory cross section"
         return (
             f"{len(agreeing)} of {counted(total, 'published limit')} reproduced within "
-            f"{largest:.2%} of {of}: {found}"
+            f"{largest:.2%} of {of}, beyond rounding: {found}"
         )
 
 
