@@ -45,6 +45,7 @@ FLOW = (
     {"references", "advice"},
     {"preflight"},
     {"report"},
+    {"session"},
     {"plugin", "suite"},
     {"commands"},
     {"__main__"},
@@ -114,12 +115,17 @@ INSIDE = {
         {"markdown", "page"},
         {"publish"},
     ),
+    "session": (
+        {"display", "fitting", "interrupts", "progress", "resume"},
+        {"campaigns"},
+        {"sending"},
+    ),
     "plugin": (
-        {"display", "interrupts", "notes", "plan", "progress", "relay", "resume", "sharing"},
+        {"display", "notes", "plan", "relay", "sharing"},
         {"update", "values"},
         {"failures", "no_reference"},
         {"option", "options", "markers", "settings", "rerun"},
-        {"measuring", "sending", "campaigns", "terminal", "book", "header"},
+        {"measuring", "terminal", "book", "header"},
         {"schedule", "obstacles"},
         {"context", "subjects", "outcomes"},
         {"fixtures", "summaries"},
@@ -178,9 +184,9 @@ def own_imports_of(module):
 
 
 def test_the_import_finder_finds_imports():
-    found = own_imports_of("plugin.campaigns")
-    assert {"engines", "plugin.interrupts", "campaign.campaign"} <= found
-    assert "plugin.settings" not in found  # for the sake of types alone
+    found = own_imports_of("session.campaigns")
+    assert {"engines", "session.interrupts", "campaign.campaign"} <= found
+    assert "session.fitting" not in found  # for the sake of types alone
     assert "pyhf" in imports_of("worker.fitting")
     assert "pytest" in imports_of("plugin.hooks")
 

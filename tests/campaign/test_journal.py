@@ -28,7 +28,7 @@ from pytest_pyhf_faas.campaign.results import (
     HypotestResult,
     WorkerEnvironment,
 )
-from pytest_pyhf_faas.plugin.resume import read_earlier
+from pytest_pyhf_faas.session.resume import read_earlier
 from tests.helpers.scripted_engine import ENVIRONMENT, PATIENCE_S, toy_result, toy_tasks
 
 pytestmark = pytest.mark.timeout(300)

@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from pytest_pyhf_faas.commands import main
-from pytest_pyhf_faas.plugin import campaigns
 from pytest_pyhf_faas.references.cls_values import DEFAULT_RTOL
+from pytest_pyhf_faas.session import campaigns
 from tests.helpers.fakes import FakeEngine, Plan
 
 pytestmark = pytest.mark.timeout(600)

@@ -30,7 +30,7 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
-from pytest_pyhf_faas.plugin import campaigns
+from pytest_pyhf_faas.session import campaigns
 
 HOST = "fakehost"
 VERSIONS = {"pyhf": "0.7.6", "numpy": "2.0.0", "scipy": "1.16.0", "jsonpatch": "1.33"}

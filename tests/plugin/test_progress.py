@@ -12,9 +12,10 @@ import pytest
 
 from pytest_pyhf_faas.campaign.progress import Progress
 from pytest_pyhf_faas.plugin import display, relay
-from pytest_pyhf_faas.plugin import progress as module
-from pytest_pyhf_faas.plugin.display import StreamDisplay, TerminalDisplay
-from pytest_pyhf_faas.plugin.progress import ProgressLine, describe
+from pytest_pyhf_faas.plugin.display import TerminalDisplay
+from pytest_pyhf_faas.session import progress as module
+from pytest_pyhf_faas.session.display import StreamDisplay
+from pytest_pyhf_faas.session.progress import ProgressLine, describe
 
 
 def progress(done=0, total=20, running=2, failed=0, elapsed_s=10.0, left_s=None, **more):

@@ -31,13 +31,13 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
-from pytest_pyhf_faas.plugin import progress as progress_module
 from pytest_pyhf_faas.plugin.display import TerminalDisplay
-from pytest_pyhf_faas.plugin.progress import ProgressLine
 from pytest_pyhf_faas.plugin.terminal import endpoint_lines
 from pytest_pyhf_faas.preflight import preflight as preflight_module
 from pytest_pyhf_faas.preflight import waiting
 from pytest_pyhf_faas.preflight.preflight import Preflight
+from pytest_pyhf_faas.session import progress as progress_module
+from pytest_pyhf_faas.session.progress import ProgressLine
 from pytest_pyhf_faas.worker import inspection
 from tests.helpers.parsl_here import configuration
 

@@ -102,8 +102,8 @@ def run(options: argparse.Namespace) -> int:
         If it was interrupted, by Ctrl-C or SIGTERM; what is fitted by then is in the journal.
     """
     check_client()
-    from pytest_pyhf_faas.plugin.interrupts import sigterm_like_ctrl_c
     from pytest_pyhf_faas.references.matrix import judge, noted, notes, table
+    from pytest_pyhf_faas.session.interrupts import sigterm_like_ctrl_c
 
     values = values_of(options, _OPTIONS)
     configs = [_config(fit_setup) for fit_setup in options.fit_setup or FIT_SETUPS]
@@ -163,12 +163,12 @@ class _Fits:
     def __init__(self, values: dict[str, Any], store: ReferenceStore) -> None:
         from pytest_pyhf_faas.caches import passing_directory, user_cache
         from pytest_pyhf_faas.engines import read_endpoint_config, resolve_endpoint
-        from pytest_pyhf_faas.plugin.campaigns import Campaigns
-        from pytest_pyhf_faas.plugin.display import StreamDisplay
-        from pytest_pyhf_faas.plugin.progress import ProgressLine
-        from pytest_pyhf_faas.plugin.sending import Sender
-        from pytest_pyhf_faas.plugin.settings import Fitting
         from pytest_pyhf_faas.references.sameness import error_matches
+        from pytest_pyhf_faas.session.campaigns import Campaigns
+        from pytest_pyhf_faas.session.display import StreamDisplay
+        from pytest_pyhf_faas.session.fitting import Fitting
+        from pytest_pyhf_faas.session.progress import ProgressLine
+        from pytest_pyhf_faas.session.sending import Sender
 
         asked = values["endpoint_config"]
         fitting = Fitting(
@@ -197,7 +197,7 @@ class _Fits:
             is_failure=is_failure,
         )
         self._campaigns.engine(self._endpoint)  # what is wrong with it is said first
-        self._sender = Sender(fitting, self._campaigns, None)
+        self._sender = Sender(fitting, self._campaigns)
 
     def results(self, tasks: Sequence[Task], what: str) -> list[HypotestResult]:
         """Return the results of some tasks, when they are done."""

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.pallets.check import Finding
     from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.plugin.obstacles import Obstacles
-    from pytest_pyhf_faas.plugin.progress import ProgressLine
     from pytest_pyhf_faas.plugin.schedule import Schedule
     from pytest_pyhf_faas.plugin.settings import Settings
     from pytest_pyhf_faas.preflight.preflight import Preflight
     from pytest_pyhf_faas.references.store import ReferenceStore
+    from pytest_pyhf_faas.session.progress import ProgressLine
 
 _CONTEXT = pytest.StashKey["Context"]()
 
@@ -234,7 +234,7 @@ def journal_directory(config: pytest.Config) -> Path | None:
 def progress_line(config: pytest.Config) -> ProgressLine:
     """Return what shows progress on pytest's terminal."""
     from pytest_pyhf_faas.plugin.display import TerminalDisplay
-    from pytest_pyhf_faas.plugin.progress import ProgressLine
+    from pytest_pyhf_faas.session.progress import ProgressLine
 
     reporter = config.pluginmanager.getplugin("terminalreporter")
     if reporter is None:

@@ -1,10 +1,10 @@
-"""Where progress is shown: below pytest's own lines, or on a stream of a command."""
+"""Progress on pytest's terminal, below its own lines."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.wording import fitted, folded, terminal_width
 
@@ -13,32 +13,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     import pytest
-
-
-class Display(Protocol):
-    """What lines can be shown on.
-
-    Attributes
-    ----------
-    live : bool
-        Whether a line can be drawn anew.
-    quiet : bool
-        Whether nobody wants to see progress.
-    """
-
-    @property
-    def live(self) -> bool:
-        """See above."""
-
-    @property
-    def quiet(self) -> bool:
-        """See above."""
-
-    def write(self, text: str, *, marked: bool = False) -> None:
-        """Write a line that stays."""
-
-    def draw(self, text: str) -> None:
-        """Draw the live line anew; an empty text removes it."""
 
 
 class TerminalDisplay:
@@ -63,7 +37,7 @@ class TerminalDisplay:
         self.quiet: bool = reporter.verbosity < -1
 
     def write(self, text: str, *, marked: bool = False) -> None:
-        """See `Display`."""
+        """See `session.display.Display`."""
         with self._uncaptured():
             self._reporter.ensure_newline()
             writer = self._reporter.config.get_terminal_writer()
@@ -73,7 +47,7 @@ class TerminalDisplay:
             self._reporter.flush()  # a log is read while it grows
 
     def draw(self, text: str) -> None:
-        """See `Display`."""
+        """See `session.display.Display`."""
         writer = self._reporter.config.get_terminal_writer()
         column = writer.width_of_current_line
         right = f"\x1b[{column}C" if column else ""
@@ -82,30 +56,3 @@ class TerminalDisplay:
         with self._uncaptured():
             sys.stdout.write(f"\n\r\x1b[K{fitted(text, writer.fullwidth - 1)}\x1b[A\r{right}")
             sys.stdout.flush()
-
-
-class StreamDisplay:
-    """A stream beside that of a command's output; the live line is its last.
-
-    Parameters
-    ----------
-    stream : file
-        Such as the standard error.
-    """
-
-    quiet = False
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self.live: bool = stream.isatty()
-
-    def write(self, text: str, *, marked: bool = False) -> None:
-        """See `Display`."""
-        del marked
-        self._stream.write(f"{folded(text, terminal_width())}\n")
-        self._stream.flush()
-
-    def draw(self, text: str) -> None:
-        """See `Display`."""
-        self._stream.write(f"\r\x1b[K{fitted(text, terminal_width() - 1)}")
-        self._stream.flush()

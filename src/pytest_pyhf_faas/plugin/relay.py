@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign.progress import Progress
-from pytest_pyhf_faas.plugin.progress import ProgressLine
+from pytest_pyhf_faas.session.progress import ProgressLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,12 +15,12 @@ from pytest_pyhf_faas.campaign.pools import Pools
 from pytest_pyhf_faas.campaign.quantities import joined
 from pytest_pyhf_faas.campaign.requirements import accepted
 from pytest_pyhf_faas.campaign.tasks import CERTIFIED, Pool, with_pool
-from pytest_pyhf_faas.plugin.campaigns import Campaigns
 from pytest_pyhf_faas.plugin.plan import Plan
-from pytest_pyhf_faas.plugin.sending import Sender
 from pytest_pyhf_faas.plugin.update import may_become_reference
 from pytest_pyhf_faas.references.known_issues import is_known_error
 from pytest_pyhf_faas.references.sameness import error_matches
+from pytest_pyhf_faas.session.campaigns import Campaigns
+from pytest_pyhf_faas.session.sending import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.times import Timeline, WallTime
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallets.pallet import Pallet
-    from pytest_pyhf_faas.plugin.progress import Shows
     from pytest_pyhf_faas.plugin.settings import Settings
     from pytest_pyhf_faas.plugin.sharing import Sharing
     from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
     from pytest_pyhf_faas.references.store import ReferenceStore
+    from pytest_pyhf_faas.session.progress import Shows
 
 _POLL_S = 0.05
 
@@ -96,7 +96,7 @@ class Schedule:
             is_failure=self.is_failure,
         )
         self.searches = 0
-        self.sender = Sender(settings, self.campaigns, sharing)
+        self.sender = Sender(settings, self.campaigns, None if sharing is None else sharing.results)
         self._references = references
         self._found: dict[Hashable, PatchReference | Missing] = {}
         self.sharing = sharing

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.plugin.options import OPTIONS, from_ini_file, given_of
 from pytest_pyhf_faas.plugin.values import endpoint_from
+from pytest_pyhf_faas.session.fitting import Fitting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pytest
@@ -37,25 +38,6 @@ _AS_READ = (
     "resume",
     "dry_run",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Fitting:
-    """How fits are done: `Policy` and `create_engine` have the same names.
-
-    Attributes
-    ----------
-    resume : bool
-        Whether what earlier runs have fitted is taken over.
-    """
-
-    timeout_s: float | None
-    queue_timeout_s: float | None
-    retries: int
-    blocks: int | None
-    workers: int | None
-    endpoint_config: Mapping[str, Any] = field(repr=False)
-    resume: bool
 
 
 @dataclass(frozen=True, slots=True)

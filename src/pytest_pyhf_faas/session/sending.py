@@ -7,24 +7,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import FaasError, NotReadyError
-from pytest_pyhf_faas.plugin.resume import (
+from pytest_pyhf_faas.preflight.remedies import Remedies
+from pytest_pyhf_faas.preflight.waiting import Questions
+from pytest_pyhf_faas.session.resume import (
     Earlier,
     left_out_notes,
     of_the_same_workers,
     read_earlier,
 )
-from pytest_pyhf_faas.preflight.remedies import Remedies
-from pytest_pyhf_faas.preflight.waiting import Questions
 from pytest_pyhf_faas.worker.fitting import probe_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_pyhf_faas.campaign.campaign import Campaign
+    from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.tasks import Task
-    from pytest_pyhf_faas.plugin.campaigns import Campaigns
-    from pytest_pyhf_faas.plugin.settings import Fitting
-    from pytest_pyhf_faas.plugin.sharing import Sharing
+    from pytest_pyhf_faas.session.campaigns import Campaigns
+    from pytest_pyhf_faas.session.fitting import Fitting
 
 _PROBE_S = 300.0
 
@@ -38,8 +38,9 @@ class Sender:
         How fits are done.
     campaigns : Campaigns
         What does the fits.
-    sharing : Sharing or None
-        Under pytest-xdist, where the fits of a leader that died are found, and the others read.
+    shared : callable, optional
+        Where processes share their fits, returns what has come of them by now, by endpoint and key
+        of the task; what is taken over is then written where the others read it.
 
     Attributes
     ----------
@@ -47,11 +48,16 @@ class Sender:
         How many fits were taken over from earlier runs, and how many collected that one had sent.
     """
 
-    def __init__(self, fitting: Fitting, campaigns: Campaigns, sharing: Sharing | None) -> None:
+    def __init__(
+        self,
+        fitting: Fitting,
+        campaigns: Campaigns,
+        shared: Callable[[], Mapping[tuple[str, str], HypotestResult]] | None = None,
+    ) -> None:
         self.adopted = self.collected = 0
         self._fitting = fitting
         self._campaigns = campaigns
-        self._sharing = sharing
+        self._shared = shared
         self._earlier: dict[str, Earlier] = {}
         self._left_out: dict[tuple[str, str], str] = {}
 
@@ -59,8 +65,8 @@ class Sender:
         """Return the campaign of an endpoint; when it is begun, earlier sessions are looked at."""
         if endpoint not in self._earlier:
             earlier = self._resumed(endpoint) if self._fitting.resume else Earlier()
-            if self._sharing is not None:
-                for (where, key), result in self._sharing.results().items():
+            if self._shared is not None:
+                for (where, key), result in self._shared().items():
                     if where == endpoint:
                         earlier.results[key] = result
             self._earlier[endpoint] = earlier
@@ -77,8 +83,7 @@ class Sender:
             if task.key in earlier.results:
                 campaign.adopt(task, earlier.results[task.key])
                 self.adopted += 1
-                if self._sharing is not None and self._fitting.resume:
-                    # The other workers of xdist read it there.
+                if self._shared is not None and self._fitting.resume:
                     self._campaigns.journal().write(endpoint, earlier.results[task.key])
             elif task.key in earlier.accepted:
                 sent_before.setdefault(earlier.accepted[task.key], []).append(task)

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pytest_pyhf_faas.plugin.interrupts import Interrupts
+from pytest_pyhf_faas.session.interrupts import Interrupts
 from tests.helpers.fakes import wait_until
 
 

@@ -11,7 +11,7 @@ import pytest
 from pytest_pyhf_faas.campaign import journal as journals
 from pytest_pyhf_faas.campaign.events import Accepted, Send
 from pytest_pyhf_faas.campaign.results import FitError, HypotestResult, WorkerEnvironment
-from pytest_pyhf_faas.plugin.resume import (
+from pytest_pyhf_faas.session.resume import (
     _stands,
     left_out_notes,
     of_the_same_workers,

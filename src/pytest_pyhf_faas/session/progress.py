@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_pyhf_faas.campaign.progress import Progress
-    from pytest_pyhf_faas.plugin.display import Display
+    from pytest_pyhf_faas.session.display import Display
 
 _REFRESH_S = 0.5
 _FIRST_WAIT_S = 10.0

@@ -14,7 +14,7 @@ from pytest_pyhf_faas.campaign.clocks import Clocks
 from pytest_pyhf_faas.campaign.loop import TICK_S
 from pytest_pyhf_faas.campaign.policy import Policy
 from pytest_pyhf_faas.engines import create_engine
-from pytest_pyhf_faas.plugin.interrupts import Interrupts
+from pytest_pyhf_faas.session.interrupts import Interrupts
 from pytest_pyhf_faas.wording import counted, short_uuid
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.sendings import Sendings
     from pytest_pyhf_faas.campaign.tasks import Task
     from pytest_pyhf_faas.engines.base import Engine
-    from pytest_pyhf_faas.plugin.progress import Shows
-    from pytest_pyhf_faas.plugin.settings import Fitting
+    from pytest_pyhf_faas.session.fitting import Fitting
+    from pytest_pyhf_faas.session.progress import Shows
 
 _INTERRUPTED = "the session was interrupted before this fit began"
 
