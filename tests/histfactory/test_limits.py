@@ -1,5 +1,8 @@
 """Upper limits are where CLs is at the level, as pyhf has them, whatever was tested before."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pyhf
 import pytest
@@ -7,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pytest_pyhf_faas.histfactory.errors import CertificationError
-from pytest_pyhf_faas.histfactory.limits import MIXED, upper_limits
+from pytest_pyhf_faas.histfactory.limits import MIXED, _Profile, upper_limits
 from pytest_pyhf_faas.histfactory.minima import CERTIFIED
 from pytest_pyhf_faas.histfactory.search import BRIEF, FIXED, THOROUGH, Search
 from tests.histfactory.generated import by_pyhf, copied
@@ -167,6 +170,28 @@ def test_a_cls_that_rises_again_is_said_to():
     scan = np.array(limits.scan)
     falls = (np.diff(scan[:, 1:], axis=0) < 1e-6).all()
     assert falls == (not any("not monotonic" in remark for remark in limits.remarks))
+
+
+def test_a_limit_at_a_jump_of_cls_is_said_to_be_there(monkeypatch):
+    """As where descents from pyhf's initial values end at another minimum from there on."""
+    search = Search(read(usual()), effort=BRIEF)
+    smooth = upper_limits(search, "nominal")
+    place, at = 0.99 * smooth.observed, _Profile.at
+
+    def jumping(profile, poi):
+        found, observed = at(profile, poi), profile._data is search.likelihood.observed
+        return replace(found, value=found.value + 0.2) if observed and poi > place else found
+
+    monkeypatch.setattr(_Profile, "at", jumping)
+    found = upper_limits(search, "nominal")
+    assert found.observed == pytest.approx(place, rel=1e-6)
+    assert found.expected == pytest.approx(smooth.expected, rel=1e-6)
+    (remark,) = found.remarks
+    assert re.fullmatch(
+        r"the observed limit is where CLs jumps from 0\.0\d+ to 0\.0\d+: from there on a fit ends "
+        r"at another minimum",
+        remark,
+    )
 
 
 def test_discovery_has_no_upper_limit():

@@ -45,6 +45,8 @@ PRECISION = 1e-6
 _FAR = 2.0**20
 #: CLs may rise by so much from one value of the POI to a larger one before it counts.
 _RISE = 1e-6
+#: CLs jumps if it falls by this share of the level between values as close, relative to them.
+_JUMP, _CLOSE = 1e-3, 1e-5
 #: How often a limit is calculated anew because a lower minimum turned up where it lies.
 _MAX_ROUNDS = 5
 _BELOW = 1e-300
@@ -333,7 +335,7 @@ class _Limits:
             self._remarks.append(
                 f"{len(beyond)} of 6 limits lie beyond the upper bound of {self._name}, {upper:g}"
             )
-        for name, limit in zip(names, limits, strict=True):
+        for index, (name, limit) in enumerate(zip(names, limits, strict=True)):
             if limit is None:
                 farthest = max(self._scan)
                 self._remarks.append(
@@ -345,6 +347,14 @@ class _Limits:
                     f"the {name} limit is 0: CLs is below {self._level:g} down to {self._name} = "
                     f"{min(self._scan):.3g}"
                 )
+            else:
+                low, high = self._around(index)
+                before, after = (self._scan[poi][index] for poi in (low, high))
+                if high - low < _CLOSE * limit and before - after > _JUMP * self._level:
+                    self._remarks.append(
+                        f"the {name} limit is where CLs jumps from {before:.4g} to {after:.4g}: "
+                        "from there on a fit ends at another minimum"
+                    )
         points = sorted(self._scan)
         for index, name in enumerate(names):
             values = [self._scan[poi][index] for poi in points]
