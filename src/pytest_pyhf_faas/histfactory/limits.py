@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 #: The fits that a limit follows from; the free fit to the Asimov data has a known minimum.
 MIXED = (FIXED, FREE, BACKGROUND, FIXED_ASIMOV)
+#: Which of the six limits is the observed one.
+_OBSERVED = 0
 #: How exact a limit is, relative to it.
 PRECISION = 1e-6
 #: Where the largest limit is looked for: up to so many times the first estimate.
@@ -65,7 +67,8 @@ class UpperLimits:
     expected : tuple of (float or None), shape (5,)
         The same of the expected CLs, at -2, -1, 0, 1, 2 standard deviations.
     scan : tuple of tuple of float, shape (n, 7)
-        Values of the POI that were tested, in their order, each with its CLs_obs and CLs_exp.
+        Values of the POI, in their order, each with its CLs_obs and CLs_exp: those that were tested
+        for the observed limit, which needs fits to the observed data.
     distance : float
         The largest estimated distance to a minimum of all fits, in twice the NLL.
     remarks : tuple of str
@@ -195,9 +198,9 @@ class _Limits:
             limits = self._limits()
             lower = [
                 profile.check(limit)
-                for limit in limits
+                for index, limit in enumerate(limits)
                 if limit is not None
-                for profile in (self._observed, self._asimov)
+                for profile in self._profiles(index)
             ]
             if not any(lower):
                 break
@@ -205,7 +208,7 @@ class _Limits:
         return UpperLimits(
             limits[0],
             tuple(limits[1:]),
-            tuple((poi, *values) for poi, values in sorted(self._scan.items())),
+            tuple((poi, *self._scan[poi]) for poi in self._tested(_OBSERVED)),
             self._distance,
             tuple(self._remarks),
         )
@@ -250,11 +253,11 @@ class _Limits:
                 return float(np.clip(guess, low, high))
             if not low < guess < high:
                 break
-            self._cls(guess)
+            self._cls(guess, index)
             low, high = self._around(index)
 
         def excess(poi: float) -> float:
-            return float(np.log(max(self._cls(poi)[index], _BELOW) / self._level))
+            return float(np.log(max(self._cls(poi, index)[index], _BELOW) / self._level))
 
         return float(brentq(excess, low, high, xtol=PRECISION * low / 4, rtol=PRECISION / 4))
 
@@ -263,9 +266,13 @@ class _Limits:
 
         0 or infinity where there is none.
         """
-        above = (poi for poi, values in self._scan.items() if values[index] > self._level)
-        low = max(above, default=0.0)
-        return low, min((poi for poi in self._scan if poi > low), default=np.inf)
+        tested = self._tested(index)
+        low = max((p for p in tested if self._scan[p][index] > self._level), default=0.0)
+        return low, min((poi for poi in tested if poi > low), default=np.inf)
+
+    def _tested(self, index: int) -> list[float]:
+        """Return the values that one of the six CLs was calculated for, in their order."""
+        return sorted(poi for poi, cls in self._scan.items() if not np.isnan(cls[index]))
 
     def _interpolated(self, index: int) -> float:
         """Return where the polynomial through the nearest tested values is at the level."""
@@ -276,24 +283,18 @@ class _Limits:
         nearest = nearest[np.isfinite(values[nearest])]
         return _at_zero(values[nearest], poi[nearest])
 
-    def _cls(self, poi: float) -> tuple[float, ...]:
-        if poi not in self._scan:
-            data, asimov = self._observed.at(poi), self._asimov.at(poi)
-            if data is None or asimov is None:
-                raise CertificationError(
-                    f"the likelihood is not defined with {self._name} at {poi:.6g}, where the "
-                    "upper limit is looked for"
-                )
-            self._distance = max(self._distance, data.distance, asimov.distance)
-            if not self._distance < CERTIFIED:
-                raise CertificationError(
-                    f"a fit with {self._name} at {poi:.6g} ended at an estimated distance of "
-                    f"{self._distance:.1e} to its minimum, in twice the NLL"
-                )
+    def _profiles(self, index: int) -> tuple[_Profile, ...]:
+        """Return what one of the six CLs follows from: the expected ones from the Asimov data."""
+        return (self._asimov, self._observed) if index == _OBSERVED else (self._asimov,)
+
+    def _cls(self, poi: float, index: int = _OBSERVED) -> tuple[float, ...]:
+        """Return the six CLs; the observed one is not a number where only others are needed."""
+        if poi not in self._scan or np.isnan(self._scan[poi][index]):
+            fixed = [self._fixed(profile, poi) for profile in self._profiles(index)]
             values = {
-                FIXED: data.value,
+                FIXED_ASIMOV: fixed[0],
+                FIXED: fixed[1] if index == _OBSERVED else np.nan,
                 FREE: self._free.value,
-                FIXED_ASIMOV: asimov.value,
                 FREE_ASIMOV: 0.0,  # the parameters that the data were built from
             }
             mu_hat = float(self._free.parameters[self._poi])
@@ -301,6 +302,22 @@ class _Limits:
                 self._test_stat, poi, values, mu_hat, asimov_poi(self._test_stat)
             )
         return self._scan[poi]
+
+    def _fixed(self, profile: _Profile, poi: float) -> float:
+        """Return twice the NLL of a certified fit with the POI fixed."""
+        minimum = profile.at(poi)
+        if minimum is None:
+            raise CertificationError(
+                f"the likelihood is not defined with {self._name} at {poi:.6g}, where the "
+                "upper limit is looked for"
+            )
+        self._distance = max(self._distance, minimum.distance)
+        if not self._distance < CERTIFIED:
+            raise CertificationError(
+                f"a fit with {self._name} at {poi:.6g} ended at an estimated distance of "
+                f"{self._distance:.1e} to its minimum, in twice the NLL"
+            )
+        return minimum.value
 
     def _widened(self, likelihood: Likelihood, free: Minimum) -> Minimum:
         """Return the free fit with the upper bound of the POI where it does not hold it."""
@@ -355,8 +372,8 @@ class _Limits:
                         f"the {name} limit is where CLs jumps from {before:.4g} to {after:.4g}: "
                         "from there on a fit ends at another minimum"
                     )
-        points = sorted(self._scan)
         for index, name in enumerate(names):
+            points = self._tested(index)
             values = [self._scan[poi][index] for poi in points]
             rises = [
                 (a, b)
