@@ -116,7 +116,7 @@ INSIDE = {
         {"publish"},
     ),
     "session": (
-        {"display", "fitting", "interrupts", "progress", "resume"},
+        {"display", "fitting", "hypotheses", "interrupts", "progress", "resume"},
         {"campaigns"},
         {"sending"},
     ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.plugin import notes
 from pytest_pyhf_faas.report.axes import Axis
+from pytest_pyhf_faas.session.hypotheses import unfitted
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Book:
         """Add an item that was selected and not fitted; say whether it is a hypothesis."""
         if subject.task is None:
             return False
-        hypothesis = notes.unfitted(subject.task.patch, subject.test)
+        hypothesis = unfitted(subject.task.patch, subject.test)
         hypothesis |= {"outcome": item.outcome, "text": item.text}
         hypothesis["title"] = item.text.partition("\n")[0]
         if item.outcome in ("failed", "error"):  # before its fit was there

@@ -6,35 +6,25 @@ its controller. All of it is plain values.
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_pyhf_faas.campaign.quantities import Limits
-from pytest_pyhf_faas.campaign.results import json_number
 from pytest_pyhf_faas.campaign.times import NotMeasured
+from pytest_pyhf_faas.session import hypotheses
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.times import Trial, WallTime
-    from pytest_pyhf_faas.pallets.pallet import SignalPatch
     from pytest_pyhf_faas.plugin.no_reference import Unreferenced
     from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.references.compare import Comparison
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
-    from pytest_pyhf_faas.report.form import (
-        Ambiguous,
-        Analysis,
-        Hypothesis,
-        LimitValues,
-        MadeReferences,
-        Number,
-        ReferenceValues,
-    )
+    from pytest_pyhf_faas.report.form import Analysis
 
 #: What the summary of a session says of its ambiguous hypotheses; see `terminal.ambiguous_lines`.
 AMBIGUOUS = pytest.StashKey[list[dict[str, Any]]]()
@@ -56,23 +46,12 @@ def note_fit(
     """Take down the fit of a hypothesis; `note_verdict` adds what is said of it."""
     assert subject.task is not None
     item.user_properties += _properties(result)
-    hypothesis = unfitted(subject.task.patch, item.nodeid)
-    said = result.to_json()
-    shared = {name: said[name] for name in hypothesis if name in said}
-    hypothesis |= cast("Hypothesis", shared)
-    verdict = Verdict.of_fit(result.status) if result.was_sent else Verdict.CANCELLED
-    hypothesis |= {
-        "verdict": verdict.value,
-        "reference": _values_of(reference),
-    }
-    if subject.config.quantity == "cls":
-        hypothesis["CLs"] = _numbers(result.cls_values) or None
-    elif result.limits:
-        hypothesis["limits"] = _limits(Limits.from_json(result.limits), reference)
     item.stash[_NOTE] = {
         "analysis": analysis_of(subject, reference),
         "environment": None if result.environment is None else result.environment.to_json(),
-        "hypothesis": hypothesis,
+        "hypothesis": hypotheses.fitted(
+            subject.task.patch, item.nodeid, subject.config.quantity, result, reference
+        ),
     }
 
 
@@ -96,25 +75,9 @@ def note_comparison(
         _note_ambiguous(item.config, comparison, result, fit_setup)
     if _NOTE not in item.stash:
         return
-    note_verdict(item, comparison.verdict, comparison.title)
     if comparison.verdict is Verdict.NO_REFERENCE:
         _note_unreferenced(item, comparison)
-    hypothesis = item.stash[_NOTE]["hypothesis"]
-    hypothesis |= {"minimum_set": comparison.at, "ambiguous": _ambiguous(comparison)}
-    if comparison.rows and tolerance is not None:
-        # The values of the set of minima that was compared.
-        obtained = _numbers(row.obtained for row in comparison.rows)
-        known = _numbers(row.reference for row in comparison.rows)
-        if hypothesis.get("limits"):
-            hypothesis["limits"] |= {"values": obtained, "reference": known}
-        else:
-            hypothesis |= {"CLs": obtained, "reference": {"CLs": known, "error": None}}
-        rtol, atol = tolerance
-        hypothesis |= {
-            "within": [row.within for row in comparison.rows],
-            "rtol": rtol,
-            "atol": atol,
-        }
+    hypotheses.compared(item.stash[_NOTE]["hypothesis"], comparison, tolerance)
 
 
 def note_verdict(item: pytest.Item, verdict: Verdict, title: str) -> None:
@@ -186,56 +149,8 @@ def carried_by(report: pytest.TestReport) -> dict[str, Any] | None:
 
 def analysis_of(subject: Subject, reference: PatchReference | Missing | None = None) -> Analysis:
     """Return the part of a document that tells one analysis from others."""
-    pallet = subject.pallet
-    assert pallet is not None
-    return {
-        "pallet": pallet.name,
-        "endpoint": subject.endpoint,
-        "fit_setup": subject.config.fit_setup,
-        "quantity": subject.config.quantity,
-        "config": subject.config.to_json(),
-        "synthetic": pallet.synthetic,
-        "doi": pallet.doi,
-        "digest": pallet.digest,
-        "labels": list(pallet.labels),
-        "reference": _reference(reference),
-        "wall_time": None,
-        "timeline": None,
-        "hypotheses": [],
-    }
-
-
-def unfitted(patch: SignalPatch, test: str) -> Hypothesis:
-    """Return what a document says of a hypothesis before its fit."""
-    return {
-        "patch": patch.name,
-        "values": [json_value(value) for value in patch.values],
-        "test": test,
-        "outcome": "not run",
-        "verdict": Verdict.NOT_RUN.value,
-        "title": "",
-        "text": "",
-        "status": None,
-        "CLs": None,
-        "reference": None,
-        "minimum_set": None,
-        "ambiguous": None,
-        "within": None,
-        "rtol": None,
-        "atol": None,
-        "mu_hat": None,
-        "error": None,
-        "environment": None,
-        "worker": None,
-        "attempts": 0,
-        "seconds": {},
-        "warnings": [],
-    }
-
-
-def json_value(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
-    return json_number(value) if isinstance(value, float) else value
+    assert subject.pallet is not None
+    return hypotheses.analysis_of(subject.pallet, subject.endpoint, subject.config, reference)
 
 
 def _note_ambiguous(
@@ -278,54 +193,6 @@ def _note_unreferenced(item: pytest.Item, comparison: Comparison) -> None:
     )
 
 
-def _reference(reference: PatchReference | Missing | None) -> MadeReferences | None:
-    if not reference:  # there is none, or none was looked for
-        return None
-    provenance = reference.provenance
-    return {
-        "file": reference.path.name,
-        "method": provenance["method"],
-        "date": provenance["date"],
-        "versions": dict(provenance["versions"]),
-    }
-
-
-def _values_of(reference: PatchReference | Missing) -> ReferenceValues | None:
-    if not reference:
-        return None
-    return {"CLs": _numbers(reference.cls_values) or None, "error": reference.error}
-
-
-def _limits(limits: Limits, reference: PatchReference | Missing) -> LimitValues:
-    known = reference.limits if reference else None
-    return {
-        "values": _numbers(limits.lowest.values),
-        "reference": None if known is None else _numbers(known.lowest.values),
-        "nominal": _numbers(limits.nominal.values) if limits.ambiguous else None,
-        "remarks": list(limits.lowest.remarks),
-    }
-
-
-def _ambiguous(comparison: Comparison) -> Ambiguous | None:
-    """Return what the two sets of minima of a hypothesis differ in, if it has two."""
-    found = comparison.ambiguous
-    if found is None:
-        return None
-    return {
-        "lowest": _numbers(found.lowest),
-        "nominal": _numbers(found.nominal),
-        "flips": found.flips,
-        "gap": found.gap,
-        "fit": found.fit,
-        "parameters": [
-            {"name": each["name"], "lowest": each["lowest"], "nominal": each["nominal"]}
-            for each in found.parameters
-        ],
-        "at_bound": list(found.at_bound),
-        "was_at": comparison.was_at,
-    }
-
-
 def _properties(result: HypotestResult) -> list[tuple[str, object]]:
     """What junitxml and other reports get of a fit."""
     properties: list[tuple[str, object]] = [("status", result.status)]
@@ -347,7 +214,3 @@ def _named(quantity: str) -> list[str]:
     """Return what the observed value of a quantity, and the five expected ones, are called."""
     band = (f"{quantity}_exp_{n:+d}sigma" if n else f"{quantity}_exp" for n in range(-2, 3))
     return [f"{quantity}_obs", *band]
-
-
-def _numbers(values: Iterable[float]) -> list[Number]:
-    return [value if math.isfinite(value) else str(value) for value in values]

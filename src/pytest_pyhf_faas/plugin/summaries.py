@@ -119,6 +119,6 @@ def _timelines(context: Context) -> list[TimelineOf]:
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    from pytest_pyhf_faas.plugin.notes import json_value
+    from pytest_pyhf_faas.session.hypotheses import json_value
 
     return {name: json_value(value) for name, value in values.items()}
