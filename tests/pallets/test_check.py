@@ -310,6 +310,18 @@ def test_equal_patches_are_a_note():
     assert found.text == "they have the same content, that of a"
 
 
+def test_a_parameter_of_interest_whose_constraint_is_not_defined_at_0_is_a_warning():
+    """The Poisson term of a gamma has no value there, though nobody measures such a thing."""
+    uncertain = {"name": "gamma", "type": "shapesys", "data": [1.0]}
+    specification = workspace({"SR": [sample("bkg", [5.0], uncertain)]}, {"SR": [0]}, ())
+    specification["measurements"][0]["config"]["poi"] = "gamma"
+    setting = {"name": "gamma", "bounds": [[0, 10]]}
+    specification["measurements"][0]["config"]["parameters"] = [setting]
+    (found,) = check(specification, [patch("a", [])])
+    assert found.level == "warning"
+    assert "a constraint term is not defined with gamma[0] at 0: most optimizers fail" in found.text
+
+
 def test_errors_come_first():
     specification = background()
     strange_observation(specification)

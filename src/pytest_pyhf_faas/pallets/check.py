@@ -13,6 +13,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+import numpy as np
+
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.histfactory.asymptotics import asimov_poi, tested_poi
 from pytest_pyhf_faas.histfactory.defects import repeated, sample_defects, workspace_defects
@@ -136,6 +138,10 @@ def _share(finding: Finding, pallet: Pallet) -> str:
     return "" if len(finding.patches) == len(pallet.patches) else f" ({listed(finding.patches)})"
 
 
+#: Of what is no error, for a search elsewhere may end well.
+_FAIL = "most optimizers fail where they begin there"
+
+
 class _Checker:
     """Checks one patch after the other, and what they have in common once."""
 
@@ -211,11 +217,15 @@ def _of_likelihood(
     for value in (tested_poi(test_stat, test_poi), asimov_poi(test_stat), likelihood.initial[poi]):
         start = likelihood.initial.copy()
         start[poi] = value
-        for text, hopeless in likelihood.undefined_bins(start, observed):
+        undefined = list(likelihood.undefined_bins(start, observed))
+        for text, hopeless in undefined:
             if hopeless:
                 bins[text] = "error"
             else:
-                bins[f"{text}: most optimizers fail where they begin there"] = "warning"
+                bins[f"{text}: {_FAIL}"] = "warning"
+        if not undefined and not np.isfinite(likelihood.value(start, observed)):
+            text = f"a constraint term is not defined with {likelihood.names[poi]} at {value:g}"
+            bins[f"{text}: {_FAIL}"] = "warning"
         for (channel, index), rate, events in zip(
             likelihood.bins, likelihood.expected(start), observed.main, strict=True
         ):
