@@ -46,6 +46,7 @@ FLOW = (
     {"preflight"},
     {"report"},
     {"session"},
+    {"validation"},
     {"plugin", "suite"},
     {"commands"},
     {"__main__"},
@@ -119,6 +120,7 @@ INSIDE = {
         {"display", "fitting", "hypotheses", "interrupts", "progress", "resume"},
         {"campaigns"},
         {"sending"},
+        {"fits"},
     ),
     "plugin": (
         {"display", "notes", "plan", "relay", "sharing"},

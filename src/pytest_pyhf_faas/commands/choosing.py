@@ -76,7 +76,6 @@ def readable_pallets(
 
 def reference_store(values: Mapping[str, Any]) -> ReferenceStore:
     """Return the references of this directory, or of the one given, and those of the package."""
-    from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore, bundled_directory
+    from pytest_pyhf_faas.references.store import DIRECTORY, store_in
 
-    own = Path.cwd() / (values["reference_dir"] or DIRECTORY)
-    return ReferenceStore(list(dict.fromkeys([own, bundled_directory()])), own)
+    return store_in(Path.cwd() / (values["reference_dir"] or DIRECTORY))

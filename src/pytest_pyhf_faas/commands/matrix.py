@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.advice import check_client
-from pytest_pyhf_faas.campaign.requirements import REFUSED, accepted
 from pytest_pyhf_faas.commands.choosing import (
     FIT_SETUPS,
     add_options,
@@ -18,20 +17,17 @@ from pytest_pyhf_faas.commands.choosing import (
     reference_store,
     values_of,
 )
-from pytest_pyhf_faas.errors import ConfigurationError, EndpointUnusableError, NotReadyError
+from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.plugin.options import BY_NAME
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import counted, folded, listed, terminal_width
+from pytest_pyhf_faas.wording import counted, folded, terminal_width
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
 
-    from pytest_pyhf_faas.campaign.results import HypotestResult
-    from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
-    from pytest_pyhf_faas.pallets.pallet import Pallet
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig
     from pytest_pyhf_faas.references.matrix import Finding
-    from pytest_pyhf_faas.references.store import ReferenceStore
+    from pytest_pyhf_faas.session.fitting import Fitting
 
 #: Options of the plugin that mean the same here; tolerances and known issues are looked for.
 _OPTIONS = (
@@ -102,7 +98,10 @@ def run(options: argparse.Namespace) -> int:
         If it was interrupted, by Ctrl-C or SIGTERM; what is fitted by then is in the journal.
     """
     check_client()
+    from pytest_pyhf_faas.campaign.tasks import make_tasks
     from pytest_pyhf_faas.references.matrix import judge, noted, notes, table
+    from pytest_pyhf_faas.session.display import StreamDisplay
+    from pytest_pyhf_faas.session.fits import Fits
     from pytest_pyhf_faas.session.interrupts import sigterm_like_ctrl_c
 
     values = values_of(options, _OPTIONS)
@@ -110,12 +109,21 @@ def run(options: argparse.Namespace) -> int:
     store = reference_store(values)
     pallets = chosen_pallets(options, values)
     all_right = True
-    with sigterm_like_ctrl_c(), closing(_Fits(values, store)) as fits:
+    all_fits = Fits(
+        values["endpoint"],
+        _fitting(values),
+        store,
+        "matrix",
+        StreamDisplay(sys.stderr),
+        values["require"],
+    )
+    with sigterm_like_ctrl_c(), closing(all_fits) as fits:
+        fits.watch_interrupts()
         for pallet in pallets:
             findings: dict[str, list[Finding]] = {}
             written: list[str] = []
             for config in configs:
-                tasks = _tasks(store, pallet, config)
+                tasks = make_tasks(pallet, config)
                 if not any(store.find(task) for task in tasks):
                     raise ConfigurationError(
                         f"{pallet.name} has no references for these patches in {store.target} nor "
@@ -149,94 +157,21 @@ def run(options: argparse.Namespace) -> int:
     return 0 if all_right else 1
 
 
-class _Fits:
-    """Has the fits done, with a journal, while it shows how far they are.
+def _fitting(values: dict[str, Any]) -> Fitting:
+    """Return how the options say that fits are done."""
+    from pytest_pyhf_faas.engines import read_endpoint_config
+    from pytest_pyhf_faas.session.fitting import Fitting
 
-    Parameters
-    ----------
-    values : dict
-        The options, by name.
-    store : ReferenceStore
-        What is known of the fits.
-    """
-
-    def __init__(self, values: dict[str, Any], store: ReferenceStore) -> None:
-        from pytest_pyhf_faas.caches import passing_directory, user_cache
-        from pytest_pyhf_faas.engines import read_endpoint_config, resolve_endpoint
-        from pytest_pyhf_faas.references.sameness import error_matches
-        from pytest_pyhf_faas.session.campaigns import Campaigns
-        from pytest_pyhf_faas.session.display import StreamDisplay
-        from pytest_pyhf_faas.session.fitting import Fitting
-        from pytest_pyhf_faas.session.progress import ProgressLine
-        from pytest_pyhf_faas.session.sending import Sender
-
-        asked = values["endpoint_config"]
-        fitting = Fitting(
-            timeout_s=values["timeout"],
-            queue_timeout_s=values["queue_timeout"],
-            retries=values["retries"],
-            blocks=values["blocks"],
-            workers=values["workers"],
-            endpoint_config=read_endpoint_config(asked, Path.cwd()) if asked else {},
-            resume=values["resume"],
-        )
-
-        def is_failure(task: Task, result: HypotestResult) -> bool:
-            return result.status != "ok" and not error_matches(result, store.find(task))
-
-        self._required = values["require"]
-        self._endpoint = resolve_endpoint(values["endpoint"], {})
-        self._progress = ProgressLine(StreamDisplay(sys.stderr))
-        self._campaigns = Campaigns(
-            fitting,
-            (user_cache() or passing_directory()) / "matrix",
-            None,
-            self._progress,
-            expected_s=lambda task: store.find(task).expected_s(task.config.fit_setup),
-            relative_s=lambda task: store.find(task).relative_s(),
-            is_failure=is_failure,
-        )
-        self._campaigns.engine(self._endpoint)  # what is wrong with it is said first
-        self._sender = Sender(fitting, self._campaigns)
-
-    def results(self, tasks: Sequence[Task], what: str) -> list[HypotestResult]:
-        """Return the results of some tasks, when they are done."""
-        campaign = self._sender.campaign(self._endpoint)
-        self._campaigns.watch_interrupts()
-        self._sender.send(self._endpoint, tasks)
-        results = self._campaigns.wait(campaign, tasks, what)
-        if self._campaigns.interrupted:
-            raise KeyboardInterrupt
-        if campaign.given_up is not None:
-            raise EndpointUnusableError(campaign.given_up)
-        self._check_workers(results)
-        return results
-
-    def _check_workers(self, results: Sequence[HypotestResult]) -> None:
-        """Refuse fits of workers that are not as required: nothing is to be noted of them."""
-        errors = [accepted(result, self._required).error for result in results]
-        refused = [error.message for error in errors if error and error.type == REFUSED]
-        if refused:
-            raise NotReadyError(
-                f"{len(refused)} of {counted(len(results), 'fit')} on {self._endpoint} do not "
-                f"count: {listed(list(dict.fromkeys(refused)), 3, 200)}. Nothing of them is noted: "
-                "let the workers have what you mean ('pyhf-faas validate -k test_endpoint' names "
-                "each that differs)"
-            )
-
-    def say(self, text: str) -> None:
-        """Say something that stays, beside the tables."""
-        self._progress.say(text)
-
-    def close(self) -> None:
-        """End the workers, and say what is to be known."""
-        self._campaigns.restore_interrupts()
-        self._sender.close()
-        self._campaigns.close()
-        if self._sender.adopted:
-            self.say(f"{counted(self._sender.adopted, 'fit')} taken over from earlier runs")
-        for note in self._campaigns.notes:
-            self.say(note)
+    asked = values["endpoint_config"]
+    return Fitting(
+        timeout_s=values["timeout"],
+        queue_timeout_s=values["queue_timeout"],
+        retries=values["retries"],
+        blocks=values["blocks"],
+        workers=values["workers"],
+        endpoint_config=read_endpoint_config(asked, Path.cwd()) if asked else {},
+        resume=values["resume"],
+    )
 
 
 def _config(fit_setup: str) -> HypotestConfig:
@@ -250,11 +185,3 @@ def _config(fit_setup: str) -> HypotestConfig:
             f"the fit setup {fit_setup!r} is not known: write BACKEND+OPTIMIZER, as numpy+scipy"
         )
     return HypotestConfig(backend=backend, optimizer=optimizer)
-
-
-def _tasks(store: ReferenceStore, pallet: Pallet, config: HypotestConfig) -> Sequence[Task]:
-    """Return the tasks of a pallet; certified ones begin where its references were searched."""
-    from pytest_pyhf_faas.campaign.tasks import CERTIFIED, Pool, make_tasks
-
-    points = store.pool(pallet, config) if config.method == CERTIFIED else None
-    return make_tasks(pallet, config, pool=Pool(points or ()))

@@ -392,6 +392,11 @@ def _refuse_loss(
         )
 
 
+def store_in(directory: Path) -> ReferenceStore:
+    """Return the references in a directory, and where it has none those of the package."""
+    return ReferenceStore(list(dict.fromkeys([directory, bundled_directory()])), directory)
+
+
 def bundled_directory() -> Path:
     """Return the directory of the references that come with the package."""
     package = Path(str(resources.files("pytest_pyhf_faas")))
