@@ -374,3 +374,20 @@ def test_nothing_is_left_of_a_client_that_ends_in_mid_task(tmp_path, end):
         finally:
             for pid in marked(mark):
                 os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("guard", ["", 'if __name__ == "__main__":\n    '])
+def test_a_script_that_its_workers_would_run_again_is_refused(tmp_path, guard):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom pytest_pyhf_faas.engines import create_engine\n"
+        f"{guard}print(create_engine('local:1', Path()).workers)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    if guard:
+        assert (done.returncode, done.stdout) == (0, "1\n")
+    else:
+        assert done.returncode == 1
+        assert f"each of them imports {script}, and would run it again" in done.stderr

@@ -52,6 +52,7 @@ class LocalEngine(SessionEngine["_PoolSession"]):
     def __init__(self, spec: str, workers: int) -> None:
         super().__init__(spec)
         _check_temporary_directory()
+        _check_main_module()
         self.workers = workers
 
     def _new_session(self) -> _PoolSession:
@@ -143,6 +144,21 @@ def _check_temporary_directory() -> None:
             f"the local workers cannot start: the temporary directory {directory} has a path of "
             f"{len(os.fsencode(directory))} bytes, which is too long for the names of sockets in "
             "it. Set TMPDIR to a shorter one, such as TMPDIR=/tmp"
+        )
+
+
+def _check_main_module() -> None:
+    """Refuse a script that would start its own workers in each worker, which imports it."""
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    try:
+        source = Path(path).read_text(encoding="utf-8", errors="replace") if path else "__name__"
+    except OSError:
+        return
+    if "__name__" not in source:
+        raise ConfigurationError(
+            f"the local workers cannot start: each of them imports {path}, and would run it again. "
+            'Put what it does below a line\n    if __name__ == "__main__":\n'
+            "as for all of Python's multiprocessing; a notebook needs no such line"
         )
 
 
