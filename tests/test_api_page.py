@@ -1,4 +1,4 @@
-"""The example of docs/api.md prints what the page says."""
+"""The examples of docs/api.md print what the page says."""
 
 import re
 import subprocess
@@ -9,16 +9,22 @@ import pytest
 from tests.helpers.paths import REPOSITORY
 
 BUNDLED = REPOSITORY / "src" / "pytest_pyhf_faas" / "data" / "synthetic"
+PAGE = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```\s+```\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_each_example_says_what_it_prints():
+    assert len(EXAMPLES) == PAGE.count("```python\n") == 2
 
 
 @pytest.mark.timeout(180)
-def test_the_example_of_the_page(tmp_path):
-    page = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
-    code, printed = re.findall(r"```(?:python)?\n(.*?)```", page, re.DOTALL)
+@pytest.mark.parametrize(("code", "printed"), EXAMPLES, ids=["hypothesis", "pallet"])
+def test_the_examples_of_the_page(tmp_path, code, printed):
     for name in ("BkgOnly.json", "patchset.json"):
         (tmp_path / name).write_bytes((BUNDLED / name).read_bytes())
+    (tmp_path / "example.py").write_text(code, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == printed

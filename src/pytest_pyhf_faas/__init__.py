@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.plugin.fixtures import AssertCLs, AssertRight
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
+    from pytest_pyhf_faas.validation import Validated, Validation, validate
 
     __version__: str
 
@@ -26,10 +27,13 @@ _PLACES = {
     "Pallet": "pallets.pallet",
     "PatchReference": "references.reference",
     "SignalPatch": "pallets.pallet",
+    "Validated": "validation",
+    "Validation": "validation",
     "WallTime": "campaign.times",
     "hypotest": "inference",
     "toys": "inference",
     "upper_limit": "inference",
+    "validate": "validation",
 }
 
 __all__ = [
@@ -40,11 +44,14 @@ __all__ = [
     "Pallet",
     "PatchReference",
     "SignalPatch",
+    "Validated",
+    "Validation",
     "WallTime",
     "__version__",
     "hypotest",
     "toys",
     "upper_limit",
+    "validate",
 ]
 
 

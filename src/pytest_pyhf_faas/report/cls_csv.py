@@ -41,24 +41,27 @@ _AFTER = (
 
 
 def write(document: Document, directory: Path) -> None:
-    """Write the table of a run: a row for each hypothesis, what is not known left empty."""
-    columns = _columns_of_labels(document)
+    """Write the table of a run into a directory."""
+    write_table(document["analyses"], directory / FILE)
+
+
+def write_table(analyses: Sequence[Analysis], path: Path) -> None:
+    """Write a row for each hypothesis of some analyses, what is not known left empty."""
+    columns = _columns_of_labels(analyses)
     rows = [
         _row(analysis, hypothesis, columns)
-        for analysis in document["analyses"]
+        for analysis in analyses
         for hypothesis in analysis["hypotheses"]
     ]
-    with (directory / FILE).open(
-        "w", encoding="utf-8", errors="backslashreplace", newline=""
-    ) as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.DictWriter(file, [*_BEFORE, *columns.values(), *_AFTER], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _columns_of_labels(document: Document) -> dict[str, str]:
+def _columns_of_labels(analyses: Sequence[Analysis]) -> dict[str, str]:
     """Return the column of each label; one that has the name of another column is told apart."""
-    labels = dict.fromkeys(label for each in document["analyses"] for label in each["labels"])
+    labels = dict.fromkeys(label for each in analyses for label in each["labels"])
     taken = {*_BEFORE, *_AFTER}
     columns = {}
     for label in labels:

@@ -1,0 +1,395 @@
+"""A campaign without pytest: fit a pallet on an endpoint, and compare with its references."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.advice import check_client
+from pytest_pyhf_faas.campaign.quantities import Limits
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
+from pytest_pyhf_faas.errors import ConfigurationError, PalletError, ReportError
+from pytest_pyhf_faas.pallets import catalogue
+from pytest_pyhf_faas.pallets.pallet import Pallet
+from pytest_pyhf_faas.references.compare import Comparison, compare
+from pytest_pyhf_faas.references.known_issues import is_known_error
+from pytest_pyhf_faas.references.limits import compare_limits, limit_tolerance
+from pytest_pyhf_faas.references.sameness import error_matches
+from pytest_pyhf_faas.references.store import DIRECTORY, store_in
+from pytest_pyhf_faas.report import cls_csv
+from pytest_pyhf_faas.session import hypotheses
+from pytest_pyhf_faas.session.display import StreamDisplay
+from pytest_pyhf_faas.session.fits import Fits
+from pytest_pyhf_faas.session.fitting import Fitting
+from pytest_pyhf_faas.verdicts import Verdict
+from pytest_pyhf_faas.wording import counted, listed
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pytest_pyhf_faas.campaign.results import HypotestResult
+    from pytest_pyhf_faas.campaign.tasks import Task
+    from pytest_pyhf_faas.histfactory.toys import ToyCLs
+    from pytest_pyhf_faas.pallets.pallet import SignalPatch
+    from pytest_pyhf_faas.references.criteria import Minimum
+    from pytest_pyhf_faas.references.reference import Missing, PatchReference
+    from pytest_pyhf_faas.report.form import Hypothesis
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Validated:
+    """One hypothesis: its fit, and what its reference says of it.
+
+    Attributes
+    ----------
+    patch : SignalPatch
+        Which one.
+    result : HypotestResult
+        What came of the fit, whatever that is.
+    reference : PatchReference or Missing
+        What it was compared with; false, with the reason, where there is nothing.
+    comparison : Comparison
+        The verdict and what it rests on.
+    """
+
+    patch: SignalPatch
+    result: HypotestResult
+    reference: PatchReference | Missing
+    comparison: Comparison
+    _tolerance: tuple[float, float] | None
+
+    @property
+    def name(self) -> str:
+        """The name of the patch."""
+        return self.patch.name
+
+    @property
+    def verdict(self) -> str:
+        """What is said of it: "right", "wrong", "no reference", and others, see `Verdict`."""
+        return self.comparison.verdict.value
+
+    @property
+    def CLs_obs(self) -> float | None:
+        """Observed CLs; ``None`` where none was calculated."""
+        return self.result.CLs_obs
+
+    @property
+    def CLs_exp(self) -> tuple[float, ...]:
+        """Expected CLs at -2, -1, 0, 1, 2 standard deviations; empty where there is none."""
+        return self.result.CLs_exp
+
+    @property
+    def limits(self) -> Limits | None:
+        """Upper limits, where they were asked for and found."""
+        return Limits.from_json(self.result.limits) if self.result.limits else None
+
+    @property
+    def toys(self) -> ToyCLs | None:
+        """CLs from toys, where they were asked for and drawn."""
+        from pytest_pyhf_faas.histfactory.toys import toy_cls
+
+        found = self.result.toys
+        if not found:
+            return None
+        import numpy as np
+
+        signal, background = (
+            np.array([float(value) for value in found[name]]) for name in ("signal", "background")
+        )
+        return toy_cls(float(found["observed"]), signal, background)
+
+    def __str__(self) -> str:
+        """Return what a person reads of it."""
+        comparison = self.comparison
+        return "\n".join(filter(None, [comparison.title, comparison.explanation]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Validation:
+    """The hypotheses of a pallet, in the order of its patches.
+
+    Iterating yields each `Validated`; an index is the name of a patch.
+
+    Attributes
+    ----------
+    pallet : Pallet
+        With the patches that were fitted.
+    endpoint : str
+        Where.
+    config : HypotestConfig
+        How.
+    notes : tuple of str
+        What else is to be known, as how many fits were taken over from earlier.
+    """
+
+    pallet: Pallet
+    endpoint: str
+    config: HypotestConfig
+    notes: tuple[str, ...]
+    _hypotheses: Mapping[str, Validated]
+
+    def __iter__(self) -> Iterator[Validated]:
+        return iter(self._hypotheses.values())
+
+    def __len__(self) -> int:
+        return len(self._hypotheses)
+
+    def __contains__(self, patch: object) -> bool:
+        return patch in self._hypotheses
+
+    def __getitem__(self, patch: str) -> Validated:
+        try:
+            return self._hypotheses[patch]
+        except KeyError:
+            names = listed(list(self._hypotheses), 8)
+            raise KeyError(f"no patch {patch!r} was fitted, but {names}") from None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many hypotheses have each verdict."""
+        return dict(Counter(each.verdict for each in self))
+
+    def __str__(self) -> str:
+        """Return it in a sentence."""
+        said = ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items())
+        fit_setup, hypotheses = self.config.fit_setup, counted(len(self), "hypothesis")
+        return f"{self.pallet.name} on {self.endpoint}, {fit_setup}: {hypotheses}: {said}"
+
+    __repr__ = __str__
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a row for each hypothesis, with the columns of a report's ``cls.csv``.
+
+        Parameters
+        ----------
+        path : path-like
+            The file; what it had before is lost.
+
+        Raises
+        ------
+        ReportError
+            If it cannot be written.
+        """
+        reference = next((each.reference for each in self if each.reference), None)
+        analysis = hypotheses.analysis_of(self.pallet, self.endpoint, self.config, reference)
+        analysis["hypotheses"] = [self._entry(each) for each in self]
+        try:
+            cls_csv.write_table([analysis], Path(path))
+        except OSError as error:
+            raise ReportError(
+                f"{path} cannot be written: {error.strerror or error}; the results are still here"
+            ) from error
+
+    def _entry(self, each: Validated) -> Hypothesis:
+        said = hypotheses.fitted(
+            each.patch, each.name, self.config.quantity, each.result, each.reference
+        )
+        hypotheses.compared(said, each.comparison, each._tolerance)  # noqa: SLF001 - of this module
+        return said
+
+
+def validate(
+    pallet: str | os.PathLike[str] | Pallet,
+    endpoint: str = "local",
+    *,
+    patches: str | Sequence[str] = (),
+    quantity: str = "cls",
+    toys: int = 1000,
+    method: str = "hypotest",
+    backend: str = "numpy",
+    optimizer: str = "scipy",
+    test_poi: float = 1.0,
+    test_stat: str = "qtilde",
+    measurement: str | None = None,
+    minimum: Minimum = "any",
+    rtol: float | None = None,
+    atol: float | None = None,
+    reference_dir: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    blocks: int | None = None,
+    endpoint_config: Mapping[str, Any] | None = None,
+    timeout_s: float | None = 3600.0,
+    queue_timeout_s: float | None = 3600.0,
+    retries: int = 1,
+    resume: bool = False,
+    progress: bool = False,
+) -> Validation:
+    """Fit a pallet on an endpoint, and compare each hypothesis with its reference.
+
+    Each argument means what the command-line option of its name does, ``--faas-backend`` for
+    ``backend``. The call returns when all fits are done and the workers are gone; whatever ends it
+    before, Ctrl-C included, ends the workers as well. What was fitted by then is kept in a journal:
+    the same call with ``resume=True`` takes it over.
+
+    Parameters
+    ----------
+    pallet : str, path-like or Pallet
+        A published pallet by name or DOI, a directory, an archive.
+    endpoint : str
+        Where to fit: "local", "local:N", "parsl:CONFIG.py", or the UUID of a funcX / Globus Compute
+        endpoint.
+    patches : str or sequence of str
+        Globs on the names of patches, or their values as in "750,100"; by default all patches.
+    quantity : "cls", "limit" or "toys"
+        What is calculated.
+    toys : int
+        Where toys are, how many with the tested signal, and how many without one.
+    method : "hypotest" or "certified"
+        pyhf's own test, or the same at certified minima; then backend and optimizer say nothing.
+    backend, optimizer : str
+        As `pyhf.set_backend` names them.
+    test_poi, test_stat, measurement
+        As `HypotestConfig` has them.
+    minimum : "any", "lowest" or "nominal"
+        At which minima a result is right.
+    rtol, atol : float, optional
+        Tolerance, by default that of the reference file for this fit setup.
+    reference_dir : path-like, optional
+        Where references are: by default ``reference_results`` below the current directory, then
+        those of the package. Where there is none, the verdict says so, and the values are there.
+    workers, blocks : int, optional
+        How many, where the endpoint leaves it open.
+    endpoint_config : mapping, optional
+        Values for the template of a Globus Compute endpoint.
+    timeout_s, queue_timeout_s : float or None
+        How long one fit may take, and how long no worker may be there; ``None`` is without limit.
+    retries : int
+        How often a fit is sent again after it broke.
+    resume : bool
+        Whether fits of earlier calls that were interrupted, or ended, are taken over.
+    progress : bool
+        Whether to show on the standard error how far it is.
+
+    Returns
+    -------
+    Validation
+        All hypotheses, those included that failed.
+
+    Raises
+    ------
+    PalletError
+        If there is no such pallet, it cannot be read, or it has no such patch.
+    ConfigurationError
+        If an argument makes no sense, or the endpoint cannot be used as it is.
+    ReferenceFileError
+        If there is a reference file of the pallet that cannot be read.
+    EndpointUnusableError
+        If nothing comes of the endpoint.
+
+    Examples
+    --------
+    >>> found = validate("1Lbb", "local:4", patches="C1N2_Wh_hbb_750_*")
+    >>> found["C1N2_Wh_hbb_750_100"].CLs_obs
+    0.0435
+    """
+    check_client()
+    config = HypotestConfig(
+        test_poi=test_poi,
+        test_stat=test_stat,
+        quantity=quantity,
+        toys=_toys(toys) if quantity == "toys" else 0,
+        backend=backend,
+        optimizer=optimizer,
+        method=method,
+        measurement=measurement,
+    )
+    fitting = Fitting(
+        timeout_s=timeout_s,
+        queue_timeout_s=queue_timeout_s,
+        retries=retries,
+        blocks=blocks,
+        workers=workers,
+        endpoint_config=_endpoint_config(endpoint_config),
+        resume=resume,
+    )
+    chosen = _pallet(pallet).select([patches] if isinstance(patches, str) else patches)
+    store = store_in(Path.cwd() / (DIRECTORY if reference_dir is None else reference_dir))
+    tasks = make_tasks(chosen, config)
+    references = [store.find(task) for task in tasks]  # what is wrong with them is said first
+    display = StreamDisplay(sys.stderr) if progress else None
+    with closing(Fits(endpoint, fitting, store, "python", display)) as fits:
+        results = fits.results(tasks, chosen.name)
+    validated = (
+        _validated(*each, minimum, rtol, atol)
+        for each in zip(tasks, results, references, strict=True)
+    )
+    return Validation(
+        chosen, fits.endpoint, config, fits.notes, {each.name: each for each in validated}
+    )
+
+
+def _validated(
+    task: Task,
+    result: HypotestResult,
+    reference: PatchReference | Missing,
+    minimum: Minimum,
+    rtol: float | None,
+    atol: float | None,
+) -> Validated:
+    """Compare a result with its reference, where there is something to compare."""
+    config = task.config
+    tolerance = None
+    if result.status == "ok":
+        compares = config.quantity != "toys"
+    else:
+        known = is_known_error(result, reference, config.fit_setup) is not None
+        compares = known or error_matches(result, reference)
+    if not compares:
+        comparison = _of_fit(result)
+    elif config.quantity == "limit":
+        tolerance = limit_tolerance(config.fit_setup, rtol, atol)
+        comparison = compare_limits(result, reference, tolerance=tolerance, minimum=minimum)
+    else:
+        tolerance = reference.tolerance(config.fit_setup, rtol, atol) if reference else None
+        comparison = compare(
+            result,
+            reference,
+            fit_setup=config.fit_setup,
+            rtol=rtol,
+            atol=atol,
+            minimum=minimum,
+        )
+    return Validated(task.patch, result, reference, comparison, tolerance)
+
+
+def _of_fit(result: HypotestResult) -> Comparison:
+    """Return what is said of a result that is compared with nothing."""
+    verdict = Verdict.of_fit(result.status)
+    title = f"{result.pallet} / {result.patch}: {verdict.value}"
+    error = result.error
+    return Comparison(verdict, title, (), f"{error.type}: {error.first_line}" if error else "")
+
+
+def _pallet(named: str | os.PathLike[str] | Pallet) -> Pallet:
+    if isinstance(named, Pallet):
+        return named
+    search_path = catalogue.search_path_from_environment()
+    found = catalogue.resolve(str(named), search_path=search_path)
+    if len(found) > 1:
+        names = listed([f"{each.name} ({each.source})" for each in found], 8)
+        raise PalletError(
+            f"{named} has {len(found)} pallets: {names}\n"
+            "validate takes one: name it, or give the directory or the archive that holds it alone"
+        )
+    return found[0]
+
+
+def _toys(count: int) -> int:
+    if type(count) is not int or count < 1:
+        raise ConfigurationError(f"toys is {count!r}: it must be a whole number, 1 or more")
+    return count
+
+
+def _endpoint_config(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    from pytest_pyhf_faas.engines import read_endpoint_config
+
+    if not given:
+        return {}
+    import json
+
+    return read_endpoint_config(json.dumps(given), Path.cwd())
