@@ -8,6 +8,7 @@ import pytest
 from tests.helpers.paths import REPOSITORY
 
 BENCHMARKS = REPOSITORY / "benchmarks"
+SMALL = ["--pallet", "synthetic", "--patch", "synthetic_600_300", "--toys", "2", "--workers", "1"]
 SMALLEST = {
     "big_report.py": [["20", "--rounds", "1"]],
     "certify.py": [
@@ -20,6 +21,9 @@ SMALLEST = {
     "compare_ways.py": [["synthetic:1", "--rounds", "1", "--workers", "1"]],
     "fault_table.py": [["-k", "test_a_worker_that_exits_in_mid_fit and local"]],
     "idle_tail.py": [["synthetic", "2"]],
+    "limits_and_toys.py": [
+        ["limits", "pyhf", "toys", "nextstat", "size", "memory", *SMALL],
+    ],
     "throughput.py": [["--count", "20", "local:1"], ["--fits", "--count", "2", "local:1"]],
 }
 #: What the last one says, or a row of its table.
@@ -30,6 +34,7 @@ SAYS = {
     "compare_ways.py": "bytes sent for all 43:",
     "fault_table.py": "| worker exits once | local | 6 |",
     "idle_tail.py": "| as in the patchset |",
+    "limits_and_toys.py": "larger",
     "throughput.py": "| local:1 |",
 }
 
