@@ -93,12 +93,12 @@ INSIDE = {
         {"journal", "campaign"},
     ),
     "references": (
-        {"cls_values", "file", "form", "sameness"},
+        {"cls_values", "file", "form", "sameness", "toy_values"},
         {"criteria", "entries", "known_issues", "merging", "places"},
         {"ambiguity", "diagnosis"},
         {"reference"},
         {"compare"},
-        {"limits"},
+        {"limits", "toys"},
         {"store", "matrix"},
     ),
     "preflight": (
@@ -111,7 +111,7 @@ INSIDE = {
         {"axes", "form", "document", "budgets"},
         {"environments", "published", "wall_times"},
         {"analyses", "scaling"},
-        {"ambiguous", "unreferenced"},
+        {"ambiguous", "toys", "unreferenced"},
         {"answer", "comparison", "plots", "cls_csv", "hepdata"},
         {"markdown", "page"},
         {"publish"},
@@ -134,7 +134,7 @@ INSIDE = {
         {"recording"},
         {"hooks"},
     ),
-    "suite": ({"test_analysis", "test_endpoint", "test_limits", "test_scaling"},),
+    "suite": ({"test_analysis", "test_endpoint", "test_limits", "test_scaling", "test_toys"},),
     "commands": ({"choosing", "errors"}, {"inspect", "matrix", "report", "validate"}),
 }
 
@@ -390,7 +390,12 @@ def test_the_worker_works_from_its_source_alone():
 
 @pytest.mark.parametrize("module", [name for name in MODULES if top(name) == "report"])
 def test_the_report_needs_a_document_and_the_values_in_it_alone(module):
-    values = {"campaign.results", "campaign.times", "references.cls_values"}
+    values = {
+        "campaign.results",
+        "campaign.times",
+        "references.cls_values",
+        "references.toy_values",
+    }
     words = {"errors", "schemas", "verdicts", "wording"}
     own = {name for name in own_imports_of(module) if top(name) != "report"}
     assert own <= values | words

@@ -87,6 +87,7 @@ class Plan:
     timeout: list[str] = field(default_factory=list)
     errors: dict[str, list[str]] = field(default_factory=dict)
     answers: dict[str, dict] = field(default_factory=dict)
+    failed_toys: int = 0
     breakdowns: int = 0
     kill: str | None = None
     kill_after: int = 0
@@ -350,7 +351,7 @@ class FakeEngine(Engine):
             "results": [
                 {
                     **self._fit(name, stopped, timeout_s, effort),
-                    **_beside_cls(quantity, name, patch),
+                    **_beside_cls(quantity, name, patch, self.plan.failed_toys),
                     "key": patch["key"],
                 }
                 for name, patch in zip(names, batch["patches"], strict=True)
@@ -398,7 +399,7 @@ class FakeEngine(Engine):
         time.sleep(1.0)  # whoever survives it looks at it while this fit still runs
 
 
-def _beside_cls(quantity, name, patch):
+def _beside_cls(quantity, name, patch, failed_toys):
     """Return what is asked for beside CLs; it has nothing to do with the model."""
     observed = canned(name)["CLs_obs"]
     if quantity == "limit":
@@ -410,7 +411,10 @@ def _beside_cls(quantity, name, patch):
         return {
             "toys": {
                 "observed": 1.5,
-                "signal": [7.0 * (number % 97) / 97 for number in numbers],
+                "signal": [
+                    "nan" if number < failed_toys else 7.0 * (number % 97) / 97
+                    for number in numbers
+                ],
                 "background": [9.0 * (number % 89) / 89 for number in numbers],
             }
         }

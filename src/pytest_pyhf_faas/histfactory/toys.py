@@ -40,6 +40,8 @@ BLOCK = 50
 #: Another minimum of the fit that toys are drawn from is a start for theirs if it lies no more than
 #: this above the lowest, in twice the NLL: beyond, no toy of a million ends there.
 _REACHED = 25.0
+#: How far to each side of a percentile its error looks, in standard deviations of its rank.
+_RANKS = np.array([-4.0, -3.0, -2.0, -1.0, 1.0, 2.0, 3.0, 4.0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +53,8 @@ class ToyCLs:
     CLs_obs, CLs_exp : float, tuple of float of shape (5,)
         Observed and expected CLs; the latter at -2, -1, 0, 1, 2 standard deviations.
     CLs_obs_error, CLs_exp_error : float, tuple of float of shape (5,)
-        One standard deviation each; NaN where no toy says how large it is.
+        One standard deviation each; infinite where CLs is not known, for no toy without a signal
+        has a test statistic as large.
     CLsb, CLb : float
         The two probabilities of a test statistic as large as the observed one.
     toys, failed : dict
@@ -73,6 +76,16 @@ class ToyCLs:
     failed: dict[str, int]
     observed: float
     statistics: dict[str, Vector]
+
+    def errors_from(self, value: float) -> float:
+        """Return how many standard errors the observed CLs lies above a value.
+
+        The error is that of these toys, or the one that it would be if the value were right, where
+        that is larger: 0 of 1,000 toys are no surprise where 3 are expected.
+        """
+        expected = np.array(min(value * self.CLb, 1.0)), np.array(self.CLb)
+        _ratio_there, error = _ratio(*expected, *self.toys.values())
+        return float((self.CLs_obs - value) / max(self.CLs_obs_error, float(error)))
 
 
 class Toys:
@@ -188,9 +201,13 @@ def toy_cls(observed: float, signal: Vector, background: Vector) -> ToyCLs:
     -----
     As `pyhf.infer.calculators.ToyCalculator`: :math:`CL_{s+b}` and :math:`CL_b` are the shares of
     toys with a test statistic that is at least as large, and the expected values are percentiles of
-    CLs over the toys without a signal. The error of a share p of N toys is
-    :math:`\sqrt{p (1 - p) / N}`; that of a percentile p has half the difference of CLs one standard
-    deviation of its rank, :math:`\sqrt{N p (1 - p)}`, to either side added in quadrature.
+    CLs over the toys without a signal. The error of a share is the standard deviation of its
+    posterior with a flat prior, :math:`\sqrt{p (1 - p) / (N + 3)}` with :math:`p = (k + 1) / (N +
+    2)` for k of N toys, which is not 0 where none or all of them are counted (T. Ullrich, Z. Xu,
+    arXiv:physics/0701199). That of a percentile p has the difference to CLs some standard
+    deviations of its rank away, :math:`\sqrt{N p (1 - p)}`, over how many these are, added in
+    quadrature: the largest for up to 4 to either side, since CLs jumps to 1 where the test
+    statistic becomes 0.
     """
     failed = {
         "signal": int(np.isnan(signal).sum()),
@@ -198,6 +215,8 @@ def toy_cls(observed: float, signal: Vector, background: Vector) -> ToyCLs:
     }
     signal, background = (np.sort(q[~np.isnan(q)]) for q in (signal, background))
     toys = {"signal": len(signal), "background": len(background)}
+    if not all(toys.values()):
+        return _unknown(observed, toys, failed, {"signal": signal, "background": background})
     above = _share(signal, np.array([observed]))[0], _share(background, np.array([observed]))[0]
     ratio, error = _ratio(*above, *toys.values())
     shares = _share(signal, background), _share(background, background)
@@ -208,8 +227,10 @@ def toy_cls(observed: float, signal: Vector, background: Vector) -> ToyCLs:
     for probability in ndtr(np.array(BAND, dtype=float)):
         expected.append(float(np.quantile(all_cls, probability)))
         spread = np.sqrt(probability * (1 - probability) / len(all_cls))
-        low, high = np.clip([probability - spread, probability + spread], 0, 1)
-        apart = float(np.quantile(all_cls, high) - np.quantile(all_cls, low)) / 2
+        at = probability + spread * _RANKS
+        around = np.quantile(all_cls, np.clip(at, 0, 1))
+        around[at < 0], around[at > 1] = 0.0, 1.0  # beyond all toys
+        apart = float(np.max(np.abs(around - expected[-1]) / np.abs(_RANKS)))
         here = all_errors[min(int(probability * len(all_cls)), len(all_cls) - 1)]
         errors.append(float(np.hypot(apart, here)))
     return ToyCLs(
@@ -223,6 +244,28 @@ def toy_cls(observed: float, signal: Vector, background: Vector) -> ToyCLs:
         failed=failed,
         observed=observed,
         statistics={"signal": signal, "background": background},
+    )
+
+
+def _unknown(
+    observed: float,
+    toys: dict[str, int],
+    failed: dict[str, int],
+    statistics: dict[str, Vector],
+) -> ToyCLs:
+    """Return what follows where all toys of a hypothesis failed: nothing."""
+    band = len(BAND)
+    return ToyCLs(
+        CLs_obs=np.nan,
+        CLs_obs_error=np.inf,
+        CLs_exp=(np.nan,) * band,
+        CLs_exp_error=(np.inf,) * band,
+        CLsb=np.nan,
+        CLb=np.nan,
+        toys=toys,
+        failed=failed,
+        observed=observed,
+        statistics=statistics,
     )
 
 
@@ -242,14 +285,22 @@ def _share(sorted_values: Vector, values: Vector) -> Vector:
     return shares
 
 
+def _share_error(share: Vector, toys: int) -> Vector:
+    """Return the statistical error of a share of toys."""
+    p = (share * toys + 1) / (toys + 2)
+    error: Vector = np.sqrt(p * (1 - p) / (toys + 3))
+    return error
+
+
 def _ratio(
     clsb: Vector, clb: Vector, signal_toys: int, background_toys: int
 ) -> tuple[Vector, Vector]:
     """Return CLs and its statistical error."""
     with np.errstate(all="ignore"):
         ratio = clsb / clb
-        relative = (1 - clsb) / (signal_toys * clsb) + (1 - clb) / (background_toys * clb)
-        return ratio, ratio * np.sqrt(relative)
+        above, below = _share_error(clsb, signal_toys), _share_error(clb, background_toys)
+        error = np.hypot(above / clb, ratio * below / clb)
+        return ratio, np.where(clb > 0, error, np.inf)
 
 
 def blocks_of(toys: int, first: int = 0) -> list[tuple[int, int]]:

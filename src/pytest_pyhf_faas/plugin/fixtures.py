@@ -249,6 +249,28 @@ def assert_limit(request: pytest.FixtureRequest) -> AssertRight:
     return check
 
 
+@pytest.fixture
+def assert_toys(request: pytest.FixtureRequest) -> AssertRight:
+    """Compare CLs from toys with its reference, within the statistical errors of both."""
+    from pytest_pyhf_faas.plugin.notes import note_comparison, note_toys
+    from pytest_pyhf_faas.plugin.outcomes import decide_toys
+    from pytest_pyhf_faas.references.toy_values import ToyValues, toy_cls_of
+    from pytest_pyhf_faas.references.toys import compare_toys
+
+    context = get_context(request.config)
+    subject = _subject(request)
+
+    def check(result: HypotestResult, reference: PatchReference | Missing) -> None:
+        found = toy_cls_of(result.toys) if result.toys else None
+        values = None if found is None else ToyValues.of(found)
+        comparison = compare_toys(result, values, reference)
+        note_comparison(request.node, subject.config.fit_setup, comparison, result, None)
+        note_toys(request.node)
+        decide_toys(context, request.node, subject, comparison, result, values, reference)
+
+    return check
+
+
 def _result(request: pytest.FixtureRequest, reference: PatchReference | Missing) -> HypotestResult:
     """Wait for the fits of an item, and end it if they broke."""
     from pytest_pyhf_faas.plugin.notes import note_fit

@@ -24,6 +24,7 @@ from pytest_pyhf_faas.plugin.failures import Failures
 from pytest_pyhf_faas.plugin.fixtures import (
     assert_cls,
     assert_limit,
+    assert_toys,
     faas_endpoint,
     faas_engine,
     faas_preflight,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 __all__ = [
     "assert_cls",
     "assert_limit",
+    "assert_toys",
     "faas_endpoint",
     "faas_engine",
     "faas_preflight",

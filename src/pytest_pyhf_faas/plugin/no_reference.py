@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from pytest_pyhf_faas.campaign.quantities import Limits
 from pytest_pyhf_faas.references.cls_values import EXCLUDED, count_of_excluded, exclusion
+from pytest_pyhf_faas.references.toy_values import ToyValues, toy_cls_of
 from pytest_pyhf_faas.wording import counted, table
 
 if TYPE_CHECKING:
@@ -38,8 +39,13 @@ class Unreferenced(TypedDict):
 def no_reference_text(comparison: Comparison, result: HypotestResult) -> str:
     """Return what a person reads of one hypothesis that was compared with nothing."""
     lines = []
+    if result.toys:
+        lines.append(ToyValues.of(toy_cls_of(result.toys)).text)
     if result.cls_values:
-        lines.append(f"CLs_obs = {result.CLs_obs:.4g}, CLs_exp = {result.CLs_exp[_MEDIAN]:.4g}")
+        how = "asymptotic " if result.toys else ""
+        lines.append(
+            f"{how}CLs_obs = {result.CLs_obs:.4g}, CLs_exp = {result.CLs_exp[_MEDIAN]:.4g}"
+        )
     lines += comparison.explanation.splitlines()
     if result.limits:
         found = Limits.from_json(result.limits).lowest.values

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 AMBIGUOUS = pytest.StashKey[list[dict[str, Any]]]()
 #: What it says of those without a reference; see `no_reference.unreferenced_lines`.
 UNREFERENCED = pytest.StashKey[list["Unreferenced"]]()
+#: What it says of asymptotic values that toys disagree with; see `toy_values.off_lines`.
+TOYS = pytest.StashKey[list[dict[str, Any]]]()
 #: What it says of measurements with several numbers of workers or blocks, as `Book` takes them.
 SCALING = pytest.StashKey[list[dict[str, Any]]]()
 CARRIER = "pyhf-faas-notes"
@@ -78,6 +80,35 @@ def note_comparison(
     if comparison.verdict is Verdict.NO_REFERENCE:
         _note_unreferenced(item, comparison)
     hypotheses.compared(item.stash[_NOTE]["hypothesis"], comparison, tolerance)
+
+
+def note_toys(item: pytest.Item) -> None:
+    """Take down CLs from toys for junitxml, and how far off the asymptotic one for the summary."""
+    if _NOTE not in item.stash:
+        return
+    analysis, hypothesis = (item.stash[_NOTE][part] for part in ("analysis", "hypothesis"))
+    found = hypothesis.get("toys")
+    if found is None:
+        return
+    names = _named("CLs_toys")
+    item.user_properties += [
+        ("toys", found["count"]),
+        ("toys_failed", sum(found["failed"])),
+        *zip(names, found["CLs"], strict=True),
+        *zip((f"{name}_error" for name in names), found["errors"], strict=True),
+    ]
+    if found["off"] is None:
+        return
+    item.user_properties.append(("toys_above_asymptotic_by_standard_errors", found["off"]))
+    said = {
+        "pallet": analysis["pallet"],
+        "patch": hypothesis["patch"],
+        "toys": found["CLs"][0],
+        "error": found["errors"][0],
+        "asymptotic": found["asymptotic"][0],
+        "standard_errors": found["off"],
+    }
+    item.config.stash.setdefault(TOYS, []).append(said)
 
 
 def note_verdict(item: pytest.Item, verdict: Verdict, title: str) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.references.compare import Comparison
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
+    from pytest_pyhf_faas.references.toy_values import ToyValues
 
 
 def refuse_broken_fit(
@@ -101,6 +102,22 @@ def decide_limits(
     if subject.task is not None and result.limits:
         entry = limits_entry(Limits.from_json(result.limits))
         update_part(context, subject.task, result, "limits", entry, comparison)
+    _end(context, item, subject, comparison, result, reference)
+
+
+def decide_toys(
+    context: Context,
+    item: pytest.Item,
+    subject: Subject,
+    comparison: Comparison,
+    result: HypotestResult,
+    found: ToyValues | None,
+    reference: PatchReference | Missing,
+) -> None:
+    """Do the same with toys; those of which too many failed become no reference."""
+    failed = comparison.verdict is Verdict.UNCONVERGED
+    if subject.task is not None and found is not None and not failed:
+        update_part(context, subject.task, result, "toys", found.to_json(), comparison)
     _end(context, item, subject, comparison, result, reference)
 
 

@@ -32,8 +32,9 @@ class TimelineOf(TypedDict):
 class Summary(TypedDict):
     """What a process has to say at its end; plain values, for xdist sends them on.
 
-    `ambiguous` is as `terminal.ambiguous_lines` takes it, `written` by file what `Written` has;
-    `kept` is how many hypotheses keep the reference that they have, in the mode `update`.
+    `ambiguous` is as `terminal.ambiguous_lines` takes it, `toys` as `toy_values.off_lines`,
+    `written` by file what `Written` has; `kept` is how many hypotheses keep the reference that
+    they have, in the mode `update`.
     `endpoints` and `timelines` are empty where no report is made.
     """
 
@@ -44,6 +45,7 @@ class Summary(TypedDict):
     known_issues: dict[str, int]
     ambiguous: list[dict[str, Any]]
     unreferenced: list[Unreferenced]
+    toys: list[dict[str, Any]]
     update: UpdateMode | None
     kept: int
     written: dict[str, dict[str, int]]
@@ -60,7 +62,7 @@ def summaries_of(config: pytest.Config) -> list[Summary]:
 
 def summary_of(context: Context, *, failed: bool = False) -> Summary:
     """Return the summary of this process, which failed if it could not keep something."""
-    from pytest_pyhf_faas.plugin.notes import AMBIGUOUS, UNREFERENCED
+    from pytest_pyhf_faas.plugin.notes import AMBIGUOUS, TOYS, UNREFERENCED
 
     schedule = context.schedule
     sendings = schedule.campaigns.sendings
@@ -80,6 +82,7 @@ def summary_of(context: Context, *, failed: bool = False) -> Summary:
         "known_issues": dict(context.known_issues),
         "ambiguous": list(context.config.stash.get(AMBIGUOUS, ())),
         "unreferenced": list(context.config.stash.get(UNREFERENCED, ())),
+        "toys": list(context.config.stash.get(TOYS, ())),
         "update": None if context.settings.dry_run else context.settings.update,
         "kept": context.kept,
         "written": {

@@ -14,6 +14,7 @@ from pytest_pyhf_faas.plugin.notes import SCALING
 from pytest_pyhf_faas.references.cls_values import cls_table
 from pytest_pyhf_faas.references.diagnosis import ACCEPT, environment_line
 from pytest_pyhf_faas.references.merging import BESIDE_CLS, Written
+from pytest_pyhf_faas.references.toy_values import off_lines
 from pytest_pyhf_faas.report.answer import added_up, sent
 from pytest_pyhf_faas.report.scaling import scaling_lines
 from pytest_pyhf_faas.report.wall_times import MEASURED_HEADER, measured_cells
@@ -166,6 +167,7 @@ def summary_lines(
         for what, count in sorted(known.items())
     ]
     marked += ambiguous_lines([each for summary in summaries for each in summary["ambiguous"]])
+    marked += off_lines([each for summary in summaries for each in summary["toys"]])
     written = written_lines(summaries)
     unreferenced = [each for summary in summaries for each in summary["unreferenced"]]
     made = any(

@@ -242,6 +242,7 @@ class Hypothesis(_Hypothesis, total=False):
     """A signal hypothesis: its fit, its reference and what is said of it."""
 
     limits: LimitValues | None
+    toys: ToyResult | None
 
 
 class LimitValues(TypedDict):
@@ -255,6 +256,41 @@ class LimitValues(TypedDict):
     reference: list[Number] | None
     nominal: list[Number] | None
     remarks: list[str]
+
+
+class ToyResult(TypedDict):
+    """CLs from toys, beside that of the reference and the asymptotic one.
+
+    The asymptotic test statistic of the Asimov data decides the asymptotic distributions; `off` is
+    how many standard errors the asymptotic CLs_obs is away.
+    """
+
+    count: int
+    failed: list[int]
+    CLs: list[Number]
+    errors: list[Number]
+    reference: ToyReference | None
+    asymptotic: list[Number] | None
+    off: Number | None
+    observed: Number
+    asimov: Number | None
+    histogram: ToyHistogram
+
+
+class ToyReference(TypedDict):
+    """CLs from toys in the reference file."""
+
+    count: int
+    CLs: list[Number]
+    errors: list[Number]
+
+
+class ToyHistogram(TypedDict):
+    """How many toys have a test statistic between each two edges, with the signal and without."""
+
+    edges: list[float]
+    signal: list[int]
+    background: list[int]
 
 
 class ReferenceValues(TypedDict):

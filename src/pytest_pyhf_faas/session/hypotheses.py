@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pytest_pyhf_faas.campaign.quantities import Limits
 from pytest_pyhf_faas.campaign.results import json_number
+from pytest_pyhf_faas.references.toy_values import toy_cls_of
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         MadeReferences,
         Number,
         ReferenceValues,
+        ToyResult,
     )
 
 
@@ -97,6 +99,8 @@ def fitted(
         hypothesis["CLs"] = numbers(result.cls_values) or None
     elif result.limits:
         hypothesis["limits"] = _limits(Limits.from_json(result.limits), reference)
+    elif result.toys:
+        hypothesis["toys"] = _toys(result, reference)
     return hypothesis
 
 
@@ -163,6 +167,13 @@ def _limits(limits: Limits, reference: PatchReference | Missing) -> LimitValues:
         "nominal": numbers(limits.nominal.values) if limits.ambiguous else None,
         "remarks": list(limits.lowest.remarks),
     }
+
+
+def _toys(result: HypotestResult, reference: PatchReference | Missing) -> ToyResult:
+    from pytest_pyhf_faas.report.toys import toys_entry  # imports NumPy
+
+    asymptotic = result.lowest if result.cls_values else reference.lowest if reference else None
+    return toys_entry(toy_cls_of(result.toys), asymptotic, reference.toys if reference else None)
 
 
 def _ambiguous(comparison: Comparison) -> Ambiguous | None:

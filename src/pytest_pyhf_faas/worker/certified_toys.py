@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pytest_pyhf_faas.histfactory.asymptotics import asimov_poi
 from pytest_pyhf_faas.histfactory.toys import Toys, blocks_of
-from pytest_pyhf_faas.worker.certified import answer_by_search
+from pytest_pyhf_faas.worker.certified import answer_by_search, result_of
 
 if TYPE_CHECKING:
     from pytest_pyhf_faas.histfactory.search import Search
@@ -26,14 +27,22 @@ def toys_batch(batch: BatchPayload) -> BatchAnswer:
     Returns
     -------
     dict
-        As of `fitting.answer_batch`; the ``toys`` of a result are the test statistics of the
+        The same as that gives, and the ``toys`` of each result: the test statistics of the
         ``observed`` data, and those of the toys with the tested ``signal`` and with ``background``
         alone, NaN where a fit ended at no minimum.
     """
-    return answer_by_search(batch, _toys)
+    at_asimov = asimov_poi(batch["config"]["test_stat"])
+    return answer_by_search(
+        batch,
+        lambda search, patch, seed: {
+            **result_of(search, at_asimov),
+            "toys": toys_of(search, patch, seed),
+        },
+    )
 
 
-def _toys(search: Search, patch: PatchOrder, seed: int) -> dict[str, Any]:
+def toys_of(search: Search, patch: PatchOrder, seed: int) -> dict[str, Any]:
+    """Return the test statistics of those toys that a patch asks for."""
     first, count = patch["toys"]
     of_hypothesis = Toys(search, "lowest", seed)
 
@@ -42,9 +51,7 @@ def _toys(search: Search, patch: PatchOrder, seed: int) -> dict[str, Any]:
         return [v if np.isfinite(v) else str(v) for v in np.concatenate(values).tolist()]
 
     return {
-        "toys": {
-            "observed": of_hypothesis.observed,
-            "signal": drawn("signal"),
-            "background": drawn("background"),
-        }
+        "observed": of_hypothesis.observed,
+        "signal": drawn("signal"),
+        "background": drawn("background"),
     }
