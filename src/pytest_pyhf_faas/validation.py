@@ -20,6 +20,8 @@ from pytest_pyhf_faas.references.known_issues import is_known_error
 from pytest_pyhf_faas.references.limits import compare_limits, limit_tolerance
 from pytest_pyhf_faas.references.sameness import error_matches
 from pytest_pyhf_faas.references.store import DIRECTORY, store_in
+from pytest_pyhf_faas.references.toy_values import ToyValues, toy_cls_of
+from pytest_pyhf_faas.references.toys import compare_toys
 from pytest_pyhf_faas.report import cls_csv
 from pytest_pyhf_faas.session import hypotheses
 from pytest_pyhf_faas.session.display import StreamDisplay
@@ -91,17 +93,7 @@ class Validated:
     @property
     def toys(self) -> ToyCLs | None:
         """CLs from toys, where they were asked for and drawn."""
-        from pytest_pyhf_faas.histfactory.toys import toy_cls
-
-        found = self.result.toys
-        if not found:
-            return None
-        import numpy as np
-
-        signal, background = (
-            np.array([float(value) for value in found[name]]) for name in ("signal", "background")
-        )
-        return toy_cls(float(found["observed"]), signal, background)
+        return toy_cls_of(self.result.toys) if self.result.toys else None
 
     def __str__(self) -> str:
         """Return what a person reads of it."""
@@ -334,13 +326,16 @@ def _validated(
     """Compare a result with its reference, where there is something to compare."""
     config = task.config
     tolerance = None
-    if result.status == "ok":
-        compares = config.quantity != "toys"
-    else:
-        known = is_known_error(result, reference, config.fit_setup) is not None
-        compares = known or error_matches(result, reference)
+    compares = (
+        result.status == "ok"
+        or is_known_error(result, reference, config.fit_setup) is not None
+        or error_matches(result, reference)
+    )
     if not compares:
         comparison = _of_fit(result)
+    elif config.quantity == "toys":
+        found = ToyValues.of(toy_cls_of(result.toys)) if result.toys else None
+        comparison = compare_toys(result, found, reference)
     elif config.quantity == "limit":
         tolerance = limit_tolerance(config.fit_setup, rtol, atol)
         comparison = compare_limits(result, reference, tolerance=tolerance, minimum=minimum)

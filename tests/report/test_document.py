@@ -326,6 +326,15 @@ FORMS = {
     form.RefusedPoint: ("properties", "scaling", "items", "properties", "refused", "items"),
     form.Hypothesis: ("definitions", "hypothesis"),
     form.LimitValues: ("definitions", "hypothesis", "properties", "limits"),
+    form.ToyResult: ("definitions", "hypothesis", "properties", "toys"),
+    form.ToyReference: (
+        *("definitions", "hypothesis", "properties", "toys"),
+        *("properties", "reference"),
+    ),
+    form.ToyHistogram: (
+        *("definitions", "hypothesis", "properties", "toys"),
+        *("properties", "histogram"),
+    ),
     form.ReferenceValues: ("definitions", "hypothesis", "properties", "reference"),
     form.Ambiguous: ("definitions", "hypothesis", "properties", "ambiguous"),
     form.Parameter: (
