@@ -71,6 +71,30 @@ def hypothesis(patch="wino_300_100", values=(300, 100), **changes):
     }
 
 
+def with_toys(patch="wino_300_100", values=(300, 100), *, off=0.7, **changes):
+    """One with toys that follow the asymptotic formulae, as far as three bins say."""
+    right = hypothesis(patch, values)
+    cls, errors = right["CLs"], [0.01] * 6
+    toys = {
+        "count": 1000,
+        "failed": [1, 0],
+        "CLs": cls,
+        "errors": errors,
+        "reference": {"count": 1000, "CLs": cls, "errors": errors},
+        "asymptotic": [value - 0.01 * (off if isinstance(off, float) else 0) for value in cls],
+        "off": off,
+        "observed": 1.5,
+        "asimov": 2.0,
+        "histogram": {
+            "edges": [0.0, 1.0, 4.0, 16.0],
+            "signal": [839, 136, 24],
+            "background": [340, 381, 279],
+        },
+        **changes,
+    }
+    return right | {"CLs": None, "toys": toys}
+
+
 def wrong(patch="wino_300_100", values=(300, 100), **changes):
     right = hypothesis(patch, values)
     cls = [value * 1.02 for value in right["CLs"]]

@@ -262,7 +262,8 @@ class ToyResult(TypedDict):
     """CLs from toys, beside that of the reference and the asymptotic one.
 
     The asymptotic test statistic of the Asimov data decides the asymptotic distributions; `off` is
-    how many standard errors the asymptotic CLs_obs is away.
+    how many standard errors CLs_obs from toys lies above the asymptotic one, where the observed
+    test statistic is not 0.
     """
 
     count: int

@@ -12,7 +12,7 @@ import jinja2
 
 from pytest_pyhf_faas.campaign.times import PARTS
 from pytest_pyhf_faas.references.cls_values import DEFAULT_ATOL
-from pytest_pyhf_faas.report import ambiguous, analyses, answer, environments, wall_times
+from pytest_pyhf_faas.report import ambiguous, analyses, answer, environments, toys, wall_times
 from pytest_pyhf_faas.report.budgets import Text, cut, cut_all, size_of, within
 from pytest_pyhf_faas.report.published import SOURCE
 from pytest_pyhf_faas.report.scaling import scaling_figures
@@ -67,6 +67,10 @@ _CAPTIONS = {
     "is excluded at 95 % CL: the contours of this run should lie on those of the references.",
     "band": "Where the observed CLs is below 0.05, a hypothesis is excluded at 95 % CL; within the "
     "bands it would lie in 68 % and 95 % of repeated experiments without a signal.",
+    "toys": "Toys with the tested signal and without one, and how many the asymptotic formulae "
+    "(Cowan, Cranmer, Gross, Vitells) expect in each bin; at 0, half of those with the signal. "
+    "CLs_obs is the share of toys to the right of the observed value with the signal over that "
+    "without one.",
     "fit_times": "How long single fits took on their workers: a long tail to the right decides "
     "when the analysis ends.",
     "scaling": "The wall time falls along the ideal line as long as workers have fits to do; "
@@ -147,6 +151,8 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
             unreferenced=_unreferenced(document),
             ambiguous=within(ambiguous.ambiguous_rows(document), LIST_BYTES, _ambiguous_bytes),
             ambiguous_count=len(ambiguous.ambiguous_rows(document)),
+            toys=within(toys.toy_rows(document), LIST_BYTES, _toy_bytes),
+            toys_count=len(toys.toy_rows(document)),
             plots=_grouped(plots, document),
             parts=[_PART_TITLES.get(part, part) for part in PARTS],
             time_rows=_time_rows(document),
@@ -214,6 +220,10 @@ def _list_bytes(hypothesis: Hypothesis) -> int:
 def _ambiguous_bytes(row: ambiguous.AmbiguousRow) -> int:
     texts = (row.title, row.patch, row.fit, row.parameters, row.at_bound)
     return 700 + sum(map(size_of, texts))
+
+
+def _toy_bytes(row: toys.ToyRow) -> int:
+    return 800 + size_of(row.title) + size_of(row.patch)
 
 
 def _row_bytes(hypothesis: Hypothesis) -> int:

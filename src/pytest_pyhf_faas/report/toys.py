@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 _BINS = 40
+#: Where the observed test statistic is not larger, all toys are as large by definition, and of
+#: those with the signal the asymptotic formulae have one half: two conventions, no approximation.
+_ZERO = 1e-6
 _OBSERVED, _MEDIAN = 0, 3  # of the six values
 
 
@@ -52,7 +55,8 @@ def toys_entry(
     asimov = off = cls = None
     if known and asymptotic is not None:
         cls = _numbers(asymptotic.cls_values)
-        off = json_number(found.errors_from(asymptotic.cls_values[_OBSERVED]))
+        if found.observed > _ZERO:
+            off = json_number(found.errors_from(asymptotic.cls_values[_OBSERVED]))
         fits = asymptotic.twice_nll
         if {"fixed_poi_fit_to_asimov", "free_fit_to_asimov"} <= fits.keys():
             asimov = json_number(fits["fixed_poi_fit_to_asimov"] - fits["free_fit_to_asimov"])
@@ -79,7 +83,7 @@ class ToyRow(NamedTuple):
     failed: str
     observed: str
     asymptotic_observed: float | None
-    off: str
+    finding: str
     expected: str
     asymptotic_expected: float | None
     reference: str
@@ -160,7 +164,9 @@ def _row(title: str, patch: str, found: ToyResult) -> ToyRow:
     def told(values: list[Number], errors: list[Number], at: int) -> str:
         return measured(float(values[at]), float(errors[at]))
 
-    far = off is not None and is_off(float(off))
+    finding = "" if float(found["observed"]) > _ZERO else "the observed test statistic is 0"
+    if off is not None and is_off(float(off)):
+        finding = f"off by {abs(float(off)):.1f} standard errors"
     return ToyRow(
         title=title,
         patch=patch,
@@ -168,7 +174,7 @@ def _row(title: str, patch: str, found: ToyResult) -> ToyRow:
         failed=str(sum(found["failed"])),
         observed=told(found["CLs"], found["errors"], _OBSERVED),
         asymptotic_observed=None if asymptotic is None else float(asymptotic[_OBSERVED]),
-        off=f"off by {abs(float(off)):.1f} standard errors" if far and off is not None else "",
+        finding=finding,
         expected=told(found["CLs"], found["errors"], _MEDIAN),
         asymptotic_expected=None if asymptotic is None else float(asymptotic[_MEDIAN]),
         reference=""

@@ -21,6 +21,7 @@ from pytest_pyhf_faas.report.plots.times import (
     plot_wall_time,
     plot_where_the_time_went,
 )
+from pytest_pyhf_faas.report.plots.toys import plot_toys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,7 @@ KINDS = (
     "cls_difference",
     "plane",
     "band",
+    "toys",
     "timeline",
     "fit_times",
     "scaling",
@@ -66,7 +68,7 @@ def _plots(document: Document) -> Iterator[Plot | None]:
     names = names_of(analyses)
     yield plot_wall_time(analyses, names)
     yield plot_where_the_time_went(analyses, names)
-    for plot_analysis in (plot_cls_difference, plot_plane, plot_band, plot_timeline):
+    for plot_analysis in (plot_cls_difference, plot_plane, plot_band, plot_toys, plot_timeline):
         for place, analysis in enumerate(analyses):
             yield plot_analysis(place, analysis, names[place])
     yield plot_fit_times(analyses, names)
