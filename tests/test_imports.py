@@ -93,7 +93,7 @@ INSIDE = {
         {"journal", "campaign"},
     ),
     "references": (
-        {"cls_values", "file", "form", "sameness", "toy_values"},
+        {"cls_values", "limit_values", "toy_values", "file", "form", "sameness"},
         {"criteria", "entries", "known_issues", "merging", "places"},
         {"ambiguity", "diagnosis"},
         {"reference"},
@@ -108,11 +108,11 @@ INSIDE = {
         {"preflight"},
     ),
     "report": (
-        {"axes", "form", "document", "budgets"},
+        {"axes", "form", "document", "budgets", "quantity"},
         {"environments", "published", "wall_times"},
         {"analyses", "scaling"},
-        {"ambiguous", "toys", "unreferenced"},
-        {"answer", "comparison", "plots", "cls_csv", "hepdata"},
+        {"ambiguous", "toys", "unreferenced", "upper_limits"},
+        {"answer", "comparison", "plots", "csv_tables", "hepdata"},
         {"markdown", "page"},
         {"publish"},
     ),
@@ -390,12 +390,8 @@ def test_the_worker_works_from_its_source_alone():
 
 @pytest.mark.parametrize("module", [name for name in MODULES if top(name) == "report"])
 def test_the_report_needs_a_document_and_the_values_in_it_alone(module):
-    values = {
-        "campaign.results",
-        "campaign.times",
-        "references.cls_values",
-        "references.toy_values",
-    }
+    values = {"campaign.results", "campaign.times", "campaign.quantities"}
+    values |= {f"references.{each}_values" for each in ("cls", "limit", "toy")}
     words = {"errors", "schemas", "verdicts", "wording"}
     own = {name for name in own_imports_of(module) if top(name) != "report"}
     assert own <= values | words

@@ -17,12 +17,14 @@ from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.pallets.pallet import Pallet
 from pytest_pyhf_faas.references.compare import Comparison, compare
 from pytest_pyhf_faas.references.known_issues import is_known_error
-from pytest_pyhf_faas.references.limits import compare_limits, limit_tolerance
+from pytest_pyhf_faas.references.limit_values import limit_tolerance
+from pytest_pyhf_faas.references.limits import compare_limits
 from pytest_pyhf_faas.references.sameness import error_matches
 from pytest_pyhf_faas.references.store import DIRECTORY, store_in
 from pytest_pyhf_faas.references.toy_values import ToyValues, toy_cls_of
 from pytest_pyhf_faas.references.toys import compare_toys
-from pytest_pyhf_faas.report import cls_csv
+from pytest_pyhf_faas.report import csv_tables
+from pytest_pyhf_faas.report.quantity import CLS, quantity_of
 from pytest_pyhf_faas.session import hypotheses
 from pytest_pyhf_faas.session.display import StreamDisplay
 from pytest_pyhf_faas.session.fits import Fits
@@ -171,7 +173,7 @@ class Validation:
         analysis = hypotheses.analysis_of(self.pallet, self.endpoint, self.config, reference)
         analysis["hypotheses"] = [self._entry(each) for each in self]
         try:
-            cls_csv.write_table([analysis], Path(path))
+            csv_tables.write_table(quantity_of(analysis) or CLS, [analysis], Path(path))
         except OSError as error:
             raise ReportError(
                 f"{path} cannot be written: {error.strerror or error}; the results are still here"

@@ -138,6 +138,48 @@ def ambiguous(patch="wino_300_100", values=(300, 100), *, at="nominal", **change
     }
 
 
+def limits_of(m1, m2):
+    """Six upper limits that rise towards heavy particles and small mass differences."""
+    distance = math.hypot(m1 / 700, m2 / 300) - 1
+    return [math.exp(4 * (distance + shift)) for shift in (0.08, -0.3, -0.15, 0, 0.2, 0.4)]
+
+
+def limited(patch="wino_300_100", values=(300, 100), *, limits=None, **changes):
+    """One with upper limits in the place of CLs, which are right."""
+    numbers = [value for value in values if isinstance(value, (int, float))]
+    found = {"values": limits_of(*(*numbers, 0, 0)[:2]), "nominal": None, "remarks": []}
+    found |= limits or {}
+    return hypothesis(patch, values) | {
+        "test": f"src/pytest_pyhf_faas/suite/test_limits.py::test_limit[wino-{patch}]",
+        "title": f"wino / {patch}: the limits agree with the reference",
+        "CLs": None,
+        "limits": {"reference": list(found["values"]), **found},
+        "rtol": 1e-3,
+        "atol": 1e-9,
+        **changes,
+    }
+
+
+def wrong_limit(patch="wino_300_100", values=(300, 100), **changes):
+    known = limits_of(*values)
+    title = f"wino / {patch}: the limits differ from the reference"
+    return limited(
+        patch,
+        values,
+        limits={"values": [1.02 * value for value in known], "reference": known},
+        outcome="failed",
+        verdict="wrong",
+        title=title,
+        text=f"{title}\n"
+        "                    obtained      reference   rel. diff\n"
+        f"  limit_obs   {1.02 * known[0]:14.8g}{known[0]:15.8g}     2.0e-02  <--\n"
+        "  tolerance 0.001 relative, 1e-09 absolute\n"
+        "  rerun:  pytest --faas-pallet=wino --faas-quantity=limit --faas-patch=" + patch,
+        within=[False] * 6,
+        **changes,
+    )
+
+
 def broken(patch="wino_300_100", values=(300, 100), *, message="killed by signal 9", **changes):
     return hypothesis(patch, values) | {
         "outcome": "error",
@@ -228,6 +270,15 @@ def analysis(hypotheses=None, *, pallet="wino", **changes):
         "hypotheses": hypotheses,
         **changes,
     }
+
+
+def limits(hypotheses=None, **changes):
+    """Return an analysis of upper limits, which has no wall time."""
+    if hypotheses is None:
+        grid = product(range(200, 1200, 200), range(0, 500, 100))
+        hypotheses = [limited(f"wino_{m1}_{m2}", (m1, m2)) for m1, m2 in grid]
+    beside = {"quantity": "limit", "wall_time": None, "timeline": None}
+    return analysis(hypotheses, **{**beside, **changes})
 
 
 def scaling(**changes):

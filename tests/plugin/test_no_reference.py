@@ -15,11 +15,12 @@ def unreferenced(patch="sig_1", observed: float | str = 0.01, **changes):
         "pallet": "tiny",
         "fit_setup": "numpy+scipy",
         "test_stat": "qtilde",
+        "is_limit": False,
         "reason": "there is no tiny.json",
         "remedy": "--faas-update=new",
         "patch": patch,
-        "CLs_obs": observed,
-        "CLs_exp": 0.25,
+        "observed": observed,
+        "expected": 0.25,
         **changes,
     }
 
@@ -51,6 +52,18 @@ def test_many_failures_for_want_of_a_reference_are_one_table(project, distributi
     message = project.junit()[f"test_cls[tiny-{names[1]}]"].find("failure").text
     assert f"CLs_obs = 0.5, CLs_exp = {canned(names[1])['CLs_exp'][2]:.4g}" in message
     assert "--faas-update=new" in message
+
+
+def test_limits_of_a_first_run_are_one_table(project):
+    names = project.pallet(6, references=False)
+    words = ("--pyargs", "pytest_pyhf_faas.suite", "--faas-quantity=limit", "-ktest_limit")
+    shown = project.text(project.run(*words, suite=False))
+    observed = canned(names[2])["CLs_obs"] * 11
+    assert "no reference for 6 hypotheses of tiny: there is no tiny.json" in shown
+    assert re.search(r"numpy\+scipy +limit_obs +limit_exp +excluded", shown)
+    assert re.search(rf"^  {names[2]} +{observed:.4g} +[\d.e-]+ +(yes|no)$", shown, re.MULTILINE)
+    assert re.search(r"\d of 6 (is|are) excluded at 95 % CL: limit_obs < 1", shown)
+    assert "FAILED" not in shown
 
 
 def test_other_failures_are_shown_beside_them(project):

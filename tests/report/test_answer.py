@@ -174,7 +174,7 @@ def test_a_right_hypothesis_whose_test_fails_is_told():
     one = documents.hypothesis(outcome="failed", text="assert took < 1")
     made = documents.document([documents.analysis([one, documents.hypothesis("other")])])
     assert answer.state(made) is State.BROKEN
-    assert answer.verdict(made).endswith("are right; 1 test failed though CLs did not.")
+    assert answer.verdict(made).endswith("are right; 1 test failed for a reason of its own.")
     assert answer.failures(made["analyses"][0]) == [one]
 
 
@@ -184,6 +184,30 @@ def test_several_pallets_and_endpoints_are_told():
     assert answer.verdict(made) == "All 75 hypotheses of a, b in 3 analyses are right."
     many = documents.document([documents.analysis(pallet=f"p{i}") for i in range(5)])
     assert answer.verdict(many) == "All 125 hypotheses of 5 pallets are right."
+
+
+def test_what_was_calculated_is_told_where_it_is_not_cls_alone():
+    def told(*analyses):
+        return answer.verdict(documents.document(list(analyses)))
+
+    cls = documents.analysis([documents.hypothesis(str(i)) for i in range(12)])
+    limits = [documents.limited(str(i)) for i in range(12)]
+    off = [documents.wrong_limit("10"), documents.wrong_limit("11")]
+    right = "12 hypotheses of wino are right"
+    assert told(cls, documents.limits(limits)) == f"All {right}: CLs and upper limits."
+    assert told(documents.limits(limits)) == f"All {right}: upper limits."
+    assert told(cls, documents.limits([*limits[:10], *off])) == (
+        "Upper limits: 2 of 12 hypotheses of wino are wrong; the other 10 are right; "
+        f"CLs: all {right}."
+    )
+    assert told(cls, documents.limits(limits[:3])) == (
+        f"CLs: all {right}; upper limits: all 3 hypotheses of wino are right."
+    )
+    same = [*off, *limits[:1]], [documents.wrong("a"), documents.wrong("b"), cls["hypotheses"][0]]
+    said = "2 of 3 hypotheses of wino are wrong; the other one is right"
+    assert told(documents.analysis(same[1]), documents.limits(same[0])) == (
+        f"CLs: {said}; upper limits: {said}."  # which need not be the same two
+    )
 
 
 def test_failures_are_in_the_order_in_which_they_matter():

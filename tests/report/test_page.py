@@ -191,6 +191,36 @@ def test_the_table_of_a_failure_has_six_rows_and_stands_there_once():
     assert found.text.count("wino_300_100: CLs differs from the reference") == 1
 
 
+def test_upper_limits_have_a_section_and_their_failures_a_table():
+    remark = "no limit: CLs is above 0.05 up to mu = 100"
+    two = {"lowest": [0.9, *[1.0] * 5], "nominal": [1.1, *[1.0] * 5]}
+    made = documents.limits(
+        [
+            documents.wrong_limit("off"),
+            documents.limited("two", limits={"values": two["lowest"], **two}),
+            documents.limited("none", limits={"values": ["inf", *[1.0] * 5], "remarks": [remark]}),
+            documents.broken("lost"),
+        ]
+    )
+    document = documents.document([documents.analysis(), made])
+    assert accepted_by_own_schema(document, "report.schema.json")
+    source, found = rendered(document)
+    card = found.text.partition("Failures")[2].partition("On the signal strength")[0]
+    assert card.count("limit_obs") == 1
+    assert card.count("✗ outside") == 6
+    assert "tolerance 0.001 relative" in card
+    section = found.text[found.text.rindex("On the signal strength") :].partition("Plots")[0]
+    assert "2 of 3 are excluded at 95 % CL: limit_obs < 1" in section
+    assert "0.9 at the lowest minima; 1.1 at the nominal minima" in section
+    assert re.search(rf"none300, 100inf1{{5}}inf0✓ right{remark}", section)
+    assert re.search(r"lost\s*300, 100\s*(–\s*)+⊘ broken", section)
+    listing = source[source.index("<h2>All hypotheses") :]
+    assert "upper limits" not in listing
+    observed = 1.02 * documents.limits_of(300, 100)[0]
+    assert f"{observed:.8g}" in card
+    assert f"{observed:.4g}" in section
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -327,6 +357,28 @@ def test_hypotheses_without_a_reference_are_one_table_of_each_reason():
     summary = markdown.summarize(document)
     assert summary.count("<details>") == 2
     assert "p_11" in summary
+
+
+def test_limits_without_a_reference_are_a_table_as_well():
+    made = [
+        documents.limited(
+            f"p_{i}",
+            limits={"values": [0.5 + i, *[1.0] * 5], "reference": None},
+            verdict="no reference",
+            outcome="failed",
+            within=None,
+            title=f"wino / p_{i}: no reference",
+            text=f"wino / p_{i}: no reference\n  limit_obs = {0.5 + i}, limit_exp = 1\n  why",
+        )
+        for i in range(3)
+    ]
+    document = documents.document([documents.limits(made)])
+    _source, found = rendered(document)
+    section = found.text.partition("Without a reference")[2].partition("On the signal")[0]
+    assert "3 hypotheses of wino on local:2, numpy+scipy, upper limits" in section
+    assert "1 of 3 is excluded at 95 % CL: limit_obs < 1" in section
+    assert re.search(r"p_2\s*300, 100\s*2.5\s*1\s*no", section)
+    assert "limit_exp" in markdown.summarize(document)
 
 
 def test_a_discovery_test_excludes_nothing():

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from pytest_pyhf_faas.report.analyses import names_of
 from pytest_pyhf_faas.report.axes import Axis
 from pytest_pyhf_faas.report.plots import KINDS, draw, plane, style
-from pytest_pyhf_faas.report.plots.band import plot_band
+from pytest_pyhf_faas.report.plots.band import plot_bands
 from pytest_pyhf_faas.report.plots.cls_difference import _tolerance, plot_cls_difference
 from pytest_pyhf_faas.report.plots.contours import Contours
 from pytest_pyhf_faas.report.plots.plane import _reaches, plot_plane
@@ -28,6 +28,7 @@ from pytest_pyhf_faas.report.plots.times import (
     plot_where_the_time_went,
 )
 from pytest_pyhf_faas.report.plots.toys import plot_toys
+from pytest_pyhf_faas.report.quantity import CLS
 from pytest_pyhf_faas.report.scaling import amdahl, scaling_figures
 from pytest_pyhf_faas.report.wall_times import wall_time
 from tests.helpers.report_documents import (
@@ -35,6 +36,8 @@ from tests.helpers.report_documents import (
     broken,
     document,
     hypothesis,
+    limited,
+    limits,
     scaling,
     timeline,
     trial,
@@ -57,9 +60,10 @@ OF_ANALYSIS = {
     "timeline": plot_timeline,
     "cls_difference": plot_cls_difference,
     "plane": plot_plane,
-    "band": plot_band,
+    "band": lambda *of: next(iter(plot_bands(*of)), None),
     "toys": plot_toys,
 }
+LEVEL = math.log10(CLS.exclusion)
 WORDS = ["nan", "inf", "-inf", "nan", "inf", "-inf"]
 
 
@@ -114,7 +118,7 @@ def test_all_plots_in_order():
     ]
     assert [plot.analysis for plot in found.values()] == [None] * 2 + [0, 1] * 3 + [None] * 2
     kinds = {next(kind for kind in KINDS if name.startswith(kind)) for name in found}
-    assert kinds == set(KINDS) - {"band", "toys"}  # the one in place of the plane
+    assert kinds == set(KINDS) - {"band", "limit_band", "limit_plane", "toys"}  # a plane is there
 
 
 def over_one_label(**changes):
@@ -392,7 +396,7 @@ def test_the_excluded_side_is_marked():
     places = list(product((0, 500, 1000), (0, 100)))
     contours, surfaces = contours_of(places, [[10 ** (m1 / 500 - 3)] * 6 for m1, _ in places])
     axes = Figure().subplots()
-    plane._hatch_excluded(axes, contours, surfaces[0])
+    plane._hatch_excluded(axes, contours, surfaces[0], LEVEL)
     (region,) = axes.collections
     path = region.get_paths()[0]
     assert path.contains_point((100, 50))
@@ -401,7 +405,7 @@ def test_the_excluded_side_is_marked():
 
 def contours_of(places, values):
     contours = Contours(np.array(places, dtype=float))
-    return contours, contours.surfaces(values)
+    return contours, contours.surfaces(values, CLS.drawn)
 
 
 def test_the_contour_is_where_log_cls_is_linear():
@@ -412,7 +416,7 @@ def test_the_contour_is_where_log_cls_is_linear():
     for surface in surfaces.values():
         assert surface.shape == (len(contours.y), len(contours.x))
         assert np.asarray(surface[0]) == pytest.approx(contours.x / 500 - 3)
-    reached = _reaches(contours, surfaces, Axis.find("m1", ["m1"]))
+    reached = _reaches(contours, surfaces, Axis.find("m1", ["m1"]), LEVEL)
     assert reached[0].startswith("Observed exclusion up to m1 = 84")  # 500 * log10(50) = 849.5
 
 
@@ -465,7 +469,7 @@ def test_hypotheses_are_counted_by_how_they_ended():
     ]
     plot = plot_of("plane", analysis(hypotheses))
     texts = texts_of(plot.svg)
-    assert {"right: 9", "not right: 1", "not compared: 1", "without CLs: 2"} <= set(texts)
+    assert {"right: 9", "not right: 1", "not compared: 1", "without values: 2"} <= set(texts)
     assert "2 hypotheses left out: no place in the plane" in plot.alt
 
 
@@ -614,6 +618,68 @@ def test_ticks_do_not_run_into_each_other():
     assert all(later / earlier > 1.5 for earlier, later in pairwise(ticks))
     assert _ticks([1, 2, 4]) == [1, 2, 4]
     assert _ticks([7]) == [7]
+
+
+# --- upper limits
+
+
+def test_limits_are_drawn_along_the_lines_with_most_hypotheses_and_in_the_plane():
+    made = [limited(f"w_{m1}_{m2}", (m1, m2)) for m1, m2 in product(range(200, 1200, 200), (0, 50))]
+    made += [limited(f"w_{m1}_100", (m1, 100)) for m1 in (200, 400, 600)]
+    made += [limited(f"w_{m1}_150", (m1, 150)) for m1 in (200, 400, 600, 800)]
+    made.append(limited("w_200_200", (200, 200)))
+    found = drawn([limits(made, labels=["m1_GeV", "m2_GeV"])])
+    check(found)
+    assert list(found) == [
+        "limit_plane-0-wino",
+        *("limit_band-0-wino", "limit_band-0-wino-2", "limit_band-0-wino-3"),
+        "fit_times",
+    ]
+    assert [found[f"limit_band-0-wino{n}"].title for n in ("", "-2", "-3")] == [
+        "Upper limit over m1 at m2 = 0 GeV: wino",
+        "Upper limit over m1 at m2 = 50 GeV: wino",
+        "Upper limit over m1 at m2 = 150 GeV: wino",
+    ]
+    band, plane = found["limit_band-0-wino"], found["limit_plane-0-wino"]
+    told = {"m1 [GeV]", "upper limit on μ at 95 % CL", "upper limit = 1: below is excluded"}
+    assert told <= set(texts_of(band.svg))
+    assert "5 hypotheses, 3 of them excluded at 95 % CL (upper limit below 1)" in band.alt
+    assert plane.title == "Upper limit = 1 in the plane: wino"
+    assert {"right: 18", "excluded (observed)"} <= set(texts_of(plane.svg))
+    assert "Observed exclusion up to m1 = 6" in plane.alt
+
+
+def test_the_contour_of_limits_lies_where_they_are_one():
+    made = [
+        limited(f"w_{x}_{y}", (x, y), limits={"values": [10 ** (x - 0.5)] * 6})
+        for x, y in product((0, 1), (0, 1))
+    ]
+    plot = plot_of("plane", limits(made))
+    assert "Observed exclusion up to m1 = 0.49" in plot.alt
+
+
+def test_no_limit_is_none_of_the_numbers_that_are_drawn():
+    none = {"values": ["inf", 0.5, 0.7, 0.9, 1.2, "inf"], "reference": None}
+    made = grid(limited, count=4)
+    made[5] = limited("wino_400_100", (400, 100), limits=none)
+    found = drawn([limits(made)])
+    check(found)
+    assert "1 hypothesis without a limit, drawn at 1000" in found["limit_plane-0-wino"].alt
+    assert "right: 16" in texts_of(found["limit_plane-0-wino"].svg)
+    notes = [texts_of(plot.svg) for name, plot in found.items() if "band" in name]
+    assert sum("1 hypothesis without upper limit left out" in texts for texts in notes) == 1
+    everywhere = [limited(f"w_{m}", (m, 0), limits=none) for m in range(9)]
+    assert "limit_band-0-wino" not in drawn([limits(everywhere)])
+
+
+def test_limits_of_a_wide_range_and_none_have_an_axis_that_shows_them():
+    def ticks(*values):
+        made = [limited(f"w_{m}", (m, 0), limits={"values": [v] * 6}) for m, v in enumerate(values)]
+        return set(texts_of(plot_of("band", limits(made)).svg))
+
+    assert {"0.1", "1", "10", "100"} <= ticks(0.1, 1.0, 100.0)
+    assert "0.900" in ticks(0.8, 0.9, 1.0)
+    assert "10⁻⁶" in ticks(0.0, 0.5, 1.0)
 
 
 # --- numbers and size

@@ -6,13 +6,14 @@ import json
 import pytest
 import yaml
 
-from pytest_pyhf_faas.report import cls_csv, hepdata, publish
+from pytest_pyhf_faas.report import csv_tables, hepdata, publish
+from pytest_pyhf_faas.report.quantity import CLS, LIMITS
 from tests.helpers import report_documents as make
 
 
-def table(document, directory):
-    cls_csv.write(document, directory)
-    with (directory / cls_csv.FILE).open(encoding="utf-8", newline="") as file:
+def table(document, directory, quantity=CLS):
+    csv_tables.write(document, directory)
+    with (directory / quantity.file).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -36,8 +37,10 @@ def test_each_hypothesis_has_a_row_with_all_that_is_known(tmp_path):
     assert (first["pallet"], first["patch"]) == ("wino", "two")
     assert (first["endpoint"], first["fit_setup"]) == ("local:2", "numpy+scipy")
     assert (first["m1"], first["m2"], first["tau"]) == ("300", "100", "")
-    assert [float(first[name]) for name in cls_csv.SIX] == two["CLs"]
-    assert [float(first[f"reference_{name}"]) for name in cls_csv.SIX] == two["reference"]["CLs"]
+    assert [float(first[name]) for name in csv_tables.six_columns(CLS)] == two["CLs"]
+    assert [float(first[f"reference_{name}"]) for name in csv_tables.six_columns(CLS)] == two[
+        "reference"
+    ]["CLs"]
     assert (first["lowest_CLs_obs"], first["nominal_CLs_obs"]) == ("0.0684", "0.0435")
     assert float(first["nominal_CLs_exp"]) == two["ambiguous"]["nominal"][3]
     assert (first["minimum_set"], first["verdict"], first["fit_s"]) == ("nominal", "right", "2.5")
@@ -57,6 +60,24 @@ def test_labels_of_any_name_have_columns_of_their_own(tmp_path):
     assert (row["patch"], row["CLs_obs"]) == ("p", "nan")
     assert (row["patch (label)"], row["CLs_obs (label)"]) == ("1", "2")
     assert (row["patch (label) (label)"], row['a,b\n"c"']) == ("3", "4")
+
+
+def test_limits_have_a_table_of_their_own(tmp_path):
+    two = {"lowest": [2.0] * 6, "nominal": [3.0] * 6, "remarks": ["a bound", "a jump"]}
+    found = [make.limited("two", (300, 100), limits=two), make.broken("lost", (500, 0))]
+    document = make.document([make.analysis([make.hypothesis("one")]), make.limits(found)])
+    assert [row["patch"] for row in table(document, tmp_path)] == ["one"]
+    first, lost = table(document, tmp_path, LIMITS)
+    known = make.limits_of(300, 100)
+    six = csv_tables.six_columns(LIMITS)
+    assert six[:2] == ("limit_obs", "limit_exp_-2sigma")
+    assert [float(first[name]) for name in six] == known
+    assert [float(first[f"reference_{name}"]) for name in six] == known
+    assert (first["lowest_limit_obs"], first["nominal_limit_exp"]) == ("2.0", "3.0")
+    assert (first["m1"], first["verdict"], first["remarks"]) == ("300", "right", "a bound; a jump")
+    assert (lost["verdict"], lost["limit_obs"], lost["reference_limit_obs"]) == ("broken", "", "")
+    csv_tables.write(make.document(), tmp_path)
+    assert not (tmp_path / LIMITS.file).exists()
 
 
 # HEPData
@@ -117,6 +138,26 @@ def test_what_was_shown_to_be_wrong_is_not_published(tmp_path):
         assert word in entry["description"]
 
 
+def test_limits_are_published_beside_cls(tmp_path):
+    found = [make.limited("one", (1, 1)), make.wrong_limit("off", (4, 1))]
+    _first, (_cls, entry), (_, data) = submission(
+        make.document([make.analysis(), make.limits(found)]), tmp_path
+    )
+    assert entry["name"] == "Upper limits of wino"
+    assert entry["data_file"] == "limits-1-wino.yaml"
+    assert (
+        "Observed and expected upper limits on the POI at 95 % CL (CLs) of wino"
+        in (entry["description"])
+    )
+    assert "1 hypothesis with the verdict 'wrong'" in entry["description"]
+    observed, expected = data["dependent_variables"]
+    known = make.limits_of(1, 1)
+    assert observed["header"] == {"name": "Observed upper limit"}
+    assert observed["values"] == [{"value": known[0]}]
+    assert expected["values"][0]["value"] == known[3]
+    assert not any(each["name"] == "POI" for each in observed["qualifiers"])
+
+
 def test_a_small_value_of_a_band_keeps_its_digits(tmp_path):
     small = 1.234567e-7
     found = make.hypothesis(CLs=[0.2, small, 0.01, 0.3, 0.4, 0.5])
@@ -151,19 +192,21 @@ def test_hepdata_accepts_what_a_run_can_hold(tmp_path):
         make.hypothesis("few", (1,)),
         make.ambiguous("two", (7, 1)),
     ]
+    limits = [make.limited("none", (1, 2), limits={"values": ["inf", 0.0, 1.0, 2.0, "inf", "inf"]})]
     document = make.document(
         [
             make.analysis(found, pallet=ANY, labels=[ANY, "m_GeV"], endpoint="local"),
             make.analysis(found, pallet=ANY, labels=[ANY, "m_GeV"], synthetic=True),
             make.analysis(pallet=ANY, labels=[]),
             make.analysis([]),
+            make.limits([make.limited(ANY, (ANY, 1)), *limits], pallet=ANY),
         ]
     )
     hepdata.write(document, tmp_path)
     validator = validators.FullSubmissionValidator()
     accepted = validator.validate(directory=str(tmp_path / hepdata.DIRECTORY))
     assert accepted, [each.message for some in validator.messages.values() for each in some]
-    assert len(validator.submission_docs) == 4
+    assert len(validator.submission_docs) == 5
 
 
 # With the rest of a report
@@ -187,6 +230,6 @@ def test_one_part_that_fails_takes_no_other_down(tmp_path, monkeypatch):
     (problem,) = publish.publish(make.document(), tmp_path)
     assert problem.startswith("the HEPData submission of the report could not be made (ZeroDiv")
     assert f"pyhf-faas report {tmp_path}" in problem
-    assert (tmp_path / cls_csv.FILE).is_file()
+    assert (tmp_path / CLS.file).is_file()
     assert (tmp_path / publish.PAGE).is_file()
     assert json.loads((tmp_path / "report.json").read_text())["analyses"]

@@ -82,7 +82,7 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
 def _draw(path: Path) -> int:
     """Write what is made of a report beside it."""
-    from pytest_pyhf_faas.report import cls_csv, document, hepdata
+    from pytest_pyhf_faas.report import csv_tables, document, hepdata
     from pytest_pyhf_faas.report.publish import publish
 
     report = document.read(path)
@@ -92,7 +92,8 @@ def _draw(path: Path) -> int:
         write_error(problem)
     if problems:
         return 1
-    _say(f"page, plots, {cls_csv.FILE} and {hepdata.DIRECTORY}/ are in {directory}")
+    tables = [each.file for each in csv_tables.QUANTITIES if (directory / each.file).is_file()]
+    _say(f"page, plots, {', '.join(tables)} and {hepdata.DIRECTORY}/ are in {directory}")
     return 0
 
 

@@ -232,7 +232,8 @@ def assert_limit(request: pytest.FixtureRequest) -> AssertRight:
     """Compare upper limits with their reference, within `--faas-rtol` and `--faas-atol`."""
     from pytest_pyhf_faas.plugin.notes import note_comparison
     from pytest_pyhf_faas.plugin.outcomes import decide_limits
-    from pytest_pyhf_faas.references.limits import compare_limits, limit_tolerance
+    from pytest_pyhf_faas.references.limit_values import limit_tolerance
+    from pytest_pyhf_faas.references.limits import compare_limits
 
     context = get_context(request.config)
     subject = _subject(request)

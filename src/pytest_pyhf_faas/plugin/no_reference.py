@@ -1,4 +1,4 @@
-"""What the terminal shows of hypotheses that have no reference: their CLs values, in one table.
+"""What the terminal shows of hypotheses that have no reference: their values, in one table.
 
 Each fails for itself; where many do, `failures` leaves them to this table.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from pytest_pyhf_faas.campaign.quantities import Limits
 from pytest_pyhf_faas.references.cls_values import EXCLUDED, count_of_excluded, exclusion
+from pytest_pyhf_faas.references.limit_values import EXCLUDED as EXCLUDED_LIMIT
 from pytest_pyhf_faas.references.toy_values import ToyValues, toy_cls_of
 from pytest_pyhf_faas.wording import counted, table
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 _ROWS = 40
 _MEDIAN = 2  # of CLs_exp
 _DISCOVERY = "q0"  # whose values are no CLs, and exclude nothing
+#: What the names of the values begin with, which table of a report has all, below what a hypothesis
+#: is excluded.
+_CLS = ("CLs", "cls.csv", EXCLUDED)
+_LIMITS = ("limit", "limits.csv", EXCLUDED_LIMIT)
 
 
 class Unreferenced(TypedDict):
@@ -29,11 +34,12 @@ class Unreferenced(TypedDict):
     pallet: str
     fit_setup: str
     test_stat: str
+    is_limit: bool
     reason: str
     remedy: str
     patch: str
-    CLs_obs: float | str
-    CLs_exp: float | str
+    observed: float | str
+    expected: float | str
 
 
 def no_reference_text(comparison: Comparison, result: HypotestResult) -> str:
@@ -46,10 +52,10 @@ def no_reference_text(comparison: Comparison, result: HypotestResult) -> str:
         lines.append(
             f"{how}CLs_obs = {result.CLs_obs:.4g}, CLs_exp = {result.CLs_exp[_MEDIAN]:.4g}"
         )
-    lines += comparison.explanation.splitlines()
     if result.limits:
         found = Limits.from_json(result.limits).lowest.values
         lines.append(f"limit_obs = {found[0]:.4g}, limit_exp = {found[1 + _MEDIAN]:.4g}")
+    lines += comparison.explanation.splitlines()
     lines.append(f"make it: {comparison.remedy}")
     return "\n".join([comparison.title, *(f"  {line}" for line in lines)])
 
@@ -57,7 +63,7 @@ def no_reference_text(comparison: Comparison, result: HypotestResult) -> str:
 def unreferenced_lines(
     hypotheses: Iterable[Unreferenced], width: int, *, made: bool = False
 ) -> list[str]:
-    """Return the CLs values of hypotheses without a reference, a table for each reason.
+    """Return the values of hypotheses without a reference, a table for each reason.
 
     Parameters
     ----------
@@ -68,36 +74,43 @@ def unreferenced_lines(
     made : bool
         Whether the session has written references.
     """
-    groups: dict[tuple[str, ...], list[Unreferenced]] = {}
+    groups: dict[tuple[str | bool, ...], list[Unreferenced]] = {}
     for each in hypotheses:
-        key = each["pallet"], each["fit_setup"], each["test_stat"], each["reason"], each["remedy"]
-        groups.setdefault(key, []).append(each)
+        key = (each["pallet"], each["fit_setup"], each["test_stat"], each["is_limit"])
+        groups.setdefault((*key, each["reason"], each["remedy"]), []).append(each)
     lines = []
-    for (pallet, fit_setup, test_stat, reason, remedy), those in groups.items():
-        many = f"{counted(len(those), 'hypothesis')} of {pallet}"
+    for those in groups.values():
+        first = those[0]
+        many = f"{counted(len(those), 'hypothesis')} of {first['pallet']}"
         if made:
-            lines.append(f"CLs of {many} that had no reference when the run began:")
+            what = "upper limits" if first["is_limit"] else "CLs"
+            lines.append(f"{what} of {many} that had no reference when the run began:")
         else:
-            lines.append(f"no reference for {many}: {reason}")
-            lines.append(f"  nothing was compared; make references: {remedy}")
-        lines += [f"  {line}" for line in _table(those, fit_setup, test_stat, width - 2)]
+            lines.append(f"no reference for {many}: {first['reason']}")
+            lines.append(f"  nothing was compared; make references: {first['remedy']}")
+        lines += [f"  {line}" for line in _table(those, width - 2)]
     return lines
 
 
-def _table(those: Sequence[Unreferenced], fit_setup: str, test_stat: str, width: int) -> list[str]:
-    excludes = test_stat != _DISCOVERY
-    header = (fit_setup, "CLs_obs", "CLs_exp", *(["excluded"] if excludes else []))
+def _table(those: Sequence[Unreferenced], width: int) -> list[str]:
+    first = those[0]
+    stem, file, below = _LIMITS if first["is_limit"] else _CLS
+    excludes = first["test_stat"] != _DISCOVERY
+    header = (
+        *(first["fit_setup"], f"{stem}_obs", f"{stem}_exp"),
+        *(["excluded"] if excludes else []),
+    )
     rows = []
     for each in those[:_ROWS]:
-        observed, expected = float(each["CLs_obs"]), float(each["CLs_exp"])
-        word = [exclusion(observed)] if excludes else []
+        observed, expected = float(each["observed"]), float(each["expected"])
+        word = [exclusion(observed, below)] if excludes else []
         rows.append((each["patch"], f"{observed:.4g}", f"{expected:.4g}", *word))
     lines = table(header, rows, width)
     if len(those) > _ROWS:
         lines.append(
-            f"... and {len(those) - _ROWS} more: --faas-report=DIR writes them all to DIR/cls.csv"
+            f"... and {len(those) - _ROWS} more: --faas-report=DIR writes them all to DIR/{file}"
         )
     if excludes:
-        excluded = sum(float(each["CLs_obs"]) < EXCLUDED for each in those)
-        lines.append(count_of_excluded(excluded, len(those)))
+        excluded = sum(float(each["observed"]) < below for each in those)
+        lines.append(count_of_excluded(excluded, len(those), f"{stem}_obs < {below:g}"))
     return lines

@@ -208,18 +208,21 @@ def _note_unreferenced(item: pytest.Item, comparison: Comparison) -> None:
     """Take note of a hypothesis without a reference, for the summary of the session."""
     note = item.stash[_NOTE]
     analysis, hypothesis = note["analysis"], note["hypothesis"]
-    if hypothesis["CLs"] is None:
+    limits = hypothesis.get("limits")
+    values = limits["values"] if limits else hypothesis["CLs"]
+    if values is None:
         return
     item.config.stash.setdefault(UNREFERENCED, []).append(
         {
             "pallet": analysis["pallet"],
             "fit_setup": analysis["fit_setup"],
             "test_stat": analysis["config"]["test_stat"],
+            "is_limit": bool(limits),
             "reason": comparison.explanation,
             "remedy": comparison.remedy,
             "patch": hypothesis["patch"],
-            "CLs_obs": hypothesis["CLs"][0],
-            "CLs_exp": hypothesis["CLs"][3],
+            "observed": values[0],
+            "expected": values[3],
         }
     )
 

@@ -21,17 +21,17 @@ EXCLUDED = 0.05
 NO_EXCLUSION = 1 - 1e-3
 
 
-def count_of_excluded(excluded: int, of: int) -> str:
-    """Say how many of some hypotheses are excluded."""
+def count_of_excluded(excluded: int, of: int, why: str = f"CLs_obs < {EXCLUDED:g}") -> str:
+    """Say how many of some hypotheses are excluded, and by what."""
     are = "is" if 1 in (excluded, of) else "are"
-    return f"{excluded} of {of} {are} excluded at 95 % CL: CLs_obs < {EXCLUDED:g}"
+    return f"{excluded} of {of} {are} excluded at 95 % CL: {why}"
 
 
-def exclusion(observed: float) -> str:
-    """Say whether a hypothesis with such a CLs_obs is excluded."""
+def exclusion(observed: float, below: float = EXCLUDED) -> str:
+    """Say whether a hypothesis with such an observed value is excluded: below another one."""
     if math.isnan(observed):
         return "not a number"
-    return "yes" if observed < EXCLUDED else "no"
+    return "yes" if observed < below else "no"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,11 @@ class Row:
     @property
     def relative(self) -> float:
         """Relative difference; the reference is the denominator."""
-        difference = self.obtained - self.reference
-        if difference == 0 or (math.isnan(self.obtained) and math.isnan(self.reference)):
+        if self.obtained == self.reference or (
+            math.isnan(self.obtained) and math.isnan(self.reference)
+        ):
             return 0.0
+        difference = self.obtained - self.reference
         return difference / abs(self.reference) if self.reference else math.inf
 
     @property

@@ -9,6 +9,7 @@ from pytest_pyhf_faas.campaign.quantities import LIMIT_LABELS, Limits
 from pytest_pyhf_faas.references.cls_values import Row
 from pytest_pyhf_faas.references.compare import Comparison, compare_errors
 from pytest_pyhf_faas.references.diagnosis import ACCEPT
+from pytest_pyhf_faas.references.limit_values import close_limits
 from pytest_pyhf_faas.references.reference import MAKE
 from pytest_pyhf_faas.verdicts import Verdict
 
@@ -22,23 +23,10 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.criteria import Minimum
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
-#: Relative tolerance on a limit of each optimizer. pyhf ends its search for a limit within 1e-4 of
-#: it, and CLs of an optimizer is as noisy as `cls_values.DEFAULT_RTOL` says.
-DEFAULT_RTOL = {"scipy": 1e-3, "minuit": 1e-3, "certified": 1e-5}
-#: Absolute tolerance: a limit of 0 is one.
-DEFAULT_ATOL = 1e-9
 _REMEDY = (
     "a limit follows from dozens of tests of CLs, and --faas-quantity=cls says where the fits of "
     "one of them are; try --faas-optimizer=minuit or --faas-method=certified"
 )
-
-
-def limit_tolerance(
-    fit_setup: str, rtol: float | None = None, atol: float | None = None
-) -> tuple[float, float]:
-    """Return the relative and the absolute tolerance on limits: those given, or the defaults."""
-    default = DEFAULT_RTOL.get(fit_setup.rpartition("+")[2], min(DEFAULT_RTOL.values()))
-    return default if rtol is None else rtol, DEFAULT_ATOL if atol is None else atol
 
 
 def compare_limits(
@@ -141,16 +129,9 @@ def _at(name: str) -> At:
 def _rows(found: LimitSet, known: LimitSet, tolerance: tuple[float, float]) -> tuple[Row, ...]:
     rtol, atol = tolerance
     return tuple(
-        Row(label, obtained, expected, _close(obtained, expected, rtol, atol))
+        Row(label, obtained, expected, close_limits(obtained, expected, rtol, atol))
         for label, obtained, expected in zip(LIMIT_LABELS, found.values, known.values, strict=True)
     )
-
-
-def _close(obtained: float, expected: float, rtol: float, atol: float) -> bool:
-    """Whether two limits agree; no limit agrees with no limit alone."""
-    if math.isinf(obtained) or math.isinf(expected):
-        return obtained == expected
-    return abs(obtained - expected) <= atol + rtol * abs(expected)
 
 
 def _distance(rows: Sequence[Row]) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
-from pytest_pyhf_faas.campaign.results import CLS_LABELS
 from pytest_pyhf_faas.references.cls_values import Row
 from pytest_pyhf_faas.report.published import patches_of, published_of
+from pytest_pyhf_faas.report.quantity import CLS, name_of_quantity, quantity_in
 from pytest_pyhf_faas.report.wall_times import MEASURED_HEADER, measured_cells, wall_time_of
 from pytest_pyhf_faas.wording import NOTHING, counted, with_spread
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_pyhf_faas.campaign.times import WallTime
-    from pytest_pyhf_faas.report.form import Analysis, Document, Hypothesis, Number, Scaling
+    from pytest_pyhf_faas.report.form import Analysis, Document, Hypothesis, Scaling
     from pytest_pyhf_faas.report.published import Published
 
 ROW_HEADER = (
@@ -39,7 +39,7 @@ class AnalysisRow:
 
     pallet: str
     endpoint: str
-    fit_setup: str
+    setup: str
     synthetic: bool
     patches: int
     wall_time: WallTime | None
@@ -51,7 +51,7 @@ class AnalysisRow:
         workers = f" ({counted(self.wall_time.last.workers, 'worker')})" if self.wall_time else ""
         return (
             f"{self.pallet} (synthetic, no physics)" if self.synthetic else self.pallet,
-            f"{self.endpoint}{workers}, {self.fit_setup}",
+            f"{self.endpoint}{workers}, {self.setup}",
             str(self.patches),
             *measured_cells(self.wall_time),
             *self._published(),
@@ -72,7 +72,7 @@ def rows(document: Document) -> list[AnalysisRow]:
         AnalysisRow(
             pallet=analysis["pallet"],
             endpoint=analysis["endpoint"],
-            fit_setup=analysis["fit_setup"],
+            setup=_setup(analysis),
             synthetic=analysis["synthetic"],
             patches=patches_of(analysis),
             wall_time=wall_time_of(analysis),
@@ -91,10 +91,21 @@ def wall_time_table(document: Document) -> list[tuple[str, ...]]:
 
 def title_of(analysis: Analysis | Scaling) -> str:
     """Return what tells an analysis from the others of its run."""
-    return f"{analysis['pallet']} on {analysis['endpoint']}, {analysis['fit_setup']}"
+    return f"{analysis['pallet']} on {analysis['endpoint']}, {_setup(analysis)}"
 
 
-def names_of(analyses: Sequence[Analysis | Scaling]) -> list[str]:
+def _setup(analysis: Analysis | Scaling) -> str:
+    """Return how fits were done, and of what, where that is not CLs."""
+    return ", ".join([analysis["fit_setup"], *_of_what(analysis)])
+
+
+def _of_what(analysis: Analysis | Scaling) -> list[str]:
+    """Return what was calculated, where that is not CLs."""
+    name = name_of_quantity(cast("Analysis", analysis))  # of scaling it is CLs
+    return [] if name == CLS.name else [name]
+
+
+def names_of(analyses: Sequence[Analysis | Scaling], *, with_quantity: bool = True) -> list[str]:
     """Return what tells the analyses apart: the pallet, and what else differs."""
     fields: tuple[Literal["endpoint", "fit_setup"], ...] = ("endpoint", "fit_setup")
     differing = [field for field in fields if len({analysis[field] for analysis in analyses}) > 1]
@@ -103,6 +114,7 @@ def names_of(analyses: Sequence[Analysis | Scaling]) -> list[str]:
             [
                 analysis["pallet"] + (" (synthetic)" if analysis.get("synthetic") else ""),
                 *(analysis[field] for field in differing),
+                *(_of_what(analysis) if with_quantity else []),
             ]
         )
         for analysis in analyses
@@ -115,22 +127,19 @@ def stem_of(kind: str, place: int, analysis: Analysis) -> str:
     return f"{kind}-{place}-{pallet}".rstrip("-")
 
 
-def reference_of(hypothesis: Hypothesis) -> Sequence[Number] | None:
-    """Return the six values of the reference of a hypothesis, if it has them."""
-    reference = hypothesis["reference"]
-    return None if reference is None else reference["CLs"]
-
-
 def compared(hypothesis: Hypothesis) -> list[Row]:
     """Return the six values of a hypothesis beside their references; nothing if there are none."""
-    obtained, reference = hypothesis["CLs"], reference_of(hypothesis)
+    quantity = quantity_in(hypothesis)
+    obtained, reference = quantity.obtained(hypothesis), quantity.reference(hypothesis)
     if obtained is None or reference is None:
         return []
     # What was not compared is not called outside of the tolerance.
-    within = hypothesis["within"] or (True,) * len(CLS_LABELS)
+    within = hypothesis["within"] or (True,) * len(quantity.labels)
     return [
         Row(label, float(mine), float(theirs), good)
-        for label, mine, theirs, good in zip(CLS_LABELS, obtained, reference, within, strict=True)
+        for label, mine, theirs, good in zip(
+            quantity.labels, obtained, reference, within, strict=True
+        )
     ]
 
 

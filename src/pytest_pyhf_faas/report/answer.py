@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.report.ambiguous import ambiguous
 from pytest_pyhf_faas.report.analyses import title_of
+from pytest_pyhf_faas.report.quantity import CLS, name_of_quantity
 from pytest_pyhf_faas.verdicts import State, Verdict
 from pytest_pyhf_faas.wording import counted, listed
 
@@ -147,23 +148,43 @@ def _hypotheses(document: Document) -> list[Hypothesis]:
 
 def _verdicts(document: Document) -> list[Verdict]:
     """Return the verdicts of all hypotheses, the worst first."""
-    found = (Verdict(each["verdict"]) for each in _hypotheses(document))
+    return _sorted_verdicts(document["analyses"])
+
+
+def _sorted_verdicts(analyses: Sequence[Analysis]) -> list[Verdict]:
+    found = (Verdict(each["verdict"]) for one in analyses for each in one["hypotheses"])
     return sorted(found, key=lambda verdict: verdict.severity)
 
 
 def _of_hypotheses(document: Document) -> str:
-    """Return the part of the answer that tells of the hypotheses."""
-    verdicts = _verdicts(document)
-    counts = Counter(verdict.clause for verdict in verdicts)
-    others = counts.pop(Verdict.RIGHT.clause, 0)
-    total = counts.total() + others
-    if not total:
+    """Return the part of the answer that tells of the hypotheses.
+
+    What was calculated is named where it is not CLs alone, the worst first.
+    """
+    groups: dict[str, list[Analysis]] = {}
+    for analysis in document["analyses"]:
+        groups.setdefault(name_of_quantity(analysis), []).append(analysis)
+    verdicts = {name: found for name in groups if (found := _sorted_verdicts(groups[name]))}
+    if not verdicts:
         timed = document["scaling"] or any(each["wall_time"] for each in document["analyses"])
         return "times were measured, no CLs were compared" if timed else "nothing was fitted"
-    pallets = list(dict.fromkeys(analysis["pallet"] for analysis in document["analyses"]))
+    names = sorted(verdicts, key=lambda name: verdicts[name][0].severity)
+    told = [_of_one_quantity(groups[name], verdicts[name]) for name in names]
+    if names == [CLS.name]:
+        return told[0]
+    if len(set(told)) == len(set(_verdicts(document))) == 1:  # the same of all
+        return f"{told[0]}: {' and '.join(names)}"
+    return "; ".join(f"{name}: {said}" for name, said in zip(names, told, strict=True))
+
+
+def _of_one_quantity(analyses: Sequence[Analysis], verdicts: Sequence[Verdict]) -> str:
+    counts = Counter(verdict.clause for verdict in verdicts)
+    others = counts.pop(Verdict.RIGHT.clause, 0)
+    total = len(verdicts)
+    pallets = list(dict.fromkeys(analysis["pallet"] for analysis in analyses))
     of = f"of {listed(pallets)}" if len(pallets) <= _NAMES else f"of {len(pallets)} pallets"
-    if len(document["analyses"]) > len(pallets):
-        of += f" in {len(document['analyses'])} analyses"
+    if len(analyses) > len(pallets):
+        of += f" in {len(analyses)} analyses"
     if others == total:
         return f"{_all(total, 'hypothesis')} {of} {'is' if total == 1 else 'are'} right"
     first = next(iter(counts))
@@ -190,7 +211,8 @@ def _counted_extras(document: Document) -> list[str]:
     extras = []
     nonetheless = sum(map(failed_though_not_wrong, _hypotheses(document)))
     if nonetheless:
-        extras.append(f"{counted(nonetheless, 'test')} failed though CLs did not")
+        whose = "its" if nonetheless == 1 else "their"
+        extras.append(f"{counted(nonetheless, 'test')} failed for a reason of {whose} own")
     checks = _failing_checks(document)
     if checks:
         extras.append(f"{counted(checks, 'check')} of an endpoint failed")

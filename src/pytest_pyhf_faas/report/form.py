@@ -245,17 +245,21 @@ class Hypothesis(_Hypothesis, total=False):
     toys: ToyResult | None
 
 
-class LimitValues(TypedDict):
-    """Upper limits: the observed one, and the five expected ones.
-
-    Beside those that were compared: those of the reference, and those at the nominal minima where
-    these are others.
-    """
-
+class _LimitValues(TypedDict):
     values: list[Number]
     reference: list[Number] | None
     nominal: list[Number] | None
     remarks: list[str]
+
+
+class LimitValues(_LimitValues, total=False):
+    """Upper limits: the observed one, and the five expected ones.
+
+    Beside those that were compared: those of the reference, and those at the lowest and at the
+    nominal minima, where these are two.
+    """
+
+    lowest: list[Number] | None
 
 
 class ToyResult(TypedDict):

@@ -12,9 +12,18 @@ import jinja2
 
 from pytest_pyhf_faas.campaign.times import PARTS
 from pytest_pyhf_faas.references.cls_values import DEFAULT_ATOL
-from pytest_pyhf_faas.report import ambiguous, analyses, answer, environments, toys, wall_times
+from pytest_pyhf_faas.report import (
+    ambiguous,
+    analyses,
+    answer,
+    environments,
+    toys,
+    upper_limits,
+    wall_times,
+)
 from pytest_pyhf_faas.report.budgets import Text, cut, cut_all, size_of, within
 from pytest_pyhf_faas.report.published import SOURCE
+from pytest_pyhf_faas.report.quantity import CLS, LIMITS, quantity_of
 from pytest_pyhf_faas.report.scaling import scaling_figures
 from pytest_pyhf_faas.report.unreferenced import Unreferenced, is_unreferenced, unreferenced
 from pytest_pyhf_faas.verdicts import Verdict
@@ -65,6 +74,11 @@ _CAPTIONS = {
     "shaded; what differs by more than its own is ringed.",
     "plane": "Where CLs is below 0.05, on the hatched side of the observed contour, a hypothesis "
     "is excluded at 95 % CL: the contours of this run should lie on those of the references.",
+    "limit_plane": "Where the upper limit is below 1, on the hatched side of the observed contour, "
+    "a hypothesis is excluded at 95 % CL: the contours of this run should lie on those of the "
+    "references.",
+    "limit_band": "Where the observed upper limit is below 1, a hypothesis is excluded at 95 % CL; "
+    "within the bands it would lie in 68 % and 95 % of repeated experiments without a signal.",
     "band": "Where the observed CLs is below 0.05, a hypothesis is excluded at 95 % CL; within the "
     "bands it would lie in 68 % and 95 % of repeated experiments without a signal.",
     "toys": "Toys with the tested signal and without one, and how many the asymptotic formulae "
@@ -161,6 +175,7 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
             environment_names=_names(machines),
             differences=environments.differences(document),
             listings=_listings(document),
+            limit_tables=upper_limits.limit_tables(document, ROW_BYTES),
             negligible=f"{DEFAULT_ATOL:g}",
         )
     )
@@ -185,6 +200,8 @@ def _environment() -> jinja2.Environment:
         "sent": answer.sent,
         "title_of": analyses.title_of,
         "largest": analyses.largest_difference,
+        "limit_cells": upper_limits.cells,
+        "limit_remarks": upper_limits.remarks,
         "data": lambda svg: base64.b64encode(svg).decode(),
     }
     return environment
@@ -317,9 +334,12 @@ def _remarks(hypothesis: Hypothesis) -> tuple[str, str]:
 _RERUN = "  rerun:"
 
 
+_OF_TABLE = [[f"{each.stem}_{value}"] for each in (CLS, LIMITS) for value in ("obs", "exp")]
+
+
 def _is_of_table(line: str) -> bool:
     words = line.split()
-    return words[:1] in (["CLs_obs"], ["CLs_exp"]) or words[:2] == ["obtained", "reference"]
+    return words[:1] in _OF_TABLE or words[:2] == ["obtained", "reference"]
 
 
 # Sections
@@ -432,8 +452,9 @@ def _unreferenced(document: Document) -> list[_UnreferencedTable]:
 
 
 def _listings(document: Document) -> list[_Listing]:
-    share = ROW_BYTES // max(1, len(document["analyses"]))
+    """Return the hypotheses of all analyses but those of upper limits, which have a section."""
+    shown = [each for each in document["analyses"] if quantity_of(each) is not LIMITS]
+    share = ROW_BYTES // max(1, len(shown))
     return [
-        _Listing(analysis, within(analysis["hypotheses"], share, _row_bytes))
-        for analysis in document["analyses"]
+        _Listing(analysis, within(analysis["hypotheses"], share, _row_bytes)) for analysis in shown
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.errors import ReportError
-from pytest_pyhf_faas.report import cls_csv, hepdata
+from pytest_pyhf_faas.report import csv_tables, hepdata
 from pytest_pyhf_faas.report import document as documents
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _write_page(document: Document, directory: Path) -> None:
 
 
 _PARTS: dict[str, Callable[[Document, Path], None]] = {
-    "the table cls.csv": cls_csv.write,
+    "a table": csv_tables.write,
     "the HEPData submission": hepdata.write,
     "the page": _write_page,
 }

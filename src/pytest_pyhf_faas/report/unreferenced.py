@@ -1,12 +1,13 @@
-"""The hypotheses of a run that have no reference: their CLs values, a table for each reason."""
+"""The hypotheses of a run that have no reference: their values, a table for each reason."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_pyhf_faas.references.cls_values import EXCLUDED, count_of_excluded, exclusion
+from pytest_pyhf_faas.references.cls_values import count_of_excluded, exclusion
 from pytest_pyhf_faas.report.analyses import title_of
+from pytest_pyhf_faas.report.quantity import CLS, EXPECTED, LIMITS, OBSERVED, quantity_in
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted, table
 
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_pyhf_faas.report.form import Analysis, Document, Hypothesis
+    from pytest_pyhf_faas.report.quantity import Quantity
 
 _DISCOVERY = "q0"  # whose values are no CLs, and exclude nothing
 #: The line of what pytest showed that differs from hypothesis to hypothesis.
-_OWN_LINE = "  CLs_obs = "
+_OWN_LINES = tuple(f"  {each.stem}_obs = " for each in (CLS, LIMITS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +48,30 @@ class Unreferenced:
     @property
     def header(self) -> list[str]:
         """The columns, after the name and the values of a patch."""
-        return ["CLs_obs", "CLs_exp", *(["excluded"] if self._excludes else [])]
+        stem = self.quantity.stem
+        return [f"{stem}_obs", f"{stem}_exp", *(["excluded"] if self._excludes else [])]
 
     def cells(self, hypothesis: Hypothesis) -> list[str]:
         """Return what stands in these columns."""
-        observed, expected = _observed_and_expected(hypothesis)
-        return [
-            f"{observed:.4g}",
-            f"{expected:.4g}",
-            *([exclusion(observed)] if self._excludes else []),
-        ]
+        values = self.quantity.obtained(hypothesis)
+        assert values is not None  # see `is_unreferenced`
+        observed, expected = float(values[OBSERVED]), float(values[EXPECTED])
+        word = exclusion(observed, self.quantity.exclusion)
+        return [f"{observed:.4g}", f"{expected:.4g}", *([word] if self._excludes else [])]
 
     @property
     def summary(self) -> str:
         """How many of them are excluded; empty where the test says nothing of it."""
         if not self._excludes:
             return ""
-        count = sum(_observed_and_expected(each)[0] < EXCLUDED for each in self.hypotheses)
-        return count_of_excluded(count, len(self.hypotheses))
+        count = sum(map(self.quantity.excluded, self.hypotheses))
+        what = f"{self.quantity.stem}_obs < {self.quantity.exclusion:g}"
+        return count_of_excluded(count, len(self.hypotheses), what)
+
+    @property
+    def quantity(self) -> Quantity:
+        """What they have no reference of."""
+        return quantity_in(self.hypotheses[0])
 
     @property
     def _excludes(self) -> bool:
@@ -73,14 +81,15 @@ class Unreferenced:
         """Return reason, table and summary as lines of text, with the first rows."""
         shown = [(each["patch"], *self.cells(each)) for each in self.hypotheses[:most]]
         lines = [self.reason, *table(("patch", *self.header), shown, width)]
-        more = len(self.hypotheses) - len(shown)
-        lines += [f"... and {more} more: cls.csv has all of them"] if more else []
+        more, file = len(self.hypotheses) - len(shown), self.quantity.file
+        lines += [f"... and {more} more: {file} has all of them"] if more else []
         return "\n".join(filter(None, [*lines, self.summary]))
 
 
 def is_unreferenced(hypothesis: Hypothesis) -> bool:
-    """Whether a hypothesis has CLs values, and no reference to compare them with."""
-    return hypothesis["verdict"] == Verdict.NO_REFERENCE.value and hypothesis["CLs"] is not None
+    """Whether a hypothesis has six values, and no reference to compare them with."""
+    found = quantity_in(hypothesis).obtained(hypothesis)
+    return hypothesis["verdict"] == Verdict.NO_REFERENCE.value and found is not None
 
 
 def unreferenced(document: Document) -> Sequence[Unreferenced]:
@@ -94,14 +103,8 @@ def unreferenced(document: Document) -> Sequence[Unreferenced]:
     return list(found.values())
 
 
-def _observed_and_expected(hypothesis: Hypothesis) -> tuple[float, float]:
-    values = hypothesis["CLs"]
-    assert values is not None  # see `is_unreferenced`
-    return float(values[0]), float(values[3])
-
-
 def _reason(hypothesis: Hypothesis) -> str:
     lines = hypothesis["text"].removeprefix(hypothesis["title"]).splitlines()
     return "\n".join(
-        line.removeprefix("  ") for line in lines if line and not line.startswith(_OWN_LINE)
+        line.removeprefix("  ") for line in lines if line and not line.startswith(_OWN_LINES)
     )

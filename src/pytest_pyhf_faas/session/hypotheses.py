@@ -164,6 +164,7 @@ def _limits(limits: Limits, reference: PatchReference | Missing) -> LimitValues:
     return {
         "values": numbers(limits.lowest.values),
         "reference": None if known is None else numbers(known.lowest.values),
+        "lowest": numbers(limits.lowest.values) if limits.ambiguous else None,
         "nominal": numbers(limits.nominal.values) if limits.ambiguous else None,
         "remarks": list(limits.lowest.remarks),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.report.analyses import names_of
-from pytest_pyhf_faas.report.plots.band import plot_band
+from pytest_pyhf_faas.report.plots.band import plot_bands
 from pytest_pyhf_faas.report.plots.cls_difference import plot_cls_difference
 from pytest_pyhf_faas.report.plots.plane import plot_plane
 from pytest_pyhf_faas.report.plots.plot import Plot
@@ -38,6 +38,8 @@ KINDS = (
     "cls_difference",
     "plane",
     "band",
+    "limit_plane",
+    "limit_band",
     "toys",
     "timeline",
     "fit_times",
@@ -68,9 +70,16 @@ def _plots(document: Document) -> Iterator[Plot | None]:
     names = names_of(analyses)
     yield plot_wall_time(analyses, names)
     yield plot_where_the_time_went(analyses, names)
-    for plot_analysis in (plot_cls_difference, plot_plane, plot_band, plot_toys, plot_timeline):
+    of_values = names_of(analyses, with_quantity=False)  # which is what is drawn
+    for plot_values in (plot_cls_difference, plot_plane):
         for place, analysis in enumerate(analyses):
-            yield plot_analysis(place, analysis, names[place])
+            yield plot_values(place, analysis, of_values[place])
+    for place, analysis in enumerate(analyses):
+        yield from plot_bands(place, analysis, of_values[place])
+    for place, analysis in enumerate(analyses):
+        yield plot_toys(place, analysis, of_values[place])
+    for place, analysis in enumerate(analyses):
+        yield plot_timeline(place, analysis, names[place])
     yield plot_fit_times(analyses, names)
     for place, entry in enumerate(document["scaling"]):
         yield plot_scaling(place, entry)

@@ -11,9 +11,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator, SymmetricalLogLocator
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
-from pytest_pyhf_faas.report.analyses import reference_of, stem_of
-from pytest_pyhf_faas.report.plots.cls_values import LOWEST_CLS, OBSERVED, six_columns
+from pytest_pyhf_faas.report.analyses import stem_of
 from pytest_pyhf_faas.report.plots.plot import Plot, plot_of
+from pytest_pyhf_faas.report.plots.six_values import LOWEST_CLS, OBSERVED, six_columns
 from pytest_pyhf_faas.report.plots.style import (
     BLACK,
     BLUE,
@@ -33,6 +33,7 @@ from pytest_pyhf_faas.report.plots.style import (
     single_axes,
 )
 from pytest_pyhf_faas.report.plots.texts import IN_TITLE, drawable, within_width
+from pytest_pyhf_faas.report.quantity import CLS, quantity_of
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
     from pytest_pyhf_faas.report.form import Analysis, Hypothesis
-    from pytest_pyhf_faas.report.plots.cls_values import Floats
+    from pytest_pyhf_faas.report.plots.six_values import Floats
 
 #: Of the six values. That of the observed one is full.
 _MARKERS: tuple[dict[str, Any], ...] = (
@@ -71,7 +72,7 @@ class _Points(NamedTuple):
     @classmethod
     def of(cls, hypotheses: Sequence[Hypothesis]) -> _Points:
         obtained = six_columns([one["CLs"] or () for one in hypotheses])
-        reference = six_columns([reference_of(one) or () for one in hypotheses])
+        reference = six_columns([CLS.reference(one) or () for one in hypotheses])
         within = [one["within"] or [True] * len(CLS_LABELS) for one in hypotheses]
         with np.errstate(all="ignore"):  # neither inf - inf nor what overflows is drawn
             difference = obtained - reference
@@ -88,8 +89,10 @@ class _Points(NamedTuple):
 
 
 def plot_cls_difference(place: int, analysis: Analysis, name: str) -> Plot | None:
-    """Draw the differences of all hypotheses; ``None`` if there are none."""
-    hypotheses = [one for one in analysis["hypotheses"] if one["CLs"] and reference_of(one)]
+    """Draw the differences of all hypotheses; ``None`` if there are none of CLs."""
+    if quantity_of(analysis) is not CLS:
+        return None
+    hypotheses = [one for one in analysis["hypotheses"] if one["CLs"] and CLS.reference(one)]
     points = _Points.of(hypotheses)
     if not points.drawable.any():
         return None

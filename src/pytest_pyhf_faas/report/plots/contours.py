@@ -1,4 +1,4 @@
-"""CLs between the hypotheses of a plane."""
+"""CLs or upper limits between the hypotheses of a plane."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 from matplotlib.tri import LinearTriInterpolator, Triangulation
 
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
-from pytest_pyhf_faas.report.plots.cls_values import (
+from pytest_pyhf_faas.report.plots.six_values import (
     EXPECTED,
-    LOWEST_CLS,
     MINUS,
     OBSERVED,
     PLUS,
@@ -21,14 +20,15 @@ from pytest_pyhf_faas.report.plots.cls_values import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_pyhf_faas.report.plots.cls_values import Floats
+    from pytest_pyhf_faas.report.plots.six_values import Floats
 
     Surface = np.ma.MaskedArray[Any, Any]
     Surfaces = dict[int, Surface]
 
 #: With fewer there are no contours.
 FEWEST_PLACES = 4
-_SURFACES = (OBSERVED, MINUS, EXPECTED, PLUS)
+#: Of which of the six values contours are drawn.
+SURFACES = (OBSERVED, MINUS, EXPECTED, PLUS)
 _GRID = 240
 #: What is nearer, relative to what all places span, is one place, or on one line.
 _DIGITS = 5
@@ -67,15 +67,19 @@ class Contours:
         self._at = ((places - low) / span).round(_DIGITS)  # both axes run from 0 to 1
         self._first = np.unique(self._at, axis=0, return_index=True)[1]
 
-    def surfaces(self, cls_values: Sequence[Sequence[float | str] | None]) -> Surfaces | None:
-        """Return log10 of CLs on the grid, linear between the hypotheses as they are drawn.
+    def surfaces(
+        self, values: Sequence[Sequence[float | str] | None], drawn: tuple[float, float]
+    ) -> Surfaces | None:
+        """Return log10 of the values on the grid, linear between the hypotheses as they are drawn.
 
         Of several hypotheses at one place the first is taken.
 
         Parameters
         ----------
-        cls_values : sequence
-            The six CLs values of each hypothesis, in the order of the places.
+        values : sequence
+            The six values of each hypothesis, in the order of the places.
+        drawn : tuple of float
+            What is smaller or larger is drawn as these.
 
         Returns
         -------
@@ -84,18 +88,18 @@ class Contours:
             on a line.
         """
         nothing = [math.nan] * len(CLS_LABELS)
-        cls = six_columns([values or nothing for values in cls_values])[:, _SURFACES]
-        chosen = self._first[np.isfinite(cls[self._first]).all(axis=1)]
+        columns = six_columns([six or nothing for six in values])[:, SURFACES].clip(*drawn)
+        chosen = self._first[np.isfinite(columns[self._first]).all(axis=1)]
         at = self._at[chosen]
         if len(at) < FEWEST_PLACES or _on_a_line(at):
             return None
         triangulation = Triangulation(at[:, 0], at[:, 1])
         line = np.linspace(0, 1, _GRID)
         grid = np.meshgrid(line, line)
-        logarithms = np.log10(np.maximum(cls[chosen], LOWEST_CLS))
+        logarithms = np.log10(columns[chosen])
         return {
             surface: LinearTriInterpolator(triangulation, logarithms[:, column])(*grid)
-            for column, surface in enumerate(_SURFACES)
+            for column, surface in enumerate(SURFACES)
         }
 
 

@@ -10,12 +10,11 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from pytest_pyhf_faas.references.cls_values import EXCLUDED
-from pytest_pyhf_faas.report.analyses import reference_of, stem_of
+from pytest_pyhf_faas.report.analyses import stem_of
 from pytest_pyhf_faas.report.axes import Axis
-from pytest_pyhf_faas.report.plots.cls_values import EXPECTED, MINUS, OBSERVED, PLUS
-from pytest_pyhf_faas.report.plots.contours import FEWEST_PLACES, Contours
+from pytest_pyhf_faas.report.plots.contours import FEWEST_PLACES, SURFACES, Contours
 from pytest_pyhf_faas.report.plots.plot import Plot, plot_of
+from pytest_pyhf_faas.report.plots.six_values import EXPECTED, MINUS, OBSERVED, PLUS
 from pytest_pyhf_faas.report.plots.style import (
     BLACK,
     BLUE,
@@ -29,8 +28,10 @@ from pytest_pyhf_faas.report.plots.style import (
     log_axis,
     marker_scale,
     single_axes,
+    spans_decades,
 )
 from pytest_pyhf_faas.report.plots.texts import AT_AXIS, IN_TITLE, drawable, within_width
+from pytest_pyhf_faas.report.quantity import CLS, quantity_of
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted
 
@@ -40,22 +41,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from pytest_pyhf_faas.report.form import Analysis, Hypothesis
-    from pytest_pyhf_faas.report.plots.cls_values import Floats
     from pytest_pyhf_faas.report.plots.contours import Surface, Surfaces
+    from pytest_pyhf_faas.report.plots.six_values import Floats
+    from pytest_pyhf_faas.report.quantity import Quantity
 
 #: Fewer places are no plane.
 _FEWEST = 3
 _AXES = 2
-#: An axis with a larger ratio of its values is logarithmic.
-_DECADES = 100
-_LEVEL = math.log10(EXCLUDED)
 #: The values of which it is said where they exclude.
 _TOLD = {OBSERVED: "observed", EXPECTED: "expected"}
+_WITHOUT = "without values"
 #: The marker of a hypothesis.
 _STATES: dict[str, dict[str, Any]] = {
     "right": {"marker": "o", "mfc": GREEN, "mec": "w", "mew": 0.4, "markersize": 4},
     "not compared": {"marker": "D", "mfc": PURPLE, "mec": "w", "mew": 0.4, "markersize": 5},
-    "without CLs": {"marker": "s", "mfc": "none", "mec": DARK_GREY, "mew": 0.8, "markersize": 5},
+    _WITHOUT: {"marker": "s", "mfc": "none", "mec": DARK_GREY, "mew": 0.8, "markersize": 5},
     "not right": {"marker": "X", "mfc": RED, "mec": "w", "mew": 0.4, "markersize": 8},
 }
 _SMALLEST_IN_LEGEND = 6
@@ -66,6 +66,9 @@ _HATCH = "//"
 
 def plot_plane(place: int, analysis: Analysis, name: str) -> Plot | None:
     """Draw the hypotheses and the contours; ``None`` without a plane and places in it."""
+    quantity = quantity_of(analysis)
+    if quantity is None:
+        return None
     found = [Axis.find(text, analysis["labels"]) for text in analysis.get("plane", [])]
     plane = [axis for axis in found if axis is not None]
     if len(plane) != _AXES:
@@ -76,24 +79,30 @@ def plot_plane(place: int, analysis: Analysis, name: str) -> Plot | None:
     hypotheses, at = [hypotheses[place] for place in chosen], at[chosen]
     if len(hypotheses) < _FEWEST:
         return None
-    logarithmic = _spans_decades(at[:, 0]), _spans_decades(at[:, 1])
+    logarithmic = spans_decades(at[:, 0]), spans_decades(at[:, 1])
     contours = Contours(at, logarithmic)
-    obtained = contours.surfaces([one["CLs"] for one in hypotheses])
-    reference = contours.surfaces([reference_of(one) for one in hypotheses])
-    notes = _notes(obtained)
+    obtained = contours.surfaces([quantity.obtained(one) for one in hypotheses], quantity.drawn)
+    reference = contours.surfaces([quantity.reference(one) for one in hypotheses], quantity.drawn)
+    level = math.log10(quantity.exclusion)
+    notes = _notes(quantity, obtained)
+    beyond = sum(_is_beyond(quantity, one) for one in hypotheses)
+    if beyond:
+        notes.append(
+            f"{counted(beyond, 'hypothesis')} without a limit, drawn at {quantity.drawn[1]:g}"
+        )
     if sliced:
         notes.insert(0, sliced)
     left_out = len(analysis["hypotheses"]) - placed
     if left_out:
         notes.append(f"{counted(left_out, 'hypothesis')} left out: no place in the plane")
-    states = [_state(one) for one in hypotheses]
+    states = [_state(quantity, one) for one in hypotheses]
     figure, axes = single_axes(5.2, notes)
     for which, is_logarithmic in zip("xy", logarithmic, strict=True):
         if is_logarithmic:
             log_axis(axes, cast("Literal['x', 'y']", which))
     handles = [
-        *_draw_contours(axes, contours, obtained),
-        *_draw_reference(axes, contours, reference),
+        *_draw_contours(axes, contours, obtained, level),
+        *_draw_reference(axes, contours, reference, level),
         *_draw_states(axes, at, states),
     ]
     axes.set_xlim(_with_room(at[:, 0], logarithmic[0]))
@@ -101,39 +110,38 @@ def plot_plane(place: int, analysis: Analysis, name: str) -> Plot | None:
     axes.set_xlabel(within_width(plane[0].title, AT_AXIS))
     axes.set_ylabel(within_width(plane[1].title, AT_AXIS))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    title = f"CLs = {EXCLUDED:g} in the plane: {within_width(name, IN_TITLE)}"
+    contour = f"{quantity.one} = {quantity.exclusion:g}"
+    title = f"{contour[0].upper()}{contour[1:]} in the plane: {within_width(name, IN_TITLE)}"
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
     alt = (
-        f"Exclusion at 95 % CL (CLs = {EXCLUDED:g}) in the plane of {drawable(plane[0].name)} and "
+        f"Exclusion at 95 % CL ({contour}) in the plane of {drawable(plane[0].name)} and "
         f"{drawable(plane[1].name)}: {drawable(name)}. {counted(len(hypotheses), 'hypothesis')}: "
         f"{counts}. "
-        + " ".join([*_reaches(contours, obtained, plane[0]), *(f"{note}." for note in notes)])
+        + " ".join(
+            [*_reaches(contours, obtained, plane[0], level), *(f"{note}." for note in notes)]
+        )
     )
-    return plot_of(figure, stem_of("plane", place, analysis), title, alt.strip(), place)
-
-
-def _spans_decades(values: Floats) -> bool:
-    """Whether values ask for a logarithmic axis."""
-    return bool(values.min() > 0 and values.max() / values.min() > _DECADES)
+    stem = stem_of("plane" if quantity is CLS else "limit_plane", place, analysis)
+    return plot_of(figure, stem, title, alt.strip(), place)
 
 
 # --- contours -------------------------------------------------------------------------------------
 
 
 def _draw_contours(
-    axes: Axes, contours: Contours, surfaces: Surfaces | None
+    axes: Axes, contours: Contours, surfaces: Surfaces | None, level: float
 ) -> list[Line2D | Patch]:
     if surfaces is None:
         return []
     # Within the band, -1 sigma is below the level and +1 sigma above.
-    band = np.ma.maximum(surfaces[MINUS] - _LEVEL, _LEVEL - surfaces[PLUS])
+    band = np.ma.maximum(surfaces[MINUS] - level, level - surfaces[PLUS])
     if band.min() < 0:
         axes.contourf(
             contours.x, contours.y, band, levels=[band.min(), 0], colors=[YELLOW], alpha=0.6
         )
-    _draw_contour(axes, contours, surfaces[EXPECTED], BLUE, "--")
-    _draw_contour(axes, contours, surfaces[OBSERVED], BLACK, "-")
-    _hatch_excluded(axes, contours, surfaces[OBSERVED])
+    _draw_contour(axes, contours, surfaces[EXPECTED], level, BLUE, "--")
+    _draw_contour(axes, contours, surfaces[OBSERVED], level, BLACK, "-")
+    _hatch_excluded(axes, contours, surfaces[OBSERVED], level)
     return [
         Line2D([], [], color=BLACK, lw=_LINE_WIDTH, label="observed"),
         Line2D([], [], color=BLUE, ls="--", lw=_LINE_WIDTH, label="expected"),
@@ -144,15 +152,15 @@ def _draw_contours(
     ]
 
 
-def _hatch_excluded(axes: Axes, contours: Contours, surface: Surface) -> None:
-    """Mark the side of the observed contour on which CLs is below the level."""
+def _hatch_excluded(axes: Axes, contours: Contours, surface: Surface, level: float) -> None:
+    """Mark the side of the observed contour on which the values are below the level."""
     lowest = surface.min()
-    if lowest < _LEVEL:
+    if lowest < level:
         region = axes.contourf(
             contours.x,
             contours.y,
             surface,
-            levels=[lowest, _LEVEL],
+            levels=[lowest, level],
             colors="none",
             hatches=[_HATCH],
             zorder=1,
@@ -161,11 +169,13 @@ def _hatch_excluded(axes: Axes, contours: Contours, surface: Surface) -> None:
         region.set_linewidth(0)
 
 
-def _draw_reference(axes: Axes, contours: Contours, surfaces: Surfaces | None) -> list[Line2D]:
+def _draw_reference(
+    axes: Axes, contours: Contours, surfaces: Surfaces | None, level: float
+) -> list[Line2D]:
     if surfaces is None:
         return []
     for surface in surfaces.values():
-        _draw_contour(axes, contours, surface, RED, ":", 1.3)
+        _draw_contour(axes, contours, surface, level, RED, ":", 1.3)
     return [Line2D([], [], color=RED, ls=":", lw=1.3, label="the same of the reference")]
 
 
@@ -173,16 +183,17 @@ def _draw_contour(
     axes: Axes,
     contours: Contours,
     surface: Surface,
+    level: float,
     colour: str,
     style: str,
     width: float = _LINE_WIDTH,
 ) -> None:
-    if _crosses(surface):
+    if _crosses(surface, level):
         axes.contour(
             contours.x,
             contours.y,
             surface,
-            levels=[_LEVEL],
+            levels=[level],
             colors=colour,
             linestyles=style,
             linewidths=width,
@@ -190,29 +201,37 @@ def _draw_contour(
         )
 
 
-def _crosses(surface: Surface) -> bool:
-    return bool(surface.min() < _LEVEL < surface.max())
+def _crosses(surface: Surface, level: float) -> bool:
+    return bool(surface.min() < level < surface.max())
 
 
-def _notes(surfaces: Surfaces | None) -> list[str]:
+def _notes(quantity: Quantity, surfaces: Surfaces | None) -> list[str]:
     if surfaces is None:
-        return [f"no contours: they need {FEWEST_PLACES} places with CLs that are not on a line"]
+        places = f"{FEWEST_PLACES} places with {quantity.name}"
+        return [f"no contours: they need {places} that are not on a line"]
+    level = math.log10(quantity.exclusion)
     return [
-        f"{what} CLs does not cross {EXCLUDED:g}: it is "
-        f"{'above' if surfaces[column].min() >= _LEVEL else 'below'} everywhere"
+        f"{what} {quantity.one} does not cross {quantity.exclusion:g}: it is "
+        f"{'above' if surfaces[column].min() >= level else 'below'} everywhere"
         for column, what in _TOLD.items()
-        if not _crosses(surfaces[column])
+        if not _crosses(surfaces[column], level)
     ]
 
 
-def _reaches(contours: Contours, surfaces: Surfaces | None, axis: Axis) -> list[str]:
+def _is_beyond(quantity: Quantity, hypothesis: Hypothesis) -> bool:
+    """Whether one of the values that contours are drawn of is infinite."""
+    values = quantity.obtained(hypothesis) or ()
+    return any(math.isinf(float(values[place])) for place in SURFACES if values)
+
+
+def _reaches(contours: Contours, surfaces: Surfaces | None, axis: Axis, level: float) -> list[str]:
     """Say up to where the first axis is excluded."""
     return [
         f"{what.capitalize()} exclusion up to {drawable(axis.name)} = "
         f"{contours.x[excluded][-1]:.4g}{f' {axis.unit}' if axis.unit else ''}."
         for column, what in _TOLD.items()
         if surfaces is not None
-        and (excluded := (surfaces[column] < _LEVEL).filled(False).any(axis=0)).any()
+        and (excluded := (surfaces[column] < level).filled(False).any(axis=0)).any()
     ]
 
 
@@ -268,10 +287,9 @@ def _slice(
     )
 
 
-def _state(hypothesis: Hypothesis) -> str:
-    values = hypothesis["CLs"]
-    if values is None or not all(math.isfinite(float(value)) for value in values):
-        return "without CLs"
+def _state(quantity: Quantity, hypothesis: Hypothesis) -> str:
+    if not quantity.has_numbers(hypothesis):
+        return _WITHOUT
     verdict = Verdict(hypothesis["verdict"])
     if not verdict.is_compared:
         return "not compared"

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from matplotlib.axes import Axes
 
@@ -50,6 +50,8 @@ _ROWS = 60
 #: From here on points are pixels in the SVG, too.
 MANY = 1000
 
+#: An axis with a larger ratio of its values is logarithmic.
+_DECADES = 100
 _LOWEST_PLAIN, _HIGHEST_PLAIN = 1e-3, 1e5
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -124,6 +126,12 @@ def log_axis(axes: Axes, which: Literal["x", "y"]) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_formatter(LogLabels())
     axis.set_minor_formatter(LogLabels(minor_thresholds=(1.2, 0.5)))
+
+
+def spans_decades(values: Collection[float]) -> bool:
+    """Whether values ask for a logarithmic axis."""
+    low, high = min(values), max(values)
+    return bool(low > 0 and high / low > _DECADES)
 
 
 class LogLabels(LogFormatter):
