@@ -8,9 +8,12 @@ import pytest
 
 import pytest_pyhf_faas
 from pytest_pyhf_faas import hypotest, toys, upper_limit
+from pytest_pyhf_faas.campaign.quantities import Limits
+from pytest_pyhf_faas.campaign.tasks import HypotestConfig, batch_payload, make_tasks
 from pytest_pyhf_faas.histfactory.errors import InvalidModel
 from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.pallets.packing import unpack
+from pytest_pyhf_faas.worker.certified_limits import limit_batch
 from tests.helpers.paths import REPOSITORY
 
 NAME = "synthetic_250_50"
@@ -59,6 +62,18 @@ def test_at_the_limit_cls_is_at_the_level(background, patch, minimum):
     limits = upper_limit(background, patch, minimum=minimum)
     found = hypotest(background, patch, test_poi=limits.observed)
     assert getattr(found, minimum).cls[0] == pytest.approx(0.05, rel=1e-4)
+
+
+def test_limits_are_those_of_workers(pallet, background, patch):
+    selected = pallet.select([NAME])
+    config = HypotestConfig(method="certified", quantity="limit")
+    answer = limit_batch(json.loads(json.dumps(batch_payload(make_tasks(selected, config)))))
+    found = Limits.from_json(json.loads(json.dumps(answer))["results"][0]["limits"])
+    assert found.ambiguous
+    for minimum in ("lowest", "nominal"):
+        limits = upper_limit(background, patch, minimum=minimum)
+        values = getattr(found, minimum).values
+        assert (limits.observed, *limits.expected) == pytest.approx(values, rel=1e-6)
 
 
 def test_the_same_hypothesis_has_the_same_toys(background, patch):

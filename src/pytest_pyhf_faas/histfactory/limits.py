@@ -45,6 +45,10 @@ _OBSERVED = 0
 PRECISION = 1e-6
 #: Where the largest limit is looked for: up to so many times the first estimate.
 _FAR = 2.0**20
+#: With a test statistic of the Asimov data up to this it tells the width of the POI.
+_TELLING = 100.0
+#: How many values of the POI are tried for one that does.
+_TRIES = 24
 #: CLs may rise by so much from one value of the POI to a larger one before it counts.
 _RISE = 1e-6
 #: CLs jumps if it falls by this share of the level between values as close, relative to them.
@@ -103,7 +107,7 @@ def upper_limits(
     CertificationError
         If a fit ended at no minimum.
     ValueError
-        If the test is one of discovery, which has no upper limit.
+        If the test is one of discovery, which has no upper limit, or the level is none.
 
     Notes
     -----
@@ -114,6 +118,11 @@ def upper_limits(
     """
     if search.test_stat == "q0":
         raise ValueError("a test of discovery, q0, has no upper limit")
+    if not 0 < level < 1:
+        raise ValueError(
+            f"the level of CLs at the limit is {level:g}: it must lie between 0 and 1, 0.05 for "
+            "limits at 95 % confidence level"
+        )
     choice = dict.fromkeys(MIXED, which) if isinstance(which, str) else which
     return _Limits(search, choice, level).found()
 
@@ -185,16 +194,18 @@ class _Limits:
         self._remarks: list[str] = []
         self._scan: dict[float, tuple[float, ...]] = {}
         self._distance = 0.0
+        self._undefined = np.inf
         self._free = self._widened(likelihood, free)
         self._name = likelihood.names[self._poi]
         self._bounds = likelihood.lower[self._poi], likelihood.upper[self._poi]
-        self._width = self._first_width(search.tested or 1.0)
+        self._width = self._first_width(abs(search.tested) or 1.0)
 
     def found(self) -> UpperLimits:
         """Return the limits, where no fit that begins anew ends lower."""
         limits: list[float | None] = []
         for _round in range(_MAX_ROUNDS):
             self._scan.clear()
+            self._undefined = np.inf
             limits = self._limits()
             lower = [
                 profile.check(limit)
@@ -214,9 +225,25 @@ class _Limits:
         )
 
     def _first_width(self, poi: float) -> float:
-        """Return the standard deviation of the POI by a test of one value; 0 without any."""
-        asimov = self._asimov.at(poi)
-        return 0.0 if asimov is None or asimov.value < SAME else poi / float(np.sqrt(asimov.value))
+        """Return the standard deviation of the POI, by a test of one value that tells it.
+
+        0 if the profile likelihood does not depend on the POI, as far as it is defined.
+        """
+        low, high, farthest = 0.0, np.inf, poi * _FAR**2
+        for _try in range(_TRIES):
+            asimov = self._asimov.at(poi)
+            value = np.inf if asimov is None else asimov.value
+            if SAME < value < _TELLING:
+                return poi / float(np.sqrt(value))
+            if value <= SAME:
+                low = poi
+                if poi >= farthest:
+                    return 0.0
+                poi = min(poi * 2**10, float(np.sqrt(poi * high)))
+            else:
+                high = poi
+                poi = max(poi / min(float(np.sqrt(value)), 2**10), float(np.sqrt(low * poi)))
+        return poi
 
     def _limits(self) -> list[float | None]:
         if not self._width:
@@ -291,26 +318,30 @@ class _Limits:
         """Return the six CLs; the observed one is not a number where only others are needed."""
         if poi not in self._scan or np.isnan(self._scan[poi][index]):
             fixed = [self._fixed(profile, poi) for profile in self._profiles(index)]
-            values = {
-                FIXED_ASIMOV: fixed[0],
-                FIXED: fixed[1] if index == _OBSERVED else np.nan,
-                FREE: self._free.value,
-                FREE_ASIMOV: 0.0,  # the parameters that the data were built from
-            }
-            mu_hat = float(self._free.parameters[self._poi])
-            self._scan[poi] = cls_values(
-                self._test_stat, poi, values, mu_hat, asimov_poi(self._test_stat)
-            )
+            if np.inf in fixed:
+                self._undefined = min(self._undefined, poi)
+            self._scan[poi] = self._cls_from(poi, *fixed)
         return self._scan[poi]
 
+    def _cls_from(self, poi: float, asimov: float, observed: float = np.nan) -> tuple[float, ...]:
+        """Return the six CLs from the fits with the POI fixed; 0 from those that are infinite."""
+        if asimov == np.inf:
+            return (0.0,) * (1 + len(BAND))
+        values = {
+            FIXED_ASIMOV: asimov,
+            FIXED: observed if observed < np.inf else np.nan,
+            FREE: self._free.value,
+            FREE_ASIMOV: 0.0,  # the parameters that the data were built from
+        }
+        mu_hat = float(self._free.parameters[self._poi])
+        cls = cls_values(self._test_stat, poi, values, mu_hat, asimov_poi(self._test_stat))
+        return cls if observed < np.inf or np.isnan(observed) else (0.0, *cls[1:])
+
     def _fixed(self, profile: _Profile, poi: float) -> float:
-        """Return twice the NLL of a certified fit with the POI fixed."""
+        """Return twice the NLL of a certified fit with the POI fixed; infinite if it has none."""
         minimum = profile.at(poi)
         if minimum is None:
-            raise CertificationError(
-                f"the likelihood is not defined with {self._name} at {poi:.6g}, where the "
-                "upper limit is looked for"
-            )
+            return np.inf
         self._distance = max(self._distance, minimum.distance)
         if not self._distance < CERTIFIED:
             raise CertificationError(
@@ -325,17 +356,21 @@ class _Limits:
         upper = bounds[self._poi, 1]
         if free.parameters[self._poi] < upper:
             return free
-        while free.parameters[self._poi] >= bounds[self._poi, 1] and upper < np.inf:
+        farthest = upper * _FAR**2
+        while bounds[self._poi, 1] <= min(free.parameters[self._poi], farthest):
             bounds[self._poi, 1] *= 2
             fit = Fit(likelihood, likelihood.observed, None, bounds=bounds)
             end = fit.descend(free.parameters, "other")
-            if end is None or bounds[self._poi, 1] > upper * _FAR:
+            if end is None:
                 break
             free = end
-        self._remarks.append(
+        remark = (
             f"the free fit has {likelihood.names[self._poi]} at its upper bound {upper:g}: the "
             f"bound was widened to {bounds[self._poi, 1]:g}"
         )
+        if free.parameters[self._poi] >= farthest:
+            remark += ", and holds it still: the observed limit may be too small"
+        self._remarks.append(remark)
         return free
 
     def _note(self, limits: list[float | None]) -> None:
@@ -346,6 +381,11 @@ class _Limits:
         if not self._width:
             self._remarks.append(f"no upper limit: the likelihood does not depend on {self._name}")
             return
+        if self._undefined < np.inf:
+            self._remarks.append(
+                f"with {self._name} at {self._undefined:.3g} the likelihood is not defined, as "
+                "where a rate is negative: this and more is taken for excluded"
+            )
         upper = self._bounds[1]
         beyond = [limit for limit in limits if limit is not None and limit > upper]
         if beyond:
@@ -367,7 +407,8 @@ class _Limits:
             else:
                 low, high = self._around(index)
                 before, after = (self._scan[poi][index] for poi in (low, high))
-                if high - low < _CLOSE * limit and before - after > _JUMP * self._level:
+                jumps = before - after > _JUMP * self._level
+                if jumps and high - low < _CLOSE * limit and high < self._undefined:
                     self._remarks.append(
                         f"the {name} limit is where CLs jumps from {before:.4g} to {after:.4g}: "
                         "from there on a fit ends at another minimum"
