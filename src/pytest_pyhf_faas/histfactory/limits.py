@@ -58,6 +58,8 @@ _MAX_ROUNDS = 5
 _BELOW = 1e-300
 #: So many steps of inverse interpolation, each through so many values, before Brent's method.
 _MAX_STEPS, _NEAREST = 6, 4
+#: CLs is next to the level if it is off by no more than this share of it.
+_NEAR = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +277,9 @@ class _Limits:
             return None if low else 0.0
         guess = np.inf
         for _step in range(_MAX_STEPS):
-            last, guess = guess, self._interpolated(index)
-            if abs(guess - last) < PRECISION * low:  # what is left is the square of that
-                return float(np.clip(guess, low, high))
+            last, guess = guess, self._interpolated(index, low, high)
+            if abs(guess - last) < PRECISION * low and self._is_near(last, index):
+                return float(np.clip(guess, low, high))  # what is left is the square of that
             if not low < guess < high:
                 break
             self._cls(guess, index)
@@ -301,12 +303,17 @@ class _Limits:
         """Return the values that one of the six CLs was calculated for, in their order."""
         return sorted(poi for poi, cls in self._scan.items() if not np.isnan(cls[index]))
 
-    def _interpolated(self, index: int) -> float:
-        """Return where the polynomial through the nearest tested values is at the level."""
+    def _is_near(self, poi: float, index: int) -> bool:
+        """Whether CLs of a tested value is next to the level."""
+        return abs(self._scan[poi][index] - self._level) < _NEAR * self._level
+
+    def _interpolated(self, index: int, low: float, high: float) -> float:
+        """Return where the polynomial through two values and those nearest is at the level."""
         poi = np.array(list(self._scan))
         # Nearly straight, as CLs is the tail of a normal distribution nearly.
         values = ndtri([cls[index] for cls in self._scan.values()]) - ndtri(self._level)
-        nearest = np.argsort(np.abs(values), kind="stable")[:_NEAREST]
+        others = ~np.isin(poi, (low, high))
+        nearest = np.lexsort((np.abs(values), others))[:_NEAREST]
         nearest = nearest[np.isfinite(values[nearest])]
         return _at_zero(values[nearest], poi[nearest])
 
