@@ -124,12 +124,24 @@ def test_what_failed_is_among_the_others_and_says_why(project, engines):
     assert found[patches[3]].CLs_obs is None
 
 
+def row_of(found):
+    """The row that is written of a single hypothesis."""
+    found.to_csv("one.csv")
+    with open("one.csv", newline="") as file:  # noqa: PTH123
+        (row,) = csv.DictReader(file)
+    return row
+
+
 def test_limits_and_toys(project, engines):
     (patch,) = project.pallet(1, references=False)
-    limits = validate("tiny", quantity="limit")[patch]
+    found = validate("tiny", quantity="limit")
+    limits = found[patch]
+    assert float(row_of(found)["limit_obs"]) == limits.limits.lowest.observed
     assert limits.verdict == "no reference"
     assert limits.limits.lowest.observed == pytest.approx(11 * canned(patch)["CLs_obs"])
-    toys = validate("tiny", quantity="toys", toys=1200, method="certified")[patch]
+    found = validate("tiny", quantity="toys", toys=1200, method="certified")
+    toys = found[patch]
+    assert float(row_of(found)["CLs_obs"]) == toys.toys.CLs_obs
     assert toys.toys.toys == {"signal": 1200, "background": 1200}  # of several tasks
     assert 0 < toys.toys.CLs_obs < 1
     assert toys.verdict == "no reference"  # the file has CLs alone

@@ -157,7 +157,9 @@ class Validation:
     __repr__ = __str__
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write a row for each hypothesis, with the columns of a report's ``cls.csv``.
+        """Write a row for each hypothesis, with the columns of a report's tables.
+
+        Those of ``limits.csv`` for limits, else of ``cls.csv``; with toys CLs is that from toys.
 
         Parameters
         ----------
@@ -184,6 +186,8 @@ class Validation:
             each.patch, each.name, self.config.quantity, each.result, each.reference
         )
         hypotheses.compared(said, each.comparison, each._tolerance)  # noqa: SLF001 - of this module
+        if each.toys is not None:
+            said["CLs"] = hypotheses.numbers((each.toys.CLs_obs, *each.toys.CLs_exp))
         return said
 
 
