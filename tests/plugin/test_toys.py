@@ -119,3 +119,14 @@ def test_toys_of_which_many_failed_become_no_reference(project, toys):
     project.plan(failed_toys=3)
     toys("--faas-update=changed").assert_outcomes(failed=2)
     assert "toys" not in project.reference()["patches"]["sig_100_0"]
+
+
+def test_toys_go_on_where_an_interrupted_run_ended(project, toys):
+    """Whatever was done of a hypothesis is taken over, in whatever tasks it was sent."""
+    toys("--faas-update=new", count=1500)
+    toys(count=1000)
+    assert len(project.fits()) == 4  # two tasks of 500 toys for each of two hypotheses
+    resumed = toys("--faas-resume", count=1500)
+    resumed.assert_outcomes(passed=2)
+    assert len(project.fits()) == 2
+    assert "4 taken over" in project.text(resumed)

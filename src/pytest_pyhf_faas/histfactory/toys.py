@@ -5,6 +5,9 @@ likelihood at the best fit to the observed data with the POI at the tested value
 at 0; each toy has a free fit and one with the POI at the tested value. Fits begin at the minima
 that the parameters were drawn from.
 
+A rate may be negative where there are no events, as in pyhf, and the likelihood of a toy may then
+rise without end: such a toy has no minimum, and counts as failed.
+
 Toys come in blocks with seeds of their own, so that the first N of 2N toys are those of N, and it
 does not matter which worker has which block.
 """
@@ -168,6 +171,8 @@ class Toys:
             return np.nan
         if fixed.lowest.value < free.lowest.value - SAME:
             free.descend(fixed.lowest.parameters, "other")
+        if min(fixed.lowest.value, free.lowest.value) < 0:
+            return np.nan  # below what rates equal to the events have: one is negative
         if max(fixed.lowest.distance, free.lowest.distance) < CERTIFIED:
             return self._statistic(fixed.lowest, free.lowest)
         return np.nan

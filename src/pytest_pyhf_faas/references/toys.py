@@ -29,7 +29,8 @@ _REMEDY = (
     "where there are as many"
 )
 _FAILED_REMEDY = (
-    "the likelihood has toys that no descent certifies: report the pallet with this patch"
+    "a likely cause is a bin whose rate may become negative: where a toy has no events in it, the "
+    "likelihood may rise without end; look for bins with few expected events and large histosys"
 )
 
 
