@@ -97,7 +97,8 @@ def test_nothing_is_found_out_twice(project, monkeypatch):
         **{("find", patch): 1 for patch in patches},
         # Of its own item, and of that which measures the wall time of all.
         **{("make_task", patch): 2 for patch in patches},
-        ("hypotest_config", ""): 4,
+        # Of each item, and of each of the two tests while they are collected.
+        ("hypotest_config", ""): 4 + 2,
     }
 
 
@@ -110,3 +111,29 @@ def test_a_difference_that_means_nothing_is_none_in_junitxml(project):
     properties = project.junit()[f"test_cls[tiny-{patch}]"].iter("property")
     found = {each.get("name"): each.get("value") for each in properties}
     assert float(found["largest_relative_difference"]) == 0.0  # it was infinite
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ("def test_own(limit_result, hypotest_result):", "asks for hypotest_result and limit_resu"),
+        (
+            "import pytest\n@pytest.mark.hypotest(test_stat='q0')\ndef test_own(limit_result):",
+            "test_stat is 'q0', a test of discovery, and has no limit",
+        ),
+        (
+            "import pytest\n@pytest.mark.hypotest(backend='none')\ndef test_own(hypotest_result):",
+            "backend is 'none', which is not known",
+        ),
+    ],
+    ids=["two quantities", "no limit", "no backend"],
+)
+def test_a_test_that_makes_no_sense_is_named(project, own, said):
+    project.pallet(1)
+    project.own_test(f"{own}\n    pass\n")
+    result = project.run(suite=False)
+    assert result.ret == 4
+    text = " ".join(project.text(result).split())
+    assert said in text
+    assert "::test_own: " in text
+    assert project.fits() == []

@@ -37,7 +37,7 @@ from pytest_pyhf_faas.plugin.fixtures import (
     toys_result,
     wall_time,
 )
-from pytest_pyhf_faas.plugin.markers import hypotest_config, pallet_selection
+from pytest_pyhf_faas.plugin.markers import config_of, pallet_selection
 from pytest_pyhf_faas.plugin.options import (
     add_options,
     any_given,
@@ -343,7 +343,7 @@ def _ours(metafunc: pytest.Metafunc, *names: str) -> bool:
 def _pallets(metafunc: pytest.Metafunc, context: Context) -> list[Pallet]:
     """Return the pallets that a test is for; what is wrong with one of them is told here."""
     definition = metafunc.definition
-    config, _ = hypotest_config(context.settings, definition.get_closest_marker("hypotest"))
+    config, _ = config_of(definition, context.settings)
     selection = pallet_selection(
         context.settings,
         definition.get_closest_marker("pallet"),

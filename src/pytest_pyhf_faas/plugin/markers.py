@@ -29,8 +29,8 @@ HYPOTEST_KEYWORDS = (
 )
 
 
-#: What is calculated for the fixtures that do not give CLs.
-_QUANTITIES = {"limit_result": "limit", "toys_result": "toys"}
+#: What is calculated for each fixture that gives a result.
+_QUANTITIES = {"hypotest_result": "cls", "limit_result": "limit", "toys_result": "toys"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,35 @@ def hypotest_config(
     return replace(settings.hypotest, **keywords), Criteria(**criteria)
 
 
+def config_of(item: pytest.Item, settings: Settings) -> tuple[HypotestConfig, Criteria]:
+    """Return how the hypotheses of an item are tested, and when a result is right.
+
+    Raises
+    ------
+    ConfigurationError
+        With the name of the test, if its marker or its fixtures make no sense.
+    """
+    try:
+        return hypotest_config(settings, item.get_closest_marker("hypotest"), quantity_of(item))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{item.nodeid}: {error}") from None
+
+
 def quantity_of(item: pytest.Item) -> str:
-    """Return what is calculated for an item, from the fixtures that it asks for."""
-    names = getattr(item, "fixturenames", ())
-    return next((what for fixture, what in _QUANTITIES.items() if fixture in names), "cls")
+    """Return what is calculated for an item, from the fixtures that it asks for.
+
+    Raises
+    ------
+    ConfigurationError
+        If these are several.
+    """
+    fixtures = [name for name in _QUANTITIES if name in getattr(item, "fixturenames", ())]
+    if len(fixtures) > 1:
+        raise ConfigurationError(
+            f"the test asks for {' and '.join(fixtures)}, and one quantity is calculated for each "
+            "test: write a test for each of them"
+        )
+    return _QUANTITIES[fixtures[0]] if fixtures else "cls"
 
 
 def pallet_selection(

@@ -105,10 +105,9 @@ def subject_with(
 def _make_subject(item: pytest.Item, settings: Settings) -> Subject:
     from pytest_pyhf_faas.campaign.tasks import make_task, make_tasks, parts_of
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
-    from pytest_pyhf_faas.plugin.markers import hypotest_config, quantity_of
+    from pytest_pyhf_faas.plugin.markers import config_of
 
-    marker = item.get_closest_marker("hypotest")
-    config, criteria = hypotest_config(settings, marker, quantity_of(item))
+    config, criteria = config_of(item, settings)
     endpoint = endpoint_of(item, settings)
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     pallet: Pallet | None = parameters.get("pallet")
