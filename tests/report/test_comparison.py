@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -109,7 +110,7 @@ def test_nothing_changes_from_a_run_to_itself(run, slower):
     assert accepted_by_own_schema(run, documents.SCHEMA)
     changes = compared(run, copy.deepcopy(run), rtol=0, atol=0, slower=slower)
     assert changes.status == 0
-    assert changes.compared == sum(len(each["hypotheses"]) for each in run["analyses"])
+    assert changes.compared == sum(len(one["hypotheses"]) for one in run["analyses"])
     for found in (
         changes.differences,
         changes.moved,
@@ -323,7 +324,7 @@ def test_both_tolerances_and_what_moved_can_be_seen():
 def test_values_of_one_run_alone_are_counted():
     found = compare_runs(one(make.hypothesis()), one(make.broken()))
     assert (found.one_sided, found.moved) == (1, ())
-    assert "1 with CLs in one run alone" in text(found).partition("\n")[0]
+    assert "1 with values in one run alone" in text(found).partition("\n")[0]
 
 
 def test_a_hypothesis_that_went_to_the_other_minima_is_listed_as_moved():
@@ -403,7 +404,7 @@ def test_a_reference_of_another_background_is_called_so():
     changes = compared(one(make.hypothesis()), one(other, digest="1" * 64))
     told = text(changes)
     assert "1 reference of another background" in told.splitlines()[0]
-    assert "references of another background (CLs_obs):" in told
+    assert "references of another background (observed values):" in told
     assert "changed" not in told.splitlines()[0]
     assert changes.to_json()["references"][0]["background"] is True
 
@@ -494,6 +495,65 @@ def test_analyses_that_differ_in_their_configuration_alone_find_their_own():
     changes = compared(make.document([at(1.0), at(2.0)]), make.document([at(2.0), at(1.0)]))
     assert changes.compared == 2
     assert changes.differences == ()
+
+
+def test_upper_limits_move_as_cls_does():
+    def runs(by, **changes):
+        first = [make.limited("a"), make.limited("b")]
+        second = [make.limited("a", **changes), make.limited("b")]
+        for label in (0, 4):
+            second[0]["limits"]["values"][label] *= 1 + by
+        both = [make.document([make.analysis(), make.limits(found)]) for found in (first, second)]
+        return compared(*both, rtol=None, atol=None)
+
+    same = runs(0)
+    assert (same.status, same.compared, same.quantities) == (
+        *(0, 27),
+        {"CLs": 25, "upper limits": 2},
+    )
+    assert "none of 27 results (CLs of 25, upper limits of 2) moved" in text(same)
+    within = runs(5e-4)
+    (moved,) = within.moved
+    assert (moved.quantity, moved.patch, moved.rtol, moved.fails) == (
+        *("upper limits", "a"),
+        *(1e-3, False),
+    )
+    assert within.status == 0
+    assert "upper limits of wino moved by more than 1e-06 relative, within the tolerance" in (
+        text(within)
+    )
+    beyond = runs(5e-3, verdict="wrong", outcome="failed", title="the limits differ")
+    assert beyond.status == 1
+    told = text(beyond)
+    assert re.search(r"upper limits of wino moved farther .*\n.*\n +a +limit_(obs|exp \+1σ)", told)
+    assert re.search(r"wino, upper limits +a +right +wrong", told)
+    assert beyond.to_json()["moved"][0]["quantity"] == "upper limits"
+
+
+def test_a_limit_that_is_no_longer_there_fails_and_none_in_both_runs_moves_nothing():
+    none = {"values": ["inf", *[1.0] * 5], "reference": ["inf", *[1.0] * 5]}
+    first, second = (
+        make.document([make.limits([make.limited("a", limits=each)])])
+        for each in ({**none, "values": [2.0, *[1.0] * 5]}, none)
+    )
+    assert compared(second, copy.deepcopy(second)).moved == ()
+    (moved,) = compared(first, second).moved
+    assert moved.fails
+    assert moved.value == "limit_obs"
+
+
+def test_another_reference_of_limits_is_told_once():
+    before = make.limited("a")
+    after = copy.deepcopy(before)
+    after["limits"]["reference"][0] *= 1.5
+    after["reference"]["CLs"][0] *= 1.5  # which is no reference of limits
+    first, second = (make.document([make.limits([each])]) for each in (before, after))
+    (change,) = compared(first, second).references
+    assert change.relative == pytest.approx(0.5)
+    known = before["limits"]["reference"][0]
+    assert f"{known:.8g}" in text(compared(first, second))
+    lost = make.document([make.limits([make.broken("a")])])
+    assert compared(first, lost).references == ()
 
 
 def test_several_tests_of_one_patch_find_their_own():

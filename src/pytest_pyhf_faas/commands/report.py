@@ -24,8 +24,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "report",
         help="make the report of a run anew, or compare two runs",
         description="Make page, plots and tables of a run anew, or compare two runs: which CLs "
-        "values moved, which verdicts got worse, and what got slower.",
-        epilog="Exit status: 0 if all is well; 1 if a CLs value moved farther than "
+        "values and upper limits moved, which verdicts got worse, and what got slower.",
+        epilog="Exit status: 0 if all is well; 1 if a value moved farther than "
         "its backend and optimizer may differ, a verdict got worse, an analysis got slower than "
         "allowed, or a part of a report could not be drawn; 2 if a report cannot be read or "
         "written.",
@@ -42,7 +42,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--rtol",
         type=_at_least(0),
-        help="fail if a CLs value moved beyond ATOL + RTOL * |value of A| (default: the tolerance "
+        help="fail if a value moved beyond ATOL + RTOL * |value of A| (default: the tolerance "
         "of each hypothesis, by its reference file, or else 1e-4 for SciPy and 1e-3 for Minuit); "
         "what moved beyond 1e-6 is listed",
     )

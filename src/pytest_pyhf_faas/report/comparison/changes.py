@@ -11,7 +11,7 @@ from pytest_pyhf_faas.campaign.results import json_number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: A CLs value has moved beyond so much, relative and absolute: more than rounding does.
+#: A value has moved beyond so much, relative and absolute: more than rounding does.
 MOVED = (1e-6, 1e-8)
 #: A single fit is listed if it took so many times as long, and so many seconds longer.
 SLOW_FIT = (2.0, 1.0)
@@ -39,12 +39,14 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A hypothesis with CLs values that moved, or with fits that are at other minima than before.
+    """A hypothesis with values that moved, or with fits that are at other minima than before.
 
     Attributes
     ----------
+    quantity : str
+        What they are: "CLs" or "upper limits".
     before, after : tuple of float, shape (6,), or None
-        In the order of `CLS_LABELS`; ``None`` where there were none.
+        The observed one first; ``None`` where there were none.
     value : str
         Which of the six moved most, relative to what it was.
     relative : float
@@ -60,6 +62,7 @@ class Moved:
         back.
     """
 
+    quantity: str
     analysis: str
     patch: str
     before: tuple[float, ...] | None
@@ -92,7 +95,7 @@ class ReferenceChange:
     Attributes
     ----------
     before, after : mapping or None
-        CLs values and error of the reference, as in the report.
+        The error of the reference, and its values: `CLs`, or of upper limits `limit`.
     relative : float
         Largest relative difference of its values; infinite where there are none in one run.
     background : bool
@@ -183,9 +186,12 @@ class Changes:
     rtol, atol : float or None
         The tolerance that was asked for; ``None`` where each hypothesis has its own.
     compared : int
-        How many hypotheses both runs have.
+        How many hypotheses both runs have; one of which several quantities were calculated counts
+        for each.
+    quantities : mapping of str to int
+        The same, by what was calculated.
     one_sided : int
-        How many of them have CLs values in one run alone.
+        How many of them have values in one run alone.
     differences : tuple of Difference
         Of endpoints, environments, configurations, backgrounds and the making of references.
     moved : tuple of Moved
@@ -197,6 +203,7 @@ class Changes:
     rtol: float | None
     atol: float | None
     compared: int
+    quantities: Mapping[str, int]
     one_sided: int
     differences: tuple[Difference, ...]
     moved: tuple[Moved, ...]
@@ -211,7 +218,7 @@ class Changes:
     def status(self) -> int:
         """The exit status: 1 if the later run does not stand up to the earlier one, else 0.
 
-        That is so where a CLs value moved farther than its backend and optimizer may differ, or
+        That is so where a value moved farther than its backend and optimizer may differ, or
         fits are at other minima, a verdict changed without getting better, an analysis is slower
         than allowed, or the runs have hypotheses, but none in common. What differs between their
         environments, references that changed, verdicts that got better, and hypotheses that one run

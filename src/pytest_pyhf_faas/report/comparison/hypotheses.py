@@ -1,32 +1,38 @@
-"""How CLs, verdict and reference of one hypothesis changed."""
+"""How values, verdict and reference of one hypothesis changed."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas.campaign.results import CLS_LABELS
-from pytest_pyhf_faas.references.cls_values import DEFAULT_ATOL, close, default_rtol
 from pytest_pyhf_faas.report.comparison.changes import MOVED, Moved, ReferenceChange, VerdictChange
+from pytest_pyhf_faas.report.quantity import CLS
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
     from pytest_pyhf_faas.report.form import Hypothesis
+    from pytest_pyhf_faas.report.quantity import Quantity
+
+    #: A hypothesis before and after, with the name of its analysis and what this is of.
+    Pair = tuple[str, Quantity | None, Hypothesis, Hypothesis]
 
 
 def moved(
+    quantity: Quantity | None,
     name: str,
     setups: tuple[str, str],
     pairs: Iterable[tuple[Hypothesis, Hypothesis]],
     rtol: float | None,
     atol: float | None,
 ) -> list[Moved]:
-    """Return the hypotheses of an analysis whose CLs moved by more than `MOVED`.
+    """Return the hypotheses of an analysis whose values moved by more than `MOVED`.
 
     Parameters
     ----------
+    quantity : Quantity or None
+        What the values are; where there are no six of them, as of toys, nothing moves.
     name : str
         Of the analysis.
     setups : tuple of str
@@ -36,36 +42,40 @@ def moved(
     rtol, atol : float or None
         What has moved farther fails; ``None``: farther than the hypothesis's own tolerance.
     """
-    found = []
+    found: list[Moved] = []
+    if quantity is None:
+        return found
     for first, second in pairs:
-        own = tolerance_of(setups, first, second)
+        own = tolerance_of(quantity, setups, first, second)
         tolerance = own[0] if rtol is None else rtol, own[1] if atol is None else atol
-        change = _moved(name, first, second, tolerance)
+        change = _moved(quantity, name, first, second, tolerance)
         found += [] if change is None else [change]
     return found
 
 
 def tolerance_of(
-    setups: tuple[str, str], first: Hypothesis, second: Hypothesis
+    quantity: Quantity, setups: tuple[str, str], first: Hypothesis, second: Hypothesis
 ) -> tuple[float, float]:
     """Return how far a backend and optimizer may be off: the larger of two runs.
 
     It is what the hypothesis was compared with, which comes from its reference file, or else the
     default of the optimizer.
     """
-    tolerances = [
-        (
-            default_rtol(setup) if each["rtol"] is None else each["rtol"],
-            DEFAULT_ATOL if each["atol"] is None else each["atol"],
+    tolerances = []
+    for setup, each in zip(setups, (first, second), strict=True):
+        rtol, atol = quantity.tolerance(setup)
+        tolerances.append(
+            (
+                rtol if each["rtol"] is None else each["rtol"],
+                atol if each["atol"] is None else each["atol"],
+            )
         )
-        for setup, each in zip(setups, (first, second), strict=True)
-    ]
     return max(rtol for rtol, _ in tolerances), max(atol for _, atol in tolerances)
 
 
-def verdict_changes(pairs: Iterable[tuple[str, Any, Any]]) -> Iterable[VerdictChange]:
+def verdict_changes(pairs: Iterable[Pair]) -> Iterable[VerdictChange]:
     """Return the hypotheses with another verdict than before."""
-    for name, first, second in pairs:
+    for name, _quantity, first, second in pairs:
         before, after = first["verdict"], second["verdict"]
         if before == after:
             continue
@@ -76,21 +86,21 @@ def verdict_changes(pairs: Iterable[tuple[str, Any, Any]]) -> Iterable[VerdictCh
         yield VerdictChange(name, second["patch"], before, after, kind, second["title"])
 
 
-def reference_changes(
-    pairs: Iterable[tuple[str, Any, Any]], others: Container[str]
-) -> Iterable[ReferenceChange]:
+def reference_changes(pairs: Iterable[Pair], others: Container[str]) -> Iterable[ReferenceChange]:
     """Return the hypotheses with another reference than before.
 
     Parameters
     ----------
     pairs : iterable of tuple
-        The name of an analysis, and a hypothesis of it before and after.
+        The name of an analysis, what it is of, and a hypothesis of it before and after.
     others : container of str
         The names of the analyses with another background.
     """
-    for name, first, second in pairs:
-        before, after = first["reference"], second["reference"]
-        old, new = _reference_sets(first), _reference_sets(second)
+    for name, quantity, first, second in pairs:
+        if quantity is None or (quantity is not CLS and _is_one_sided(quantity, first, second)):
+            continue  # a report has other references where there are values alone
+        before, after = _reference(quantity, first), _reference(quantity, second)
+        old, new = _reference_sets(quantity, first), _reference_sets(quantity, second)
         errors = [each and each["error"] for each in (before, after)]
         if old == new and errors[0] == errors[1] and (before is None) == (after is None):
             continue
@@ -105,32 +115,50 @@ def reference_changes(
         yield ReferenceChange(name, second["patch"], before, after, relative, name in others)
 
 
+def is_one_sided(pair: Pair) -> bool:
+    """Whether a hypothesis has values in one of two runs alone."""
+    _name, quantity, first, second = pair
+    return quantity is not None and _is_one_sided(quantity, first, second)
+
+
+def _is_one_sided(quantity: Quantity, first: Hypothesis, second: Hypothesis) -> bool:
+    return (quantity.obtained(first) is None) != (quantity.obtained(second) is None)
+
+
 def _moved(
-    name: str, first: Hypothesis, second: Hypothesis, tolerance: tuple[float, float]
+    quantity: Quantity,
+    name: str,
+    first: Hypothesis,
+    second: Hypothesis,
+    tolerance: tuple[float, float],
 ) -> Moved | None:
-    before, after = _values(first["CLs"]), _values(second["CLs"])
-    where = (name, second["patch"], before, after)
+    before, after = _values(quantity.obtained(first)), _values(quantity.obtained(second))
+    where = (quantity.name, name, second["patch"], before, after)
     verdict = second["verdict"]
     if before is None or after is None:
         vanished = before != after and first["verdict"] == verdict
-        return (
-            Moved(*where, CLS_LABELS[0], math.inf, verdict, *tolerance, True) if vanished else None
-        )
+        observed = quantity.labels[0]
+        return Moved(*where, observed, math.inf, verdict, *tolerance, True) if vanished else None
     minima = _other_minima(first, second)
-    least = tuple(map(min, MOVED, tolerance))
-    values = list(zip(CLS_LABELS, before, after, strict=True))
+    least = min(MOVED[0], tolerance[0]), min(MOVED[1], tolerance[1])
+    values = list(zip(quantity.labels, before, after, strict=True))
     changes = [
         (_relative(one, other), label)
         for label, one, other in values
-        if minima or not close(other, one, *least)
+        if minima or not _agree(quantity, one, other, least)
     ]
     if not changes:
         return None
     fails = minima is not None or not all(
-        close(other, one, *tolerance) for _label, one, other in values
+        _agree(quantity, one, other, tolerance) for _label, one, other in values
     )
     relative, label = max(changes, key=lambda change: abs(change[0]))
     return Moved(*where, label, relative, verdict, *tolerance, fails, minima)
+
+
+def _agree(quantity: Quantity, before: float, after: float, tolerance: tuple[float, float]) -> bool:
+    both_nan = math.isnan(before) and math.isnan(after)
+    return both_nan or quantity.close(after, before, *tolerance)
 
 
 def _values(cls: Sequence[float | str] | None) -> tuple[float, ...] | None:
@@ -159,13 +187,20 @@ def _severity(verdict: str) -> int:
     return max(worse, Verdict(verdict).severity)
 
 
-def _reference_sets(hypothesis: Hypothesis) -> tuple[Any, ...]:
-    """Return the CLs values of a reference at both sets of minima, whichever was compared."""
-    ambiguous = hypothesis["ambiguous"]
-    if ambiguous:
-        return ambiguous["lowest"], ambiguous["nominal"]
+def _reference(quantity: Quantity, hypothesis: Hypothesis) -> dict[str, Any] | None:
+    """Return the values or the error of a reference."""
     reference = hypothesis["reference"]
-    return (reference and reference["CLs"],) * 2
+    if reference is None:
+        return None
+    return {quantity.stem: quantity.reference(hypothesis), "error": reference["error"]}
+
+
+def _reference_sets(quantity: Quantity, hypothesis: Hypothesis) -> tuple[Any, ...]:
+    """Return the values of a reference at both sets of minima, whichever was compared."""
+    ambiguous = hypothesis["ambiguous"]
+    if ambiguous and quantity is CLS:
+        return ambiguous["lowest"], ambiguous["nominal"]
+    return (quantity.reference(hypothesis),) * 2
 
 
 def _numbers(cls: Sequence[float | str]) -> tuple[float, ...]:

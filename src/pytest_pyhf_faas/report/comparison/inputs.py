@@ -45,7 +45,7 @@ def environment_differences(
 def input_differences(name: str, before: Analysis, after: Analysis) -> list[Difference]:
     """Return how configuration, background, references and what was measured differ."""
     found = []
-    first, second = before["config"], after["config"]
+    first, second = _config(before), _config(after)
     for key in dict.fromkeys((*first, *second)):
         told = key in CALCULATION and before["fit_setup"] != after["fit_setup"]
         if not told and first.get(key) != second.get(key):
@@ -62,6 +62,12 @@ def input_differences(name: str, before: Analysis, after: Analysis) -> list[Diff
         if words[0] != words[1]:
             found.append(Difference(name, f"{key} of references", *words))
     return found
+
+
+def _config(analysis: Analysis) -> dict[str, Any]:
+    """Return what may differ: not what is calculated, and toys where there are some."""
+    config = {name: value for name, value in analysis["config"].items() if name != "quantity"}
+    return config if config.get("toys") else {n: v for n, v in config.items() if n != "toys"}
 
 
 def _workers(run: Document, analysis: Analysis) -> list[Mapping[str, Any]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pytest_pyhf_faas.report.comparison.changes import Changes, Difference, OnlyIn, Run
 from pytest_pyhf_faas.report.comparison.hypotheses import (
+    is_one_sided,
     moved,
     reference_changes,
     verdict_changes,
@@ -19,12 +20,14 @@ from pytest_pyhf_faas.report.comparison.inputs import (
     input_differences,
 )
 from pytest_pyhf_faas.report.comparison.wall_times import fit_times, wall_time_change
+from pytest_pyhf_faas.report.quantity import CLS, name_of_quantity, quantity_of
 from pytest_pyhf_faas.report.wall_times import has_fit_times, wall_time_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from pytest_pyhf_faas.report.comparison.changes import FitTimes, Moved, WallTimeChange
+    from pytest_pyhf_faas.report.comparison.hypotheses import Pair
     from pytest_pyhf_faas.report.form import Analysis, Document
 
 _Name = Literal["endpoint", "fit_setup"]
@@ -42,10 +45,11 @@ def compare_runs(
 ) -> Changes:
     """Compare two runs, from their reports alone.
 
-    Analyses belong together that have the same pallet, endpoint and fit setup (backend and
-    optimizer). Where each of the runs has exactly one endpoint, it may have any name, so that two
-    endpoints can be compared; the same holds for the fit setup. Of several such analyses those
-    with the same configuration belong together first. Hypotheses belong together by their patch,
+    Analyses of one quantity belong together that have the same pallet, endpoint and fit setup
+    (backend and optimizer). Where each of the runs has exactly one endpoint, it may have any name,
+    so that two endpoints can be compared; the same holds for the fit setup. Of several such
+    analyses those with the same configuration belong together first. Hypotheses belong together by
+    their patch,
     and by their test where several tests look at one patch.
 
     Parameters
@@ -74,18 +78,20 @@ def compare_runs(
 
     def who(analysis: Analysis) -> tuple[str, ...]:
         return (
+            name_of_quantity(analysis),
             analysis["pallet"],
             *(analysis[name] for name in _NAMES if name not in free),
         )
 
-    def named(analysis: Analysis) -> str:
+    def named(analysis: Analysis, *, with_quantity: bool = True) -> str:
         """Return the name of an analysis, with no more than tells it from the others."""
         name = str(analysis["pallet"])
         words: dict[_Name, str] = {"fit_setup": "", "endpoint": "on "}
         for part, word in words.items():
             if any(len(_all(run, part)) > 1 for run in runs):
                 name += f" {word}{analysis[part]}"
-        return name
+        quantity = name_of_quantity(analysis)
+        return f"{name}, {quantity}" if with_quantity and quantity != CLS.name else name
 
     analyses, gone, new = _matched(
         before["analyses"], after["analyses"], lambda each: (*who(each), _physics(each)), who
@@ -98,7 +104,8 @@ def compare_runs(
     differences += environment_differences(before, after, analyses)
     only_before = [_whole(named(each), each) for each in gone]
     only_after = [_whole(named(each), each) for each in new]
-    pairs: list[tuple[str, Any, Any]] = []
+    pairs: list[Pair] = []
+    compared: Counter[str] = Counter()
     other: list[Moved] = []
     wall_times: list[WallTimeChange] = []
     times_of_fits: list[FitTimes] = []
@@ -111,8 +118,11 @@ def compare_runs(
             lambda each: (each["patch"], each["test"]),
             lambda each: each["patch"],
         )
-        pairs += [(name, *pair) for pair in both]
-        other += moved(name, (first["fit_setup"], second["fit_setup"]), both, rtol, atol)
+        quantity = quantity_of(first)
+        pairs += [(name, quantity, *pair) for pair in both]
+        compared[name_of_quantity(first)] += len(both)
+        setups = first["fit_setup"], second["fit_setup"]
+        other += moved(quantity, named(first, with_quantity=False), setups, both, rtol, atol)
         for rest, only in zip(rests, (only_before, only_after), strict=True):
             if rest:
                 only.append(OnlyIn(name, False, tuple(each["patch"] for each in rest)))
@@ -127,8 +137,9 @@ def compare_runs(
         after=_run(after),
         rtol=rtol,
         atol=atol,
-        compared=len(pairs),
-        one_sided=sum((one["CLs"] is None) != (two["CLs"] is None) for _, one, two in pairs),
+        compared=compared.total(),
+        quantities=dict(+compared),
+        one_sided=sum(map(is_one_sided, pairs)),
         differences=tuple(dict.fromkeys(differences)),
         moved=tuple(sorted(other, key=lambda each: (not each.fails, -abs(each.relative)))),
         verdicts=tuple(verdict_changes(pairs)),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.campaign.results import CLS_LABELS
 from pytest_pyhf_faas.report.comparison.changes import MOVED, SLOW_FIT
+from pytest_pyhf_faas.report.quantity import CLS, LIMITS
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import folded, listed, printable, shortened, table, with_spread
 
@@ -25,7 +25,9 @@ _MOVED_SHOWN = 30
 _OTHERS_SHOWN = 10
 _NAMES_SHOWN = 5
 _NAME_WIDTH = 44
-#: Of a CLs value, where more are not needed to see what changed; and all that a number has.
+#: Of all values, six of each quantity.
+_LABELS = (*CLS.labels, *LIMITS.labels)
+#: Of a value, where more are not needed to see what changed; and all that a number has.
 _DIGITS, _ALL_DIGITS = 6, 17
 
 
@@ -60,7 +62,7 @@ def answer(changes: Changes) -> str:
     ends = [
         _largest(changes),
         beyond if changes.moved else "",
-        f"{changes.one_sided} with CLs in one run alone" if changes.one_sided else "",
+        f"{changes.one_sided} with values in one run alone" if changes.one_sided else "",
         *(
             _counted(len(those), f"reference {what}", f"references {what}")
             for what, those in _reference_kinds(changes).items()
@@ -88,7 +90,7 @@ def _counted(count: int, one: str, several: str) -> str:
 
 
 def _largest(changes: Changes) -> str:
-    hypotheses = _counted(changes.compared, "hypothesis", "hypotheses")
+    hypotheses = _compared(changes)
     if not changes.moved:
         return f"none of {hypotheses} moved"
     sizes = [abs(each.relative) for each in changes.moved]
@@ -99,6 +101,14 @@ def _largest(changes: Changes) -> str:
     others = sum(each.minima is not None for each in changes.moved)
     words += [f"{others} to other minima"] if others else []
     return f"{len(sizes)} of {hypotheses} moved ({', '.join(words)})"
+
+
+def _compared(changes: Changes) -> str:
+    """Return how many hypotheses both runs have; of what, where that is not CLs alone."""
+    if set(changes.quantities) == {CLS.name}:
+        return _counted(changes.compared, "hypothesis", "hypotheses")
+    parts = [f"{name} of {count}" for name, count in changes.quantities.items()]
+    return f"{_counted(changes.compared, 'result', 'results')} ({', '.join(parts)})"
 
 
 def _shown(name: str) -> str:
@@ -152,9 +162,13 @@ def _moved_lines(changes: Changes, width: int) -> list[str]:
     moved = f"moved by more than {least:g} relative, within the tolerance"
     groups = [
         _moved_section(
-            title, [each for each in changes.moved if each.fails == failing], minima, width
+            title,
+            [one for one in changes.moved if (one.fails, one.quantity) == (failing, quantity)],
+            minima,
+            width,
         )
         for title, failing in ((fails, True), (moved, False))
+        for quantity in (CLS.name, LIMITS.name)
     ]
     return "\n\n".join("\n".join(group) for group in groups if group).splitlines()
 
@@ -186,16 +200,17 @@ def _moved_section(title: str, moved: Sequence[Moved], minima: bool, width: int)
     header = [name for name, _cells in kept]
     if len(atols) == 1:
         title += f" (atol {min(atols):g})"
-    return _section(f"CLs{of} {title}", rows, _MOVED_SHOWN, header, width=width, left=left)
+    what = next((each.quantity for each in moved), "")
+    return _section(f"{what}{of} {title}", rows, _MOVED_SHOWN, header, width=width, left=left)
 
 
-def _moved_value(moved: Moved, cls: tuple[float, ...] | None) -> str:
+def _moved_value(moved: Moved, values: tuple[float, ...] | None) -> str:
     """Return the value that moved most, with as many digits as show that it did."""
-    if cls is None:
+    if values is None:
         return "-"
     exponent = math.floor(math.log10(abs(moved.relative))) if 0 < abs(moved.relative) < 1 else 0
     digits = min(max(_DIGITS, 2 - exponent), _ALL_DIGITS)
-    return f"{cls[CLS_LABELS.index(moved.value)]:.{digits}g}"
+    return f"{values[_LABELS.index(moved.value) % len(CLS.labels)]:.{digits}g}"
 
 
 def _verdict_lines(changes: Changes, kind: str, title: str, width: int) -> list[str]:
@@ -231,7 +246,7 @@ def _reference_lines(changes: Changes, width: int) -> list[str]:
             )
             for each in those
         ]
-        title = f"references {'that ' if what == 'changed' else ''}{what} (CLs_obs)"
+        title = f"references {'that ' if what == 'changed' else ''}{what} (observed values)"
         lines += _section(title, rows, _OTHERS_SHOWN, header, width=width, left=2)
     return lines
 
@@ -239,9 +254,8 @@ def _reference_lines(changes: Changes, width: int) -> list[str]:
 def _reference_word(reference: Mapping[str, Any] | None) -> str:
     if reference is None:
         return "none"
-    if reference["CLs"] is None:
-        return reference["error"] or "-"
-    return f"{float(reference['CLs'][0]):.8g}"
+    values = reference.get(CLS.stem) or reference.get(LIMITS.stem)
+    return reference["error"] or "-" if values is None else f"{float(values[0]):.8g}"
 
 
 def _only_lines(title: str, only: Sequence[OnlyIn]) -> list[str]:
