@@ -88,7 +88,12 @@ def test_a_value_with_the_name_of_a_secret_is_shown_nowhere(secret, name, before
     [
         ({"a": "hunter2"}, "no such hunter2", "no such ***"),
         ({"a": ["x", {"b": "hunter2"}]}, "'hunter2'", "'***'"),
-        ({"pin": 123456, "pin_token": 654321}, "123456 654321", "123456 ***"),
+        ({"workers": 123456, "pin_token": 654321}, "123456 654321", "123456 ***"),
+        ({"pw": "swordfish"}, "is swordfish", "is ***"),
+        ({"PGPW": "swordfish", "dbPin": 123456}, "swordfish 123456", "*** ***"),
+        ({"worker_init": "export DB_PIN=swordfish"}, "is swordfish", "is ***"),
+        ({"path": "/a", "mapping": "compact", "PINNED": "here"}, "compact here", "compact here"),
+        ({"ssh_keys": True}, "True", "True"),
         ({"worker_init": "module load x/1\nexport T=a1b2c3"}, "T: a1b2c3", "T: ***"),
         ({"worker_init": "export TOKEN=swordfish; ls"}, "is swordfish", "is ***"),
         ({"worker_init": "one/two three\nfour five"}, "sh: four five: no", "sh: ***: no"),

@@ -17,7 +17,10 @@ HIDDEN = "***"
 #: In the place of JSON.
 HIDDEN_JSON = "..."
 _PASSWORD = re.compile(r"//[^/\s]+@")
-_SECRET_NAME = re.compile(r"auth|cred|key|pass|pwd|secret|token", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"auth|cred|key|pass|pw|secret|token", re.IGNORECASE)
+#: Too short to be looked for inside of words, such as "mapping": these are words of a name.
+_SECRET_WORDS = frozenset({"otp", "pat", "pin", "psk"})
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 #: Numbers, and words such as the name of a partition.
 _HARMLESS = re.compile(r"[A-Za-z_-]{1,20}|[\d.]+|")
 _ASSIGNED = re.compile(r"(\w+)=([^\s;]+)")
@@ -64,7 +67,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for each in value:
             yield from _leaves(each, name)
-    elif isinstance(value, (str, int, float)):
+    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
         yield name, str(value)
 
 
@@ -73,8 +76,13 @@ def _secrets_of(name: str, value: str) -> Iterator[str]:
     named = [(name, line) for line in (value, *value.splitlines())]
     for called, text in [*named, *_ASSIGNED.findall(value)]:
         bare = text.strip(" \t\"'")
-        if _SECRET_NAME.search(called) or not _HARMLESS.fullmatch(bare):
+        if _is_of_a_secret(called) or not _HARMLESS.fullmatch(bare):
             yield bare
+
+
+def _is_of_a_secret(name: str) -> bool:
+    words = {word.lower() for word in _WORDS.findall(name)}
+    return bool(_SECRET_NAME.search(name) or words & _SECRET_WORDS)
 
 
 def _forms(secret: str) -> set[str]:
