@@ -487,10 +487,13 @@ def test_backend_that_is_not_installed_is_an_error_with_a_remedy(project):
     assert str(canned("sig_100_0")["CLs_obs"]) not in project.text(result)
 
 
-def test_path_outside_that_stands_apart_from_its_option(project, tmp_path_factory):
+@pytest.mark.parametrize(
+    "flag", ["--faas-pallet", "--faas-reference-dir", "--faas-endpoint-config", "--faas-report"]
+)
+def test_path_outside_that_stands_apart_from_its_option(project, tmp_path_factory, flag):
     outside = tmp_path_factory.mktemp("elsewhere")
-    result = project.run("--faas-pallet", str(outside), pallet=None)
-    project.assert_told(result, f"write --faas-pallet={outside}", code=4)
+    result = project.run(flag, str(outside), pallet=None)
+    project.assert_told(result, f"write {flag}={outside}", code=4)
 
 
 @pytest.mark.parametrize("config", ['"token": "hunter2"', '{"token": "hunter2"', '["hunter2"]'])

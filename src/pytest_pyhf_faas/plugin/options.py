@@ -378,13 +378,14 @@ def check_paths(config: pytest.Config) -> None:
     ConfigurationError
         If there is one.
     """
+    flags = {flag for option in OPTIONS if option.place for flag in option.flags}
     here = config.invocation_params.dir
     words = [str(word) for word in config.invocation_params.args]
     for flag, value in itertools.pairwise(words):
-        if flag not in ("--faas-pallet", "--faas-reference-dir", "--faas-report"):
+        if flag not in flags:
             continue
-        path = (here / value).resolve()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # JSON is no path
+            path = (here / value).resolve()
             if path.exists() and not path.is_relative_to(here.resolve()):
                 raise ConfigurationError(
                     f"{flag} and the path {value} are two words, so that pytest looks there for "
