@@ -56,7 +56,7 @@ def test_without_a_preflight_the_first_item_says_why(silent, distribution):
     assert text.count("no worker of local was there for") == 1
     assert ": the fit was not done" in text
     assert re.search(
-        r"^0 fits sent to workers, \d not sent, for no worker was there$", text, re.MULTILINE
+        r"^0 fits sent to workers, \d not sent because no worker answered$", text, re.MULTILINE
     )
     assert not list(silent.path.glob(".pytest_cache/d/pyhf-faas/*.first-*"))
 

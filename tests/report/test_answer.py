@@ -431,7 +431,7 @@ def test_fits_are_counted_over_all_processes():
 def test_fits_for_which_no_worker_was_there_were_not_sent():
     fits = {"sent": 3, "again": {}, "taken_over": 0, "collected": 0}
     total = answer.added_up([fits, {**fits, "sent": 0, "not_sent": 4}])
-    assert answer.sent(total) == "3 fits sent to workers, 4 not sent, for no worker was there"
+    assert answer.sent(total) == "3 fits sent to workers, 4 not sent because no worker answered"
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class Sendings:
 
     @property
     def kept(self) -> int:
-        """How many the engine has kept, for no worker was ever there."""
+        """How many the engine has kept because no worker ever answered."""
         return 0 if self.reached else self._given
 
     def hear(self, instruction: Instruction) -> None:

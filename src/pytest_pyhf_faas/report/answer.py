@@ -109,7 +109,7 @@ def sent(fits: Fits) -> str:
         reasons = ", ".join(f"{why}: {count}" for why, count in sorted(fits["again"].items()))
         parts.append(f"{again} of them again ({reasons})")
     if fits.get("not_sent"):
-        parts.append(f"{fits['not_sent']} not sent, for no worker was there")
+        parts.append(f"{fits['not_sent']} not sent because no worker answered")
     if fits["taken_over"]:
         parts.append(f"{fits['taken_over']} taken over from earlier runs")
     if fits["collected"]:

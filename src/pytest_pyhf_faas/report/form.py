@@ -34,7 +34,7 @@ class _Fits(TypedDict):
 class Fits(_Fits, total=False):
     """How many fits were sent, how many of them again and why, and how many came from earlier.
 
-    Those that are not sent are those for which no worker was there; the searches are those that
+    Those that are not sent are those to which no worker answered; the searches are those that
     were sent to find the starts of certified fits. An older document has neither.
     """
 
