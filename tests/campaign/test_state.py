@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pytest_pyhf_faas.campaign.estimates import FitTimes
+from pytest_pyhf_faas.campaign.estimates import FitTimes, Pace
 from pytest_pyhf_faas.campaign.events import (
     Accepted,
     Answered,
@@ -327,6 +327,35 @@ def test_the_time_of_a_fit_is_the_mean_of_its_family_or_that_of_its_reference_he
     assert times.of(a_fit(7, 10.0)) == pytest.approx(20.0)
     assert times.of_all([a_fit(7, 10.0), a_fit(4)]) == pytest.approx(20.0 + 4.0)
     assert times.of_all([a_fit(7, 10.0), replace(a_fit(4), family="another")]) is None
+
+
+def test_the_time_left_is_that_of_the_fits_on_the_workers_until_enough_are_done():
+    pace = Pace(0.0)
+    for moment in (3.0, 6.0, 9.0):
+        pace.did(2.0, moment)
+        assert pace.left_s(40.0, 2, moment) == 20.0
+    pace.did(2.0, 12.0)
+    assert pace.left_s(40.0, 3, 12.0) == pytest.approx(40.0 / 3)  # each should have done some
+
+
+def test_the_time_left_then_follows_how_fast_fits_are_done():
+    pace = Pace(0.0)
+    for moment in (3.6, 7.2, 10.9, 14.5):  # with what comes between them
+        pace.did(2.0, moment)
+    assert pace.left_s(30.0, 2, 14.5) == pytest.approx(14.5 / 8.0 * 30.0)
+    # It falls between two answers, and says nothing that was not measured.
+    assert pace.left_s(30.0, 2, 24.5) == pytest.approx(14.5 / 8.0 * 30.0 - 10.0)
+    assert pace.left_s(2.0, 2, 24.5) == 0.0
+
+
+def test_time_without_a_worker_is_no_time_of_fits():
+    pace = Pace(100.0)
+    pace.paused(50.0, 130.0)
+    for moment in (133.0, 136.0, 139.0):
+        pace.did(2.0, moment)
+    pace.paused(140.0, 240.0)
+    pace.did(2.0, 242.0)
+    assert pace.left_s(8.0, 1, 242.0) == pytest.approx(12.0)
 
 
 def test_times_of_another_way_to_fit_tell_nothing_but_ratios_within_a_family():

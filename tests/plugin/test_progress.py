@@ -140,6 +140,7 @@ STALLS = "toy: 5/20 fits done, no news for"
         ({}, "toy: 0/20 fits done, 2 running"),
         ({"done": 5, "left_s": 42.4}, "toy: 5/20 fits done, 2 running, 0.5/s, 42 s left"),
         ({"done": 5, "running": 0, "left_s": 42.4}, "toy: 5/20 fits done, 0 running, 0.5/s"),
+        ({"done": 5, "left_s": 0.0}, "toy: 5/20 fits done, 2 running, 0.5/s"),
         ({"done": 5, "cancelled": 9}, "toy: 5/20 fits done, 9 cancelled, 2 running, 0.5/s"),
         ({"total": 1}, "toy: 0/1 fit done, 2 running"),
         ({"done": 5, "failed": 1}, "toy: 5/20 fits done, 1 failed, 2 running, 0.5/s"),

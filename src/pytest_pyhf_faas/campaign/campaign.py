@@ -235,7 +235,7 @@ class Campaign:
                 running=0 if waits else min(state.held, workers),
                 failed=tally.failed,
                 elapsed_s=tally.elapsed_s(now),
-                left_s=tally.left_s(now, state.left_s),
+                left_s=tally.left_s(now, state.left_s(now)),
                 waits_s=now - missing_since if waits and missing_since is not None else None,
                 waits_for=waits_for if waits else None,
             )

@@ -1,4 +1,4 @@
-"""How long fits take: what the references say, and what was measured here."""
+"""How long fits take, and all that are left: by the references, and by what was measured here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pytest_pyhf_faas.campaign.events import Fit
+
+
+#: So many fits say at least how fast they are done; more where there are more workers.
+_FEWEST = 4
 
 
 class FitTimes:
@@ -52,6 +56,52 @@ class FitTimes:
                 return None
             total_s += seconds
         return total_s
+
+
+class Pace:
+    """How fast fits are done here, with all that comes between them.
+
+    It counts from when the first of them could begin. Moments are in seconds.
+
+    Parameters
+    ----------
+    now : float
+        When the first fits were asked for.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._began_at = self._last_at = now
+        self._count = 0
+        self._work_s = 0.0
+
+    def did(self, fit_s: float, now: float) -> None:
+        """Take note that a fit is done, which took so long on its worker."""
+        self._count += 1
+        self._work_s += fit_s
+        self._last_at = now
+
+    def paused(self, since: float, now: float) -> None:
+        """Take note that no worker was there from one moment to another."""
+        pause_s = now - max(since, self._began_at)
+        self._began_at += pause_s
+        self._last_at = max(self._last_at, self._began_at)
+
+    def left_s(self, work_s: float, workers: int, now: float) -> float:
+        """Return how many seconds are left until other fits are done, 0 where they should be.
+
+        Parameters
+        ----------
+        work_s : float
+            How long they take, one after the other.
+        workers : int
+            Among so many, until enough is measured.
+        now : float
+            When it is asked: since the last fit was done they have run.
+        """
+        measured_s = self._last_at - self._began_at
+        if self._count < max(_FEWEST, 2 * workers) or not (self._work_s and measured_s > 0):
+            return work_s / workers
+        return max(0.0, measured_s * work_s / self._work_s - (now - self._last_at))
 
 
 def _likeness(fit: Fit) -> tuple[str, bool]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.campaign import events, recovery
 from pytest_pyhf_faas.campaign.dispatch import Dispatch
-from pytest_pyhf_faas.campaign.estimates import FitTimes
+from pytest_pyhf_faas.campaign.estimates import FitTimes, Pace
 from pytest_pyhf_faas.campaign.events import Facts
 from pytest_pyhf_faas.campaign.flight import Batch
 from pytest_pyhf_faas.campaign.queue import Entry
@@ -56,6 +56,7 @@ class CampaignState:
         self.queue, self.flight = self._dispatch.queue, self._dispatch.flight
         self._watch = Watch(policy, self.times)
         self._open: dict[str, Entry] = {}
+        self._pace = Pace(-math.inf)
         self._left_behind: set[str] = set()
         self._winding_down: str | None = None
         #: Whether any worker was ever there; before, what the engine has is with no worker.
@@ -117,11 +118,10 @@ class CampaignState:
         """Return for how long nothing has come; see `Watch`."""
         return self._watch.quiet(self.flight, self.facts, now)
 
-    @property
-    def left_s(self) -> float | None:
-        """How many seconds are left until all is done, if all times are known."""
-        total_s = self.times.of_all(entry.fit for entry in self._open.values())
-        return None if total_s is None else total_s / self.facts.workers
+    def left_s(self, now: float) -> float | None:
+        """Return how many seconds are left until all is done, if all times are known."""
+        work_s = self.times.of_all(entry.fit for entry in self._open.values())
+        return None if work_s is None else self._pace.left_s(work_s, self.facts.workers, now)
 
     # Callers
 
@@ -137,6 +137,8 @@ class CampaignState:
 
     def _begin(self, fits: Iterable[Fit]) -> list[Entry]:
         entries = []
+        if not self._open:
+            self._pace = Pace(self._now)
         for fit in fits:
             if fit.key in self._open:
                 continue
@@ -167,6 +169,7 @@ class CampaignState:
     def _on_looked(self, event: events.Looked) -> None:
         if self.facts.missing_since is not None and event.facts.missing_since is None:
             self._watch.missing_until = self._now
+            self._pace.paused(self.facts.missing_since, self._now)
         self.facts = event.facts
         self.reached = self.reached or self.facts.ready_at is not None
 
@@ -209,6 +212,7 @@ class CampaignState:
                 continue
             if outcome.fit_s is not None:
                 self.times.learn(entry.fit, outcome.fit_s)
+                self._pace.did(outcome.fit_s, self._now)
             self._close(entry)
             attempts = max(1, entry.attempts)  # an earlier session may have sent it
             self._out.append(events.Take(entry.fit.key, event.batch, attempts))

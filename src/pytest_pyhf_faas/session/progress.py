@@ -160,7 +160,7 @@ def describe(what: str, progress: Progress) -> str:
     parts.append(f"{progress.running} running")
     if progress.done:
         parts.append(f"{progress.rate:.2g}/s")
-    if progress.left_s is not None and progress.running:
+    if progress.left_s and progress.running:  # what should be done by now has no estimate
         parts.append(f"{duration(progress.left_s)} left")
     return ", ".join(parts)
 
