@@ -130,3 +130,12 @@ def test_toys_go_on_where_an_interrupted_run_ended(project, toys):
     resumed.assert_outcomes(passed=2)
     assert len(project.fits()) == 2
     assert "4 taken over" in project.text(resumed)
+
+
+def test_many_without_a_reference_are_one_table(project, toys):
+    project.pallet(5)
+    shown = project.text(toys())
+    assert "no reference for 5 hypotheses of tiny" in shown
+    (row,) = [line for line in shown.splitlines() if line.strip().startswith("sig_200_0 ")]
+    assert row.split() == ["sig_200_0", "0.9378", "0.7115", "no"]
+    assert "toys, numpy+scipy" in shown

@@ -208,14 +208,14 @@ def _note_unreferenced(item: pytest.Item, comparison: Comparison) -> None:
     """Take note of a hypothesis without a reference, for the summary of the session."""
     note = item.stash[_NOTE]
     analysis, hypothesis = note["analysis"], note["hypothesis"]
-    limits = hypothesis.get("limits")
-    values = limits["values"] if limits else hypothesis["CLs"]
+    limits, toys = hypothesis.get("limits"), hypothesis.get("toys")
+    values = limits["values"] if limits else toys["CLs"] if toys else hypothesis["CLs"]
     if values is None:
         return
     item.config.stash.setdefault(UNREFERENCED, []).append(
         {
             "pallet": analysis["pallet"],
-            "fit_setup": analysis["fit_setup"],
+            "fit_setup": f"toys, {analysis['fit_setup']}" if toys else analysis["fit_setup"],
             "test_stat": analysis["config"]["test_stat"],
             "is_limit": bool(limits),
             "reason": comparison.explanation,
