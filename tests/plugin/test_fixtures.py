@@ -137,3 +137,25 @@ def test_a_test_that_makes_no_sense_is_named(project, own, said):
     assert said in text
     assert "::test_own: " in text
     assert project.fits() == []
+
+
+@pytest.mark.parametrize(
+    ("compare", "quantity", "said"),
+    [
+        ("assert_limit", "cls", "no upper limits to compare, since this test calculates cls"),
+        ("assert_toys", "limit", "no toys to compare, since this test calculates limit"),
+        ("assert_cls", "limit", "no CLs to compare, since this test calculates limit"),
+    ],
+)
+def test_what_was_not_calculated_is_not_compared(project, compare, quantity, said):
+    (patch,) = project.pallet(1)
+    project.plan(answers={patch: {"CLs_obs": None}} if compare == "assert_cls" else {})
+    project.own_test(
+        "import pytest\n"
+        f"@pytest.mark.hypotest(quantity={quantity!r})\n"
+        f"def test_own(hypotest_result, reference_result, {compare}):\n"
+        f"    {compare}(hypotest_result, reference_result)\n"
+    )
+    result = project.run(suite=False)
+    result.assert_outcomes(failed=1)
+    assert said in " ".join(project.text(result).split())

@@ -209,6 +209,7 @@ def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
         rtol: float | None = None,
         atol: float | None = None,
     ) -> None:
+        _refuse_without(result.cls_values, "CLs", "hypotest_result", subject, result)
         rtol = criteria.rtol if rtol is None else rtol
         atol = criteria.atol if atol is None else atol
         comparison = compare(
@@ -240,6 +241,7 @@ def assert_limit(request: pytest.FixtureRequest) -> AssertRight:
     fit_setup, criteria = subject.config.fit_setup, subject.criteria
 
     def check(result: HypotestResult, reference: PatchReference | Missing) -> None:
+        _refuse_without(result.limits, "upper limits", "limit_result", subject, result)
         tolerance = limit_tolerance(fit_setup, criteria.rtol, criteria.atol)
         comparison = compare_limits(
             result, reference, tolerance=tolerance, minimum=criteria.minimum
@@ -262,6 +264,7 @@ def assert_toys(request: pytest.FixtureRequest) -> AssertRight:
     subject = _subject(request)
 
     def check(result: HypotestResult, reference: PatchReference | Missing) -> None:
+        _refuse_without(result.toys, "toys", "toys_result", subject, result)
         found = toy_cls_of(result.toys) if result.toys else None
         values = None if found is None else ToyValues.of(found)
         comparison = compare_toys(result, values, reference)
@@ -286,6 +289,19 @@ def _result(request: pytest.FixtureRequest, reference: PatchReference | Missing)
     note_fit(request.node, subject, shown, reference)
     refuse_broken_fit(context, request.node, subject, result, reference)
     return result
+
+
+def _refuse_without(
+    values: object, what: str, fixture: str, subject: Subject, result: HypotestResult
+) -> None:
+    """End an item that compares what was not calculated for it."""
+    if result.status == "ok" and not values:
+        pytest.fail(
+            f"{result.pallet} / {result.patch}: there are no {what} to compare, since this test "
+            f"calculates {subject.config.quantity}: take the fixture {fixture}, without a "
+            "quantity in the marker",
+            pytrace=False,
+        )
 
 
 def _parameter(request: pytest.FixtureRequest, name: str) -> Any:
