@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pytest_pyhf_faas.histfactory.errors import CertificationError, InvalidModel
-from pytest_pyhf_faas.histfactory.limits import MIXED, _Profile, upper_limits
+from pytest_pyhf_faas.histfactory.limits import MIXED, _Profile, observed_limit, upper_limits
 from pytest_pyhf_faas.histfactory.minima import CERTIFIED
 from pytest_pyhf_faas.histfactory.search import BRIEF, FIXED, THOROUGH, Search
 from tests.histfactory.generated import by_pyhf, copied, factor, histosys, normsys
@@ -187,6 +187,14 @@ def test_each_fit_may_have_minima_of_its_own():
     # The fit with a fixed POI ends higher, so that more is excluded; what is expected stays.
     assert mixed.observed < lowest.observed
     assert mixed.expected == pytest.approx(lowest.expected)
+
+
+@pytest.mark.parametrize("which", [*SETS, dict.fromkeys(MIXED, "nominal") | {FIXED: "lowest"}])
+@pytest.mark.parametrize("make", [usual, two_sided, flipping])
+def test_the_observed_limit_may_be_had_alone(make, which):
+    search = Search(read(make()))
+    alone = observed_limit(search, which)
+    assert alone == pytest.approx(upper_limits(search, which).observed, rel=2e-6)
 
 
 def test_without_a_signal_there_is_no_limit():

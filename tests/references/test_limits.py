@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pytest_pyhf_faas.campaign.quantities import LIMIT_LABELS, Limits, LimitSet
 from pytest_pyhf_faas.campaign.results import FitError
 from pytest_pyhf_faas.references.entries import limits_entry
-from pytest_pyhf_faas.references.limits import DEFAULT_RTOL, compare_limits, limit_tolerance
+from pytest_pyhf_faas.references.limit_values import DEFAULT_RTOL, limit_tolerance
+from pytest_pyhf_faas.references.limits import compare_limits
 from pytest_pyhf_faas.references.reference import Missing
 from pytest_pyhf_faas.verdicts import Verdict
 from tests.helpers.made_minima import reference_of, result_of

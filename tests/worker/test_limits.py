@@ -16,7 +16,7 @@ from pytest_pyhf_faas.campaign.tasks import (
 )
 from pytest_pyhf_faas.histfactory.limits import MIXED
 from pytest_pyhf_faas.pallets import catalogue
-from pytest_pyhf_faas.references.limits import DEFAULT_RTOL
+from pytest_pyhf_faas.references.limit_values import DEFAULT_RTOL
 from tests.helpers.project import Project
 
 pytestmark = pytest.mark.timeout(300)

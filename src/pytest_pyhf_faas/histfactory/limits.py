@@ -27,7 +27,7 @@ from pytest_pyhf_faas.histfactory.search import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -118,6 +118,22 @@ def upper_limits(
     K. Cranmer, E. Gross, O. Vitells, Eur. Phys. J. C 71 (2011) 1554 (arXiv:1007.1727). Where CLs
     crosses the level more than once the largest crossing that was seen is the limit.
     """
+    return _limits_of(search, which, level).found()
+
+
+def observed_limit(
+    search: Search, which: Which | Mapping[str, Which] = "lowest", level: float = 0.05
+) -> float | None:
+    """Return the observed limit alone, as `upper_limits` has it, in a part of the time."""
+    return _limits_of(search, which, level, [_OBSERVED]).found().observed
+
+
+def _limits_of(
+    search: Search,
+    which: Which | Mapping[str, Which],
+    level: float,
+    wanted: Sequence[int] = range(1 + len(BAND)),
+) -> _Limits:
     if search.test_stat == "q0":
         raise ValueError("a test of discovery, q0, has no upper limit")
     if not 0 < level < 1:
@@ -126,7 +142,7 @@ def upper_limits(
             "limits at 95 % confidence level"
         )
     choice = dict.fromkeys(MIXED, which) if isinstance(which, str) else which
-    return _Limits(search, choice, level).found()
+    return _Limits(search, choice, level, wanted)
 
 
 class _Profile:
@@ -175,9 +191,15 @@ class _Profile:
 
 
 class _Limits:
-    """The search for the six crossings of one set of minima."""
+    """The search for the six crossings of one set of minima, or for those that are wanted."""
 
-    def __init__(self, search: Search, choice: Mapping[str, Which], level: float) -> None:
+    def __init__(
+        self,
+        search: Search,
+        choice: Mapping[str, Which],
+        level: float,
+        wanted: Sequence[int],
+    ) -> None:
         likelihood, fits = search.likelihood, search.fits
         free, background = (
             getattr(search, choice[name]).minima[name] for name in (FREE, BACKGROUND)
@@ -192,6 +214,7 @@ class _Limits:
         self._asimov = _Profile(likelihood, asimov, known[FIXED_ASIMOV])
         self._test_stat = search.test_stat
         self._level = level
+        self._wanted = wanted
         self._poi = likelihood.poi
         self._remarks: list[str] = []
         self._scan: dict[float, tuple[float, ...]] = {}
@@ -255,7 +278,10 @@ class _Limits:
         for guess in guesses:
             self._cls(guess)
         self._enclose(min(guesses), max(guesses))
-        return [self._crossing(index) for index in range(1 + len(BAND))]
+        return [
+            self._crossing(index) if index in self._wanted else None
+            for index in range(1 + len(BAND))
+        ]
 
     def _enclose(self, low: float, high: float) -> None:
         """Test smaller and larger values until each CLs is above and below the level."""

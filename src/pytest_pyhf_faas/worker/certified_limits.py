@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.histfactory.asymptotics import asimov_poi
-from pytest_pyhf_faas.histfactory.limits import MIXED, PRECISION, upper_limits
+from pytest_pyhf_faas.histfactory.limits import MIXED, PRECISION, observed_limit, upper_limits
 from pytest_pyhf_faas.histfactory.minima import SAME
 from pytest_pyhf_faas.worker.certified import answer_by_search, result_of
 from pytest_pyhf_faas.worker.limits import LEVEL
@@ -77,7 +77,7 @@ def _mixed(search: Search) -> dict[str, float | str]:
             choice: dict[str, Which] = {
                 name: "lowest" if name in lowest else "nominal" for name in MIXED
             }
-            found["+".join(lowest)] = _number(upper_limits(search, choice, LEVEL).observed)
+            found["+".join(lowest)] = _number(observed_limit(search, choice, LEVEL))
     return found
 
 
