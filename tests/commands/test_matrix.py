@@ -201,3 +201,27 @@ def test_nothing_is_noted_of_workers_that_are_not_as_required(project, faked):
     assert project.reference() == before
     status, _shown, _said = faked("--faas-require=pyhf==0.7.6")
     assert status == 0
+
+
+def test_upper_limits_have_a_matrix_of_their_own(project, faked):
+    patches = project.pallet(2)
+    status, _, said = faked("--quantity=limit", "--write")
+    assert status == 2
+    assert "leave out one of --write and --quantity=limit" in said
+    status, _, said = faked("--quantity=limit")
+    assert status == 2
+    assert "tiny has no references of upper limits" in said
+    made = project.run(
+        *("--pyargs", "pytest_pyhf_faas.suite", "--faas-quantity=limit", "-ktest_limit"),
+        "--faas-update=new",
+        suite=False,
+    )
+    made.assert_outcomes(skipped=2)
+    status, shown, _ = faked("--quantity=limit")
+    assert status == 0
+    assert "limits off by" in shown
+    limits = project.reference()["patches"][patches[0]]["limits"]
+    project.change_reference(patches[0], limits={**limits, "observed": 1.5 * limits["observed"]})
+    status, shown, _ = faked("--quantity=limit")
+    assert status == 1
+    assert "wrong" in shown

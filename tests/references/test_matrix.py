@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_pyhf_faas.campaign.quantities import Limits
 from pytest_pyhf_faas.references.cls_values import DEFAULT_RTOL
 from pytest_pyhf_faas.references.known_issues import KnownIssue
-from pytest_pyhf_faas.references.matrix import judge, noted, notes, table
+from pytest_pyhf_faas.references.matrix import judge, judge_limits, noted, notes, table
 from pytest_pyhf_faas.references.reference import Missing
 from pytest_pyhf_faas.verdicts import Verdict
 from tests.helpers.made_minima import (
@@ -71,6 +72,39 @@ def test_a_cls_that_is_no_number_is_never_right():
     assert noted("numpy+scipy", [finding]) == "numpy+scipy: 1 hypothesis noted"
     (*_, row) = table("toy", {"numpy+scipy": [finding]}, 100)
     assert row.split()[:5] == ["numpy+scipy", "0", "0", "0", "1"]
+
+
+def limits_of(*values, nominal=None):
+    def one(six):
+        return {"observed": six[0], "expected": list(six[1:])}
+
+    return one(values) | ({} if nominal is None else {"nominal": one(nominal)})
+
+
+LOW, HIGH = (1.0,) * 6, (2.0,) * 6
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict", "where", "off"),
+    [
+        (LOW, "right", "lowest", 0),
+        ((2.001, *HIGH[1:]), "right", "nominal", 5e-4),
+        ((1.0, *HIGH[1:]), "mixed", "none", 1.0),
+        ((1.01, *LOW[1:]), "wrong", "none", 0.01),
+        ((math.inf, *LOW[1:]), "wrong", "none", math.inf),
+    ],
+)
+def test_upper_limits_are_judged_by_their_tolerance(found, verdict, where, off):
+    known = Limits.from_json(limits_of(*LOW, nominal=HIGH))
+    result = replace(fitted(VALUES), limits=limits_of(*found))
+    finding = judge_limits(result, replace(two(), limits=known), "numpy+scipy")
+    assert (finding.verdict.value, finding.at) == (verdict, where)
+    assert finding.cls == pytest.approx(off)
+    shown = table("toy", {"numpy+scipy": [finding]}, 200, "limits")
+    assert "limits off by" in shown[2]
+    assert judge_limits(result, two(), "numpy+scipy") is None
+    failed = judge_limits(error_of("a.FailedMinimization"), replace(two(), limits=known), "x+y")
+    assert failed.verdict is Verdict.ERROR
 
 
 def test_what_is_noted_is_said():

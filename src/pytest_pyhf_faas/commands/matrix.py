@@ -24,9 +24,11 @@ from pytest_pyhf_faas.wording import counted, folded, terminal_width
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
-    from pytest_pyhf_faas.campaign.tasks import HypotestConfig
+    from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.references.matrix import Finding
+    from pytest_pyhf_faas.references.store import ReferenceStore
     from pytest_pyhf_faas.session.fitting import Fitting
 
 #: Options of the plugin that mean the same here; tolerances and known issues are looked for.
@@ -73,9 +75,16 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help=f"may be repeated (default: {', '.join(FIT_SETUPS)})",
     )
     parser.add_argument(
+        "--quantity",
+        choices=("cls", "limit"),
+        default="cls",
+        help="what is compared: CLs, or upper limits, of which pyhf does dozens of tests for each "
+        "hypothesis (default: cls)",
+    )
+    parser.add_argument(
         "--write",
         action="store_true",
-        help="note distances, tolerances and known issues in the reference files",
+        help="note distances, tolerances and known issues of CLs in the reference files",
     )
     add_options(parser, _OPTIONS)
     parser.set_defaults(run=run)
@@ -98,14 +107,23 @@ def run(options: argparse.Namespace) -> int:
         If it was interrupted, by Ctrl-C or SIGTERM; what is fitted by then is in the journal.
     """
     check_client()
+    limits = options.quantity == "limit"
+    if limits and options.write:
+        raise ConfigurationError(
+            "--write notes what is known of CLs, and nothing of upper limits: leave out one of "
+            "--write and --quantity=limit"
+        )
     from pytest_pyhf_faas.campaign.tasks import make_tasks
-    from pytest_pyhf_faas.references.matrix import judge, noted, notes, table
+    from pytest_pyhf_faas.references.matrix import judge, judge_limits, noted, notes, table
     from pytest_pyhf_faas.session.display import StreamDisplay
     from pytest_pyhf_faas.session.fits import Fits
     from pytest_pyhf_faas.session.interrupts import sigterm_like_ctrl_c
 
     values = values_of(options, _OPTIONS)
-    configs = [_config(fit_setup) for fit_setup in options.fit_setup or FIT_SETUPS]
+    configs = [
+        replace(_config(fit_setup), quantity=options.quantity)
+        for fit_setup in options.fit_setup or FIT_SETUPS
+    ]
     store = reference_store(values)
     pallets = chosen_pallets(options, values)
     all_right = True
@@ -124,15 +142,10 @@ def run(options: argparse.Namespace) -> int:
             written: list[str] = []
             for config in configs:
                 tasks = make_tasks(pallet, config)
-                if not any(store.find(task) for task in tasks):
-                    raise ConfigurationError(
-                        f"{pallet.name} has no references for these patches in {store.target} nor "
-                        "among those that come with the package: make them with 'pyhf-faas "
-                        f"validate --faas-pallet={pallet.name} --faas-update=new'"
-                    )
+                _check_references(store, tasks)
                 results = fits.results(tasks, f"{pallet.name} {config.fit_setup}")
                 judged = (
-                    judge(result, store.find(task), config.fit_setup)
+                    (judge_limits if limits else judge)(result, store.find(task), config.fit_setup)
                     for task, result in zip(tasks, results, strict=True)
                 )
                 found = [finding for finding in judged if finding is not None]
@@ -151,7 +164,8 @@ def run(options: argparse.Namespace) -> int:
                 f.verdict is Verdict.RIGHT for found in findings.values() for f in found
             )
             width = terminal_width()
-            lines = table(pallet.name, findings, width) + [folded(line, width) for line in written]
+            lines = table(pallet.name, findings, width, "limits" if limits else "CLs")
+            lines += [folded(line, width) for line in written]
             sys.stdout.write("\n".join(lines) + "\n")
             sys.stdout.flush()
     return 0 if all_right else 1
@@ -171,6 +185,28 @@ def _fitting(values: dict[str, Any]) -> Fitting:
         workers=values["workers"],
         endpoint_config=read_endpoint_config(asked, Path.cwd()) if asked else {},
         resume=values["resume"],
+    )
+
+
+def _check_references(store: ReferenceStore, tasks: Sequence[Task]) -> None:
+    """Refuse patches of which no reference has what is compared.
+
+    Raises
+    ------
+    ConfigurationError
+        With the command that makes references.
+    """
+    limits = tasks[0].config.quantity == "limit"
+    known = [found for task in tasks if (found := store.find(task))]
+    if any(not limits or found.limits is not None for found in known):
+        return
+    what = "references of upper limits" if limits else "references"
+    option = " --faas-quantity=cls,limit" if limits else ""
+    name = tasks[0].pallet.name
+    raise ConfigurationError(
+        f"{name} has no {what} for these patches in {store.target} nor among those that come with "
+        f"the package: make them with 'pyhf-faas validate --faas-pallet={name}{option} "
+        "--faas-update=new'"
     )
 
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_pyhf_faas import wording
 from pytest_pyhf_faas.references.cls_values import default_rtol
 from pytest_pyhf_faas.references.compare import compare
+from pytest_pyhf_faas.references.limit_values import limit_tolerance
+from pytest_pyhf_faas.references.limits import compare_limits
 from pytest_pyhf_faas.references.reference import TOLERANCE_MARGIN
 from pytest_pyhf_faas.references.sameness import last_part
 from pytest_pyhf_faas.verdicts import Verdict
@@ -34,7 +36,7 @@ _ONE_MINIMUM = 1e-3
 _SMALLEST_RTOL = 1e-6
 _LEGEND = (
     "(right: at the lowest minima, the nominal ones, or both, where they are the same; "
-    "CLs off by: median / largest; fit: median)"
+    "{what} off by: median / largest; fit: median)"
 )
 #: A converged fit that is farther off than this is wrong all the same.
 _LARGEST_RTOL = 0.1
@@ -57,8 +59,8 @@ class Finding:
     at : str
         The set of minima that it is at: "lowest", "nominal", "both" (the two are one) or "none".
     cls : float
-        Largest relative difference of CLs from that set, or else from the nearest; infinite where
-        there are no values.
+        Largest relative difference of CLs, or of upper limits, from that set, or else from the
+        nearest; infinite where there are no values.
     twice_nll : float
         Largest difference of the twice NLL of the fits, from the same.
     passes : bool
@@ -98,10 +100,7 @@ def judge(
     verdict = comparison.verdict
     right = verdict is Verdict.RIGHT
     if reference.error is not None or result.error is not None:
-        distance = 0.0 if right else math.inf
-        at: At = "both" if right else "none"
-        verdict = verdict if right else Verdict.ERROR
-        return Finding(result.patch, verdict, at, distance, distance, fit_s, result, right)
+        return _of_error(result, fit_s, right=right)
     relative = [abs(row.relative) for row in comparison.rows if not row.indifferent]
     largest = max(relative, default=0.0)
     if right and largest > _ONE_MINIMUM and comparison.elsewhere:
@@ -109,7 +108,7 @@ def judge(
     passes = verdict is Verdict.RIGHT
     if passes and any(map(math.isnan, result.cls_values[:1])):
         verdict, largest = Verdict.WRONG, math.nan
-    at = (comparison.at or "none") if verdict is Verdict.RIGHT else "none"
+    at: At = (comparison.at or "none") if verdict is Verdict.RIGHT else "none"
     minima = reference.nominal if at == "nominal" else reference.lowest
     gaps = [
         result.twice_nll[fit] - minimum
@@ -120,11 +119,40 @@ def judge(
     return Finding(result.patch, verdict, at, largest, gap, fit_s, result, passes)
 
 
-def table(pallet: str, findings: Mapping[str, Sequence[Finding]], width: int) -> list[str]:
+def judge_limits(
+    result: HypotestResult, reference: PatchReference | Missing, setup: str
+) -> Finding | None:
+    """Return how upper limits compare with those of their reference; ``None`` without these.
+
+    Fits say nothing of limits, so that the tolerance of the fit setup decides.
+    """
+    if not reference or (reference.limits is None and reference.error is None):
+        return None
+    fit_s = result.seconds.get("fit", 0.0)
+    comparison = compare_limits(result, reference, tolerance=limit_tolerance(setup))
+    right = comparison.verdict is Verdict.RIGHT
+    if reference.error is not None or result.error is not None:
+        return _of_error(result, fit_s, right=right)
+    largest = max(abs(row.relative) for row in comparison.rows)
+    at: At = comparison.at or "none"
+    return Finding(result.patch, comparison.verdict, at, largest, 0.0, fit_s, result, right)
+
+
+def _of_error(result: HypotestResult, fit_s: float, *, right: bool) -> Finding:
+    """Return what is found where there is an exception, which may be the right answer."""
+    distance = 0.0 if right else math.inf
+    at: At = "both" if right else "none"
+    verdict = Verdict.RIGHT if right else Verdict.ERROR
+    return Finding(result.patch, verdict, at, distance, distance, fit_s, result, right)
+
+
+def table(
+    pallet: str, findings: Mapping[str, Sequence[Finding]], width: int, what: str = "CLs"
+) -> list[str]:
     """Return the lines of the table of one pallet, none of them longer than a width."""
     said = {each.verdict for found in findings.values() for each in found}
     not_right = [verdict for verdict in _NOT_RIGHT if verdict in said]
-    header = ("", *_SETS, *(each.value for each in not_right), "CLs off by", "fit [s]")
+    header = ("", *_SETS, *(each.value for each in not_right), f"{what} off by", "fit [s]")
     rows = []
     for fit_setup, found in findings.items():
         right = [sum(f.verdict is Verdict.RIGHT and f.at == at for f in found) for at in _SETS]
@@ -142,7 +170,7 @@ def table(pallet: str, findings: Mapping[str, Sequence[Finding]], width: int) ->
     count = max((len(found) for found in findings.values()), default=0)
     lines = [
         f"{pallet}: {counted(count, 'hypothesis')}",
-        _LEGEND,
+        _LEGEND.format(what=what),
     ]
     lines += [f"  {line}" for line in wording.table(header, rows, width - 2)]
     return wording.folded("\n".join(lines), width).split("\n")
