@@ -21,6 +21,7 @@ from pytest_pyhf_faas.references.cls_values import (
     DEFAULT_ATOL,
     DEFAULT_RTOL,
     NO_EXCLUSION,
+    Row,
     cls_table,
 )
 from pytest_pyhf_faas.references.compare import compare
@@ -1278,3 +1279,18 @@ def test_the_summary_counts_ambiguous_hypotheses():
     ]
     assert ambiguous_lines([]) == []
     assert len(ambiguous_lines([one("a", "lowest"), one("b", "lowest", fit_setup="jax")])) == 2
+
+
+@pytest.mark.parametrize(
+    ("obtained", "reference", "relative"),
+    [
+        (math.inf, math.inf, 0),
+        (math.nan, math.nan, 0),
+        (2.0, math.inf, -math.inf),
+        (math.inf, 2.0, math.inf),
+        (2.0, 0.0, math.inf),
+        (1.0, 2.0, -0.5),
+    ],
+)
+def test_the_relative_difference_is_a_number_where_a_limit_is_none(obtained, reference, relative):
+    assert Row("limit_obs", obtained, reference, True).relative == relative

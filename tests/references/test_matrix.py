@@ -92,6 +92,7 @@ LOW, HIGH = (1.0,) * 6, (2.0,) * 6
         ((1.0, *HIGH[1:]), "mixed", "none", 1.0),
         ((1.01, *LOW[1:]), "wrong", "none", 0.01),
         ((math.inf, *LOW[1:]), "wrong", "none", math.inf),
+        ((0.5, math.inf, *LOW[2:]), "wrong", "none", math.inf),
     ],
 )
 def test_upper_limits_are_judged_by_their_tolerance(found, verdict, where, off):

@@ -51,6 +51,8 @@ class Row:
         ):
             return 0.0
         difference = self.obtained - self.reference
+        if math.isinf(self.reference):
+            return difference
         return difference / abs(self.reference) if self.reference else math.inf
 
     @property
