@@ -140,6 +140,10 @@ STALLS = "toy: 5/20 fits done, no news for"
         ({}, "toy: 0/20 fits done, 2 running"),
         ({"done": 5, "left_s": 42.4}, "toy: 5/20 fits done, 2 running, 0.5/s, 42 s left"),
         ({"done": 5, "running": 0, "left_s": 42.4}, "toy: 5/20 fits done, 0 running, 0.5/s"),
+        (
+            {"waits_s": 8.0, "waits_for": "a proxy", "missing": "word from the service"},
+            "toy: 0/20 fits done, no word from the service for 8 s (a proxy)",
+        ),
         ({"done": 5, "left_s": 0.0}, "toy: 5/20 fits done, 2 running, 0.5/s"),
         ({"done": 5, "cancelled": 9}, "toy: 5/20 fits done, 9 cancelled, 2 running, 0.5/s"),
         ({"total": 1}, "toy: 0/1 fit done, 2 running"),
@@ -426,9 +430,9 @@ def test_what_the_worker_tells_is_shown_by_the_controller(relayed):
     said = "toy: 2/20 fits done, no news for 15 s: 2 running; 1 worker connected"
     assert relayed.printed == ["newline", said]
     time.sleep(0.02)
-    relayed.worker.wait("toy", 40.0, "its block")
+    relayed.worker.wait("toy", 40.0, "its block", missing="manager")
     relayed.loop.go_on()
-    assert relayed.printed[2:] == ["newline", "toy: no worker for 40 s (its block)"]
+    assert relayed.printed[2:] == ["newline", "toy: no manager for 40 s (its block)"]
     relayed.worker.clear()
     relayed.loop.go_on()
     assert len(relayed.printed) == 4

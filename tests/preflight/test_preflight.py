@@ -393,6 +393,20 @@ def test_measurements_that_are_long_together_are_told_off_a_terminal(monkeypatch
     ]
 
 
+@pytest.mark.parametrize("waits_for", ["its block", None])
+def test_a_wait_is_no_measurement(monkeypatch, waits_for):
+    """Each moment has one line."""
+    now = 100.0
+    monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: now))
+    reporter = Reporter()
+    line = ProgressLine(TerminalDisplay(reporter))
+    for tenth in range(450):
+        now = 100.0 + tenth / 10
+        line.wait("toy", max(0.0, tenth / 10 - 0.1), waits_for, "test_endpoint_answers")
+    what = "no worker for {} s (its block)" if waits_for else "no answer for {} s"
+    assert reporter.lines == [f"toy: {what.format(n)}" for n in (10, 20, 40)]
+
+
 def test_it_says_what_it_measures():
     seen = set()
     engine = ToyEngine(answers={"inspect": "never"}, waits_for="its block")

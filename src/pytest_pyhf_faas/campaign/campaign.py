@@ -223,7 +223,8 @@ class Campaign:
         """Return how far the fits under way are."""
         now = self._clock()
         workers = self.engine.workers
-        missing_since, waits_for = self.engine.missing_since, self.engine.waits_for
+        missing_since, missing = self.engine.missing_since, self.engine.missing
+        waits_for = self.engine.waits_for
         with self._lock:
             state, tally = self._loop.state, self._tally
             waits = missing_since is not None and len(state.flight) > 0
@@ -238,6 +239,7 @@ class Campaign:
                 left_s=tally.left_s(now, state.left_s(now)),
                 waits_s=now - missing_since if waits and missing_since is not None else None,
                 waits_for=waits_for if waits else None,
+                missing=missing,
             )
         if quiet is None:
             return progress

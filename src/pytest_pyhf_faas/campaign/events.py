@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from pytest_pyhf_faas.engines.base import WORKER
+
 if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import Status
 
@@ -78,6 +80,7 @@ class Facts:
     missing_since: float | None = None
     waits_for: str | None = None
     remedy: str | None = None
+    missing: str = WORKER
     broken: bool = False
     failure: str | None = None
 

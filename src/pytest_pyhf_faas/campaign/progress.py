@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pytest_pyhf_faas.engines.base import WORKER
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -13,8 +15,8 @@ class Progress:
     ----------
     cancelled : int
         What the campaign gave up when it was stopped: neither done nor failed.
-    waits_s, waits_for : float or None, str or None
-        While there is no worker: for how long, and what for.
+    waits_s, waits_for, missing : float or None, str or None, str
+        While there is no worker: for how long, what for, and what is missing; see `Engine`.
     quiet_s : float or None
         For how long nothing has come of what is with the workers, where that is long.
     expected_s, knows : float or None, str or None
@@ -30,6 +32,7 @@ class Progress:
     cancelled: int = 0
     waits_s: float | None = None
     waits_for: str | None = None
+    missing: str = WORKER
     quiet_s: float | None = None
     expected_s: float | None = None
     knows: str | None = None

@@ -41,6 +41,7 @@ def look_at(engine: Engine) -> tuple[Any, ...]:
         engine.missing_since,
         engine.waits_for,
         engine.remedy,
+        engine.missing,
         broken,
         engine.failure if broken else None,
     )

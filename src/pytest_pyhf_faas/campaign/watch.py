@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_pyhf_faas.engines.base import IN_FLIGHT
+from pytest_pyhf_faas.engines.base import IN_FLIGHT, WORKER
 
 if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.estimates import FitTimes
@@ -49,10 +49,12 @@ class Watch:
             return None
         what = f": {facts.waits_for}" if facts.waits_for else ""
         do = f"{facts.remedy[:1].upper()}{facts.remedy[1:]}, or wait" if facts.remedy else "Wait"
-        return (
-            f"no worker of {facts.spec} was there for {waited_s:.0f} s{what}. {do} longer with "
-            "--faas-queue-timeout"
+        nothing = (
+            f"no worker of {facts.spec} was there"
+            if facts.missing == WORKER
+            else f"no {facts.missing} came"
         )
+        return f"{nothing} for {waited_s:.0f} s{what}. {do} longer with --faas-queue-timeout"
 
     def silence_text(self, flight: Flight, facts: Facts, now: float) -> str | None:
         """Return why an engine is taken for dead that cannot tell it, if it is."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: Tasks that an engine holds for each worker: one that runs, one that waits at its side.
 IN_FLIGHT = 2
+#: What is missing where nothing answers, unless an engine knows better.
+WORKER = "worker"
 
 
 class Engine(Executor):
@@ -110,6 +112,11 @@ class Engine(Executor):
     def waits_for(self) -> str | None:
         """What is between it and the next worker, for people; ``None`` while there is one."""
         return None
+
+    @property
+    def missing(self) -> str:
+        """What there is none of meanwhile, for people: a worker, or any word of it."""
+        return WORKER
 
     @property
     def remedy(self) -> str | None:

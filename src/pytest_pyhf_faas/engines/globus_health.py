@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_pyhf_faas.engines.base import WORKER
 from pytest_pyhf_faas.engines.globus_errors import CHECK_NETWORK
 from pytest_pyhf_faas.wording import duration
 
@@ -97,7 +98,8 @@ class Health:
     def unreachable_text(self) -> str:
         """Say that the service has not answered, and what to do."""
         return (
-            self.disturbance or f"the service of Globus Compute has not answered: {CHECK_NETWORK}"
+            self.disturbance
+            or f"the service of Globus Compute has not answered yet: {CHECK_NETWORK}"
         )
 
     def knows(self, now: float) -> str | None:
@@ -138,10 +140,8 @@ class Health:
         """See `Engine`."""
         if self.missing_since is None:
             return None
-        if self.is_disturbed:
-            return f"the service cannot be used: {self.disturbance}"
-        if not self.connected and self.status == "unknown":
-            return f"the service of Globus Compute has not answered yet: {CHECK_NETWORK}"
+        if self._is_unheard:
+            return self.unreachable_text()
         if self.status not in ("online", "unknown"):
             return (
                 f"the endpoint is {self.status}: `globus-compute-endpoint start` on its machine "
@@ -153,6 +153,15 @@ class Health:
                 "block of its cluster, or its worker_init takes long or fails"
             )
         return None
+
+    @property
+    def _is_unheard(self) -> bool:
+        return self.is_disturbed or (not self.connected and self.status == "unknown")
+
+    @property
+    def missing(self) -> str:
+        """See `Engine`."""
+        return "word from the service" if self._is_unheard else WORKER
 
     @property
     def remedy(self) -> str | None:

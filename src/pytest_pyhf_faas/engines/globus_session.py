@@ -115,6 +115,10 @@ class GlobusSession(Session):
         return self._health.waits_for
 
     @property
+    def missing(self) -> str:
+        return self._health.missing
+
+    @property
     def remedy(self) -> str | None:
         return self._health.remedy
 

@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pytest_pyhf_faas.engines.base import Engine
+from pytest_pyhf_faas.engines.base import WORKER, Engine
 from pytest_pyhf_faas.errors import EndpointUnusableError, EngineError
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ class Session(ABC):
     @abstractmethod
     def waits_for(self) -> str | None:
         """See `Engine`."""
+
+    @property
+    def missing(self) -> str:
+        """See `Engine`."""
+        return WORKER
 
     @property
     def remedy(self) -> str | None:
@@ -178,6 +183,10 @@ class SessionEngine(Engine, Generic[AnySession]):
     @property
     def waits_for(self) -> str | None:
         return self._session.waits_for if self._session is not None else None
+
+    @property
+    def missing(self) -> str:
+        return self._session.missing if self._session is not None else WORKER
 
     @property
     def remedy(self) -> str | None:

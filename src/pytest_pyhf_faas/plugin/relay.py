@@ -15,6 +15,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign.progress import Progress
+from pytest_pyhf_faas.engines.base import WORKER
 from pytest_pyhf_faas.session.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -52,14 +53,20 @@ class Relay:
         self._tell({"what": what, "progress": asdict(progress)})
 
     def wait(
-        self, what: str, waits_s: float | None, waits_for: str | None, measures: str | None = None
+        self,
+        what: str,
+        waits_s: float | None,
+        waits_for: str | None,
+        measures: str | None = None,
+        missing: str = WORKER,
     ) -> None:
         """Show for how long nothing has answered, outside of any fits; ``None``: it has."""
         del measures  # which under xdist nobody does
         if waits_s is None:
             self.clear()
         else:
-            self._tell({"what": what, "waits_s": waits_s, "waits_for": waits_for})
+            waits = {"waits_s": waits_s, "waits_for": waits_for, "missing": missing}
+            self._tell({"what": what, **waits})
 
     def say(self, text: str) -> None:
         """Say nothing: an interrupt is the controller's."""
@@ -129,7 +136,7 @@ class Relayed:
         elif "progress" in told:
             self._line.show(told["what"], Progress(**told["progress"]))
         else:
-            self._line.wait(told["what"], told["waits_s"], told["waits_for"])
+            self._line.wait(**told)
 
     def pytest_runtest_logreport(self) -> None:
         """Make room for what pytest writes."""

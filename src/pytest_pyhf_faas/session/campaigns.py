@@ -220,7 +220,7 @@ class Campaigns:
             What is measured of it.
         """
         where, engine = short_uuid(endpoint), self.engine(endpoint)
-        self._progress.wait(where, waits_s, engine.waits_for, measures)
+        self._progress.wait(where, waits_s, engine.waits_for, measures, engine.missing)
 
     def clear(self) -> None:
         """Remove the live line."""

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_pyhf_faas.campaign.watch import QUIET_S
+from pytest_pyhf_faas.engines.base import WORKER
 from pytest_pyhf_faas.wording import counted, duration
 
 if TYPE_CHECKING:
@@ -29,7 +30,12 @@ class Shows(Protocol):
         """Show the progress of what is waited for."""
 
     def wait(
-        self, what: str, waits_s: float | None, waits_for: str | None, measures: str | None = None
+        self,
+        what: str,
+        waits_s: float | None,
+        waits_for: str | None,
+        measures: str | None = None,
+        missing: str = WORKER,
     ) -> None:
         """Show for how long nothing has answered, outside of any fits; ``None``: it has."""
 
@@ -81,7 +87,12 @@ class ProgressLine:
         self._tell(partial(describe, what, progress), news)
 
     def wait(
-        self, what: str, waits_s: float | None, waits_for: str | None, measures: str | None = None
+        self,
+        what: str,
+        waits_s: float | None,
+        waits_for: str | None,
+        measures: str | None = None,
+        missing: str = WORKER,
     ) -> None:
         """Show for how long nothing has answered, outside of any fits; ``None``: it has."""
         if waits_s is None:
@@ -91,14 +102,18 @@ class ProgressLine:
         lines = _worth_lines(waits_s, _FIRST_WAIT_S)
         news, self._waits_shown = lines > self._waits_shown, lines
         nothing = (
-            no_worker(waits_s, waits_for) if waits_for else f"no answer for {duration(waits_s)}"
+            nothing_for(missing, waits_s, waits_for)
+            if waits_for
+            else f"no answer for {duration(waits_s)}"
         )
         if waits_s >= _SHORT_S:
             self._tell(lambda: f"{what}: {nothing}", news)
-        if measures is not None:
-            self._measure(what, measures, told=news)
+        if waits_for or lines:
+            self._measured = None  # to wait is not to measure, and has lines of its own
+        elif measures is not None and waits_s < _SHORT_S:
+            self._measure(what, measures)
 
-    def _measure(self, what: str, measures: str, *, told: bool) -> None:
+    def _measure(self, what: str, measures: str) -> None:
         """Tell of measurements that are long together; off a terminal no dot tells of them."""
         now = time.monotonic()
         if self._measured is None or self._measured[0] != what:
@@ -107,7 +122,7 @@ class ProgressLine:
         lines = _worth_lines(seconds, _FIRST_WAIT_S)
         news, self._measures_shown = lines > self._measures_shown, lines
         display = self._display
-        if news and not told and display is not None and not (display.live or display.quiet):
+        if news and display is not None and not (display.live or display.quiet):
             display.write(f"{what}: {duration(seconds)} of measurements so far, now {measures}")
 
     def say(self, text: str) -> None:
@@ -151,7 +166,8 @@ def describe(what: str, progress: Progress) -> str:
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     if progress.waits_s is not None:
-        return ", ".join([*parts, no_worker(progress.waits_s, progress.waits_for)])
+        nothing = nothing_for(progress.missing, progress.waits_s, progress.waits_for)
+        return ", ".join([*parts, nothing])
     if progress.quiet_s is not None:
         parts.append(f"no news for {duration(progress.quiet_s)}: {progress.running} running")
         if progress.expected_s is not None:
@@ -169,6 +185,6 @@ def _briefly(seconds: float) -> str:
     return duration(seconds) if seconds >= 1.0 else f"{seconds:.1g} s"
 
 
-def no_worker(seconds: float, waits_for: str | None) -> str:
-    """Return for how long there has been no worker, and why."""
-    return f"no worker for {duration(seconds)}" + (f" ({waits_for})" if waits_for else "")
+def nothing_for(missing: str, seconds: float, waits_for: str | None) -> str:
+    """Return for how long there has been no worker, or none of what else is missing, and why."""
+    return f"no {missing} for {duration(seconds)}" + (f" ({waits_for})" if waits_for else "")
