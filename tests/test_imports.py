@@ -126,7 +126,7 @@ INSIDE = {
         {"display", "notes", "plan", "relay", "sharing"},
         {"update", "values"},
         {"failures", "no_reference"},
-        {"option", "options", "markers", "settings", "rerun"},
+        {"option", "options", "command_line", "markers", "settings", "rerun"},
         {"measuring", "terminal", "book", "header"},
         {"schedule", "obstacles"},
         {"context", "subjects", "outcomes"},

@@ -98,6 +98,22 @@ def test_nonsense_option_under_xdist(project):
     project.assert_told(result, "--faas-trials is '0'", code=4)
 
 
+@pytest.mark.parametrize("word", ["tiny", "tiny/patchset.json", "synthetic"])
+def test_a_pallet_without_its_option_does_not_validate_another(project, word):
+    project.pallet(1)
+    result = project.run(word, pallet=None)
+    told = f"there are no tests in {word}: if it is a pallet, write --faas-pallet={word}"
+    project.assert_told(result, told, code=4)
+    assert project.fits() == []
+
+
+def test_tests_beside_the_suite_are_run(project):
+    (project.path / "more").mkdir()
+    (project.path / "more" / "test_more.py").write_text("def test_more():\n    pass\n")
+    words = ("more", "more/test_more.py::test_more", "-k", "test_more")
+    project.run(*words, pallet=None).assert_outcomes(passed=1)
+
+
 # --- pallets ------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from pytest_pyhf_faas import __version__
 from pytest_pyhf_faas.commands import inspect, matrix, report, validate
 from pytest_pyhf_faas.commands.errors import error_text, write_error
 from pytest_pyhf_faas.errors import FaasError
-from pytest_pyhf_faas.plugin.options import check_words
+from pytest_pyhf_faas.plugin.command_line import check_words
 from pytest_pyhf_faas.wording import one_line
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from pytest_pyhf_faas.plugin.command_line import SUITE
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-SUITE = "pytest_pyhf_faas.suite"
 _HELP = (["-h"], ["--help"])
 
 

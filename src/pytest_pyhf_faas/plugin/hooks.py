@@ -14,6 +14,12 @@ from pytest_pyhf_faas.advice import check_client
 from pytest_pyhf_faas.caches import passing_directory
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin import sharing
+from pytest_pyhf_faas.plugin.command_line import (
+    check_paths,
+    check_positionals,
+    check_words,
+    unused_lines,
+)
 from pytest_pyhf_faas.plugin.context import (
     existing_context,
     get_context,
@@ -38,13 +44,7 @@ from pytest_pyhf_faas.plugin.fixtures import (
     wall_time,
 )
 from pytest_pyhf_faas.plugin.markers import config_of, pallet_selection
-from pytest_pyhf_faas.plugin.options import (
-    add_options,
-    any_given,
-    check_paths,
-    check_words,
-    unused_lines,
-)
+from pytest_pyhf_faas.plugin.options import add_options, any_given
 from pytest_pyhf_faas.plugin.settings import read_settings
 from pytest_pyhf_faas.plugin.subjects import ROLES, endpoint_of, role_of, subject_of
 from pytest_pyhf_faas.plugin.summaries import summaries_of, summary_of
@@ -98,15 +98,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check the options, declare the markers, and arrange for xdist."""
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
-    if any_given(config):
-        try:
+    try:
+        check_positionals(config)
+        if any_given(config):
             check_client()
             check_paths(config)
             settings = read_settings(config)
             if settings.report is not None and not config.option.collectonly:
                 _record(config, settings.report, settings.plane)
-        except FaasError as error:
-            raise _usage_error(error) from error
+    except FaasError as error:
+        raise _usage_error(error) from error
     config.pluginmanager.register(Failures())
     if config.getoption("tx", None):  # the controller of pytest-xdist
         from pytest_pyhf_faas.campaign import journal

@@ -6,18 +6,13 @@ equal lines; a test holds the two together.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import re
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.plugin import values
 from pytest_pyhf_faas.plugin.option import Option
-from pytest_pyhf_faas.wording import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     import pytest
@@ -330,10 +325,6 @@ def without_secrets(words: Iterable[str]) -> list[str]:
     return shown
 
 
-#: A value that begins with a minus but is no number, as argparse knows them.
-_LIKE_AN_OPTION = re.compile(r"-[\d.](?!\d*$|\d*\.\d+$)")
-
-
 def add_options(parser: pytest.Parser) -> None:
     """Declare the options to pytest."""
     group = parser.getgroup("pyhf-faas", "validation of published pyhf likelihoods")
@@ -350,65 +341,11 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
-def check_words(words: Sequence[str]) -> None:
-    """Refuse a value that argparse would take for an option, and would not say why.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is one.
-    """
-    flags = {flag for option in OPTIONS if not option.switch for flag in option.flags}
-    for flag, value in itertools.pairwise(words):
-        if flag in flags and _LIKE_AN_OPTION.match(value):
-            raise ConfigurationError(
-                f"{flag} and {value} are two words, and the second looks like an option: write "
-                f"{flag}={value}"
-            )
-
-
-def check_paths(config: pytest.Config) -> None:
-    """Refuse a path outside of this directory that stands apart from its option.
-
-    Before pytest knows the options of plugins it takes such a path for a place of tests, and looks
-    there for its rootdir and its ini file.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is one.
-    """
-    flags = {flag for option in OPTIONS if option.place for flag in option.flags}
-    here = config.invocation_params.dir
-    words = [str(word) for word in config.invocation_params.args]
-    for flag, value in itertools.pairwise(words):
-        if flag not in flags:
-            continue
-        with contextlib.suppress(OSError):  # JSON is no path
-            path = (here / value).resolve()
-            if path.exists() and not path.is_relative_to(here.resolve()):
-                raise ConfigurationError(
-                    f"{flag} and the path {value} are two words, so that pytest looks there for "
-                    f"its configuration: write {flag}={value}"
-                )
-
-
 def any_given(config: pytest.Config) -> bool:
     """Whether a session uses any of the options, so that they are worth checking at its start."""
     return any(given_of(config, option) for option in OPTIONS) or bool(
         config.getini("faas_endpoints")
     )
-
-
-def unused_lines(config: pytest.Config) -> list[str]:
-    """Say where the suite is, if options are on the command line and no test uses them."""
-    given = [o.flags[0] for o in OPTIONS if config.getoption(o.dest, None) not in (None, False, [])]
-    if not given:
-        return []
-    return [
-        f"no test here uses {listed(given, 3)}: the validation suite is",
-        "  pyhf-faas validate [options], or pytest --pyargs pytest_pyhf_faas.suite [options]",
-    ]
 
 
 def given_of(config: pytest.Config, option: Option) -> Any:
