@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pytest_pyhf_faas.advice import advice_in, advice_on, to_have, too_old
 from pytest_pyhf_faas.campaign.requirements import required_in
 from pytest_pyhf_faas.campaign.results import FitError, HypotestResult, WorkerEnvironment
+from pytest_pyhf_faas.pallets.check import Finding
 from pytest_pyhf_faas.plugin.terminal import broken_text
 
 SETUP = "worker_init of toy.py"
@@ -216,7 +217,8 @@ def test_what_no_worker_finished_gets_the_advice_of_its_exception():
 def test_a_fault_of_the_environment_is_put_right_before_one_of_the_patch():
     gone = FitError("AttributeError", "module 'numpy' has no attribute 'product'")
     result = HypotestResult("k", "tiny", "s", "error", error=gone)
-    text = broken_text(result, "pytest", SETUP, ["a bin has -250 events"])
+    found = Finding("error", "a bin has -250 events", ("s",))
+    text = broken_text(result, "pytest", SETUP, [found])
     assert "in the file: a bin has -250 events" in text
     assert f"in {SETUP}: {INSTALL}" in text
     assert "correct the workspace" not in text

@@ -114,13 +114,39 @@ def test_what_breaks_one_patch_is_told_in_its_item(project, change):
         code=1,
     )
     assert "the other one (--faas-optimizer)" not in project.text(result)
+    told = "pyhf-faas: tiny: error: bin 0 of the channel SR has 51 events, where -250 are expected"
+    assert told in " ".join(project.text(result).split())
+    assert "(sig_100_0); the others are fitted" in " ".join(project.text(result).split())
+
+
+def zero(patches):
+    for patch in patches:
+        patch["patch"][0]["value"]["data"] = [0.0, 0.0]
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_what_the_files_have_is_told_with_a_failure(project, change, broken):
+    change(patches=zero, count=1)
+    project.references()
+    project.change_reference("sig_100_0", CLs_obs=0.5)
+    if broken:
+        project.plan(errors={"sig_100_0": ["pyhf.exceptions.FailedMinimization", "gave up"]})
+    shown = project.text(project.run(suite=False))
+    assert "in the file: the signal is 0 in each bin, so that CLs is 1" in shown
+    assert ("the other one (--faas-optimizer)" in shown) is broken
+
+
+def test_an_error_that_is_the_reference_is_not_announced(project, change):
+    change(patches=no_signal)
+    project.references()
+    project.expect_error("sig_100_0")
+    project.plan(errors={"sig_100_0": [INVALID_MODEL, "no model"]})
+    result = project.run(suite=False)
+    result.assert_outcomes(passed=2)
+    assert "error:" not in project.text(result)
 
 
 def test_a_warning_is_told_before_the_fits(project, change):
-    def zero(patches):
-        for patch in patches:
-            patch["patch"][0]["value"]["data"] = [0.0, 0.0]
-
     change(patches=zero, count=3)
     result = project.run(suite=False)
     told = (

@@ -20,13 +20,14 @@ from pytest_pyhf_faas.commands.choosing import (
 from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.plugin.options import BY_NAME
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import counted, folded, terminal_width
+from pytest_pyhf_faas.wording import counted, folded, listed, terminal_width
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
+    from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.references.matrix import Finding
     from pytest_pyhf_faas.references.store import ReferenceStore
     from pytest_pyhf_faas.session.fitting import Fitting
@@ -164,11 +165,26 @@ def run(options: argparse.Namespace) -> int:
                 f.verdict is Verdict.RIGHT for found in findings.values() for f in found
             )
             width = terminal_width()
+            said = [*_in_the_files(pallet, findings), *written]
             lines = table(pallet.name, findings, width, "limits" if limits else "CLs")
-            lines += [folded(line, width) for line in written]
+            lines += [folded(line, width) for line in said]
             sys.stdout.write("\n".join(lines) + "\n")
             sys.stdout.flush()
     return 0 if all_right else 1
+
+
+def _in_the_files(pallet: Pallet, findings: Mapping[str, Sequence[Finding]]) -> list[str]:
+    """Say what in the files may be why some hypotheses are not right."""
+    from pytest_pyhf_faas.pallets.check import check
+    from pytest_pyhf_faas.pallets.packing import unpack
+
+    failed = {f.patch for found in findings.values() for f in found if not f.passes}
+    patches = [patch for patch in pallet.patches if patch.name in failed]
+    return [
+        f"in the file: {each.text} ({listed(each.patches)})"
+        for each in (check(unpack(pallet.background), patches) if patches else ())
+        if each.level != "note"
+    ]
 
 
 def _fitting(values: dict[str, Any]) -> Fitting:

@@ -5,6 +5,7 @@ Imports happen once, before the first fork, so that a worker starts in milliseco
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -32,8 +33,10 @@ with suppress(Exception):  # a worker says what is wrong when it is asked to fit
 def initialize() -> None:
     """End this worker when its client or fork server is gone, even in mid-fit.
 
-    Ctrl-C is the client's alone.
+    Ctrl-C is the client's alone. What pyhf logs of a failed fit is in its exception; written to the
+    terminal it would stand in whichever test waits at that moment.
     """
+    logging.getLogger("pyhf").addHandler(logging.NullHandler())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     client = multiprocessing.parent_process()
     if client is not None:

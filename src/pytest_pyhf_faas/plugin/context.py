@@ -115,12 +115,14 @@ class Context:
         """Return all pallets that were checked."""
         return list(self._findings.values())
 
-    def errors(self, task: Task) -> list[str]:
-        """Return why a hypothesis cannot be fitted."""
+    def findings_of(self, task: Task | None) -> list[Finding]:
+        """Return what in the files may be why a hypothesis has no CLs, or others than expected."""
+        if task is None:
+            return []
         return [
-            finding.text
+            finding
             for finding in self.findings(task.pallet, task.config)
-            if finding.level == "error" and task.patch.name in finding.patches
+            if finding.level != "note" and task.patch.name in finding.patches
         ]
 
     def refuse_unless_any_fits(self, pallet: Pallet, config: HypotestConfig) -> None:

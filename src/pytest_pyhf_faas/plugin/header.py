@@ -38,7 +38,7 @@ def plan_lines(context: Context) -> list[str]:
         lines.append(
             f"pyhf-faas: {pallet}: {in_scaling(patches, settings.trials, counts, endpoint)}"
         )
-    return lines + _warning_lines(context)
+    return lines + _finding_lines(context)
 
 
 def needed(need: Need, trials: int) -> str:
@@ -71,15 +71,32 @@ def in_scaling(patches: int, trials: int, counts: Sequence[int], endpoint: str) 
     )
 
 
-def _warning_lines(context: Context) -> list[str]:
-    """Say what may make the CLs of a pallet others than a person expects."""
+def _finding_lines(context: Context) -> list[str]:
+    """Say which patches of a pallet get no CLs, or others than a person may expect.
+
+    An error that is the reference of all its patches is as expected.
+    """
+    expected = {
+        (task.pallet.name, task.patch.name)
+        for need in context.schedule.plan.needs().values()
+        for task in need.hypotheses
+        if (reference := context.schedule.reference(task)) and reference.error is not None
+    }
     lines = []
     for pallet, findings in context.checked():
-        warnings = [finding for finding in findings if finding.level == "warning"]
-        for first in warnings[:1]:
-            more = f"; {len(warnings) - 1} more: 'pyhf-faas inspect'" if warnings[1:] else ""
-            which = listed(first.patches, 2)
-            lines.append(f"pyhf-faas: {pallet.name}: warning: {first.text} ({which}){more}")
+        for level, end in (("error", "; the others are fitted"), ("warning", "")):
+            found = [
+                each
+                for each in findings
+                if each.level == level
+                and (level == "warning" or {(pallet.name, n) for n in each.patches} - expected)
+            ]
+            for first in found[:1]:
+                more = f"; {len(found) - 1} more: 'pyhf-faas inspect'" if found[1:] else ""
+                which = listed(first.patches, 2)
+                lines.append(
+                    f"pyhf-faas: {pallet.name}: {level}: {first.text} ({which}){end}{more}"
+                )
     return lines
 
 

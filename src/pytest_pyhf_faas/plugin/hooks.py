@@ -209,7 +209,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Say what is going to be fitted."""
     context = existing_context(config)
-    if context is None:
+    if context is None or context.problems:
         return []
     from pytest_pyhf_faas.plugin.header import plan_lines
 

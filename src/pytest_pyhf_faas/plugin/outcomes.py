@@ -64,8 +64,8 @@ def refuse_broken_fit(
         pytest.skip(obstacle)
     setup = context.schedule.engine(subject.endpoint).worker_setup
     rerun = rerun_command(context, item, result)
-    causes = context.errors(subject.task) if result.status == "error" and subject.task else []
-    pytest.fail(broken_text(result, rerun, setup, causes), pytrace=False)
+    findings = context.findings_of(subject.task) if result.status == "error" else []
+    pytest.fail(broken_text(result, rerun, setup, findings), pytrace=False)
 
 
 def refuse_measurement(context: Context, analysis: str, refused: NotMeasured) -> NoReturn:
@@ -137,4 +137,5 @@ def _end(
         pytest.fail(no_reference_text(comparison, result), pytrace=False)
     if comparison.verdict is not Verdict.RIGHT:
         rerun = rerun_command(context, item, result)
-        pytest.fail(failure_text(comparison, result, reference, rerun), pytrace=False)
+        text = failure_text(comparison, result, reference, rerun, context.findings_of(subject.task))
+        pytest.fail(text, pytrace=False)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.times import WallTime
+    from pytest_pyhf_faas.pallets.check import Finding
     from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.plugin.summaries import Summary
     from pytest_pyhf_faas.preflight.preflight import Preflight
@@ -74,6 +75,7 @@ def failure_text(
     result: HypotestResult,
     reference: PatchReference | Missing,
     rerun: str,
+    findings: Sequence[Finding] = (),
 ) -> str:
     """Return what a person reads when CLs differs from the reference."""
     lines = cls_table(comparison.rows) if comparison.rows else []
@@ -82,6 +84,7 @@ def failure_text(
     environment = environment_line(result, reference)
     if environment and comparison.verdict in _NOT_RIGHT:
         lines.append(environment)
+    lines += _in_the_file(findings)
     accepts = comparison.remedy == ACCEPT
     if comparison.remedy and not accepts:
         lines.append(f"what to do: {comparison.remedy}")
@@ -93,7 +96,7 @@ def failure_text(
 
 
 def broken_text(
-    result: HypotestResult, rerun: str, worker_setup: str, causes: Sequence[str] = ()
+    result: HypotestResult, rerun: str, worker_setup: str, findings: Sequence[Finding] = ()
 ) -> str:
     """Return what a person reads when a fit broke.
 
@@ -105,8 +108,8 @@ def broken_text(
         The command that fits it again.
     worker_setup : str
         Where things are installed, see `Engine`.
-    causes : sequence of str
-        What is wrong in the files of the pallet, so that no other advice can help.
+    findings : sequence of Finding
+        What is wrong in the files of the pallet; where that is an error, no other advice can help.
     """
     error = result.error
     status = result.status if result.was_sent else "cancelled"
@@ -117,7 +120,7 @@ def broken_text(
         if result.status == "error":
             lines.append(f"{error.type}: {error.first_line}")
             known = advice_on(error, result.environment)
-            if known is None and error.traceback and not causes:
+            if known is None and error.traceback and not findings:
                 lines += error.traceback.strip().splitlines()[-_TRACEBACK_LINES:-1]
             advice = known or Advice()
         else:
@@ -127,14 +130,19 @@ def broken_text(
             elif result.status == "broken":
                 advice = advice_in(error.message) or advice
     told = " ".join(lines)
-    lines += [f"in the file: {cause}" for cause in causes[:_NAMED] if cause not in told]
-    if causes and not advice.there and "InvalidModel" not in (error.type if error else ""):
+    lines += _in_the_file([each for each in findings if each.text not in told])
+    wrong = any(each.level == "error" for each in findings)
+    if wrong and not advice.there and "InvalidModel" not in (error.type if error else ""):
         advice = Advice(here="correct the workspace or this patch (see 'pyhf-faas inspect')")
     if result.worker:
         lines.append(f"worker {result.worker}, attempt {result.attempts}")
     lines += advice.lines(worker_setup)
     lines.append(f"rerun:  {rerun}")
     return "\n".join([title, *(f"{_INDENT}{line}" for line in lines)])
+
+
+def _in_the_file(findings: Sequence[Finding]) -> list[str]:
+    return [f"in the file: {finding.text}" for finding in findings[:_NAMED]]
 
 
 def summary_lines(

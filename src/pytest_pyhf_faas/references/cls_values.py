@@ -16,8 +16,9 @@ DEFAULT_ATOL = 1e-6
 DEFAULT_RTOL = {"scipy": 1e-4, "minuit": 1e-3, "certified": 1e-6}
 #: A hypothesis whose CLs_obs is below this is excluded at 95 % CL.
 EXCLUDED = 0.05
-#: CLs from here on excludes nothing. Without any sensitivity pyhf divides 0 by 0 there, and whether
-#: that gives 1 or NaN is decided by the rounding of the last digits.
+#: CLs from here on excludes nothing. Without any sensitivity 1e-6 in twice the NLL is 1e-4 in CLs,
+#: through the square root of the test statistic; pyhf may divide 0 by 0 there, and whether that
+#: gives 1 or NaN is decided by the rounding of the last digits.
 NO_EXCLUSION = 1 - 1e-3
 
 
@@ -59,8 +60,7 @@ class Row:
     def indifferent(self) -> bool:
         """Whether the two values differ in nothing that could matter, whatever their ratio."""
         return self.within and (
-            math.isnan(self.obtained)
-            or math.isnan(self.reference)
+            _exclude_nothing(self.obtained, self.reference)
             or abs(self.obtained - self.reference) <= DEFAULT_ATOL
         )
 
@@ -72,11 +72,15 @@ def default_rtol(fit_setup: str) -> float:
 
 def close(obtained: float, reference: float, rtol: float, atol: float) -> bool:
     """Whether two CLs values agree; those that exclude nothing do, even one that is no number."""
-    if math.isnan(obtained) or math.isnan(reference):
-        return all(math.isnan(v) or v >= NO_EXCLUSION for v in (obtained, reference))
+    if _exclude_nothing(obtained, reference):
+        return True
     if math.isinf(obtained) or math.isinf(reference):
         return obtained == reference
     return abs(obtained - reference) <= atol + rtol * abs(reference)
+
+
+def _exclude_nothing(*values: float) -> bool:
+    return all(math.isnan(v) or NO_EXCLUSION <= v <= 2 - NO_EXCLUSION for v in values)
 
 
 def cls_table(rows: Sequence[Row]) -> list[str]:
