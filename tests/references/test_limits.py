@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_pyhf_faas.campaign.quantities import LIMIT_LABELS, Limits, LimitSet
 from pytest_pyhf_faas.campaign.results import FitError
+from pytest_pyhf_faas.references.cls_values import Row
 from pytest_pyhf_faas.references.entries import limits_entry
 from pytest_pyhf_faas.references.limit_values import DEFAULT_RTOL, limit_tolerance
 from pytest_pyhf_faas.references.limits import compare_limits
@@ -135,3 +136,8 @@ def test_what_a_file_keeps_is_read_back(lowest, nominal):
     assert read.ambiguous is (nominal is not None)
     if nominal is not None:
         assert read.nominal.values == pytest.approx(nominal, rel=1e-8)
+
+
+def test_a_difference_of_limits_near_one_counts():
+    assert not Row("limit_obs", 0.9995, 1.0005, within=True).indifferent
+    assert Row("CLs_obs", 0.9995, 1.0005, within=True).indifferent

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_pyhf_faas.campaign.results import CLS_LABELS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -59,8 +61,9 @@ class Row:
     @property
     def indifferent(self) -> bool:
         """Whether the two values differ in nothing that could matter, whatever their ratio."""
+        is_cls = self.label in CLS_LABELS  # an upper limit of 1 is no such value
         return self.within and (
-            _exclude_nothing(self.obtained, self.reference)
+            (is_cls and _exclude_nothing(self.obtained, self.reference))
             or abs(self.obtained - self.reference) <= DEFAULT_ATOL
         )
 
