@@ -226,7 +226,7 @@ def test_while_the_endpoint_is_away_nothing_is_taken_for_lost(begin, clock):
     assert (copies(engine, tasks), engine.pings) == ([], [])
     engine.missing_since = None
     campaign.go_on()
-    wait_s(campaign, clock, POLICY.straggler_s - 1.0)
+    wait_s(campaign, clock, 4.0)  # it may have it still
     assert copies(engine, tasks) == []
     wait_s(campaign, clock, 2.0)
     assert copies(engine, tasks) == [0]

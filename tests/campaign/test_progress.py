@@ -98,6 +98,13 @@ def test_where_no_worker_is_there_that_is_said_instead(campaign, engine, clock):
     assert quiet(campaign, clock, 15.0) == 15.0
 
 
+@pytest.mark.parametrize("there", [0, 1])
+def test_of_workers_that_have_not_answered_none_is_said_to_run(campaign, monkeypatch, there):
+    monkeypatch.setattr(Engine, "workers_known", False)
+    monkeypatch.setattr(Engine, "workers_there", there)
+    assert campaign.progress().running == there
+
+
 def test_where_nothing_is_under_way_nothing_is_missed(campaign, engine, clock):
     for number in range(4):
         engine.submissions[number].answer()

@@ -302,6 +302,20 @@ def test_while_an_engine_is_restarted_it_may_be_silent():
     assert scene.tell(Ticked(), 1000.0) == []
 
 
+@pytest.mark.parametrize(
+    ("missing", "why", "after_s"),
+    [("worker", "lost", 5.0), ("word from the service", "copy", Policy().straggler_s)],
+)
+def test_what_the_engine_had_when_it_went_is_sent_soon_again(missing, why, after_s):
+    scene, first = known(LOSSY)
+    gone = replace(LOSSY, missing_since=scene.now, waits_for="it is offline", missing=missing)
+    scene.tell(Looked(gone), 1.0)
+    scene.tell(Looked(LOSSY), 30.0)
+    assert of(Send, scene.tell(Ticked(), after_s - 0.1)) == []
+    (copy,) = of(Send, scene.tell(Ticked(), 0.2))
+    assert (copy.keys, copy.why) == (first.keys, why)
+
+
 def test_while_a_suspect_waits_no_straggler_is_copied():
     scene, first = known(BLIND)
     (send,) = scene.submit(a_fit(2))

@@ -254,6 +254,7 @@ class Stepped(globus.GlobusSession):
             {},
             None,
             on_worker=engine._heard.add,
+            on_workers_lost=engine._heard.clear,
             on_accepted=engine._accepted,
             proven=proven,
         )
@@ -991,6 +992,7 @@ def test_an_endpoint_that_goes_offline_is_said_to_be(engine, session, service, c
     assert engine.missing_since == seen_at  # not when the service was asked
     assert "the endpoint is offline: `globus-compute-endpoint start`" in engine.waits_for
     assert engine.remedy is None  # which that says
+    assert engine.workers_there == 0  # others come with its next start
     service.state = "online"
     session.watch(20.0)
     assert engine.missing_since is engine.waits_for is None

@@ -93,7 +93,7 @@ class Told:
         for _now, record in self.records:
             if isinstance(record, Send):
                 keys[record.batch] = record.keys, record.attempts
-                kind = "copied" if record.why == "copy" else "sent"
+                kind = "copied" if record.why in ("copy", "lost") else "sent"
                 pairs = zip(record.keys, record.attempts, strict=True)
                 told += [FitEvent(kind, key, attempt, "") for key, attempt in pairs]
             elif isinstance(record, Note):

@@ -222,7 +222,8 @@ class Campaign:
     def progress(self) -> Progress:
         """Return how far the fits under way are."""
         now = self._clock()
-        workers = self.engine.workers
+        engine = self.engine
+        workers = engine.workers if engine.workers_known else engine.workers_there
         missing_since, missing = self.engine.missing_since, self.engine.missing
         waits_for = self.engine.waits_for
         with self._lock:

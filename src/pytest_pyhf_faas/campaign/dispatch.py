@@ -61,12 +61,12 @@ class Dispatch:
         )
         return self._send(Batch(entries, now), "again" if entries[0].troubles else "first")
 
-    def copy(self, batch: Batch, now: float) -> Send:
+    def copy(self, batch: Batch, now: float, why: Literal["copy", "lost"]) -> Send:
         """Send once more what a batch holds and what has no result yet."""
         batch.copied = True
-        return self._send(Batch(batch.open_entries, now, copied=True), "copy")
+        return self._send(Batch(batch.open_entries, now, copied=True), why)
 
-    def _send(self, batch: Batch, why: Literal["first", "again", "alone", "copy"]) -> Send:
+    def _send(self, batch: Batch, why: Literal["first", "again", "alone", "copy", "lost"]) -> Send:
         for entry in batch.entries:
             entry.attempts += not batch.copied
         self.sending = self.flight.add(batch)

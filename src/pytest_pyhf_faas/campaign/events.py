@@ -212,13 +212,13 @@ class Send:
         The how-manieth attempt it is for each of the fits.
     why : str
         "first" or "again"; "alone" where nothing else may be on the engine; "copy" where another
-        batch holds the same fits and takes too long.
+        batch holds the same fits and takes too long, "lost" where the engine was gone meanwhile.
     """
 
     batch: int
     keys: tuple[str, ...]
     attempts: tuple[int, ...]
-    why: Literal["first", "again", "alone", "copy"]
+    why: Literal["first", "again", "alone", "copy", "lost"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,8 @@ class Sendings:
                 for key in keys:
                     if why == "copy":
                         self.again[_COPY] += 1
+                    elif why == "lost":
+                        self.again[self._reason("engine lost")] += 1
                     elif key in self._troubles:
                         self.again[self._reason(self._troubles.pop(key))] += 1
             case Take(key) | GiveUp(key):

@@ -167,8 +167,8 @@ class CampaignState:
     # The engine
 
     def _on_looked(self, event: events.Looked) -> None:
+        self._watch.looked(self.facts, event.facts, self._now)
         if self.facts.missing_since is not None and event.facts.missing_since is None:
-            self._watch.missing_until = self._now
             self._pace.paused(self.facts.missing_since, self._now)
         self.facts = event.facts
         self.reached = self.reached or self.facts.ready_at is not None
@@ -291,7 +291,8 @@ class CampaignState:
         idle = not dispatch.waits and len(self.flight) < self.facts.workers_there
         slow = self._watch.straggler(self.flight, self.facts, self._now, idle=idle)
         if slow is not None:
-            self._out.append(dispatch.copy(slow, self._now))
+            lost = self._watch.may_be_lost(slow)
+            self._out.append(dispatch.copy(slow, self._now, "lost" if lost else "copy"))
 
     # What goes wrong
 

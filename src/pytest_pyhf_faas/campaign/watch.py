@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: From so long without an answer on, and so many times what it should take, people are told.
 QUIET_S, QUIET_FACTOR = 15.0, 1.5
+#: After an engine has come back, what it still has is begun within so many seconds.
+_GONE_S = 5.0
 
 
 @dataclass(slots=True)
@@ -32,12 +34,27 @@ class Watch:
         When the last answer came, of whatever kind.
     missing_until : float
         Until when no worker was there, as far as is known.
+    gone_until : float
+        Until when the engine itself was gone, which may have taken along what it had.
     """
 
     policy: Policy
     times: FitTimes
     answered_at: float = -math.inf
     missing_until: float = -math.inf
+    gone_until: float = -math.inf
+
+    def looked(self, before: Facts, facts: Facts, now: float) -> None:
+        """Take note of what an engine says of itself now, and said before."""
+        if before.missing_since is None or facts.missing_since is not None:
+            return
+        self.missing_until = now
+        if before.loses_tasks and before.ready_at is not None and before.missing == WORKER:
+            self.gone_until = now
+
+    def may_be_lost(self, batch: Batch) -> bool:
+        """Whether the engine was gone since a batch was sent."""
+        return batch.sent_at < self.gone_until
 
     def missing_text(self, flight: Flight, facts: Facts, now: float) -> str | None:
         """Return why all is to be given up because no worker came, if it is."""
@@ -129,7 +146,12 @@ class Watch:
         policy, limits = self.policy, []
         expected_s = self._batch_s(batch)
         if expected_s is not None and (self._measured(batch) or batch.overtaken_at is not None):
-            limits.append(max(policy.straggler_s, policy.straggler_factor * expected_s))
+            least_s, factor = (
+                (_GONE_S, QUIET_FACTOR)
+                if self.may_be_lost(batch)
+                else (policy.straggler_s, policy.straggler_factor)
+            )
+            limits.append(max(least_s, factor * expected_s))
         if policy.timeout_s is not None and batch.overtaken_at is not None:
             limits.append(policy.straggler_s + policy.timeout_s)  # its worker would have ended it
         return min(limits, default=None)

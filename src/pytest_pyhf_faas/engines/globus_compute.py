@@ -62,6 +62,7 @@ class GlobusComputeEngine(SessionEngine[GlobusSession]):
             self.spec,
             *self._config,
             on_worker=self._heard.add,
+            on_workers_lost=self._heard.clear,
             on_accepted=self._accepted,
             proven=self._proven,
         )
@@ -71,7 +72,7 @@ class GlobusComputeEngine(SessionEngine[GlobusSession]):
 
     @property
     def workers(self) -> int:  # type: ignore[override]
-        """As many as were asked for, or as have answered."""
+        """As many as were asked for, or as have answered since some were lost."""
         return self._known_workers or max(1, len(self._heard))
 
     @property

@@ -64,6 +64,8 @@ class GlobusSession(Session):
         What it is asked for.
     on_worker : callable
         Called with the name of a worker that has answered.
+    on_workers_lost : callable
+        Called when some of those that have answered are gone, nobody knows which.
     on_accepted : callable
         See `Engine`.
     proven : bool
@@ -79,12 +81,14 @@ class GlobusSession(Session):
         resource_specification: Mapping[str, Any] | None,
         *,
         on_worker: Callable[[str], None],
+        on_workers_lost: Callable[[], None],
         on_accepted: Callable[[Future[Any], str], None],
         proven: bool,
     ) -> None:
         super().__init__(proven=proven)
         self._endpoint_id = endpoint_id
         self._on_worker = on_worker
+        self._on_workers_lost = on_workers_lost
         self._on_accepted = on_accepted
         self._health = Health(time.monotonic())
         self._connection = Connection(
@@ -201,8 +205,12 @@ class GlobusSession(Session):
                 return
             reason = blocks_failed(text)
             if reason is None:
-                self._finish(call, error=of_the_task(text))
+                error = of_the_task(text)
+                if isinstance(error, BlockLostError):
+                    self._on_workers_lost()
+                self._finish(call, error=error)
             else:
+                self._on_workers_lost()
                 self._lost_blocks(call, reason)
             return
         self._without_blocks_since = None
@@ -212,8 +220,8 @@ class GlobusSession(Session):
                 self._on_worker(":".join(map(str, data.get("worker", ()))))
                 self._health.worker_answered()
             self._finish(call, value=value_of(data))
-        except FaasError as error:
-            self._finish(call, error=error)
+        except FaasError as failure:
+            self._finish(call, error=failure)
 
     def _lost_blocks(self, call: Call, reason: str) -> None:
         """End a call that was there when the blocks failed; send again what came right after.
@@ -382,6 +390,8 @@ class GlobusSession(Session):
     def _look_at_status(self, client: GlobusClient) -> None:
         self._health.asks(time.monotonic())  # not before its turn: a busy client is no dead service
         self._connection.look_at_status(client)
+        if self._health.status == "offline":
+            self._on_workers_lost()
 
     def _poll(self, client: GlobusClient) -> None:
         task_ids = list(self._detached)[:_POLLED]
