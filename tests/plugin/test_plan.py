@@ -62,6 +62,19 @@ def test_what_a_later_item_measures_is_not_begun():
     assert set(due(plan, a)[HERE]) == {"a", "b", "c"}
 
 
+def test_what_is_calculated_beside_cls_waits_for_the_wall_time_of_its_pallet():
+    (a,) = compare("a")
+    limit = subject("limit", "compare", task("a", config=LIMIT))
+    elsewhere = subject("there", "compare", task("b", config=LIMIT), endpoint=THERE)
+    measure = subject("there, measured", "measure", task("b"), endpoint=THERE)
+    plan = Plan([MEASURE, a, limit, measure, elsewhere])
+    assert set(due(plan, MEASURE)) == {HERE}
+    assert set(due(plan, limit)) == {HERE}
+    assert set(due(plan, elsewhere)) == {HERE, THERE}
+    unmeasured = Plan([MEASURE, a, limit, measure, elsewhere], measures=False)
+    assert set(due(unmeasured, a)) == {HERE, THERE}
+
+
 def test_what_was_compared_before_is_not_left_to_a_measurement():
     a, b = compare("a", "b")
     plan = Plan([a, MEASURE, b])

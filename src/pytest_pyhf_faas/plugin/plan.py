@@ -42,7 +42,7 @@ class Plan:
         self.scaling: dict[tuple[str, str, int], list[int]] = {}
         self._places: dict[str, int] = {}
         self._measured_at: dict[tuple[str, str], int] = {}
-        self._measured: set[tuple[str, str]] = set()
+        self._measured: dict[tuple[str, str], int] = {}
         compared: set[tuple[str, str]] = set()
         for place, subject in enumerate(subjects):
             if subject.role == "scale":
@@ -55,7 +55,7 @@ class Plan:
             self._places[subject.test] = place
             if measures and subject.role == "measure":
                 assert subject.pallet is not None
-                self._measured.add((subject.endpoint, subject.pallet.name))
+                self._measured[subject.endpoint, subject.pallet.name] = place
             for task in subject.tasks:
                 fit = subject.endpoint, task.key
                 if subject.role == "compare":
@@ -93,13 +93,17 @@ class Plan:
     def due(self, subject: Subject) -> dict[str, list[Task]]:
         """Return the fits to begin, by endpoint, when an item comes that needs some.
 
-        All that are planned, but for those whose time a later item measures.
+        All that are planned, but for those whose time a later item measures, and those that would
+        run while it does: what is calculated beside CLs comes after the wall time of its pallet.
         """
         place = self._places.get(subject.test, -1)
         due: dict[str, list[Task]] = {}
         for each in (subject, *self._subjects.values()):
             for task in each.tasks:
-                if self._measured_at.get((each.endpoint, task.key), -1) <= place:
+                begins = self._measured_at.get((each.endpoint, task.key), -1)
+                if task.config.quantity != "cls":
+                    begins = self._measured.get((each.endpoint, task.pallet.name), -1)
+                if begins <= place:
                     due.setdefault(each.endpoint, []).append(task)
         return due
 
