@@ -36,7 +36,9 @@ def test_limits_are_added_to_the_references_and_compared(project):
 
     result = run(project, *LIMIT, "--faas-update=new")
     result.assert_outcomes(skipped=2)
-    result.stdout.fnmatch_lines(["*tiny.json: limits of 2 hypotheses written*"])
+    result.stdout.fnmatch_lines(
+        ["upper limits of 2 hypotheses*when the run began:", "*tiny.json: limits of 2*written*"]
+    )
     after = project.reference()["patches"]
     assert len(limits_of(project)) == 2
     for name, entry in after.items():

@@ -179,7 +179,7 @@ def summary_lines(
     written = written_lines(summaries)
     unreferenced = [each for summary in summaries for each in summary["unreferenced"]]
     made = any(
-        Written(**counts).total for summary in summaries for counts in summary["written"].values()
+        Written(**counts).any for summary in summaries for counts in summary["written"].values()
     )
     return [
         *((line, False) for line in (*plain, *unreferenced_lines(unreferenced, width, made=made))),

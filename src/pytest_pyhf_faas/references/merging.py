@@ -76,6 +76,11 @@ class Written:
         """How many were written."""
         return self.new + self.changed + self.confirmed
 
+    @property
+    def any(self) -> bool:
+        """Whether anything was written, CLs or what stands beside it."""
+        return bool(self.total or any(getattr(self, part) for part in BESIDE_CLS))
+
     def count(self, refusal: Refusal) -> None:
         """Count one that was refused."""
         if refusal.worse:
