@@ -31,9 +31,9 @@ class Finding:
 
 
 def measurement(
-    needs: str | None = None,
+    needs: str | None = None, unless: str | None = None
 ) -> Callable[[Callable[[Preflight], Finding]], Callable[[Preflight], Finding]]:
-    """Take a measurement once, after the one that it needs."""
+    """Take a measurement once, after the one that it needs, and not after another one failed."""
 
     def decorate(measure: Callable[[Preflight], Finding]) -> Callable[[Preflight], Finding]:
         name = measure.__name__
@@ -48,6 +48,8 @@ def measurement(
                     # Where another one found that nothing more comes, it is noted after `needs`.
                     *_, failed = (each for each, why in self.failures.items() if why is error)
                     raise NotMeasuredError(f"not measured: test_endpoint_{failed} failed")
+                if unless in self.failures:  # no fit will be done there
+                    raise NotMeasuredError(f"not measured: test_endpoint_{unless} failed")
                 try:
                     if needs is not None:
                         getattr(self, needs)()

@@ -202,7 +202,7 @@ class Preflight:
             self._remedies.check_requirements([environment, *workers], self._requirements)
         return Finding(*words.environment(found, environment, self.config.fit_setup))
 
-    @measurement(needs="answers")
+    @measurement(needs="answers", unless="environment")
     def workers(self) -> Finding:
         """Count the workers that take tasks at the same time."""
         engine = self.engine
@@ -240,7 +240,7 @@ class Preflight:
             },
         )
 
-    @measurement(needs="answers")
+    @measurement(needs="answers", unless="environment")
     def round_trip(self) -> Finding:
         """Time small tasks, one after the other and many at once."""
         began = time.monotonic()
@@ -269,7 +269,7 @@ class Preflight:
             },
         )
 
-    @measurement(needs="answers")
+    @measurement(needs="answers", unless="environment")
     def payload(self) -> Finding:
         """Send a megabyte there and back, and compare."""
         # By chance, so that nothing between here and there makes it much smaller.
@@ -297,7 +297,7 @@ class Preflight:
             {"payload_s": call.seconds, "payload_mb_per_s": rate},
         )
 
-    @measurement(needs="answers")
+    @measurement(needs="answers", unless="environment")
     def clock(self) -> Finding:
         """Compare the clocks of all hosts that have answered with this machine's."""
         if "round_trip" not in self.findings:  # clocks are known by all answers
