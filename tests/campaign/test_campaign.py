@@ -867,6 +867,13 @@ def test_a_measured_time_counts_fits_that_broke_as_idle(begin):
     assert trial.fit_s == pytest.approx(2 * 0.01)
 
 
+def test_a_trial_says_what_was_lost_meanwhile(begin):
+    tasks = toy_tasks(4)
+    campaign = begin(AutomaticEngine(["ok", "block_lost"]))
+    assert campaign.measure(tasks).lost == {"block lost": 1}
+    assert campaign.measure(tasks).lost == {}
+
+
 def test_an_engine_restarted_while_it_is_measured_gives_no_negative_times(begin):
     class RestartedEngine(ScriptedEngine):
         def restart(self):

@@ -27,3 +27,10 @@ from tests.helpers.report_documents import trial
 def test_it_says_how_much_of_a_wall_time_is_the_start_of_the_workers(trials, said):
     lines = wall_time_table([wall_time(trials, "wino", "local:2")], 100)
     assert [line for line in lines if "of which start" in line] == ([said] if said else [])
+
+
+def test_a_wall_time_in_which_something_was_lost_is_marked():
+    sound, unsound = trial(), trial() | {"lost": {"block lost": 2}}
+    for trials, marks in (([sound], 0), ([unsound], 1), ([unsound, sound], 1)):
+        lines = wall_time_table([wall_time(trials, "wino", "local:2")], 120)
+        assert sum("(block lost)" in line for line in lines) == marks

@@ -363,5 +363,5 @@ def test_a_form_has_the_fields_of_the_schema(made, place):
 def test_a_measured_pass_has_the_fields_of_a_trial():
     derived = {"speed_up", "efficiency"}
     measured = {each.name for each in fields(Trial)}
-    assert measured | derived == form.TrialEntry.__required_keys__
+    assert measured | derived == form.TrialEntry.__annotations__.keys()
     assert derived <= set(dir(Trial)) - measured

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_pyhf_faas.campaign.times import Timeline, TimelineTask, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from pytest_pyhf_faas.campaign.clocks import Clocks
 
@@ -107,6 +107,7 @@ def account(
     started_at: float,
     ready_at: float | None,
     wall_s: float,
+    lost: Mapping[str, int] | None = None,
 ) -> Trial:
     """Say where the workers' time in a trial went.
 
@@ -123,6 +124,8 @@ def account(
         clock.
     wall_s : float
         How long the trial took.
+    lost : mapping, optional
+        See `Trial`.
     """
     lanes = _lanes(_shifts(tasks, clocks, started_at), workers)
     workers = max(workers, len(lanes))
@@ -164,6 +167,7 @@ def account(
         overhead_s=total_s - unpack_s - build_s - fit_s,
         idle_s=idle_s,
         unattributed_s=workers * wall_s - explained_s,
+        lost=dict(lost or {}),
     )
 
 

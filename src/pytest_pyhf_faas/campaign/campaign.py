@@ -194,7 +194,7 @@ class Campaign:
                 self._futures.pop(task.key, None)
             self._costs = [cost for cost in self._costs if cost.analysis not in measured]
         self.engine.start()
-        started = self._clock()
+        started, lost_before = self._clock(), self.sendings.lost
         self.submit(tasks)
         self.drain(on_tick)
         return account(
@@ -205,6 +205,7 @@ class Campaign:
             started_at=started,
             ready_at=self.engine.ready_at,
             wall_s=self._clock() - started,
+            lost=dict(self.sendings.lost - lost_before),
         )
 
     def timeline(self, pallet: str, config: HypotestConfig) -> Timeline | None:

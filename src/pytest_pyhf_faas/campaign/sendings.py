@@ -50,6 +50,11 @@ class Sendings:
         """How many the engine has kept because no worker ever answered."""
         return 0 if self.reached else self._given
 
+    @property
+    def lost(self) -> Counter[str]:
+        """How many were sent again because something was lost, by what it was."""
+        return Counter({why: n for why, n in self.again.items() if why.endswith(" lost")})
+
     def hear(self, instruction: Instruction) -> None:
         """Take note of what the state of a campaign wants done."""
         match instruction:

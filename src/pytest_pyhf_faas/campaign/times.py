@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import fmean, stdev
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_pyhf_faas.campaign.results import json_number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: What the time of the workers goes into, as `Trial` has it with ``_s``.
 PARTS = (
@@ -51,6 +54,8 @@ class Trial:
     unattributed_s : float
         What none of these explains: fits that were lost with their worker, and what is not known
         of clocks.
+    lost : mapping
+        How many fits were sent again meanwhile, by what was lost: blocks, workers or the engine.
     """
 
     fits: int
@@ -66,6 +71,7 @@ class Trial:
     overhead_s: float
     idle_s: float
     unattributed_s: float
+    lost: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def speed_up(self) -> float:
@@ -134,6 +140,11 @@ class WallTime:
     def last(self) -> Trial:
         """The trial whose results are compared."""
         return self.trials[-1]
+
+    @property
+    def lost(self) -> list[str]:
+        """What was lost in any trial, such as "block lost"."""
+        return sorted({what for trial in self.trials for what in trial.lost})
 
     @property
     def mean_s(self) -> float:

@@ -150,9 +150,7 @@ class WallTimeEntry(TypedDict):
     trials: list[TrialEntry]
 
 
-class TrialEntry(TypedDict):
-    """One measured pass; the fields of `results.Trial`."""
-
+class _TrialEntry(TypedDict):
     fits: int
     workers: int
     wall_s: float
@@ -168,6 +166,12 @@ class TrialEntry(TypedDict):
     unattributed_s: float
     speed_up: Number
     efficiency: Number
+
+
+class TrialEntry(_TrialEntry, total=False):
+    """One measured pass; the fields of `results.Trial`. An older document has no ``lost``."""
+
+    lost: dict[str, int]
 
 
 class TimelineEntry(TypedDict):

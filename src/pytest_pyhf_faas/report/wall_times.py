@@ -27,7 +27,7 @@ def wall_time(trials: Sequence[TrialEntry], analysis: str = "", endpoint: str = 
 
 def _trial(entry: TrialEntry) -> Trial:
     known = cast("dict[str, Any]", entry)  # which has what follows from these as well
-    return Trial(**{each.name: known[each.name] for each in fields(Trial)})
+    return Trial(**{each.name: known[each.name] for each in fields(Trial) if each.name in known})
 
 
 def wall_time_of(analysis: Analysis) -> WallTime | None:
@@ -60,11 +60,18 @@ def measured_cells(wall_time: WallTime | None) -> tuple[str, ...]:
     if wall_time is None:
         return (NOTHING,) * len(MEASURED_HEADER)
     return (
-        with_spread(wall_time.mean_s, wall_time.stdev_s),
+        " ".join(
+            filter(None, [with_spread(wall_time.mean_s, wall_time.stdev_s), _lost(wall_time)])
+        ),
         f"{wall_time.mean_of('fit_s'):.1f}",
         _figure(wall_time.mean_of("speed_up"), ".2f"),
         _figure(wall_time.mean_of("efficiency"), ".0%"),
     )
+
+
+def _lost(wall_time: WallTime) -> str:
+    """Return what was lost in the trials, for their time is not that of a sound endpoint."""
+    return f"({', '.join(wall_time.lost)})" if wall_time.lost else ""
 
 
 def _figure(value: float, form: str) -> str:
