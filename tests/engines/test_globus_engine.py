@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pytest_pyhf_faas.engines.globus_errors import blocks_failed
 from pytest_pyhf_faas.engines.remote import pack_ping
 from pytest_pyhf_faas.errors import (
     BlockLostError,
@@ -787,6 +788,19 @@ def test_what_an_earlier_session_has_sent_is_collected(engine, session, service)
 
 def failed_blocks(name="BadStateException"):
     return TaskExecutionFailed(f"Traceback ...\nparsl.{name}: Executor failed: EXIT CODE: 137\n---")
+
+
+def test_what_a_failing_block_wrote_comes_first():
+    text = (
+        "Traceback ...\nparsl.executors.errors.BadStateException: Executor x failed: Error 1:\n"
+        "\tEXIT CODE: 1\n\tSTDERR: activating\nbash: line 2: conda: command not found\n\nError 2:\n"
+        "\tEXIT CODE: 1\n\tSTDERR: another\n"
+    )
+    told = blocks_failed(text)
+    assert told.startswith(
+        "the endpoint's blocks of workers end before they have done anything: "
+        "bash: line 2: conda: command not found. Look at worker_init"
+    )
 
 
 def test_blocks_that_fail_before_any_worker_was_there_end_it(begin, service):

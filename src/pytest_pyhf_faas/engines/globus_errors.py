@@ -9,6 +9,7 @@ import globus_sdk
 from pytest_pyhf_faas.engines.texts import in_one_line
 from pytest_pyhf_faas.errors import BlockLostError, FaasError, RemoteCallError, WorkerLostError
 from pytest_pyhf_faas.redaction import redacted
+from pytest_pyhf_faas.wording import shortened
 
 FORBIDDEN, TOO_LARGE, REFUSED = 403, 413, 422
 _TOO_MANY_REQUESTS = 429
@@ -47,11 +48,14 @@ _ASKS_LESS = (
 )
 #: What an endpoint says of all tasks when its blocks fail.
 _NO_BLOCK = ("BadStateException", "TooManyJobFailuresError")
-_BLOCKS_FAIL = (
-    "the endpoint's blocks of workers end before they have done anything. Look at worker_init and "
-    "the provider in its user_config_template.yaml.j2, and at submit_scripts in "
-    "~/.globus_compute/uep.* on its machine. It says"
+_BLOCKS_FAIL = "the endpoint's blocks of workers end before they have done anything"
+_LOOK_AT_BLOCKS = (
+    "Look at worker_init and the provider in its user_config_template.yaml.j2, and at "
+    "submit_scripts in ~/.globus_compute/uep.* on its machine. It says"
 )
+#: What a block wrote, as Parsl shows it.
+_WRITTEN = re.compile(r"\tSTDERR: (.*?)(?=\nError \d+:|\n[-+ ]*$|\Z)", re.DOTALL)
+_LINE = 200
 
 
 def passes(error: BaseException) -> bool:
@@ -99,7 +103,10 @@ def blocks_failed(text: str) -> str | None:
     """Say how the endpoint's blocks fail, if that is what its traceback about one task tells."""
     if not any(name in text for name in _NO_BLOCK):
         return None
-    return f"{_BLOCKS_FAIL}: {_readable(_exception_in(text))}"
+    written = _WRITTEN.search(text)
+    lines = written[1].strip().splitlines() if written else []
+    last = f": {shortened(_readable(lines[-1]), _LINE)}" if lines else ""  # it often says why
+    return f"{_BLOCKS_FAIL}{last}. {_LOOK_AT_BLOCKS}: {_readable(_exception_in(text))}"
 
 
 def not_taken(text: str) -> str | None:

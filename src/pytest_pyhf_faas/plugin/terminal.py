@@ -19,7 +19,7 @@ from pytest_pyhf_faas.report.answer import added_up, sent
 from pytest_pyhf_faas.report.scaling import scaling_lines
 from pytest_pyhf_faas.report.wall_times import MEASURED_HEADER, measured_cells
 from pytest_pyhf_faas.verdicts import Verdict
-from pytest_pyhf_faas.wording import counted, listed, table
+from pytest_pyhf_faas.wording import counted, listed, short_uuid, shortened, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +37,8 @@ _INDENT = "  "
 _TRACEBACK_LINES = 6
 #: A start that takes less is not worth a line.
 _SHORT_S = 0.1
+#: What is wrong with an endpoint in a line.
+_HEADLINE = 160
 #: So many hypotheses are named in a line.
 _NAMED = 5
 #: Where a hypothesis with two sets of minima is.
@@ -316,8 +318,9 @@ def endpoint_lines(preflight: Preflight) -> list[str]:
         texts = [preflight.findings[name].text for name in group if name in preflight.findings]
         lines.append(", ".join(filter(None, texts)))
     for error in dict.fromkeys(map(str, preflight.failures.values())):
-        title = error.partition("\n")[0]
-        lines.append(f"not ready: {title.removeprefix(f'endpoint {spec}: ')}")
+        title = error.partition("\n")[0].removeprefix(f"endpoint {short_uuid(spec)}: ")
+        # Its test has told all of it.
+        lines.append(f"not ready: {shortened(title.partition('. ')[0], _HEADLINE)}")
     shown = [f"{_INDENT}{line}" for line in lines if line]
     return [f"endpoint {spec}:", *shown] if shown else []
 
