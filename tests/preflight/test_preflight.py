@@ -823,7 +823,7 @@ def test_the_items_come_before_the_fits_of_their_endpoint(project):
     ("words", "reason"),
     [
         (["--faas-dry-run"], "dry run: nothing was fitted"),
-        (["-n2"], "an endpoint is not measured under pytest-xdist"),
+        (["-n2"], "not measured under pytest-xdist"),
     ],
     ids=["dry run", "xdist"],
 )
@@ -880,7 +880,7 @@ def test_fits_that_run_already_are_not_measured_along(project):
     project.own_test(RUNNING)
     result = project.run("-rs", "-x", suite=False)
     result.assert_outcomes(passed=1, skipped=1, failed=1)
-    assert "fits run on local already" in result.stdout.str()
+    assert "fits run there already" in result.stdout.str()
 
 
 def test_a_configuration_that_cannot_be_used_is_a_usage_error(project):

@@ -233,7 +233,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if no_wall_time and {"wall_time", "scaling_point"} & set(fixtures):
         pytest.skip(no_wall_time)
     if "faas_preflight" in fixtures and sharing.is_worker(item.config):
-        pytest.skip("an endpoint is not measured under pytest-xdist, whose workers share it")
+        pytest.skip("not measured under pytest-xdist, whose workers share it")
     role = role_of(item)
     if role and context.refused_update is not None:
         context.obstacles.refuse(context.refused_update)

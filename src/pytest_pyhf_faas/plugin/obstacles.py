@@ -12,6 +12,7 @@ import pytest
 
 from pytest_pyhf_faas.advice import is_of_the_environment
 from pytest_pyhf_faas.campaign.results import ENGINE
+from pytest_pyhf_faas.wording import short_uuid, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.plugin.schedule import Schedule
     from pytest_pyhf_faas.plugin.subjects import Role
     from pytest_pyhf_faas.preflight.preflight import Preflight
+
+
+#: Lines of the short summary have room for so much of a name, beside what is so.
+_ROOM = 30
 
 
 class Obstacles:
@@ -42,15 +47,14 @@ class Obstacles:
         """End an item of a session that cannot do what it is for; the first one says why."""
         if self._is_first_to_tell(why):
             pytest.fail(why, pytrace=False)
-        pytest.skip(f"not fitted: {why.partition(chr(10))[0]}")
+        pytest.skip(f"not fitted: {shortened(why.partition(chr(10))[0], 2 * _ROOM)}")
 
     def before(self, endpoint: str, role: Role) -> str | None:
         """Return why an item is not even begun; ``None`` where nothing speaks against it."""
         preflight = self._preflights.get(endpoint)
         if preflight is not None and preflight.obstacle is not None:
             return (
-                f"not fitted: the endpoint {endpoint} is not ready "
-                f"(test_endpoint_{preflight.obstacle} says why)"
+                f"not fitted: {_name(endpoint)} is not ready (test_endpoint_{preflight.obstacle})"
             )
         # What is compared may have been fitted before the endpoint was given up.
         given_up = role != "compare" and self._schedule.campaigns.given_up(endpoint) is not None
@@ -69,10 +73,7 @@ class Obstacles:
         is_first = self._is_first_to_tell(f"{endpoint} {what}")
         if is_first or not all(map(_lies_with_the_environment, self._answers(endpoint))):
             return None
-        return (
-            f"not compared: the workers of {endpoint} could do no fit so far: {what} "
-            "(the first such error says what to do)"
-        )
+        return f"not compared: {_name(endpoint)} does no fit (see the first {error.type})"
 
     def failed(self, endpoint: str) -> None:
         """Take note that an item has failed, which has told why its endpoint is given up, if so."""
@@ -98,4 +99,9 @@ def _lies_with_the_environment(result: HypotestResult) -> bool:
 
 
 def _given_up(endpoint: str) -> str:
-    return f"not fitted: the endpoint {endpoint} was given up (the first error there says why)"
+    return f"not fitted: {_name(endpoint)} was given up (see the first error)"
+
+
+def _name(endpoint: str) -> str:
+    """Return an endpoint as the lines of the short summary have room for it."""
+    return shortened(short_uuid(endpoint), _ROOM, cut="middle")

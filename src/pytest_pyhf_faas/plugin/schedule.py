@@ -122,9 +122,9 @@ class Schedule:
     def no_wall_time(self) -> str | None:
         """Why wall times cannot be measured in this session, if they cannot."""
         if self.sharing is not None:
-            return "a wall time is not measured under pytest-xdist, whose workers share the fits"
+            return "not measured under pytest-xdist, whose workers share the fits"
         if self.settings.resume:
-            return "a wall time is not measured with --faas-resume, which takes over earlier fits"
+            return "not measured with --faas-resume, which takes over earlier fits"
         return None
 
     # What is known of a fit

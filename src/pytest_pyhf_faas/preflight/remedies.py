@@ -15,7 +15,7 @@ from pytest_pyhf_faas.errors import (
     NotReadyError,
 )
 from pytest_pyhf_faas.preflight.words import float_type
-from pytest_pyhf_faas.wording import counted
+from pytest_pyhf_faas.wording import counted, short_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +46,10 @@ class Remedies:
         self, what: str, *lines: str, kind: type[NotReadyError] = NotReadyError
     ) -> NotReadyError:
         """Say what is wrong, and in the lines after that why and what to do."""
-        text = [f"endpoint {self._engine.spec}: {what}", *(f"  {line}" for line in lines)]
+        text = [
+            f"endpoint {short_uuid(self._engine.spec)}: {what}",
+            *(f"  {line}" for line in lines),
+        ]
         return kind("\n".join(text))
 
     def gone(self, why: FaasError | str) -> NotReadyError:
