@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 #: Lines of the short summary have room for so much of a name, beside what is so.
-_ROOM = 30
+_ROOM = 24
 
 
 class Obstacles:
