@@ -258,7 +258,7 @@ def test_reference_of_another_patch_of_the_name_is_missing(project):
     project.change_reference(PATCH, digest=16 * "0")
     result = project.run()
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*was made from another patch of this name"])
+    result.stdout.fnmatch_lines(["*was made from other content under the same name"])
 
 
 # --- broken -------------------------------------------------------------------------------------

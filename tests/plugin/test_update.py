@@ -145,6 +145,18 @@ def test_what_was_noted_of_other_fit_setups_is_kept(mixed, mode):
     assert noted == {RIGHT: CHECKED, WRONG: CHECKED, NEW: None}
 
 
+def test_new_leaves_the_reference_of_another_patch_of_the_name(mixed):
+    mixed.change_reference(WRONG, digest=16 * "0")
+    before = mixed.reference()["patches"][WRONG]
+    result = mixed.run("--faas-update=new", suite=False)
+    result.assert_outcomes(passed=1, failed=1, skipped=1)
+    told = "make it: --faas-update=changed, which replaces what is there"
+    mixed.assert_told(result, "was made from other content under the same name", told, code=1)
+    assert mixed.reference()["patches"][WRONG] == before
+    mixed.run("--faas-update=changed", suite=False).assert_outcomes(passed=2, skipped=1)
+    assert mixed.reference()["patches"][WRONG]["digest"] != before["digest"]
+
+
 def test_what_was_noted_of_another_patch_of_the_name_goes(mixed):
     mixed.change_reference(WRONG, digest=16 * "0", checked=CHECKED)
     mixed.run("--faas-update", "all", suite=False)
@@ -406,7 +418,7 @@ def test_cls(hypotest_result, reference_result, assert_cls):
 @pytest.mark.parametrize(
     ("mode", "distribution", "why"),
     [
-        ("new", [], "1 hypothesis has its reference already (--faas-update=changed replaces what "),
+        ("new", [], "1 hypothesis has a reference already (--faas-update=changed replaces what "),
         ("changed", [], "1 hypothesis agrees with its reference"),
         ("changed", ["-n2"], "2 hypotheses agree with their references"),
     ],

@@ -307,7 +307,7 @@ def test_another_patch_of_the_same_name_is_missing(saved):
     other = replace(pallet, patches=(replace(pallet.patches[0], digest="a" * 64),))
     missing = saved.find(make_tasks(other, HypotestConfig())[0])
     assert isinstance(missing, Missing)
-    assert missing.reason.endswith("was made from another patch of this name")
+    assert missing.reason.endswith("was made from other content under the same name")
 
 
 # Files that cannot be used

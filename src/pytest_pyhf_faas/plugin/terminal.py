@@ -300,7 +300,7 @@ def _unwritten_lines(summaries: Sequence[Summary]) -> list[str]:
         return []
     kept = sum(summary["kept"] for summary in summaries)
     if kept and mode == "new":
-        has = "has its reference" if kept == 1 else "have their references"
+        has = "has a reference" if kept == 1 else "have references"
         why = f"{counted(kept, 'hypothesis')} {has} already ({ACCEPT} replaces what differs)"
     elif kept:
         agrees = "agrees with its reference" if kept == 1 else "agree with their references"

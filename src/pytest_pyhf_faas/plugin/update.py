@@ -9,6 +9,7 @@ import pytest
 
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin.sharing import is_worker
+from pytest_pyhf_faas.references.reference import REPLACE
 from pytest_pyhf_faas.references.sameness import moved
 from pytest_pyhf_faas.verdicts import Verdict
 
@@ -93,7 +94,7 @@ def update_reference(
     mode = context.settings.update
     wanted = {
         None: False,
-        "new": comparison.verdict is Verdict.NO_REFERENCE,
+        "new": _has_none(comparison),
         "changed": comparison.verdict is not Verdict.RIGHT or moved(result, reference),
         "all": True,
     }[mode]
@@ -135,7 +136,7 @@ def update_part(
     """
     wanted = {
         None: False,
-        "new": comparison.verdict is Verdict.NO_REFERENCE,
+        "new": _has_none(comparison),
         "changed": comparison.verdict is not Verdict.RIGHT,
         "all": True,
     }[context.settings.update]
@@ -150,6 +151,11 @@ def update_part(
     if problem:
         pytest.fail(problem, pytrace=False)
     pytest.skip(f"not compared: {part} written ({path.name})")
+
+
+def _has_none(comparison: Comparison) -> bool:
+    """Whether there is no reference of the name, not even one of another patch."""
+    return comparison.verdict is Verdict.NO_REFERENCE and comparison.remedy != REPLACE
 
 
 def _update(context: Context, task: Task, result: HypotestResult) -> Update:

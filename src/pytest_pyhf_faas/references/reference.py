@@ -187,6 +187,8 @@ class PatchReference:
 
 #: The option that makes references.
 MAKE = "--faas-update=new"
+#: Where a reference of another patch has the name.
+REPLACE = "--faas-update=changed, which replaces what is there"
 
 
 @final

@@ -30,7 +30,7 @@ from pytest_pyhf_faas.references.merging import (
     replacement_of,
     with_notes,
 )
-from pytest_pyhf_faas.references.reference import MAKE, Missing, PatchReference
+from pytest_pyhf_faas.references.reference import MAKE, REPLACE, Missing, PatchReference
 from pytest_pyhf_faas.references.sameness import same_minima
 
 if TYPE_CHECKING:
@@ -126,7 +126,10 @@ class ReferenceStore:
         if entry is None:
             return Missing(f"{path} does not have this patch")
         if entry["digest"] != task.patch.digest[:DIGEST_DIGITS]:
-            return Missing(f"{path} was made from another patch of this name")
+            return Missing(
+                f"{path} was made from other content under the same name",
+                MAKE if path.parent != self.target else REPLACE,
+            )
         return _patch_reference(path, data, task.patch.name, entry)
 
     def load(self, pallet: str) -> tuple[Path, ReferenceFile] | None:
