@@ -601,6 +601,7 @@ def test_a_published_digest_may_be_in_capitals(tmp_path):
     [
         ({"name": "sig_200_100"}, "two patches are called sig_200_100"),
         ({"values": [200.0, 100]}, "sig_200_100 and sig_300_100 have the same values"),
+        ({"values": [200.0, 100]}, "correct the values of one of them"),
         ({"values": [1, 2, 3]}, "has 3 values for 2 labels: m1, m2"),
     ],
 )

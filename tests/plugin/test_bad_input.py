@@ -171,6 +171,7 @@ def test_digest_mismatch(project):
     project.assert_told(
         result,
         "sha256 digest of the background-only workspace is not the published one",
+        "if the workspace is your own and you edited it, put the digest that was found",
         "fetch both from the same archive",
         code=4,
     )

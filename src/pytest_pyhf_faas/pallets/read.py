@@ -245,13 +245,16 @@ def _signal_patches(
     names: set[str] = set()
     points: dict[tuple[float | int | str, ...], str] = {}
     for name, values, sha256, packed, file in specifications:
-        remedy = "a result could not be told from the other's: rename or remove one of them"
+        problem = "a result could not be told from the other's"
         if name in names:
-            raise PalletError(f"{where}: two patches are called {brief(name)}\n{remedy}")
+            raise PalletError(
+                f"{where}: two patches are called {brief(name)}\n{problem}: rename or remove one "
+                "of them"
+            )
         if values in points:
             raise PalletError(
                 f"{where}: the patches {points[values]} and {name} have the same values "
-                f"{brief(values)}\n{remedy}"
+                f"{brief(values)}\n{problem}: correct the values of one of them, or remove it"
             )
         if len(values) != len(labels):
             raise PalletError(

@@ -134,7 +134,12 @@ def check_digests(published: dict[str, str], computed: dict[str, str], where: st
     """Check a background against the digests that its patchset has, by algorithm."""
     for algorithm, expected in published.items():
         if computed[algorithm] != expected.lower():
-            raise PalletError(digest_mismatch(where, expected, computed[algorithm], algorithm))
+            found = computed[algorithm]
+            raise PalletError(
+                f"{digest_mismatch(where, expected, found, algorithm)}\n"
+                "if the workspace is your own and you edited it, put the digest that was found "
+                "into metadata.digests of the patchset"
+            )
 
 
 def digest_mismatch(where: str, expected: str, found: str, algorithm: str = "sha256") -> str:

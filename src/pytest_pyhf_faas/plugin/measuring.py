@@ -175,7 +175,8 @@ def _measure_once(schedule: Schedule, campaign: Campaign, tasks: Sequence[Task])
     _Refused
         If a fit gave no answer that could be right.
     """
-    trial = campaign.measure(tasks, partial(schedule.campaigns.show, campaign))
+    pallet = tasks[0].pallet.name
+    trial = campaign.measure(tasks, partial(schedule.campaigns.show, campaign, pallet))
     if campaign.given_up is not None:  # it is not about the fits, and others refer to it
         raise _Refused(campaign.given_up)
     results = [(task, schedule.accepted(campaign.result(task).result())) for task in tasks]
