@@ -87,9 +87,9 @@ def described(error: BaseException) -> str:
 
 
 def listed(names: Sequence[str], most: int = 3, width: int = NAME_CHARACTERS) -> str:
-    """Return the first of some names, each of at most so many characters, and how many follow."""
+    """Return the first of some names, long ones without their middle, and how many follow."""
     more = f", and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(shortened(name, width) for name in names[:most]) + more
+    return ", ".join(shortened(name, width, cut="middle") for name in names[:most]) + more
 
 
 def terminal_width() -> int:

@@ -40,7 +40,7 @@ class FakePlot:
 class Page(HTMLParser):
     """What a browser would find: elements, their attributes, and text."""
 
-    VOID = frozenset({"meta", "img", "br"})
+    VOID = frozenset({"meta", "img", "br", "wbr"})
     OPTIONAL = frozenset({"tr", "td", "th", "li", "thead", "tbody"})
 
     def __init__(self, source):
@@ -437,7 +437,15 @@ def test_ten_thousand_hypotheses_make_a_page_that_opens(kind):
 
 def test_all_rows_of_ten_thousand_hypotheses_have_room():
     source = page.render(big(BIG["right"]()), [])
-    assert f"<td>{name(9_999)}<td>" in source
+    assert f"<td>{name(9_999).replace('_', '_<wbr>')}<td>" in source
+
+
+def test_what_was_not_measured_has_no_section_and_no_legend():
+    empty = {"endpoint": "local", "findings": [], "failures": []}
+    analysis = documents.analysis([documents.hypothesis()], wall_time=None)
+    source = page.render(documents.document([analysis], endpoints=[empty]), [])
+    assert "before the fits" not in source
+    assert "Single worker: not measured" not in source
 
 
 def test_what_has_no_room_is_said_to_be_in_the_json():

@@ -51,13 +51,13 @@ _OPEN_FAILURES = 10
 _OPEN_ROWS = 40
 #: What the page spends on each kind of content that may be of any size, in bytes.
 TEXT_BYTES = 1_000_000
-ROW_BYTES = 1_000_000
+ROW_BYTES = 1_250_000
 LIST_BYTES = 100_000
 UNREFERENCED_BYTES = 200_000
 FAILURE_BYTES = 200_000
 _COMMAND_BYTES = 20_000
 #: Longer names in tables lose their middle.
-_NAME = 56
+_NAME = 44
 
 _PART_TITLES = {"startup": "start-up"}
 #: How each kind of plot is read, by the beginning of its name.
@@ -73,10 +73,9 @@ _CAPTIONS = {
     "cls_difference": "Each point is one CLs value. The tolerance that most hypotheses have is "
     "shaded; what differs by more than its own is ringed.",
     "plane": "Where CLs is below 0.05, on the hatched side of the observed contour, a hypothesis "
-    "is excluded at 95 % CL: the contours of this run should lie on those of the references.",
+    "is excluded at 95 % CL.",
     "limit_plane": "Where the upper limit is below 1, on the hatched side of the observed contour, "
-    "a hypothesis is excluded at 95 % CL: the contours of this run should lie on those of the "
-    "references.",
+    "a hypothesis is excluded at 95 % CL.",
     "limit_band": "Where the observed upper limit is below 1, a hypothesis is excluded at 95 % CL; "
     "within the bands it would lie in 68 % and 95 % of repeated experiments without a signal.",
     "band": "Where the observed CLs is below 0.05, a hypothesis is excluded at 95 % CL; within the "
@@ -172,6 +171,7 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
             time_rows=_time_rows(document),
             scaling=_scaling(document),
             environments=machines,
+            measured_endpoints=[e for e in document["endpoints"] if e["findings"] or e["failures"]],
             environment_names=_names(machines),
             differences=environments.differences(document),
             listings=_listings(document),
@@ -224,7 +224,8 @@ def _relative(value: float | None) -> str:
 
 
 def _name_bytes(name: str) -> int:
-    return size_of(name) + (4 * _NAME if len(name) > _NAME else 0)
+    breaks = 5 * min(name.count("_"), _NAME)  # "<wbr>"
+    return size_of(name) + breaks + (4 * _NAME if len(name) > _NAME else 0)
 
 
 # What may be of any size
@@ -355,6 +356,8 @@ def _grouped(plots: Sequence[Plot], document: Document) -> list[_Group]:
     groups: dict[int | None, list[tuple[Plot, str]]] = {None: []}
     for plot in plots:
         caption = next((text for kind, text in _CAPTIONS.items() if plot.name.startswith(kind)), "")
+        if "plane" in plot.name and _has_references(document, plot):
+            caption += " The contours of this run should lie on those of the references."
         groups.setdefault(plot.analysis, []).append((plot, caption))
     return [
         _Group(
@@ -364,6 +367,11 @@ def _grouped(plots: Sequence[Plot], document: Document) -> list[_Group]:
         for analysis, those in groups.items()
         if those
     ]
+
+
+def _has_references(document: Document, plot: Plot) -> bool:
+    hypotheses = [] if plot.analysis is None else document["analyses"][plot.analysis]["hypotheses"]
+    return any(map(analyses.compared, hypotheses))
 
 
 class _TimeRow(NamedTuple):
