@@ -137,11 +137,14 @@ def scale(project, counts, *words, endpoint="local"):
     return result, [point["count"] for point in entry["points"]], entry["refused"]
 
 
-def test_what_was_asked_for_is_what_was_seen(project):
+def test_what_was_asked_for_is_what_was_seen(project, monkeypatch):
+    monkeypatch.setattr("pytest_pyhf_faas.plugin.measuring.usable_cores", lambda: 2)
     project.pallet(9)
     result, measured, refused = scale(project, "1,2,3")
     assert result.ret == 0, project.text(result)
     assert (measured, refused) == ([1, 2, 3], [])
+    result.stdout.fnmatch_lines(["--faas-scaling: 3 workers shared the 2 cores of this machine*"])
+    assert "2 workers shared" not in project.text(result)
     assert len(json.loads((project.path / "times.json").read_text())["benchmarks"]) == 3
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_pyhf_faas.report.scaling import scaling_lines
-from tests.helpers.report_documents import scaling
+from tests.helpers.report_documents import scaling, trial
 
 REFUSED = {"count": 8, "reason": "8 workers asked for, no more than 4 seen\nlook at the queue"}
 
@@ -27,6 +27,12 @@ def test_where_all_are_refused_there_is_no_table():
         "  1 block: not measured",
         "    no block",
     ]
+
+
+def test_more_workers_than_fits_are_told():
+    few = {"count": 2, "trials": [trial(fits=3, workers=4)]}
+    lines = scaling_lines(scaling(points=[few], unit="blocks"), 80)
+    assert lines[-1] == "  2 blocks: 3 fits for 4 workers, so that some had none"
 
 
 def test_it_fits_a_narrow_terminal():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.advice import advice_on
 from pytest_pyhf_faas.campaign.times import NotMeasured, WallTime
+from pytest_pyhf_faas.engines import usable_cores
 from pytest_pyhf_faas.wording import counted, listed, one_line, shortened
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ _ENDED = {
 _UNTOLD = (
     "the workers of {endpoint} do not say which block they are of: whether there were as many "
     "blocks as --faas-scaling asked for is not known"
+)
+
+
+_MORE_THAN_CORES = (
+    "--faas-scaling: {count} workers shared the {cores} of this machine, and cannot be as fast as "
+    "on cores of their own"
 )
 
 
@@ -158,6 +165,10 @@ def measure_with(
                 schedule.notes.append(_UNTOLD.format(endpoint=endpoint))
         return trials[-1]
 
+    cores = usable_cores()
+    if unit == "workers" and count > cores:
+        note = _MORE_THAN_CORES.format(count=count, cores=counted(cores, "core"))
+        schedule.notes.append(note)
     schedule.campaigns.rest(endpoint)
     schedule.campaigns.watch_interrupts()
     try:

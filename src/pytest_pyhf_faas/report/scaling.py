@@ -123,10 +123,16 @@ def scaling_lines(entry: Scaling, width: int) -> list[str]:
         ]
         header = (unit, "wall time [s]", "of which start [s]", "speed-up")
         lines += [f"  {line}" for line in table(header, rows, width - 2, left=0)]
-    for point in entry.get("refused", []):
-        count = counted(point["count"], unit.removesuffix("s"))
+    for point in entry["points"]:
+        last = point["trials"][-1]
+        if last["fits"] < last["workers"]:
+            count = counted(point["count"], unit.removesuffix("s"))
+            fits, workers = counted(last["fits"], "fit"), counted(last["workers"], "worker")
+            lines.append(f"  {count}: {fits} for {workers}, so that some had none")
+    for refused in entry.get("refused", []):
+        count = counted(refused["count"], unit.removesuffix("s"))
         lines.append(f"  {count}: not measured")
-        lines += [f"    {line}" for line in point["reason"].splitlines()]
+        lines += [f"    {line}" for line in refused["reason"].splitlines()]
     return lines
 
 
