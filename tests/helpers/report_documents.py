@@ -53,7 +53,10 @@ def hypothesis(patch="wino_300_100", values=(300, 100), **changes):
         "status": "ok",
         "CLs": cls,
         "reference": {
-            "CLs": [value * (1 + 2e-6 * math.sin(m1 + m2)) for value in cls],
+            "CLs": [
+                value * (1 + 2e-6 * math.sin(math.fmod(m1, math.tau) + math.fmod(m2, math.tau)))
+                for value in cls
+            ],
             "error": None,
         },
         "minimum_set": "both",

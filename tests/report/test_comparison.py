@@ -651,3 +651,15 @@ def test_many_that_moved_are_cut_to_the_largest():
     assert listed[0] == "patch"
     assert listed[1:31] == [f"p{n}" for n in range(39, 9, -1)]
     assert "  ... and 10 more" in told
+
+
+def test_patches_of_other_content_are_told():
+    def run(digit):
+        same = [make.hypothesis("wino_3", digest="c" * 64), make.hypothesis("wino_4")]
+        edited = [make.hypothesis(name, digest=digit * 64) for name in ("wino_1", "wino_2")]
+        return make.document([make.analysis(edited + same)])
+
+    (told,) = compared(run("a"), run("b")).differences
+    assert told.name == "content of 2 patches (SHA-256 of wino_1)"
+    assert (told.before, told.after) == ("a" * 12, "b" * 12)
+    assert compared(run("a"), run("a")).differences == ()

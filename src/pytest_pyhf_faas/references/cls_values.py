@@ -83,7 +83,8 @@ def close(obtained: float, reference: float, rtol: float, atol: float) -> bool:
 
 
 def _exclude_nothing(*values: float) -> bool:
-    return all(math.isnan(v) or NO_EXCLUSION <= v <= 2 - NO_EXCLUSION for v in values)
+    most = math.inf if any(map(math.isnan, values)) else 2 - NO_EXCLUSION
+    return all(math.isnan(v) or NO_EXCLUSION <= v <= most for v in values)
 
 
 def cls_table(rows: Sequence[Row]) -> list[str]:

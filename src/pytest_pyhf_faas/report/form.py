@@ -245,6 +245,7 @@ class _Hypothesis(TypedDict):
 class Hypothesis(_Hypothesis, total=False):
     """A signal hypothesis: its fit, its reference and what is said of it."""
 
+    digest: str
     limits: LimitValues | None
     toys: ToyResult | None
 

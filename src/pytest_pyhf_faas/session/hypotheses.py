@@ -58,6 +58,7 @@ def unfitted(patch: SignalPatch, test: str) -> Hypothesis:
     """Return what a document says of a hypothesis before its fit."""
     return {
         "patch": patch.name,
+        "digest": patch.digest,
         "values": [json_value(value) for value in patch.values],
         "test": test,
         "outcome": "not run",

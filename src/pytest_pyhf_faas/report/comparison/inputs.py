@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.report.comparison.changes import Difference
 from pytest_pyhf_faas.report.wall_times import wall_time_of
+from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_pyhf_faas.report.form import Analysis, Document
+    from pytest_pyhf_faas.report.form import Analysis, Document, Hypothesis
 
 
 #: Parts of a configuration that say how CLs is calculated; the others say what CLs is.
@@ -53,6 +54,7 @@ def input_differences(name: str, before: Analysis, after: Analysis) -> list[Diff
     if before["digest"] != after["digest"]:
         digests = [each["digest"][:_DIGEST_WIDTH] for each in (before, after)]
         found.append(Difference(name, "background (SHA-256)", *digests))
+    found += _other_patches(name, before["hypotheses"], after["hypotheses"])
     measured = ["measured" if wall_time_of(each) else "not measured" for each in (before, after)]
     if measured[0] != measured[1]:
         found.append(Difference(name, "wall time", *measured))
@@ -68,6 +70,20 @@ def _config(analysis: Analysis) -> dict[str, Any]:
     """Return what may differ: not what is calculated, and toys where there are some."""
     config = {name: value for name, value in analysis["config"].items() if name != "quantity"}
     return config if config.get("toys") else {n: v for n, v in config.items() if n != "toys"}
+
+
+def _other_patches(
+    name: str, before: Iterable[Hypothesis], after: Iterable[Hypothesis]
+) -> list[Difference]:
+    """Say which hypotheses have another patch of the same name, with the digests of the first."""
+    known = {each["patch"]: each["digest"] for each in before if "digest" in each}
+    now = {each["patch"]: each["digest"] for each in after if "digest" in each}
+    changed = [patch for patch in known if patch in now and now[patch] != known[patch]]
+    if not changed:
+        return []
+    digests = [of[changed[0]][:_DIGEST_WIDTH] for of in (known, now)]
+    what = f"content of {counted(len(changed), 'patch')} (SHA-256 of {changed[0]})"
+    return [Difference(name, what, *digests)]
 
 
 def _workers(run: Document, analysis: Analysis) -> list[Mapping[str, Any]]:
