@@ -61,7 +61,7 @@ INSIDE = {
         {"search", "asymptotics"},
         {"pyhf_optimizer", "limits", "toys"},
     ),
-    "published": ({"agreement", "tables", "theory"},),
+    "published": ({"agreement", "download", "tables", "theory"}, {"publication"}),
     "worker": (
         {"messages", "fitting"},
         {"patching", "limits", "toys"},
@@ -98,7 +98,7 @@ INSIDE = {
         {"ambiguity", "diagnosis"},
         {"reference"},
         {"compare"},
-        {"limits", "toys"},
+        {"limits", "published", "toys"},
         {"store", "matrix"},
     ),
     "preflight": (
@@ -111,7 +111,7 @@ INSIDE = {
         {"axes", "form", "document", "budgets", "quantity"},
         {"environments", "published", "wall_times"},
         {"analyses", "scaling"},
-        {"ambiguous", "toys", "unreferenced", "upper_limits"},
+        {"ambiguous", "published_limits", "toys", "unreferenced", "upper_limits"},
         {"answer", "comparison", "plots", "csv_tables", "hepdata"},
         {"markdown", "page"},
         {"publish"},
@@ -134,7 +134,16 @@ INSIDE = {
         {"recording"},
         {"hooks"},
     ),
-    "suite": ({"test_analysis", "test_endpoint", "test_limits", "test_scaling", "test_toys"},),
+    "suite": (
+        {
+            "test_analysis",
+            "test_endpoint",
+            "test_limits",
+            "test_published",
+            "test_scaling",
+            "test_toys",
+        },
+    ),
     "commands": ({"choosing", "errors"}, {"inspect", "matrix", "report", "validate"}),
 }
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.times import WallTime
     from pytest_pyhf_faas.inference import hypotest, toys, upper_limit
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
-    from pytest_pyhf_faas.plugin.fixtures import AssertCLs, AssertRight
+    from pytest_pyhf_faas.plugin.fixtures import AssertCLs, AssertPublished, AssertRight
+    from pytest_pyhf_faas.references.published import PublishedResult
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
     from pytest_pyhf_faas.validation import Validated, Validation, validate
 
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "AssertCLs": "plugin.fixtures",
+    "AssertPublished": "plugin.fixtures",
     "AssertRight": "plugin.fixtures",
     "HypotestResult": "campaign.results",
     "Missing": "references.reference",
     "Pallet": "pallets.pallet",
     "PatchReference": "references.reference",
+    "PublishedResult": "references.published",
     "SignalPatch": "pallets.pallet",
     "Validated": "validation",
     "Validation": "validation",
@@ -38,11 +41,13 @@ _PLACES = {
 
 __all__ = [
     "AssertCLs",
+    "AssertPublished",
     "AssertRight",
     "HypotestResult",
     "Missing",
     "Pallet",
     "PatchReference",
+    "PublishedResult",
     "SignalPatch",
     "Validated",
     "Validation",

@@ -350,8 +350,8 @@ class FakeEngine(Engine):
             "total_s": FIT_S,
             "results": [
                 {
-                    **self._fit(name, stopped, timeout_s, effort),
                     **_beside_cls(quantity, name, patch, self.plan.failed_toys),
+                    **self._fit(name, stopped, timeout_s, effort),
                     "key": patch["key"],
                 }
                 for name, patch in zip(names, batch["patches"], strict=True)

@@ -362,7 +362,7 @@ def test_without_a_network(home):
         resolve("3L_eRJR", search_path=[])
     message = str(caught.value)
     assert "https://doi.org/10.17182/hepdata.91127.v2/r3 cannot be reached" in message
-    assert "--faas-pallet FILE" in message
+    assert "give the file: --faas-pallet FILE" in message
 
 
 def test_archive_that_is_not_in_the_catalogue(home):

@@ -226,7 +226,7 @@ def test_status(server, cache, status, expected):
 )
 def test_web_page(server, cache, content_type, content):
     server.content_type, server.content = content_type, content
-    assert "gives a web page instead of an archive" in refusal(server, cache)
+    assert "gives a web page instead of a file" in refusal(server, cache)
     assert files_in(cache) == []
 
 

@@ -44,6 +44,7 @@ faas_workers = 2
 faas_endpoint_config = {"max_blocks": 5}
 faas_quantity = cls, limit
 faas_toys = 300
+faas_published = table.csv
 faas_trials = 2
 faas_timeout = 11
 faas_retries = 0

@@ -28,6 +28,7 @@ GIVEN = {
     "method": "certified",
     "quantity": "limit",
     "toys": "40",
+    "published": "table.csv",
     "trials": "2",
     "timeout": "7",
     "queue_timeout": "8",

@@ -26,6 +26,25 @@ SEARCH_PATH_VARIABLE = "PYHF_PALLET_PATH"
 
 
 @dataclass(frozen=True)
+class TablesOf:
+    """The files that have the published upper limits of a pallet; they do not come with this one.
+
+    Attributes
+    ----------
+    limits
+        Their names; of a hypothesis in several of them the first counts.
+    cross_sections
+        The file with the theory cross sections by mass.
+    mass
+        The label that is the mass of the particles that are produced.
+    """
+
+    limits: tuple[str, ...]
+    cross_sections: str
+    mass: str
+
+
+@dataclass(frozen=True)
 class PublishedPallet:
     """A pallet that an experiment published on HEPData.
 
@@ -51,6 +70,8 @@ class PublishedPallet:
         The published digest of the background-only workspace, where it is known.
     aliases
         Other names; several pallets of one publication may share one, which then means them all.
+    tables
+        Where the published upper limits on its cross sections are, if that is known.
     """
 
     name: str
@@ -64,6 +85,7 @@ class PublishedPallet:
     patches: int | None = None
     background_sha256: str | None = None
     aliases: tuple[str, ...] = ()
+    tables: TablesOf | None = None
 
     @property
     def part(self) -> str | None:
@@ -79,6 +101,7 @@ def _published() -> tuple[PublishedPallet, ...]:
         shared = {key: publication[key] for key in ("reference", "inspire", "doi", "archive_url")}
         for pallet in publication["pallets"]:
             part = pallet.get("subdirectory") or pallet.get("prefix")
+            tables = pallet.get("published")
             found.append(
                 PublishedPallet(
                     name=pallet["name"],
@@ -89,6 +112,7 @@ def _published() -> tuple[PublishedPallet, ...]:
                     patches=pallet.get("patches"),
                     background_sha256=pallet.get("background_sha256"),
                     aliases=(*pallet.get("aliases", ()), *publication["aliases"]),
+                    tables=tables and TablesOf(**{**tables, "limits": tuple(tables["limits"])}),
                 )
             )
     return tuple(found)
@@ -112,6 +136,11 @@ def search_path_from_environment() -> list[Path]:
     """Return the directories in the environment variable ``PYHF_PALLET_PATH``."""
     variable = os.environ.get(SEARCH_PATH_VARIABLE, "")
     return [_expanded(entry) for entry in variable.split(os.pathsep) if entry.strip()]
+
+
+def tables_of(pallet: str) -> TablesOf | None:
+    """Return where the published upper limits of a pallet are, if it is one of the catalogue."""
+    return next((entry.tables for entry in CATALOGUE if entry.name == pallet), None)
 
 
 def available(search_path: Sequence[Path]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Download published archives into a cache, once."""
+"""Download what was published into a cache, once."""
 
 from __future__ import annotations
 
@@ -31,12 +31,8 @@ LOCK_TIMEOUT_S = 1800.0
 
 _CHUNK_BYTES = 1 << 18
 
-_HEADERS = {
-    # HEPData sends the archive itself, not its landing page, to who asks for one of these
-    "Accept": "application/x-tar, application/zip",
-    # lengths are to be those of the archive
-    "Accept-Encoding": "identity",
-}
+#: HEPData sends an archive itself, not its landing page, to who asks for one of these.
+ARCHIVE = "application/x-tar, application/zip"
 
 
 def cache_directory() -> Path:
@@ -57,7 +53,7 @@ def cache_directory() -> Path:
     return directory
 
 
-def fetch(url: str, *, name: str, sha256: str | None = None) -> Path:
+def fetch(url: str, *, name: str, sha256: str | None = None, accept: str = ARCHIVE) -> Path:
     """Download a file unless the cache has it, and return where it lies.
 
     Any number of processes may ask for the same file at once: one downloads it, the others wait.
@@ -72,6 +68,8 @@ def fetch(url: str, *, name: str, sha256: str | None = None) -> Path:
     sha256 : str or None
         The checksum of the file. If it is not known, any archive is accepted; what is in it is
         verified when it is read.
+    accept : str
+        The kinds of file that are asked for.
 
     Raises
     ------
@@ -87,7 +85,7 @@ def fetch(url: str, *, name: str, sha256: str | None = None) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(directory / f"{name}.lock", timeout=LOCK_TIMEOUT_S):
-            return _retrieve(url, target, sha256)
+            return _retrieve(url, target, sha256, accept)
     except filelock.Timeout as error:
         raise PalletError(
             f"another process has been downloading {target} for {LOCK_TIMEOUT_S / 60:.0f} minutes\n"
@@ -107,7 +105,7 @@ def _is_right(path: Path, sha256: str | None) -> bool:
     return path.is_file() and (sha256 is None or pooch.file_hash(str(path)) == sha256.lower())
 
 
-def _retrieve(url: str, target: Path, sha256: str | None) -> Path:
+def _retrieve(url: str, target: Path, sha256: str | None, accept: str) -> Path:
     import pooch
 
     if urlsplit(url).scheme not in {"http", "https"}:
@@ -119,7 +117,7 @@ def _retrieve(url: str, target: Path, sha256: str | None) -> Path:
                 known_hash=f"sha256:{sha256}" if sha256 else None,
                 fname=target.name,
                 path=target.parent,
-                downloader=partial(_download, name=target.name),
+                downloader=partial(_download, name=target.name, accept=accept),
             )
     except ValueError as error:  # pooch has removed the file
         raise PalletError(
@@ -141,10 +139,10 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _download(url: str, output_file: str, pooch: object, *, name: str) -> None:
-    """Download an archive for pooch, which then checks it and moves it into place.
+def _download(url: str, output_file: str, pooch: object, *, name: str, accept: str) -> None:
+    """Download a file for pooch, which then checks it and moves it into place.
 
-    What is no archive, too large or not whole is an error; pooch removes it then.
+    What is a web page, too large or not whole is an error; pooch removes it then.
     """
     import requests
     from pooch import HTTPDownloader
@@ -153,7 +151,8 @@ def _download(url: str, output_file: str, pooch: object, *, name: str) -> None:
     download = HTTPDownloader(
         progressbar=progress,
         chunk_size=_CHUNK_BYTES,
-        headers=_HEADERS,
+        # lengths are to be those of the file
+        headers={"Accept": accept, "Accept-Encoding": "identity"},
         timeout=TIMEOUTS_S,
         hooks={"response": progress.began},
     )
@@ -276,14 +275,17 @@ def _refused(url: str, status: int, reason: str) -> str:
 
 def _web_page(url: str) -> str:
     return (
-        f"{url} gives a web page instead of an archive\n"
+        f"{url} gives a web page instead of a file\n"
         "it is the address of a landing page, or a network login or a robot check came in "
         f"between: {_by_hand(url)}"
     )
 
 
 def _by_hand(url: str) -> str:
-    return f"download {url} by hand and give the file: --faas-pallet FILE"
+    return (
+        f"download {url} by hand and give the file: --faas-pallet FILE, or --faas-published FILE "
+        "for a table"
+    )
 
 
 def _reason(error: Exception) -> str:

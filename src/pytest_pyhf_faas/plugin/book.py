@@ -124,9 +124,12 @@ class Book:
         ]
 
     def _analysis(self, said: Analysis) -> Analysis:
-        key = _key([said["pallet"], said["digest"], said["endpoint"], said["config"]])
+        names = ("pallet", "digest", "endpoint", "quantity", "config")
+        key = _key([said.get(name) for name in names])
         analysis = self.analyses.setdefault(key, {**said, "hypotheses": []})
         analysis["reference"] = analysis["reference"] or said["reference"]
+        if "published" in said:  # which an item that was not fitted does not know
+            analysis["published"] = said["published"]
         return analysis
 
     def _environment(self, environment: Environment | None) -> int | None:

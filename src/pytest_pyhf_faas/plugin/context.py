@@ -12,15 +12,19 @@ import pytest
 from pytest_pyhf_faas.plugin.settings import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
+    from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
     from pytest_pyhf_faas.pallets.check import Finding
     from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.plugin.obstacles import Obstacles
     from pytest_pyhf_faas.plugin.schedule import Schedule
     from pytest_pyhf_faas.plugin.settings import Settings
+    from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.preflight.preflight import Preflight
+    from pytest_pyhf_faas.published.agreement import PublishedLimits
+    from pytest_pyhf_faas.published.publication import Publication
     from pytest_pyhf_faas.references.store import ReferenceStore
     from pytest_pyhf_faas.session.progress import ProgressLine
 
@@ -71,6 +75,8 @@ class Context:
     _selected: dict[tuple[int, tuple[str, ...]], Pallet] = field(default_factory=dict)
     _whole: dict[int, Pallet] = field(default_factory=dict)
     _findings: dict[Hashable, Checked] = field(default_factory=dict)
+    _publications: dict[str, Publication | None] = field(default_factory=dict)
+    _agreements: dict[Hashable, PublishedLimits] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         from pytest_pyhf_faas.plugin.obstacles import Obstacles
@@ -148,6 +154,49 @@ class Context:
             len(without_model(self.findings(those, config))) < len(those.patches)
             for those in (pallet, self._whole.get(id(pallet), pallet))
         )
+
+    def publication(self, pallet: Pallet) -> Publication | None:
+        """Return what was published about a pallet, whichever of its patches were selected.
+
+        Raises
+        ------
+        PublishedTableError
+            If a table cannot be found, downloaded or read, or is not of this pallet.
+        """
+        if pallet.name not in self._publications:
+            from pytest_pyhf_faas.pallets.catalogue import search_path_from_environment
+            from pytest_pyhf_faas.published.publication import find_publication
+
+            whole = self._whole.get(id(pallet), pallet)
+            with uncaptured(self.config):
+                self._publications[pallet.name] = find_publication(
+                    whole, self.settings.published, search_path_from_environment()
+                )
+        return self._publications[pallet.name]
+
+    @property
+    def publications(self) -> Mapping[str, Publication | None]:
+        """What was published, by pallet, as far as it was looked for."""
+        return self._publications
+
+    def agreements(self, subject: Subject, results: Sequence[HypotestResult]) -> PublishedLimits:
+        """Return where the limits of a pallet agree with the published ones, compared once.
+
+        Parameters
+        ----------
+        subject : Subject
+            An item about one of them.
+        results : sequence of HypotestResult
+            Of all tasks of it.
+        """
+        assert subject.publication is not None
+        key = subject.endpoint, subject.publication.pallet.name, subject.config
+        if key not in self._agreements:
+            from pytest_pyhf_faas.published.agreement import compare_limits
+            from pytest_pyhf_faas.references.published import points_of
+
+            self._agreements[key] = compare_limits(points_of(subject.publication, results))
+        return self._agreements[key]
 
     def preflight(self, endpoint: str) -> Preflight:
         """Return what measures an endpoint, the same in all of a session.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.preflight.preflight import Preflight
+    from pytest_pyhf_faas.references.published import PublishedResult
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
 
@@ -28,6 +29,13 @@ class AssertRight(Protocol):
 
     def __call__(self, result: HypotestResult, reference: PatchReference | Missing) -> None:
         """Fail with the table of differences, or update the reference where that was asked for."""
+
+
+class AssertPublished(Protocol):
+    """What the fixture `assert_published` gives."""
+
+    def __call__(self, found: PublishedResult, reference: PatchReference | Missing) -> None:
+        """Fail where no set of minima reproduces the published limit, unless that is known."""
 
 
 class AssertCLs(Protocol):
@@ -121,6 +129,34 @@ def limit_result(
     """The upper limits on the POI of a signal patch; see `hypotest_result`."""
     del faas_endpoint
     return _result(request, reference_result)
+
+
+@pytest.fixture
+def published_result(
+    request: pytest.FixtureRequest,
+    faas_endpoint: str,
+    reference_result: PatchReference | Missing,
+) -> PublishedResult:
+    """At which minima a signal patch has its published upper limit.
+
+    That depends on the limits of all hypotheses of the pallet that have one: the setup waits for
+    them, and fails if this one has none.
+    """
+    from pytest_pyhf_faas.plugin.notes import note_published
+    from pytest_pyhf_faas.plugin.outcomes import refuse_no_limit
+    from pytest_pyhf_faas.references.published import PublishedResult
+
+    del faas_endpoint
+    context, subject = get_context(request.config), _subject(request)
+    assert subject.task is not None
+    results = context.schedule.results_for(subject)
+    place = [task.patch.name for task in subject.tasks].index(subject.task.patch.name)
+    result = _checked(request, results[place], reference_result)
+    among = context.agreements(subject, results)
+    agreement = among.of(subject.task.patch.name) or refuse_no_limit(result)
+    found = PublishedResult(result, agreement, among)
+    note_published(request.node, found)
+    return found
 
 
 @pytest.fixture
@@ -275,15 +311,39 @@ def assert_toys(request: pytest.FixtureRequest) -> AssertRight:
     return check
 
 
+@pytest.fixture
+def assert_published(request: pytest.FixtureRequest) -> AssertPublished:
+    """Compare where a published limit is reproduced with what is known of it."""
+    from pytest_pyhf_faas.plugin.notes import note_comparison
+    from pytest_pyhf_faas.plugin.outcomes import decide_published
+    from pytest_pyhf_faas.references.published import compare_published
+
+    context, subject = get_context(request.config), _subject(request)
+
+    def check(found: PublishedResult, reference: PatchReference | Missing) -> None:
+        comparison = compare_published(found, reference)
+        note_comparison(request.node, subject.config.fit_setup, comparison, found.result, None)
+        decide_published(context, request.node, subject, comparison, found, reference)
+
+    return check
+
+
 def _result(request: pytest.FixtureRequest, reference: PatchReference | Missing) -> HypotestResult:
     """Wait for the fits of an item, and end it if they broke."""
+    result = get_context(request.config).schedule.result(_subject(request))
+    return _checked(request, result, reference)
+
+
+def _checked(
+    request: pytest.FixtureRequest, result: HypotestResult, reference: PatchReference | Missing
+) -> HypotestResult:
+    """Take down the fit of an item, and end it if that broke."""
     from pytest_pyhf_faas.plugin.notes import note_fit
     from pytest_pyhf_faas.plugin.outcomes import refuse_broken_fit
     from pytest_pyhf_faas.references.ambiguity import at_minima
 
     context = get_context(request.config)
     subject = _subject(request)
-    result = context.schedule.result(subject)
     nominal = subject.criteria.minimum == "nominal"
     shown = at_minima(result, result.nominal) if nominal else result
     note_fit(request.node, subject, shown, reference)

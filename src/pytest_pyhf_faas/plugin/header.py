@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from pytest_pyhf_faas.plugin.measuring import scaling_unit
 from pytest_pyhf_faas.wording import counted, duration, listed
 
+#: So many names are in a line.
+_TABLES = 3
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,7 +41,7 @@ def plan_lines(context: Context) -> list[str]:
         lines.append(
             f"pyhf-faas: {pallet}: {in_scaling(patches, settings.trials, counts, endpoint)}"
         )
-    return lines + _finding_lines(context)
+    return lines + _publication_lines(context) + _finding_lines(context)
 
 
 def needed(need: Need, trials: int) -> str:
@@ -69,6 +72,27 @@ def in_scaling(patches: int, trials: int, counts: Sequence[int], endpoint: str) 
         f"{fits} on {endpoint} with each of {', '.join(map(str, counts))} {unit}, one after the "
         f"other, {patches * trials * len(counts)} in all"
     )
+
+
+def _publication_lines(context: Context) -> list[str]:
+    """Say what limits are compared with, and where no table is found that there should be."""
+    from pytest_pyhf_faas.pallets.catalogue import SEARCH_PATH_VARIABLE, tables_of
+
+    lines = []
+    for pallet, found in context.publications.items():
+        if found is None:
+            if tables_of(pallet) is not None:
+                lines.append(
+                    f"pyhf-faas: {pallet}: no table of published limits found: put it beside the "
+                    f"pallet or in {SEARCH_PATH_VARIABLE} (see docs/options.md, --faas-published)"
+                )
+            continue
+        where = listed([path.name for path in found.paths], _TABLES)
+        line = f"pyhf-faas: {pallet}: {counted(len(found.expected), 'published limit')} in {where}"
+        if found.left_out:
+            line += f"; no theory cross section for {listed(found.left_out, _TABLES)}"
+        lines.append(line)
+    return lines
 
 
 def _finding_lines(context: Context) -> list[str]:

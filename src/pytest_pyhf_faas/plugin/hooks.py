@@ -30,6 +30,7 @@ from pytest_pyhf_faas.plugin.failures import Failures
 from pytest_pyhf_faas.plugin.fixtures import (
     assert_cls,
     assert_limit,
+    assert_published,
     assert_toys,
     faas_endpoint,
     faas_engine,
@@ -37,6 +38,7 @@ from pytest_pyhf_faas.plugin.fixtures import (
     hypotest_result,
     limit_result,
     pallet,
+    published_result,
     reference_result,
     scaling_point,
     signal_patch,
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
 __all__ = [
     "assert_cls",
     "assert_limit",
+    "assert_published",
     "assert_toys",
     "faas_endpoint",
     "faas_engine",
@@ -68,6 +71,7 @@ __all__ = [
     "hypotest_result",
     "limit_result",
     "pallet",
+    "published_result",
     "reference_result",
     "scaling_point",
     "signal_patch",
@@ -76,6 +80,8 @@ __all__ = [
 ]
 
 _ERROR = "ERROR: "  # pytest's
+#: The fixture of which only hypotheses with a published limit have a value.
+_PUBLISHED = "published_result"
 _MARKERS = (
     "pallet(*names, patch=...): the pallets (and patches) that a test is run for",
     "hypotest(test_poi=..., backend=..., rtol=..., ...): how hypotheses are tested and compared",
@@ -131,22 +137,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not _ours(metafunc, "pallet"):
         return
     rows: dict[str, tuple[Any, ...]] = {}
-    patches = _ours(metafunc, "signal_patch")
+    arguments = ["pallet", *(n for n in ("signal_patch", _PUBLISHED) if _ours(metafunc, n))]
     problem = ""
     try:
         check_client()
         for found in _pallets(metafunc, context):
-            if patches:
-                rows |= {f"{found.name}-{patch.name}": (found, patch) for patch in found.patches}
-            else:
-                rows[found.name] = (found,)
+            rows |= _rows(context, found, arguments)
     except FaasError as error:
         problem = str(error)
     if problem and sharing.is_worker(metafunc.config):
         pytest.fail(problem, pytrace=False)  # a usage error of a worker looks like a crash
     if problem:
         context.problems.append(problem)
-    arguments = ("pallet", "signal_patch") if patches else ("pallet",)
     metafunc.parametrize(arguments, list(rows.values()), indirect=True, ids=list(rows))
     if "scaling_point" in metafunc.fixturenames:
         metafunc.parametrize("scaling_point", context.settings.scaling, indirect=True)
@@ -165,6 +167,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         "test_scaling.py": bool(settings.scaling),
         "test_analysis.py": "cls" in settings.quantities,
         "test_limits.py": "limit" in settings.quantities,
+        "test_published.py": "limit" in settings.quantities,
         "test_toys.py": "toys" in settings.quantities,
     }
     return None if wanted.get(collection_path.name, True) else True
@@ -184,6 +187,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     if context.problems:
         raise _usage_error(*dict.fromkeys(context.problems))
+    items[:] = [item for item in items if not _lacks_publication(item)]
     _group_by_pallet(context, items)
 
 
@@ -360,6 +364,20 @@ def _pallets(metafunc: pytest.Metafunc, context: Context) -> list[Pallet]:
     return found
 
 
+def _rows(context: Context, pallet: Pallet, arguments: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Return the values of the arguments of tests for a pallet, by the end of their ids."""
+    if _PUBLISHED in arguments:
+        publication = context.publication(pallet)
+        return {
+            f"{pallet.name}-{patch.name}": (pallet, patch, publication)
+            for patch in pallet.patches
+            if publication is not None and patch.name in publication.expected
+        }
+    if "signal_patch" in arguments:
+        return {f"{pallet.name}-{patch.name}": (pallet, patch) for patch in pallet.patches}
+    return {pallet.name: (pallet,)}
+
+
 def _plan(context: Context, items: Sequence[pytest.Item]) -> Plan:
     """Return which fits the selected items need."""
     from pytest_pyhf_faas.plugin.plan import Plan
@@ -401,6 +419,16 @@ def _group_by_pallet(context: Context, items: list[pytest.Item]) -> None:
 
     for place, item in zip(places, sorted((items[i] for i in places), key=rank), strict=True):
         items[place] = item
+
+
+def _lacks_publication(item: pytest.Item) -> bool:
+    """Whether this is what pytest makes of a test of published limits where there are none."""
+    if _PUBLISHED not in getattr(item, "fixturenames", ()):
+        return False
+    from pytest_pyhf_faas.published.publication import Publication
+
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return not isinstance(parameters.get(_PUBLISHED), Publication)
 
 
 def _check_endpoints(context: Context, items: Sequence[pytest.Item]) -> None:

@@ -30,7 +30,14 @@ HYPOTEST_KEYWORDS = (
 
 
 #: What is calculated for each fixture that gives a result.
-_QUANTITIES = {"hypotest_result": "cls", "limit_result": "limit", "toys_result": "toys"}
+_QUANTITIES = {
+    "hypotest_result": "cls",
+    "limit_result": "limit",
+    "published_result": "limit",
+    "toys_result": "toys",
+}
+#: The fixture whose result is at certified minima, however others are found.
+_CERTIFIED = "published_result"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,11 @@ class Criteria:
 
 
 def hypotest_config(
-    settings: Settings, marker: pytest.Mark | None, quantity: str = "cls"
+    settings: Settings,
+    marker: pytest.Mark | None,
+    quantity: str = "cls",
+    *,
+    certified: bool = False,
 ) -> tuple[HypotestConfig, Criteria]:
     """Return the configuration of a test and when its result is right.
 
@@ -56,6 +67,8 @@ def hypotest_config(
         The marker ``hypotest``.
     quantity : str
         What is calculated, where the marker is silent.
+    certified : bool
+        Whether it is calculated at certified minima, whatever else is asked for.
 
     Raises
     ------
@@ -78,7 +91,7 @@ def hypotest_config(
         value = keywords.pop(name, None)
         if value is not None:
             criteria[name] = BY_NAME[name].value(value)
-    if settings.update:
+    if settings.update or certified:
         keywords["method"] = CERTIFIED
     quantity = keywords.setdefault("quantity", quantity)
     toys = keywords.pop("toys", settings.toys)
@@ -94,8 +107,10 @@ def config_of(item: pytest.Item, settings: Settings) -> tuple[HypotestConfig, Cr
     ConfigurationError
         With the name of the test, if its marker or its fixtures make no sense.
     """
+    marker = item.get_closest_marker("hypotest")
+    certified = _CERTIFIED in getattr(item, "fixturenames", ())
     try:
-        return hypotest_config(settings, item.get_closest_marker("hypotest"), quantity_of(item))
+        return hypotest_config(settings, marker, quantity_of(item), certified=certified)
     except ConfigurationError as error:
         raise ConfigurationError(f"{item.nodeid}: {error}") from None
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.plugin.no_reference import Unreferenced
     from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.references.compare import Comparison
+    from pytest_pyhf_faas.references.published import PublishedResult
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
     from pytest_pyhf_faas.report.form import Analysis
 
@@ -34,6 +35,8 @@ UNREFERENCED = pytest.StashKey[list["Unreferenced"]]()
 TOYS = pytest.StashKey[list[dict[str, Any]]]()
 #: What it says of measurements with several numbers of workers or blocks, as `Book` takes them.
 SCALING = pytest.StashKey[list[dict[str, Any]]]()
+#: What it says of published limits, a sentence for each pallet.
+PUBLISHED = pytest.StashKey[list[str]]()
 CARRIER = "pyhf-faas-notes"
 _ATTRIBUTE = "pyhf_faas"
 _NOTE = pytest.StashKey[dict[str, Any]]()
@@ -111,6 +114,35 @@ def note_toys(item: pytest.Item) -> None:
     item.config.stash.setdefault(TOYS, []).append(said)
 
 
+def note_published(item: pytest.Item, found: PublishedResult) -> None:
+    """Take down at which minima a published limit is reproduced, and what is said of all."""
+    agreement, among = found.agreement, found.among
+    point = agreement.point
+    sentence = among.sentence()
+    item.user_properties += [("published", agreement.place), ("published_off", agreement.nearest)]
+    item.config.stash.setdefault(PUBLISHED, []).append(f"{found.result.pallet}: {sentence}")
+    note = item.stash[_NOTE]
+    note["analysis"]["published"] = {
+        "sentence": sentence,
+        "line": list(among.line),
+        "tolerance": among.tolerance,
+    }
+    # The limits of this model are those of another test.
+    note["hypothesis"] |= {
+        "limits": None,
+        "published": {
+            "limit": point.limit,
+            "rounding": point.rounding,
+            "cross_section": point.cross_section,
+            "mass": point.mass,
+            "mu": dict(point.mu),
+            "place": agreement.place,
+            "at": agreement.name,
+            "off": agreement.nearest,
+        },
+    }
+
+
 def note_verdict(item: pytest.Item, verdict: Verdict, title: str) -> None:
     """Take down what is said of a hypothesis."""
     if _NOTE in item.stash:
@@ -180,8 +212,10 @@ def carried_by(report: pytest.TestReport) -> dict[str, Any] | None:
 
 def analysis_of(subject: Subject, reference: PatchReference | Missing | None = None) -> Analysis:
     """Return the part of a document that tells one analysis from others."""
-    assert subject.pallet is not None
-    return hypotheses.analysis_of(subject.pallet, subject.endpoint, subject.config, reference)
+    pallet, config = subject.pallet, subject.config
+    assert pallet is not None
+    found = hypotheses.analysis_of(pallet, subject.endpoint, config, reference)
+    return {**found, "quantity": subject.quantity}
 
 
 def _note_ambiguous(

@@ -116,6 +116,17 @@ OPTIONS = (
         read=values.at_least(1),
     ),
     Option(
+        "published",
+        ("--faas-published",),
+        "FILE|DIR|DOI",
+        "table of published upper limits, or of theory cross sections by mass, of the pallet: a "
+        "file, a directory of them, or the DOI of a table of HEPData; may be repeated",
+        default_is="what lies beside the pallet, or in PYHF_PALLET_PATH",
+        ini="faas_published",
+        place=values.path_or_name_from,
+        many=True,
+    ),
+    Option(
         "trials",
         ("--faas-trials",),
         "N",

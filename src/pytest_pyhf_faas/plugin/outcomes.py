@@ -6,6 +6,7 @@ differs is a FAILED.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -18,6 +19,7 @@ from pytest_pyhf_faas.plugin.terminal import broken_text, failure_text
 from pytest_pyhf_faas.plugin.update import becomes_reference, update_part, update_reference
 from pytest_pyhf_faas.references.entries import limits_entry
 from pytest_pyhf_faas.references.known_issues import is_known_error
+from pytest_pyhf_faas.references.published import published_entry
 from pytest_pyhf_faas.references.sameness import error_matches
 from pytest_pyhf_faas.verdicts import Verdict
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.references.compare import Comparison
+    from pytest_pyhf_faas.references.published import PublishedResult
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
     from pytest_pyhf_faas.references.toy_values import ToyValues
 
@@ -119,6 +122,39 @@ def decide_toys(
     if subject.task is not None and found is not None and not failed:
         update_part(context, subject.task, result, "toys", found.to_json(), comparison)
     _end(context, item, subject, comparison, result, reference)
+
+
+def refuse_no_limit(result: HypotestResult) -> NoReturn:
+    """End an item whose hypothesis has no upper limit to be compared with the published one."""
+    error = result.error
+    why = f"{error.type}: {error.first_line}" if error else "all signal strengths are allowed"
+    pytest.fail(
+        f"{result.pallet} / {result.patch}: there is no upper limit to compare with the published "
+        f"one\n  {why}",
+        pytrace=False,
+    )
+
+
+def decide_published(
+    context: Context,
+    item: pytest.Item,
+    subject: Subject,
+    comparison: Comparison,
+    found: PublishedResult,
+    reference: PatchReference | Missing,
+) -> None:
+    """Do the same with upper limits that were published; the reference keeps where they agree."""
+    if subject.task is not None:
+        entry = published_entry(found.agreement)
+        known = reference.published if reference else None
+        if known is None:
+            kept = Verdict.NO_REFERENCE
+        else:
+            kept = Verdict.RIGHT if known["place"] == entry["place"] else Verdict.WRONG
+        as_kept = replace(comparison, verdict=kept)
+        # Its minima are those of a model without the uncertainty of the cross section.
+        update_part(context, subject.task, None, "published", entry, as_kept)
+    _end(context, item, subject, comparison, found.result, reference)
 
 
 def _end(

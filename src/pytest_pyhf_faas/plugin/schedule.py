@@ -195,12 +195,13 @@ class Schedule:
 
     def result(self, subject: Subject) -> HypotestResult:
         """Return the fit of the hypothesis that an item is about, when it is done."""
-        assert subject.task is not None
-        parts = [self.accepted(result) for result in self._results(subject)]
-        return joined(parts)
+        return joined(self.results_for(subject))
+
+    def results_for(self, subject: Subject) -> list[HypotestResult]:
+        """Return the fits of all tasks of an item, in their order, when they are done."""
+        return [self.accepted(result) for result in self._results(subject)]
 
     def _results(self, subject: Subject) -> list[HypotestResult]:
-        """Return the results of the tasks of an item."""
         if self.sharing is not None:
             shared = [self._follow(self.sharing, subject.endpoint, task) for task in subject.tasks]
             if all(result is not None for result in shared):

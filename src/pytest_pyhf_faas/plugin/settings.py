@@ -24,6 +24,7 @@ UpdateMode = Literal["new", "changed", "all"]
 #: Fields that are the values of the options of their names.
 _AS_READ = (
     "toys",
+    "published",
     "trials",
     "blocks",
     "workers",
@@ -50,6 +51,7 @@ class Settings(Fitting):
     hypotest: HypotestConfig
     quantities: tuple[str, ...]
     toys: int
+    published: tuple[str, ...]
     trials: int
     require: tuple[Requirement, ...]
     reference_dir: Path | None

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.plugin.markers import Criteria
     from pytest_pyhf_faas.plugin.settings import Settings
+    from pytest_pyhf_faas.published.publication import Publication
 
 _SUBJECT = pytest.StashKey["Subject"]()
 #: What becomes of the fits of an item, by the fixture that asks for them.
@@ -20,6 +21,7 @@ ROLES: dict[str, Role] = {
     "scaling_point": "scale",
     "hypotest_result": "compare",
     "limit_result": "compare",
+    "published_result": "compare",
     "toys_result": "compare",
 }
 
@@ -44,6 +46,8 @@ class Subject:
         The hypothesis that it is given.
     tasks : tuple of Task
         What it needs to be fitted: that one, the parts of it, or all of its pallet.
+    publication : Publication or None
+        What its limits are compared with, if with published ones.
     role : "compare", "measure", "scale" or None
         Whether its fits are compared or their time is measured, with the endpoint's own workers or
         with some other number of them; ``None``: it needs no fits.
@@ -60,6 +64,12 @@ class Subject:
     tasks: tuple[Task, ...] = ()
     role: Role | None = None
     count: int = 0
+    publication: Publication | None = None
+
+    @property
+    def quantity(self) -> str:
+        """What is compared: CLs, upper limits, toys, or published upper limits."""
+        return self.config.quantity if self.publication is None else "published"
 
 
 def role_of(item: pytest.Item) -> Role | None:
@@ -107,9 +117,10 @@ def _make_subject(item: pytest.Item, settings: Settings) -> Subject:
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.plugin.markers import config_of
 
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    publication: Publication | None = parameters.get("published_result")
     config, criteria = config_of(item, settings)
     endpoint = endpoint_of(item, settings)
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
     pallet: Pallet | None = parameters.get("pallet")
     patch: SignalPatch | None = parameters.get("signal_patch")
     if not isinstance(pallet, Pallet):  # there is none, or a fixture of the user's own
@@ -119,7 +130,13 @@ def _make_subject(item: pytest.Item, settings: Settings) -> Subject:
     tasks: tuple[Task, ...] = ()
     if role in ("measure", "scale"):
         tasks = tuple(make_tasks(pallet, config))
+    elif publication is not None:
+        # Whether one agrees depends on all of them. The one that this item is about has the patch
+        # that references are of, which a limit on the cross section may need another form of.
+        tasks = tuple(make_tasks(publication.pallet, config, publication.fitted))
     elif role == "compare" and task is not None:
         tasks = tuple(parts_of(task))
     count = parameters.get("scaling_point", 0)
-    return Subject(item.nodeid, endpoint, config, criteria, pallet, task, tasks, role, count)
+    return Subject(
+        item.nodeid, endpoint, config, criteria, pallet, task, tasks, role, count, publication
+    )

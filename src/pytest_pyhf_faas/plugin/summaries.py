@@ -44,6 +44,7 @@ class Summary(TypedDict):
     notes: list[str]
     known_issues: dict[str, int]
     ambiguous: list[dict[str, Any]]
+    published: list[str]
     unreferenced: list[Unreferenced]
     toys: list[dict[str, Any]]
     update: UpdateMode | None
@@ -62,7 +63,7 @@ def summaries_of(config: pytest.Config) -> list[Summary]:
 
 def summary_of(context: Context, *, failed: bool = False) -> Summary:
     """Return the summary of this process, which failed if it could not keep something."""
-    from pytest_pyhf_faas.plugin.notes import AMBIGUOUS, TOYS, UNREFERENCED
+    from pytest_pyhf_faas.plugin.notes import AMBIGUOUS, PUBLISHED, TOYS, UNREFERENCED
 
     schedule = context.schedule
     sendings = schedule.campaigns.sendings
@@ -81,6 +82,7 @@ def summary_of(context: Context, *, failed: bool = False) -> Summary:
         "notes": list(schedule.notes),
         "known_issues": dict(context.known_issues),
         "ambiguous": list(context.config.stash.get(AMBIGUOUS, ())),
+        "published": list(dict.fromkeys(context.config.stash.get(PUBLISHED, ()))),
         "unreferenced": list(context.config.stash.get(UNREFERENCED, ())),
         "toys": list(context.config.stash.get(TOYS, ())),
         "update": None if context.settings.dry_run else context.settings.update,

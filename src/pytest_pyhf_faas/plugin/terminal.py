@@ -169,6 +169,7 @@ def summary_lines(
     plain = list(measured)
     if some or not measured:
         plain.append(sent(fits))
+    plain += dict.fromkeys(line for summary in summaries for line in summary["published"])
     known: Counter[str] = Counter()
     for summary in summaries:
         known.update(summary["known_issues"])

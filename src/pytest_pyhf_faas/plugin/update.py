@@ -120,7 +120,7 @@ def update_reference(
 def update_part(
     context: Context,
     task: Task,
-    result: HypotestResult,
+    result: HypotestResult | None,
     part: str,
     value: Mapping[str, Any],
     comparison: Comparison,

@@ -128,6 +128,10 @@ class PublishedLimits:
         """Those that agree at no minima."""
         return tuple(one for one in self.agreements if one.place == "none")
 
+    def of(self, patch: str) -> Agreement | None:
+        """Return the agreement of a hypothesis, if its fits gave a limit."""
+        return next((one for one in self.agreements if one.point.patch == patch), None)
+
     def at(self, mass: float) -> float:
         """Return the line at a mass."""
         return float(_line(self.line, np.array([mass]))[0])

@@ -3,7 +3,7 @@
 All cross sections are in pb. Four forms of a table of limits are read:
 
 - CSV with a header: the labels of the values of a hypothesis, then ``observed_pb`` (or
-  ``observed_fb``) and perhaps ``expected_pb``;
+  ``observed_fb``) and perhaps ``expected_pb`` and ``cross_section_pb``;
 - JSON with ``rows``, each with ``masses_GeV``, ``observed_UL_pb`` and perhaps ``expected_UL_pb``;
 - a table of HEPData, as YAML (``independent_variables``, ``dependent_variables``) or as JSON
   (``headers``, ``values``).
@@ -22,7 +22,7 @@ import io
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 _PB = {"pb": 1.0, "fb": 1e-3}
 #: The logarithm of a power of 10 may fall short of it by rounding.
 _LOG_ROUNDING = 1e-9
+#: What the names of the columns of a CSV begin with.
+_LIMITS = ("observed_", "expected_")
+_CROSS_SECTION = "cross_section_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +98,35 @@ class PublishedLimit:
         What tells the hypothesis from the others, as masses; those of the patch.
     observed, expected : Figure or None
         The limits at 95 % confidence level.
+    cross_section : float or None
+        The theory cross section, where the table has it.
     """
 
     values: tuple[float, ...]
     observed: Figure | None
     expected: Figure | None = None
+    cross_section: float | None = None
+
+
+def read_table(path: Path) -> list[PublishedLimit] | dict[float, float]:
+    """Read a table of upper limits, or else of cross sections by mass, whichever it is.
+
+    Raises
+    ------
+    PublishedTableError
+        If the file is neither, or a number makes no sense; the message says where.
+    """
+    data = _parsed(path)
+    if isinstance(data, list):
+        columns = [str(name) for name in data[0]] if data else []
+        has_limits = any(name.startswith(_LIMITS) for name in columns)
+        has_cross_sections = any(name.startswith(_CROSS_SECTION) for name in columns)
+        if has_cross_sections and not has_limits:
+            return _cross_sections(path, data)
+        return _limits(path, data)
+    if isinstance(data, dict) and "cross_section_by_mass_GeV" in data:
+        return _cross_sections(path, data)
+    return _limits(path, data)
 
 
 def read_limits(path: Path) -> list[PublishedLimit]:
@@ -110,7 +137,10 @@ def read_limits(path: Path) -> list[PublishedLimit]:
     PublishedTableError
         If the file is none of the forms, or a number makes no sense; the message says where.
     """
-    data = _parsed(path)
+    return _limits(path, _parsed(path))
+
+
+def _limits(path: Path, data: Any) -> list[PublishedLimit]:
     try:
         if isinstance(data, list):
             return _rounded_alike([_limit_of_row(row) for row in data])
@@ -138,10 +168,13 @@ def read_cross_sections(path: Path) -> dict[float, float]:
     PublishedTableError
         If the file is none of the forms, or a number makes no sense.
     """
-    data = _parsed(path)
+    return _cross_sections(path, _parsed(path))
+
+
+def _cross_sections(path: Path, data: Any) -> dict[float, float]:
     try:
         if isinstance(data, list):
-            (mass,) = (name for name in data[0] if not name.startswith("cross_section_"))
+            (mass,) = (name for name in data[0] if not name.startswith(_CROSS_SECTION))
             return {_finite(row[mass]): _cross_section(row) for row in data}
         return {
             _finite(mass): _positive(str(value)).value
@@ -206,9 +239,10 @@ def _limit_of_row(row: Mapping[str, str]) -> PublishedLimit:
     values = [
         _finite(text)
         for name, text in row.items()
-        if not name.startswith(("observed_", "expected_"))
+        if not name.startswith((*_LIMITS, _CROSS_SECTION))
     ]
-    return PublishedLimit(tuple(values), **limits)
+    theory = _in_pb(row, "cross_section")
+    return PublishedLimit(tuple(values), **limits, cross_section=theory.value if theory else None)
 
 
 def _cross_section(row: Mapping[str, str]) -> float:
@@ -294,8 +328,8 @@ def _rounded_alike(limits: list[PublishedLimit]) -> list[PublishedLimit]:
     observed = _column([limit.observed for limit in limits])
     expected = _column([limit.expected for limit in limits])
     return [
-        PublishedLimit(limit.values, *figures)
-        for limit, *figures in zip(limits, observed, expected, strict=True)
+        replace(limit, observed=one, expected=other)
+        for limit, one, other in zip(limits, observed, expected, strict=True)
     ]
 
 

@@ -228,13 +228,16 @@ class ReferenceStore:
             self._pools[name] = packed_pool(pool)
         return Update(path)
 
-    def add(self, task: Task, result: HypotestResult, part: str, value: Mapping[str, Any]) -> Path:
+    def add(
+        self, task: Task, result: HypotestResult | None, part: str, value: Mapping[str, Any]
+    ) -> Path:
         """Remember what is known of a hypothesis beside CLs; `save` writes it.
 
         Parameters
         ----------
         task, result : Task, HypotestResult
-            Which hypothesis, and the certified result that the value follows from.
+            Which hypothesis, and the certified result that the value follows from; ``None`` if its
+            minima are not those of the reference, and need not be.
         part : str
             One of `merging.BESIDE_CLS`.
         value : mapping
@@ -258,7 +261,7 @@ class ReferenceStore:
                 f"{path} has no CLs reference of {patch} that this could be added to: make it in "
                 f"the same run, with --faas-quantity=cls,{task.config.quantity}"
             )
-        if result.twice_nll:
+        if result is not None and result.twice_nll:
             rounding = before.get("rounding", 0.0)
             if not same_minima(MinimumSet.from_json(before), result.lowest, rounding):
                 raise ReferenceFileError(

@@ -132,6 +132,15 @@ class Analysis(_Analysis, total=False):
     quantity: str
     plane: list[str]
     not_measured: str
+    published: PublishedAnalysis
+
+
+class PublishedAnalysis(TypedDict):
+    """Where the upper limits of a pallet agree with the published ones."""
+
+    sentence: str
+    line: list[float]
+    tolerance: float
 
 
 class MadeReferences(TypedDict):
@@ -248,6 +257,20 @@ class Hypothesis(_Hypothesis, total=False):
     digest: str
     limits: LimitValues | None
     toys: ToyResult | None
+    published: PublishedValues | None
+
+
+class PublishedValues(TypedDict):
+    """A published upper limit on the cross section, in pb, and upper limits on the POI."""
+
+    limit: float
+    rounding: float
+    cross_section: float
+    mass: float
+    mu: dict[str, float]
+    place: str
+    at: str
+    off: float
 
 
 class _LimitValues(TypedDict):

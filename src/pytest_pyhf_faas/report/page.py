@@ -23,6 +23,7 @@ from pytest_pyhf_faas.report import (
 )
 from pytest_pyhf_faas.report.budgets import Text, cut, cut_all, size_of, within
 from pytest_pyhf_faas.report.published import SOURCE
+from pytest_pyhf_faas.report.published_limits import published_tables
 from pytest_pyhf_faas.report.quantity import CLS, LIMITS, quantity_of
 from pytest_pyhf_faas.report.scaling import scaling_figures
 from pytest_pyhf_faas.report.unreferenced import Unreferenced, is_unreferenced, unreferenced
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         TestFailure,
     )
     from pytest_pyhf_faas.report.plots import Plot
+    from pytest_pyhf_faas.report.published_limits import PublishedRow, PublishedTable
 
 #: So many failures are shown in full; the others are listed.
 MOST_FAILURES = 200
@@ -84,6 +86,8 @@ _CAPTIONS = {
     "(Cowan, Cranmer, Gross, Vitells) expect in each bin; at 0, half of those with the signal. "
     "CLs_obs is the share of toys to the right of the observed value with the signal over that "
     "without one.",
+    "published": "Where the ratio is on the line, the published limit is reproduced. The band is "
+    "the tolerance beyond rounding; hypotheses at no set of minima are named.",
     "fit_times": "How long single fits took on their workers: a long tail to the right decides "
     "when the analysis ends.",
     "scaling": "The wall time falls along the ideal line as long as workers have fits to do; "
@@ -166,6 +170,7 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
             ambiguous_count=len(ambiguous.ambiguous_rows(document)),
             toys=within(toys.toy_rows(document), LIST_BYTES, _toy_bytes),
             toys_count=len(toys.toy_rows(document)),
+            published=_published(document),
             plots=_grouped(plots, document),
             parts=[_PART_TITLES.get(part, part) for part in PARTS],
             time_rows=_time_rows(document),
@@ -196,6 +201,7 @@ def _environment() -> jinja2.Environment:
         "counted": counted,
         "digits": _digits,
         "relative": _relative,
+        "percent": _percent,
         "state": lambda verdict: Verdict(verdict).state,
         "sent": answer.sent,
         "title_of": analyses.title_of,
@@ -212,6 +218,10 @@ def _environment() -> jinja2.Environment:
 
 def _digits(value: float | str | None, digits: int = 4) -> str:
     return NOTHING if value is None else f"{float(value):.{digits}g}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:+.2%}".replace("-", "−")
 
 
 def _relative(value: float | None) -> str:
@@ -344,6 +354,23 @@ def _is_of_table(line: str) -> bool:
 
 
 # Sections
+
+
+class _PublishedTable(NamedTuple):
+    table: PublishedTable
+    shown: Sequence[PublishedRow]
+
+
+def _published(document: Document) -> list[_PublishedTable]:
+    """Return the published limits of each analysis, as many as there is room for."""
+    tables = published_tables(document)
+    share = LIST_BYTES // max(1, len(tables))
+    return [
+        _PublishedTable(
+            table, within(table.rows, share, lambda row: 300 + _row_bytes(row.hypothesis))
+        )
+        for table in tables
+    ]
 
 
 class _Group(NamedTuple):

@@ -13,6 +13,7 @@ from pytest_pyhf_faas.report.plots.band import plot_bands
 from pytest_pyhf_faas.report.plots.cls_difference import plot_cls_difference
 from pytest_pyhf_faas.report.plots.plane import plot_plane
 from pytest_pyhf_faas.report.plots.plot import Plot
+from pytest_pyhf_faas.report.plots.published import plot_published
 from pytest_pyhf_faas.report.plots.scaling import plot_scaling
 from pytest_pyhf_faas.report.plots.style import styled
 from pytest_pyhf_faas.report.plots.timeline import plot_timeline
@@ -41,6 +42,7 @@ KINDS = (
     "limit_plane",
     "limit_band",
     "toys",
+    "published",
     "timeline",
     "fit_times",
     "scaling",
@@ -78,6 +80,8 @@ def _plots(document: Document) -> Iterator[Plot | None]:
         yield from plot_bands(place, analysis, of_values[place])
     for place, analysis in enumerate(analyses):
         yield plot_toys(place, analysis, of_values[place])
+    for place, analysis in enumerate(analyses):
+        yield plot_published(place, analysis, of_values[place])
     for place, analysis in enumerate(analyses):
         yield plot_timeline(place, analysis, names[place])
     yield plot_fit_times(analyses, names)
