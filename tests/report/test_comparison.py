@@ -197,7 +197,7 @@ def test_each_of_the_six_values_counts(place):
         ("inf", "-inf", True),
         ("nan", 0.3, True),
         (0.3, "nan", True),
-        ("nan", "inf", True),  # there is no such CLs
+        ("nan", "inf", False),  # neither excludes anything
         ("nan", 0.9999, False),
         (0, 0.0, False),
         (0, 1e-9, False),
