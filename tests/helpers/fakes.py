@@ -396,7 +396,7 @@ class FakeEngine(Engine):
             )
         )
         os.kill(os.getpid(), plan.signal)
-        time.sleep(1.0)  # whoever survives it looks at it while this fit still runs
+        time.sleep(3.0)  # whoever survives it looks at it while this fit still runs
 
 
 def _beside_cls(quantity, name, patch, failed_toys):
