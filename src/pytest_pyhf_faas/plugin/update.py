@@ -91,15 +91,7 @@ def update_reference(
     pytest.fail.Exception
         If the reference has a lower minimum, or cannot be written.
     """
-    mode = context.settings.update
-    wanted = {
-        None: False,
-        "new": _has_none(comparison),
-        "changed": comparison.verdict is not Verdict.RIGHT or moved(result, reference),
-        "all": True,
-    }[mode]
-    if mode is not None and not wanted:
-        context.kept += 1
+    wanted = _is_wanted(context, comparison, moved=moved(result, reference))
     if not (wanted and becomes_reference(context, task, result)):
         return
     problem = ""
@@ -134,14 +126,7 @@ def update_part(
     pytest.fail.Exception
         If there is no reference of the same minima that it could be added to.
     """
-    wanted = {
-        None: False,
-        "new": _has_none(comparison),
-        "changed": comparison.verdict is not Verdict.RIGHT,
-        "all": True,
-    }[context.settings.update]
-    if not wanted:
-        context.kept += context.settings.update is not None
+    if not _is_wanted(context, comparison):
         return
     problem = ""
     try:
@@ -151,6 +136,22 @@ def update_part(
     if problem:
         pytest.fail(problem, pytrace=False)
     pytest.skip(f"not compared: {part} written ({path.name})")
+
+
+def _is_wanted(context: Context, comparison: Comparison, *, moved: bool = False) -> bool:
+    """Whether the session is to write what was compared; count what it leaves as it is.
+
+    `moved`: its minima are others than those of the reference, though it is right.
+    """
+    mode = context.settings.update
+    wanted = {
+        None: False,
+        "new": _has_none(comparison),
+        "changed": comparison.verdict is not Verdict.RIGHT or moved,
+        "all": True,
+    }[mode]
+    context.kept += mode is not None and not wanted
+    return wanted
 
 
 def _has_none(comparison: Comparison) -> bool:
