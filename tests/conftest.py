@@ -65,10 +65,16 @@ FIRST = (
 SERVICES = {"slurm", "globus_compute_service"}
 
 
+#: No test takes as long: one that hangs fails and shows where, and the others go on.
+LIMIT_S = 300
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items):
-    """Mark what needs services, and bring to the front what must not be late."""
+    """Limit each in time, mark what needs services, bring to the front what must not be late."""
     for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LIMIT_S))
         if SERVICES.intersection(item.fixturenames):
             item.add_marker("services")
     ranks = {name: rank for rank, name in enumerate(FIRST)}
