@@ -115,6 +115,7 @@ INSIDE = {
         {"answer", "comparison", "plots", "csv_tables", "hepdata"},
         {"markdown", "page"},
         {"publish"},
+        {"many"},
     ),
     "session": (
         {"display", "fitting", "hypotheses", "interrupts", "progress", "resume"},

@@ -95,12 +95,12 @@ def _different_facts(where: str, before: Sequence[Any], after: Sequence[Any]) ->
     """Return the facts that differ; none where nothing is known of one run's environments."""
     if not before or not after:
         return []
-    first, second = _facts(before), _facts(after)
+    first, second = facts_of(before), facts_of(after)
     both = {name: (first.get(name, "-"), second.get(name, "-")) for name in (*first, *second)}
     return [Difference(where, name, *pair) for name, pair in both.items() if pair[0] != pair[1]]
 
 
-def _facts(environments: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def facts_of(environments: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return what may matter to a fit; where workers differ, all that there is."""
     found: dict[str, set[str]] = defaultdict(set)
     for environment in environments:

@@ -1,0 +1,122 @@
+"""What may explain that environments differ: versions, machines and what was asked for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from packaging.version import InvalidVersion, Version
+
+from pytest_pyhf_faas.report.comparison.inputs import facts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_pyhf_faas.report.form import Document
+
+#: What people vary on purpose, and name an environment by; others follow by their names.
+FIRST = ("pyhf", "scipy", "numpy", "optimizer", "backend", "method", "jax", "iminuit", "python")
+#: What needs no name beside its value.
+_SAY_ENOUGH = ("optimizer", "backend", "method")
+#: A package that is installed and not used is no cause: the part that needs it, and its value.
+_USED_BY = {
+    "iminuit": ("optimizer", "minuit"),
+    "jax": ("backend", "jax"),
+    "jaxlib": ("backend", "jax"),
+    "torch": ("backend", "pytorch"),
+    "tensorflow": ("backend", "tensorflow"),
+    "tensorflow-probability": ("backend", "tensorflow"),
+}
+
+
+def factors_of(document: Document) -> dict[str, str]:
+    """Return all of a run that may change its results, by name.
+
+    Real versions of its workers, their machine, the configuration of the fits, the inputs and the
+    endpoint. Where a run has several of one, all of them.
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+    for analysis in document["analyses"]:
+        found["endpoint"].add(analysis["endpoint"])
+        found[f"background of {analysis['pallet']}"].add(analysis["digest"][:12])
+        for name, value in analysis["config"].items():
+            if value is not None and name not in ("quantity", "toys"):
+                found[name].add(str(value))
+    factors = {
+        **{name: ", ".join(sorted(values)) for name, values in found.items()},
+        **{
+            name: value
+            for name, value in facts_of(document["environments"]).items()
+            if value != "-"
+        },
+        "pytest-pyhf-faas": document["run"]["package"],
+    }
+    return {name: value for name, value in factors.items() if _is_used(name, factors)}
+
+
+def _is_used(package: str, factors: Mapping[str, str]) -> bool:
+    if package not in _USED_BY:
+        return True
+    part, value = _USED_BY[package]
+    return value in factors.get(part, value).split(", ")
+
+
+def with_asked(real: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, str]:
+    """Return what an environment has, with what was asked for where that says more.
+
+    A version that begins with what was asked for says all; one that does not has it in parentheses,
+    so that a checkout is not taken for the release whose version it still has.
+    """
+    found = dict(real)
+    for name, wanted in asked.items():
+        value = real.get(name)
+        if value is None:
+            found[name] = wanted
+        elif value != wanted and not value.startswith(f"{wanted}."):
+            found[name] = f"{value} ({wanted})"
+    return found
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Return names of factors, those first that people vary on purpose."""
+    place = {name: number for number, name in enumerate(FIRST)}
+    return sorted(set(names), key=lambda name: (place.get(name, len(FIRST)), name))
+
+
+def order_of(value: str) -> tuple[int, Version, str]:
+    """Return the place of a value among others: versions by their order, then words by theirs."""
+    number = value.partition(" ")[0].partition(",")[0]
+    try:
+        return 0, Version(number), value
+    except InvalidVersion:
+        return 1, Version("0"), value
+
+
+def is_version(value: str) -> bool:
+    """Whether a value has an order, as versions have."""
+    return order_of(value)[0] == 0
+
+
+def varying(environments: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the names of what is not the same in all environments."""
+    names = ordered(name for each in environments for name in each)
+    return [name for name in names if len({each.get(name) for each in environments}) > 1]
+
+
+def telling_apart(environments: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return what tells each environment from the others, in as few words as that takes."""
+    chosen: list[str] = []
+    groups = 1
+    for name in varying(environments):
+        tried = [*chosen, name]
+        count = len({tuple(each.get(n) for n in tried) for each in environments})
+        if count > groups:
+            chosen, groups = tried, count
+    return [
+        ", ".join(
+            each[name] if name in _SAY_ENOUGH else f"{name} {each[name]}"
+            for name in chosen
+            if name in each
+        )
+        for each in environments
+    ]
