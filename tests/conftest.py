@@ -38,6 +38,8 @@ def pytest_configure():
         del os.environ[variable]
     # Without bytecode, each process that is started compiles this package for half a second.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # What runs in a test is no part of the job that runs the tests.
+    os.environ.pop("GITHUB_STEP_SUMMARY", None)
     for number, usual in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGHUP, signal.SIG_DFL),
@@ -111,13 +113,7 @@ def wide_terminal(monkeypatch):
 @pytest.fixture
 def project(pytester, monkeypatch, wide_terminal):
     # With CI or BUILD_NUMBER pytest does not shorten its summary, and messages appear twice.
-    for variable in (
-        "XDG_CACHE_HOME",
-        "PYHF_PALLET_PATH",
-        "CI",
-        "BUILD_NUMBER",
-        "GITHUB_STEP_SUMMARY",
-    ):
+    for variable in ("XDG_CACHE_HOME", "PYHF_PALLET_PATH", "CI", "BUILD_NUMBER"):
         monkeypatch.delenv(variable, raising=False)
     return Project(pytester)
 

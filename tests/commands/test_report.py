@@ -74,6 +74,35 @@ def test_the_changes_as_json(two, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("1 of 1 hypothesis moved")
 
 
+def test_a_ci_job_gets_the_comparison(two, tmp_path, monkeypatch, capsys):
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    assert main(two) == 1
+    assert main([two[0], two[0]]) == 0
+    first, second = summary.read_text().split("## ")[1:]
+    assert "```text\n1 of 1 hypothesis moved" in first
+    assert "no verdict got worse" in second
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "no" / "directory"))
+    capsys.readouterr()
+    assert main([two[0], two[0]]) == 1
+    out, err = capsys.readouterr()
+    assert "no verdict got worse" in out
+    assert err.startswith("error: the summary of the job cannot be written to")
+
+
+def test_no_name_takes_effect_in_the_summary_of_a_job(tmp_path, monkeypatch):
+    hostile = "```\n<b>x"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    for name, factor in (("a", 1), ("b", 1.1)):
+        found = make.hypothesis(patch=hostile)
+        found["CLs"][0] *= factor
+        documents.write(one(found), tmp_path / name)
+    assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    lines = (tmp_path / "summary.md").read_text().splitlines()
+    assert any("```" in line and "<b>" in line for line in lines)
+    assert [line for line in lines if line.startswith("````")] == ["````text", "````"]
+
+
 def test_what_cannot_be_read_or_written(two, tmp_path, capsys):
     for arguments in (
         [two[0], str(tmp_path / "absent")],

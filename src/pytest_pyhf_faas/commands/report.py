@@ -17,6 +17,8 @@ from pytest_pyhf_faas.wording import terminal_width
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_SUMMARY_WIDTH = 120
+
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the command."""
@@ -98,8 +100,9 @@ def _draw(path: Path) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from pytest_pyhf_faas.report import document
+    from pytest_pyhf_faas.report import document, markdown
     from pytest_pyhf_faas.report.comparison import runs, text
+    from pytest_pyhf_faas.report.publish import append_job_summary
 
     found = runs.compare_runs(
         document.read(options.run_directory),
@@ -108,10 +111,14 @@ def _compare(options: argparse.Namespace) -> int:
         atol=options.atol,
         slower=options.fail_slower,
     )
+    problems = append_job_summary(markdown.comparison(text.text(found, _SUMMARY_WIDTH)))
+    for problem in problems:
+        write_error(problem)
+    status = found.status or int(bool(problems))
     as_json = json.dumps(found.to_json(), indent=1, allow_nan=False)
     if options.json == "-":
         _say(as_json)
-        return found.status
+        return status
     if options.json:
         try:
             Path(options.json).write_text(f"{as_json}\n", encoding="utf-8")
@@ -121,7 +128,7 @@ def _compare(options: argparse.Namespace) -> int:
                 "Give --json another file"
             ) from error
     _say(text.text(found, terminal_width()))
-    return found.status
+    return status
 
 
 def _say(text: str) -> None:

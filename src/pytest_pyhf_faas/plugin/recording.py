@@ -85,6 +85,7 @@ class Recording:
         if not self._items:
             return outcome
         from pytest_pyhf_faas.plugin.terminal import written_lines
+        from pytest_pyhf_faas.report.markdown import summarize
         from pytest_pyhf_faas.report.publish import append_job_summary, publish
 
         facts = summaries_of(self._config)
@@ -95,9 +96,7 @@ class Recording:
             document = self._document(int(session.exitstatus), context, facts, notes)
             self._problems += publish(document, self._directory)
             self._written = True
-            job_summary = os.environ.get("GITHUB_STEP_SUMMARY")
-            if job_summary:
-                self._problems += append_job_summary(document, Path(job_summary))
+            self._problems += append_job_summary(summarize(document))
         except ReportError as error:
             self._problems.append(str(error))
         if self._problems and session.exitstatus == pytest.ExitCode.OK:

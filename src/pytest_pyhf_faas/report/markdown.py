@@ -1,4 +1,4 @@
-"""The summary of a run in Markdown, for the page of a CI job."""
+"""Summaries in Markdown of a run, and of a comparison, for the page of a CI job."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ _NAME_CHARACTERS = 120
 _TEXT_CHARACTERS = 1500
 _LINE_CHARACTERS = 64
 _COMMAND_CHARACTERS = 4000
+_COMPARISON_CHARACTERS = 20_000
 
 _TAKES_EFFECT = re.compile(r"[^\w\s.,:;/()%+=-]|_", re.ASCII)
 #: GitHub makes links of these even where they are entities.
@@ -58,6 +59,22 @@ def summarize(document: Document) -> str:
         f"Command:\n\n{_fenced(document['run']['command'], _COMMAND_CHARACTERS)}",
     ]
     return _within(filter(None, parts))
+
+
+def comparison(text: str) -> str:
+    """Return the summary of a comparison of runs.
+
+    Parameters
+    ----------
+    text : str
+        What the terminal shows of it, the answer first.
+
+    Returns
+    -------
+    str
+        GitHub's Markdown; nothing in the text takes effect as Markdown or HTML.
+    """
+    return f"## Compared with an earlier run\n\n{_fenced(text, _COMPARISON_CHARACTERS)}\n"
 
 
 def _ambiguous(document: Document) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.errors import ReportError
@@ -10,7 +12,6 @@ from pytest_pyhf_faas.report import document as documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from pytest_pyhf_faas.report.form import Document
 
@@ -111,13 +112,14 @@ _PARTS: dict[str, Callable[[Document, Path], None]] = {
 }
 
 
-def append_job_summary(document: Document, path: Path) -> list[str]:
-    """Append a summary of a report in Markdown, for the page of a CI job; return problems."""
-    from pytest_pyhf_faas.report.markdown import summarize
-
+def append_job_summary(text: str) -> list[str]:
+    """Append Markdown to the summary of the CI job, if this is a part of one; return problems."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return []
     try:
-        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(summarize(document))
+        with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
     except OSError as error:
         return [f"the summary of the job cannot be written to {path}: {error.strerror or error}"]
     return []
