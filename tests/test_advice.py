@@ -114,9 +114,24 @@ def test_what_is_required_is_installed_by_what_can_do_so(requirements, there, co
         ),
         (
             "pyhf.exceptions.InvalidBackend",
-            "The backend provided is not supported: pytorch",
+            "Not supported: pytorch. Select from one of the supported backends: numpy, jax",
             worker("pytorch", pyhf="0.8.0"),
-            ["what to do: choose --faas-backend numpy or jax, which pyhf 0.8.0 has"],
+            [
+                "cause: pyhf 0.8.0 has no such backend",
+                "what to do: choose one that it has with --faas-backend: numpy, jax",
+            ],
+        ),
+        (
+            "pyhf.exceptions.InvalidOptimizer",
+            "Not supported: adam. Select from one of the supported optimizers: scipy, minuit",
+            worker("numpy", "adam"),
+            ["pyhf 0.7.6 has no such optimizer", "with --faas-optimizer: scipy, minuit"],
+        ),
+        (
+            "pyhf.exceptions.InvalidBackend",
+            "said in other words",
+            worker("pytorch"),
+            ["what to do: choose another --faas-backend or --faas-optimizer"],
         ),
         (
             "pyhf.exceptions.FailedMinimization",

@@ -24,13 +24,11 @@ if TYPE_CHECKING:
 _OLDEST_PYTHON = (3, 10)
 #: The oldest pyhf whose `hypotest` can return its calculator.
 OLDEST_PYHF = (0, 7)
-#: From this one pyhf has no backends but NumPy and JAX.
-_FEWER_BACKENDS = (0, 8)
-
 #: The oldest one that runs under NumPy 2, seen with NumPy 2.4: 0.7.2 does not.
 _FOR_NUMPY_2 = (0, 7, 3)
 
-#: What provides a backend or optimizer of pyhf.
+_OTHER_SETUP = "choose another --faas-backend or --faas-optimizer"
+#: What provides a backend or optimizer that pyhf has, and cannot import.
 _PROVIDED_BY = {
     "jax": "pyhf[jax]",
     "pytorch": "pyhf[torch]",
@@ -42,6 +40,8 @@ _EXCEPTION = re.compile(
     r"\b((?:[A-Za-z_]\w*\.)*_?[A-Z]\w*(?:Error|Exception))\b(?:: (.*))?", re.DOTALL
 )
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
+#: How pyhf says which ones it has, where it has none of a name.
+_SUPPORTED = re.compile(r"supported (?P<what>backend|optimizer)s: (?P<names>\w+(?:, \w+)*)")
 #: How Python and NumPy say that a package no longer has something.
 _REMOVED = (
     re.compile(r"module '(?P<package>\w+)[\w.]*' has no attribute '(?P<name>\w+)'"),
@@ -221,7 +221,7 @@ def _missing_backend(_error: FitError, environment: WorkerEnvironment | None) ->
         "",
         "install the backend or optimizer",
         pip(*(extras or [needed_pyhf()])),
-        _other_setup(environment),
+        _OTHER_SETUP,
     )
 
 
@@ -243,15 +243,18 @@ def _not_as_required(error: FitError, environment: WorkerEnvironment | None) -> 
     )
 
 
-def _unknown_backend(_error: FitError, environment: WorkerEnvironment | None) -> Advice:
-    return Advice("", here=_other_setup(environment))
-
-
-def _other_setup(environment: WorkerEnvironment | None) -> str:
-    pyhf = None if environment is None else environment.versions.get("pyhf")
-    if pyhf is not None and version_of(pyhf) >= _FEWER_BACKENDS:
-        return f"choose --faas-backend numpy or jax, which pyhf {pyhf} has, or another optimizer"
-    return "choose another --faas-backend or --faas-optimizer"
+def _not_in_pyhf(error: FitError, environment: WorkerEnvironment | None) -> Advice:
+    """Say which backends or optimizers the pyhf of the worker has, which it says itself."""
+    supported = _SUPPORTED.search(error.message)
+    if supported is None:
+        return Advice("", here=_OTHER_SETUP)
+    version = "" if environment is None else environment.versions.get("pyhf", "")
+    pyhf = f"pyhf {version}" if version else "the workers' pyhf"
+    what = supported["what"]
+    return Advice(
+        f"{pyhf} has no such {what}",
+        here=f"choose one that it has with --faas-{what}: {supported['names']}",
+    )
 
 
 def _removed(error: FitError, environment: WorkerEnvironment | None) -> Advice | None:
@@ -348,8 +351,8 @@ _ADVICE: Mapping[str, Callable[[FitError, WorkerEnvironment | None], Advice | No
     "ModuleNotFoundError": _missing_module,
     "ImportError": _broken_import,
     "ImportBackendError": _missing_backend,
-    "InvalidBackend": _unknown_backend,
-    "InvalidOptimizer": _unknown_backend,
+    "InvalidBackend": _not_in_pyhf,
+    "InvalidOptimizer": _not_in_pyhf,
     REFUSED: _not_as_required,
     "MemoryError": _always(_NO_MEMORY),
     "_ArrayMemoryError": _always(_NO_MEMORY),

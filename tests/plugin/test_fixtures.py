@@ -122,8 +122,8 @@ def test_a_difference_that_means_nothing_is_none_in_junitxml(project):
             "test_stat is 'q0', a test of discovery, and has no limit",
         ),
         (
-            "import pytest\n@pytest.mark.hypotest(backend='none')\ndef test_own(hypotest_result):",
-            "backend is 'none', which is not known",
+            "import pytest\n@pytest.mark.hypotest(backend='jaxx')\ndef test_own(hypotest_result):",
+            "backend is 'jaxx', which is not known",
         ),
     ],
     ids=["two quantities", "no limit", "no backend"],

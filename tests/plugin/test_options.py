@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from pytest_pyhf_faas.campaign.tasks import METHODS, OPTIMIZERS
+from pytest_pyhf_faas.campaign.tasks import METHODS
 from pytest_pyhf_faas.plugin import options
 from pytest_pyhf_faas.plugin.markers import HYPOTEST_KEYWORDS
 from pytest_pyhf_faas.plugin.options import BY_NAME, OPTIONS
@@ -134,7 +134,7 @@ def test_the_keywords_of_the_marker_are_documented():
 
 def test_what_stands_twice_is_the_same():
     """The plugin does not import the domain to declare its options."""
-    assert (options.OPTIMIZERS, options.METHODS) == (OPTIMIZERS, METHODS)
+    assert options.METHODS == METHODS
     assert get_args(Minimum) == options.MINIMA
     assert get_args(UpdateMode) == options.UPDATE_MODES
     assert float(BY_NAME["nll_tolerance"].default) == NLL_TOLERANCE

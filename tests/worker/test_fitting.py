@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import importlib.util
 import json
@@ -18,7 +19,8 @@ import pytest
 import scipy.optimize
 from pyhf.optimize.opt_scipy import scipy_optimizer
 
-from pytest_pyhf_faas.campaign.results import FITS, HypotestResult, WorkerEnvironment
+from pytest_pyhf_faas.advice import advice_on
+from pytest_pyhf_faas.campaign.results import FITS, FitError, HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig
 from pytest_pyhf_faas.references.compare import NLL_TOLERANCE, compare
 from pytest_pyhf_faas.references.reference import Missing
@@ -466,15 +468,34 @@ def test_a_background_that_is_no_json_is_an_error():
     assert result["error"]["type"] == "json.decoder.JSONDecodeError"
 
 
-def test_a_backend_that_is_not_installed_is_an_error_for_each_patch():
-    modules = {"jax": "jax", "pytorch": "torch", "tensorflow": "tensorflow"}
-    absent = [name for name, module in modules.items() if not importlib.util.find_spec(module)]
-    if not absent:
-        pytest.skip("all backends are installed")
-    answer = fit(signal(), signal(), backend=absent[0])
-    kinds = {result["error"]["type"] for result in answer["results"]}
-    assert kinds == {"pyhf.exceptions.ImportBackendError"}
-    assert answer["environment"]["backend"] == absent[0]
+def test_a_backend_that_is_not_installed_is_an_error_for_each_patch(monkeypatch):
+    assert fit_one(signal())["status"] == "ok"
+    monkeypatch.setitem(sys.modules, "pyhf.tensor.jax_backend", None)
+    manager = sys.modules["pyhf.tensor.manager"]
+    nothing_imported = type(manager.BackendRetriever)()
+    monkeypatch.setattr(manager, "BackendRetriever", nothing_imported)
+    answer = fit(signal(), signal(), backend="jax")
+    kinds = [result["error"]["type"] for result in answer["results"]]
+    assert kinds == ["pyhf.exceptions.ImportBackendError"] * 2
+    assert answer["environment"]["backend"] == "jax"
+    assert fit_one(signal())["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("what", "kind"), [("backend", "InvalidBackend"), ("optimizer", "InvalidOptimizer")]
+)
+def test_what_no_pyhf_has_is_an_error_that_says_what_it_has(what, kind):
+    answer = fit(signal(), signal(), **{what: "abacus"})
+    errors = [result["error"] for result in answer["results"]]
+    assert [error["type"] for error in errors] == [f"pyhf.exceptions.{kind}"] * 2
+    environment = WorkerEnvironment.from_json(answer["environment"])
+    advice = advice_on(FitError(**errors[0]), environment)
+    assert advice.cause == f"pyhf {pyhf.__version__} has no such {what}"
+    names = advice.here.rpartition(": ")[2].split(", ")
+    assert {"backend": "numpy", "optimizer": "scipy"}[what] in names
+    for name in names:  # each is one that this very pyhf knows
+        with contextlib.suppress(pyhf.exceptions.ImportBackendError):
+            fitting.set_backend({"backend": "numpy", "optimizer": "scipy", what: name})
     assert fit_one(signal())["status"] == "ok"
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,14 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.worker.messages import BatchAnswer, BatchPayload, PatchOrder
 
-BACKENDS = ("numpy", "jax", "pytorch", "tensorflow")
-OPTIMIZERS = ("scipy", "minuit")
+#: Those of pyhf 0.7 and 0.8, to find misspellings before anything is sent. Which ones there are is
+#: for the pyhf of the workers to say: see `advice`.
+_FAMILIAR = {
+    "backend": ("numpy", "jax", "pytorch", "tensorflow"),
+    "optimizer": ("scipy", "minuit"),
+}
+#: How alike two names are of which one is a misspelling of the other, as `difflib` measures it.
+_MISSPELLED = 0.75
 CERTIFIED = "certified"
 #: What is calculated: CLs, the upper limits on the POI, or CLs by pseudo-experiments.
 QUANTITIES = ("cls", "limit", "toys")
@@ -63,7 +70,7 @@ class HypotestConfig:
         How many toys there are with the tested signal, and how many without one; 0 for other
         quantities.
     backend, optimizer : str
-        As `pyhf.set_backend` names them.
+        As `pyhf.set_backend` names them; which ones there are depends on the pyhf of the worker.
     method : str
         "hypotest" for `pyhf.infer.hypotest`, or "certified" for the same at certified minima of
         the likelihood of `histfactory`; then backend and optimizer say nothing.
@@ -80,7 +87,8 @@ class HypotestConfig:
     Raises
     ------
     ConfigurationError
-        If a value is not one that pyhf knows, or there is no such quantity.
+        If a value is not one that pyhf knows, or there is no such quantity; of backend and
+        optimizer, if the value is a misspelling.
     """
 
     test_poi: float = 1.0
@@ -100,8 +108,6 @@ class HypotestConfig:
         for name, value, known in (
             ("test_stat", self.test_stat, TEST_STATISTICS),
             ("quantity", self.quantity, QUANTITIES),
-            ("backend", self.backend, BACKENDS),
-            ("optimizer", self.optimizer, OPTIMIZERS),
             ("method", self.method, METHODS),
             ("effort", self.effort, EFFORTS),
             ("normsys_interpcode", self.normsys_interpcode, _NORMSYS_CODES),
@@ -111,6 +117,8 @@ class HypotestConfig:
                 raise ConfigurationError(
                     f"{name} is {value!r}, which is not known: use one of {', '.join(known)}"
                 )
+        _check_spelling("backend", self.backend)
+        _check_spelling("optimizer", self.optimizer)
         if isinstance(self.test_poi, bool) or not isinstance(self.test_poi, (int, float)):
             raise ConfigurationError(f"test_poi is {self.test_poi!r}: it must be a number")
         if self.test_stat == "q0" and self.quantity != "cls":
@@ -138,6 +146,20 @@ class HypotestConfig:
     def fit_setup(self) -> str:
         """How minima are found, as people read it and as tolerances are named."""
         return CERTIFIED if self.method == CERTIFIED else f"{self.backend}+{self.optimizer}"
+
+
+def _check_spelling(name: str, value: str) -> None:
+    """Refuse what can only be a misspelling of a backend or optimizer."""
+    familiar = _FAMILIAR[name]
+    if value in familiar:
+        return
+    if not value.isidentifier():
+        raise ConfigurationError(
+            f"{name} is {value!r}: it must be a name, such as {' or '.join(familiar[:2])}"
+        )
+    near = get_close_matches(value.lower(), familiar, 1, _MISSPELLED)
+    if near:
+        raise ConfigurationError(f"{name} is {value!r}, which is not known: do you mean {near[0]}?")
 
 
 @lru_cache(maxsize=64)

@@ -21,7 +21,6 @@ UPDATE_MODES = ("new", "changed", "all")
 #: At which minima a result is right.
 MINIMA = ("any", "lowest", "nominal")
 #: Those of `campaign.tasks`, which who merely has the plugin installed does not import.
-OPTIMIZERS = ("scipy", "minuit")
 METHODS = ("hypotest", "certified")
 
 
@@ -65,8 +64,8 @@ OPTIONS = (
         "backend",
         ("--faas-backend",),
         "NAME",
-        "pyhf tensor backend of the workers: numpy, jax, and before pyhf 0.8 pytorch "
-        "and tensorflow",
+        "tensor backend, of those that the pyhf of the workers has: numpy, jax (before pyhf 0.8 "
+        "also pytorch, tensorflow)",
         default="numpy",
         ini="faas_backend",
         marker="hypotest(backend=...)",
@@ -74,12 +73,11 @@ OPTIONS = (
     Option(
         "optimizer",
         ("--faas-optimizer",),
-        None,
-        "pyhf optimizer of the workers",
+        "NAME",
+        "optimizer, of those that the pyhf of the workers has: scipy, minuit",
         default="scipy",
         ini="faas_optimizer",
         marker="hypotest(optimizer=...)",
-        choices=OPTIMIZERS,
     ),
     Option(
         "method",
