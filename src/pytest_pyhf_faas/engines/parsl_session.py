@@ -252,9 +252,10 @@ class ParslSession(Session):
 def _close_commands(executor: Any) -> None:
     """Close what Parsl asks its interchange by, though threads may wait in it for an answer.
 
-    A socket of ZeroMQ that is closed while another thread uses it may abort the process, and
-    Parsl's `shutdown` does not look. A context may be terminated by any thread; who waits in it is
-    let go. Where somebody stays in it, it stays open.
+    A socket of ZeroMQ that is closed while another thread uses it may abort the process, and so
+    may a context that two threads terminate at once; Parsl's `shutdown` looks for neither. A
+    context may be terminated by any thread; who waits in it is let go. Where somebody stays in it,
+    it stays open, and Parsl does not see it any more.
     """
     client = getattr(executor, "command_client", None)
     if client is None:
@@ -265,7 +266,7 @@ def _close_commands(executor: Any) -> None:
         client.zmq_socket.close()
         client._lock.release()  # noqa: SLF001
         terminating.join(_LET_GO_S)
-    else:
+    if terminating.is_alive():
         del executor.command_client
 
 
