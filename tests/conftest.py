@@ -39,7 +39,8 @@ def pytest_configure():
     # Without bytecode, each process that is started compiles this package for half a second.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # What runs in a test is no part of the job that runs the tests.
-    os.environ.pop("GITHUB_STEP_SUMMARY", None)
+    for variable in [name for name in os.environ if name.startswith("GITHUB_")]:
+        del os.environ[variable]
     for number, usual in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGHUP, signal.SIG_DFL),

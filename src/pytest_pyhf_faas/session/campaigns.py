@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import os
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -196,16 +197,24 @@ class Campaigns:
         """Show how far a campaign is; after Ctrl-C let all of them begin no other fits."""
         if self.interrupted and not self._wound_down:
             self._wound_down = True
-            for each in self:
-                each.wind_down(_INTERRUPTED)
-            running = sum(each.progress().running for each in self)
-            are = "is" if running == 1 else "are"
-            self._progress.say(
-                f"interrupted: {counted(running, 'running fit')} {are} finished first, and no "
-                "others begun; Ctrl-C again ends at once"
-            )
+            self._wind_down()
         where = short_uuid(campaign.engine.spec)
         self._progress.show(f"{where}, {what}" if what else where, campaign.progress())
+
+    def _wind_down(self) -> None:
+        """Begin no other fits, and say so."""
+        running = sum(each.progress().running for each in self)
+        fits = f"{counted(running, 'running fit')} {'is' if running == 1 else 'are'}"
+        # A cancelled step of GitHub Actions has ten seconds, and nobody there presses Ctrl-C again.
+        at_once = bool(os.environ.get("GITHUB_ACTIONS"))
+        for each in self:
+            (each.cancel if at_once else each.wind_down)(_INTERRUPTED)
+        self._progress.say(
+            f"interrupted: {fits} ended, and no others begun"
+            if at_once
+            else f"interrupted: {fits} finished first, and no others begun; Ctrl-C again ends at "
+            "once"
+        )
 
     def show_wait(self, endpoint: str, waits_s: float | None, measures: str | None = None) -> None:
         """Show for how long nothing has answered, outside of any fits; ``None``: it has.
