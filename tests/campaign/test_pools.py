@@ -24,7 +24,7 @@ from pytest_pyhf_faas.campaign.tasks import (
     make_tasks,
     worker_function,
 )
-from pytest_pyhf_faas.pallets import catalogue, packing, pallet, read
+from pytest_pyhf_faas.pallets import catalogue, packing, pallet
 from pytest_pyhf_faas.worker.certified import certify_batch
 from tests.histfactory.generated import MU, histosys, normsys, sample, workspace
 
@@ -632,7 +632,7 @@ def test_the_sample_of_a_pallet_is_the_same_whatever_is_selected():
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 33])
 def test_a_sample_has_all_of_a_small_pallet_and_some_of_a_large_one(count):
     some = tuple(range(count))
-    sampled = read._evenly(some, 16)
+    sampled = pallet.evenly(some, 16)
     assert len(sampled) == len(set(sampled)) == min(count, 16)
     assert list(sampled) == sorted(sampled)
     if count <= 16:

@@ -23,7 +23,7 @@ from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.pallets import sources as module
 from pytest_pyhf_faas.pallets.check import check
 from pytest_pyhf_faas.pallets.packing import digest, pack, unpack
-from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch, select
 from pytest_pyhf_faas.pallets.read import read_pallets
 
 REAL = os.environ.get("PYHF_PALLET_PATH")
@@ -878,6 +878,7 @@ def selected(pallet, *wanted):
         (["1000,5", "sig_200_100"], ["sig_200_100", "sig_1000_5"]),  # the patchset's order
         (["1000.0, 5e0"], ["sig_1000_5"]),
         (["*", "200,100"], list(POINTS)),
+        (["demo::sig_2*", "demo::1000,5"], ["sig_200_100", "sig_1000_5"]),
     ],
 )
 def test_select(demo, wanted, expected):
@@ -896,7 +897,9 @@ def test_select_by_one_value_and_by_words():
     assert selected(some_pallet({"a": [0], "b": [7.5]}, ("x",)), "7.50") == ["b"]
 
 
-@pytest.mark.parametrize("want", ["sig_200_10", "750,100", "SIG_200_100", "200", "200,100,1", ""])
+@pytest.mark.parametrize(
+    "want", ["sig_200_10", "750,100", "SIG_200_100", "200", "200,100,1", "", "dem::*"]
+)
 def test_select_nothing(demo, want):
     with pytest.raises(PalletError) as caught:
         demo.select(["sig_*", want])
@@ -904,6 +907,16 @@ def test_select_nothing(demo, want):
     assert f"no patch of the pallet demo matches {want!r}" in message
     assert "sig_200_100 (200,100)" in message
     assert "m1,m2" in message
+
+
+def test_select_of_one_pallet_alone(demo):
+    """Grids of several pallets share names."""
+    other = demo.renamed("SUSY-A/other")
+    chosen = select([demo, other], ["demo::sig_300_*", "SUSY-A/other::*_100"])
+    assert [[patch.name for patch in each.patches] for each in chosen] == [
+        ["sig_300_100"],
+        ["sig_200_100", "sig_300_100"],
+    ]
 
 
 def test_select_suggests_the_nearest_name(demo):

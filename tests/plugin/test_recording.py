@@ -521,11 +521,16 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_any_fit(project):
 
 def test_without_its_packages_a_report_is_refused_before_any_fit(project, monkeypatch):
     project.pallet(1)
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setattr("pytest_pyhf_faas.report.publish._PACKAGES", {"jinja2": "no_jinja2"})
     result = project.run("--faas-report=rep")
     remedy = "pip install 'pytest-pyhf-faas[report]'"
-    project.assert_told(result, "a report needs jinja2 and matplotlib", remedy, code=4)
+    project.assert_told(result, "a report needs jinja2, not installed here", remedy, code=4)
     assert project.fits() == []
+    result = project.run("--faas-report=rep/report.json")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["report: rep/report.json"])
+    assert [file.name for file in (project.path / "rep").iterdir()] == ["report.json"]
+    assert documents.read(project.path / "rep")["run"]["exit_status"] == 0
 
 
 def test_a_page_that_fails_loses_nothing(project, monkeypatch):

@@ -17,6 +17,9 @@ from pytest_pyhf_faas.wording import brief, counted, listed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+#: Between the name of a pallet and patches of it.
+OF_PALLET = "::"
+
 
 @dataclass(frozen=True, slots=True)
 class SignalPatch:
@@ -102,7 +105,8 @@ class Pallet:
         ----------
         wanted
             Each is a glob on the name (``C1N2_*_100``) or the comma-separated values
-            (``750,100``; numbers are compared as numbers). If empty, all patches are wanted.
+            (``750,100``; numbers are compared as numbers); ``1Lbb::C1N2_*_100`` means patches of
+            that pallet alone. If empty, all patches are wanted.
 
         Raises
         ------
@@ -194,9 +198,18 @@ def each_once(pallets: Iterable[Pallet]) -> list[Pallet]:
     return list(found.values())
 
 
+def evenly(patches: tuple[SignalPatch, ...], most: int) -> tuple[SignalPatch, ...]:
+    """Return so many patches from all over a patchset, always the same ones."""
+    count = min(most, len(patches))
+    return tuple(patches[(2 * i + 1) * len(patches) // (2 * count)] for i in range(count))
+
+
 def _matches(patch: SignalPatch, want: str) -> bool:
     if fnmatchcase(patch.name, want):
         return True
+    pallet, of_one, in_it = want.partition(OF_PALLET)
+    if of_one:
+        return pallet == patch.pallet and _matches(patch, in_it)
     values = want.split(",")
     return len(values) == len(patch.values) and all(map(_same_value, values, patch.values))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.pallets.packing import canonical, digest, pack, pack_small
-from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch, evenly
 from pytest_pyhf_faas.pallets.parts import Part, find_parts, no_part
 from pytest_pyhf_faas.pallets.sources import opened, stem
 from pytest_pyhf_faas.pallets.verify import (
@@ -105,13 +105,8 @@ def _read_part(part: Part, read: Reader, source: Path, name: str) -> Pallet:
         background=background,
         patches=patches,
         source=str(source),
-        sample=_evenly(patches, _SAMPLE),
+        sample=evenly(patches, _SAMPLE),
     )
-
-
-def _evenly(patches: tuple[SignalPatch, ...], most: int) -> tuple[SignalPatch, ...]:
-    count = min(most, len(patches))
-    return tuple(patches[(2 * i + 1) * len(patches) // (2 * count)] for i in range(count))
 
 
 def _read_background(path: str, read: Reader, source: Path) -> tuple[dict[str, str], bytes]:

@@ -315,16 +315,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         context.schedule.close(interrupted=True)
 
 
-def _record(config: pytest.Config, directory: Path, plane: tuple[str, str] | None) -> None:
+def _record(config: pytest.Config, place: Path, plane: tuple[str, str] | None) -> None:
     """Take down what the report of this run is made of."""
     from pytest_pyhf_faas.plugin import notes, recording
-    from pytest_pyhf_faas.report.publish import check_directory, check_packages
+    from pytest_pyhf_faas.report.publish import check_place
 
     config.pluginmanager.register(notes.NoteCarrier(), notes.CARRIER)
     if not sharing.is_worker(config):
-        check_packages()
-        check_directory(directory)
-        seen = recording.Recording(config, directory, plane)
+        check_place(place)
+        seen = recording.Recording(config, place, plane)
         config.pluginmanager.register(seen, recording.PLUGIN)
 
 

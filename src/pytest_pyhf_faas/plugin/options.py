@@ -52,9 +52,9 @@ OPTIONS = (
     Option(
         "patch",
         ("--faas-patch",),
-        "GLOB|VALUES",
-        "only the signal patches whose name matches, or those at these values (750,100); may be "
-        "repeated",
+        "[PALLET::]GLOB|VALUES",
+        "only the signal patches whose name matches, or those at these values (750,100), of one "
+        "pallet alone where its name is given; may be repeated",
         default_is="all patches",
         ini="faas_patch",
         marker="pallet(..., patch=...)",
@@ -266,10 +266,10 @@ OPTIONS = (
     Option(
         "report",
         ("--faas-report",),
-        "DIR",
-        "write a report of the run there: report.json, a page with plots (report.html), the plots, "
-        "the CLs values as cls.csv and as a submission to HEPData; under GitHub Actions also a "
-        "summary of the job",
+        "DIR|DIR/report.json",
+        "write a report of the run there: report.json (alone, where that file is named), a page "
+        "with plots (report.html), the plots, the CLs values as cls.csv and as a submission to "
+        "HEPData; under GitHub Actions also a summary of the job",
         default_is="none",
         ini="faas_report",
         place=values.path_from,

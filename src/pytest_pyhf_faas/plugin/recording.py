@@ -26,7 +26,7 @@ from pytest_pyhf_faas.plugin.summaries import Summary, summaries_of
 from pytest_pyhf_faas.redaction import redacted
 from pytest_pyhf_faas.report.answer import added_up
 from pytest_pyhf_faas.report.document import VERSION
-from pytest_pyhf_faas.report.publish import PAGE
+from pytest_pyhf_faas.report.publish import main_file
 from pytest_pyhf_faas.wording import folded, terminal_width
 
 if TYPE_CHECKING:
@@ -41,11 +41,9 @@ PLUGIN = "pyhf-faas-report"
 class Recording:
     """Sees how all items of a session end, and makes the document of it."""
 
-    def __init__(
-        self, config: pytest.Config, directory: Path, plane: tuple[str, str] | None
-    ) -> None:
+    def __init__(self, config: pytest.Config, place: Path, plane: tuple[str, str] | None) -> None:
         self._config = config
-        self._directory = directory
+        self._place = place
         self._plane = plane
         self._problems: list[str] = []
         self._written = False
@@ -94,7 +92,7 @@ class Recording:
         notes += written_lines(facts)
         try:
             document = self._document(int(session.exitstatus), context, facts, notes)
-            self._problems += publish(document, self._directory)
+            self._problems += publish(document, self._place)
             self._written = True
             self._problems += append_job_summary(summarize(document))
         except ReportError as error:
@@ -109,8 +107,8 @@ class Recording:
         for problem in self._problems:
             terminalreporter.write_line(folded(problem, terminal_width()), red=True)
         if self._written and not self._problems:
-            page = os.path.relpath(self._directory / PAGE, self._config.invocation_params.dir)
-            terminalreporter.write_line(f"report: {page}")
+            file = os.path.relpath(main_file(self._place), self._config.invocation_params.dir)
+            terminalreporter.write_line(f"report: {file}")
 
     def _document(
         self,

@@ -40,14 +40,22 @@ def check_packages() -> None:
         )
 
 
-def check_directory(directory: Path) -> None:
-    """Look whether a report can be written to a directory, before hours are spent on it.
+def check_place(place: Path) -> None:
+    """Look whether a report can be written to a place, before hours are spent on it.
+
+    Parameters
+    ----------
+    place : Path
+        As for `publish`.
 
     Raises
     ------
     ReportError
         If not.
     """
+    if not _is_json_alone(place):
+        check_packages()
+    directory = _directory(place)
     probe = directory / f"{documents.FILE}.probe"
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -60,8 +68,28 @@ def check_directory(directory: Path) -> None:
         ) from error
 
 
-def publish(document: Document, directory: Path) -> list[str]:
+def _is_json_alone(place: Path) -> bool:
+    return place.name == documents.FILE
+
+
+def _directory(place: Path) -> Path:
+    return place.parent if _is_json_alone(place) else place
+
+
+def main_file(place: Path) -> Path:
+    """Return what a person opens of the report at a place."""
+    return place if _is_json_alone(place) else place / PAGE
+
+
+def publish(document: Document, place: Path) -> list[str]:
     """Write a report's JSON, its tables, its plots and its page.
+
+    Parameters
+    ----------
+    document : Document
+        The report.
+    place : Path
+        A directory, or the ``report.json`` in it, where that alone is to be written.
 
     Returns
     -------
@@ -73,8 +101,11 @@ def publish(document: Document, directory: Path) -> list[str]:
     ReportError
         If the JSON cannot be written.
     """
+    directory = _directory(place)
     written = documents.write(document, directory)
-    problems = []
+    problems: list[str] = []
+    if _is_json_alone(place):
+        return problems
     for what, write_part in _PARTS.items():
         try:
             write_part(document, directory)
