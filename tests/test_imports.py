@@ -115,7 +115,7 @@ INSIDE = {
         {"answer", "comparison", "plots", "csv_tables", "hepdata"},
         {"markdown", "page"},
         {"publish"},
-        {"many"},
+        {"history", "many"},
     ),
     "session": (
         {"display", "fitting", "hypotheses", "interrupts", "progress", "resume"},
@@ -145,7 +145,7 @@ INSIDE = {
             "test_toys",
         },
     ),
-    "commands": ({"choosing", "errors"}, {"inspect", "matrix", "report", "validate"}),
+    "commands": ({"choosing", "errors"}, {"history", "inspect", "matrix", "report", "validate"}),
 }
 
 

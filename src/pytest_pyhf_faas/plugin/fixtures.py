@@ -180,7 +180,7 @@ def wall_time(
     the endpoint.
     """
     from pytest_pyhf_faas.campaign.times import NotMeasured
-    from pytest_pyhf_faas.plugin.measuring import as_benchmark, measure
+    from pytest_pyhf_faas.plugin.measuring import as_benchmark, environments_of, measure
     from pytest_pyhf_faas.plugin.notes import note_wall_time
     from pytest_pyhf_faas.plugin.outcomes import refuse_measurement
 
@@ -195,6 +195,9 @@ def wall_time(
         analysis=pallet.name,
         synthetic=pallet.synthetic,
         endpoint=faas_endpoint,
+        fit_setup=subject.config.fit_setup,
+        config=subject.config.to_json(),
+        environments=environments_of(context.schedule, subject),
         patches=len(pallet.patches),
         trials=[trial.to_json() for trial in measured.trials],
     )

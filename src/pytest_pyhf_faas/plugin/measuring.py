@@ -125,6 +125,18 @@ def measure(schedule: Schedule, subject: Subject, repeat: Repeat) -> WallTime | 
     return wall_time
 
 
+def environments_of(schedule: Schedule, subject: Subject) -> list[dict[str, Any]]:
+    """Return what the workers of a measured analysis are, without those that are alike."""
+    campaign = schedule.campaign(subject.endpoint)
+    found: list[dict[str, Any]] = []
+    for task in schedule.with_pools(subject.endpoint, subject.tasks):
+        environment = campaign.result(task).result().environment
+        told = None if environment is None else environment.to_json()
+        if told is not None and told not in found:
+            found.append(told)
+    return found
+
+
 def scaling_unit(endpoint: str) -> Literal["workers", "blocks"]:
     """Return what `measure_with` has some number of on an endpoint."""
     return "workers" if endpoint.partition(":")[0] == "local" else "blocks"

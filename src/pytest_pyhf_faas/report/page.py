@@ -144,7 +144,7 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
     long_texts = _LongTexts(failing[:MOST_FAILURES], others[:MOST_FAILURES], endpoint_failures)
     machines = environments.environment_rows(document)
     return (
-        _environment()
+        templates()
         .get_template("page.html.j2")
         .render(
             document=document,
@@ -186,7 +186,8 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
     )
 
 
-def _environment() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """Return what makes pages of the templates of this package."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pytest_pyhf_faas.report"),
         autoescape=True,
