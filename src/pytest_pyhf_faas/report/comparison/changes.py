@@ -243,7 +243,7 @@ class Changes:
 
     def to_json(self) -> dict[str, Any]:
         """Return the changes as JSON-able values, the exit status among them."""
-        return {"status": self.status, **_json_able(asdict(self))}
+        return {"status": self.status, **json_able(asdict(self))}
 
 
 def ratio_of(before: float, after: float) -> float:
@@ -251,9 +251,10 @@ def ratio_of(before: float, after: float) -> float:
     return 1.0 if before == after else after / before if before else math.inf
 
 
-def _json_able(value: Any) -> Any:
+def json_able(value: Any) -> Any:
+    """Return values as JSON has them: a list for a tuple, words for numbers that it has not."""
     if isinstance(value, dict):
-        return {name: _json_able(each) for name, each in value.items()}
+        return {name: json_able(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_json_able(each) for each in value]
+        return [json_able(each) for each in value]
     return json_number(value) if isinstance(value, float) else value

@@ -61,16 +61,22 @@ def tolerance_of(
     It is what the hypothesis was compared with, which comes from its reference file, or else the
     default of the optimizer.
     """
-    tolerances = []
-    for setup, each in zip(setups, (first, second), strict=True):
-        rtol, atol = quantity.tolerance(setup)
-        tolerances.append(
-            (
-                rtol if each["rtol"] is None else each["rtol"],
-                atol if each["atol"] is None else each["atol"],
-            )
-        )
-    return max(rtol for rtol, _ in tolerances), max(atol for _, atol in tolerances)
+    both = zip(setups, (first, second), strict=True)
+    return larger(*(own_tolerance(quantity, setup, each) for setup, each in both))
+
+
+def own_tolerance(quantity: Quantity, setup: str, hypothesis: Hypothesis) -> tuple[float, float]:
+    """Return what a hypothesis was compared with, or else the default of its fit setup."""
+    rtol, atol = quantity.tolerance(setup)
+    return (
+        rtol if hypothesis["rtol"] is None else hypothesis["rtol"],
+        atol if hypothesis["atol"] is None else hypothesis["atol"],
+    )
+
+
+def larger(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """Return the larger of two tolerances, relative and absolute."""
+    return max(one[0], other[0]), max(one[1], other[1])
 
 
 def verdict_changes(pairs: Iterable[Pair]) -> Iterable[VerdictChange]:
@@ -132,7 +138,7 @@ def _moved(
     second: Hypothesis,
     tolerance: tuple[float, float],
 ) -> Moved | None:
-    before, after = _values(quantity.obtained(first)), _values(quantity.obtained(second))
+    before, after = values_of(quantity.obtained(first)), values_of(quantity.obtained(second))
     where = (quantity.name, name, second["patch"], before, after)
     verdict = second["verdict"]
     if before is None or after is None:
@@ -145,23 +151,25 @@ def _moved(
     changes = [
         (_relative(one, other), label)
         for label, one, other in values
-        if minima or not _agree(quantity, one, other, least)
+        if minima or not agree(quantity, one, other, least)
     ]
     if not changes:
         return None
     fails = minima is not None or not all(
-        _agree(quantity, one, other, tolerance) for _label, one, other in values
+        agree(quantity, one, other, tolerance) for _label, one, other in values
     )
     relative, label = max(changes, key=lambda change: abs(change[0]))
     return Moved(*where, label, relative, verdict, *tolerance, fails, minima)
 
 
-def _agree(quantity: Quantity, before: float, after: float, tolerance: tuple[float, float]) -> bool:
+def agree(quantity: Quantity, before: float, after: float, tolerance: tuple[float, float]) -> bool:
+    """Whether a value has not moved farther than a tolerance; two that are no numbers are equal."""
     both_nan = math.isnan(before) and math.isnan(after)
     return both_nan or quantity.close(after, before, *tolerance)
 
 
-def _values(cls: Sequence[float | str] | None) -> tuple[float, ...] | None:
+def values_of(cls: Sequence[float | str] | None) -> tuple[float, ...] | None:
+    """Return values as numbers, if there are any."""
     return None if cls is None else _numbers(cls)
 
 

@@ -133,8 +133,8 @@ def compare_runs(
             times_of_fits += fit_times(name, both)
     others = {named(one) for one, two in analyses if one["digest"] != two["digest"]}
     return Changes(
-        before=_run(before),
-        after=_run(after),
+        before=run_of(before),
+        after=run_of(after),
         rtol=rtol,
         atol=atol,
         compared=compared.total(),
@@ -186,7 +186,8 @@ def _physics(analysis: Analysis) -> str:
     return json.dumps(config, sort_keys=True)
 
 
-def _run(run: Document) -> Run:
+def run_of(run: Document) -> Run:
+    """Return which run a report is of."""
     session = cast("dict[str, Any]", run["run"])
     return Run(**{each.name: session[each.name] for each in fields(Run)})
 

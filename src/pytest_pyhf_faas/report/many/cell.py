@@ -72,15 +72,15 @@ def read_cell(path: Path) -> Cell:
     ReportError
         If there is neither, or what there is cannot be read.
     """
-    directory = path if path.is_dir() else path.parent
+    directory, report = (path, path / documents.FILE) if path.is_dir() else (path.parent, path)
     if not (directory / FILE).is_file():
         return Cell("", {}, documents.read(path), directory=directory)
     told = _read_file(directory / FILE)
     cell = Cell(told["name"], told["factors"], None, told["reason"], directory)
-    if not (directory / documents.FILE).is_file():
+    if not report.is_file():
         return replace(cell, reason=cell.reason or "it has no report")
     try:
-        return replace(cell, document=documents.read(directory))
+        return replace(cell, document=documents.read(report))
     except ReportError as error:
         return replace(cell, reason=cell.reason or one_line(error))
 

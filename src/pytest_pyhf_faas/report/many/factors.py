@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cache
 from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
@@ -77,12 +78,17 @@ def with_asked(real: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, s
     return found
 
 
+def place_of(name: str) -> tuple[int, str]:
+    """Return the place of a factor among others: those first that people vary on purpose."""
+    return FIRST.index(name) if name in FIRST else len(FIRST), name
+
+
 def ordered(names: Iterable[str]) -> list[str]:
-    """Return names of factors, those first that people vary on purpose."""
-    place = {name: number for number, name in enumerate(FIRST)}
-    return sorted(set(names), key=lambda name: (place.get(name, len(FIRST)), name))
+    """Return names of factors in their order."""
+    return sorted(set(names), key=place_of)
 
 
+@cache
 def order_of(value: str) -> tuple[int, Version, str]:
     """Return the place of a value among others: versions by their order, then words by theirs."""
     number = value.partition(" ")[0].partition(",")[0]

@@ -1,0 +1,248 @@
+"""Which factor explains that cells differ, if one does.
+
+A factor explains it if all cells with the same value of it agree with each other. No groups are
+formed for that: agreement within a tolerance is not transitive, and to link what lies close would
+call a drift in small steps no change. So two cells differ here exactly where a comparison of these
+two alone says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import combinations, product
+from operator import or_
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_pyhf_faas.report.many.factors import is_version, order_of, place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+
+    #: Of the cells before a step and those after it.
+    Outcome = Callable[[int, int], Hashable]
+
+#: What two factors explain together in more steps than this is not explained by them.
+MOST_STEPS = 3
+#: Stands where an environment does not have a package, or does not use it.
+ABSENT = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From one value of a factor to another one, with results that differ.
+
+    Attributes
+    ----------
+    factors : tuple of str
+        Several where they changed together, so that each of them may be the cause.
+    before, after : tuple of str
+        The value of each of them.
+    where : tuple or None
+        Where the step is seen at some values of another factor alone: that factor and the values.
+    """
+
+    factors: tuple[str, ...]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    where: tuple[str, tuple[str, ...]] | None = None
+
+
+class Found(NamedTuple):
+    """A step, and the cells at both sides of it, as bits."""
+
+    step: Step
+    before: int
+    after: int
+
+
+class _Level(NamedTuple):
+    value: str
+    cells: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Factor:
+    """Factors that always change together, with the cells that have each value of the first."""
+
+    names: tuple[str, ...]
+    levels: tuple[_Level, ...]
+
+    @property
+    def base(self) -> str | None:
+        """The value of the first cell."""
+        return next((level.value for level in self.levels if level.cells & 1), None)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether its values have an order, as versions have."""
+        return all(level.value == ABSENT or is_version(level.value) for level in self.levels)
+
+
+class Attribution:
+    """What varies among cells, and what it explains.
+
+    Parameters
+    ----------
+    environments : sequence of mapping
+        The factors of each cell, by name; the first cell is the base.
+    """
+
+    def __init__(self, environments: Sequence[Mapping[str, str]]) -> None:
+        names = dict.fromkeys(name for each in environments for name in each)
+        self._cells = {name: _cells_by_value(name, environments) for name in names}
+        self._varying: dict[int, list[_Factor]] = {}
+
+    def explain(
+        self, differs: Mapping[int, int], outcome: Outcome = lambda _before, _after: None
+    ) -> list[Found] | None:
+        """Return the steps that explain how some cells differ.
+
+        Parameters
+        ----------
+        differs : mapping of int to int
+            For each cell that has a result, by its place, the cells that it differs from, as bits.
+        outcome : callable, optional
+            Returns what is different at both sides of a step; steps with other outcomes are others.
+
+        Returns
+        -------
+        list of Found or None
+            Empty if no cells differ; ``None`` if neither one factor nor one pair explains it. Where
+            several explain it they changed together, and a step names them all. Of pairs the one
+            with the fewest combinations counts, if `MOST_STEPS` are enough: two factors together
+            explain anything where nothing else varies.
+        """
+        if not any(differs.values()):
+            return []
+        cells = sum(1 << cell for cell in differs)
+        if cells not in self._varying:
+            self._varying[cells] = self._factors(cells)
+        factors = self._varying[cells]
+        alone = [each for each in factors if _agree_within(differs, each.levels)]
+        if alone:
+            return self._of_one(differs, alone)
+        pairs = [
+            (len(joint), pair)
+            for pair in combinations(factors, 2)
+            if _agree_within(differs, joint := _joint(*pair))
+        ]
+        fewest = [pair for count, pair in pairs if count == min(n for n, _pair in pairs)]
+        found = self._of_two(differs, *fewest[0], outcome=outcome) if len(fewest) == 1 else []
+        return found if 0 < len(found) <= MOST_STEPS else None
+
+    def _factors(self, cells: int) -> list[_Factor]:
+        """Return what varies among some cells; that first which people vary on purpose."""
+        alike: dict[frozenset[int], dict[str, tuple[_Level, ...]]] = {}
+        for name, by_value in self._cells.items():
+            levels = tuple(_Level(v, c & cells) for v, c in by_value.items() if c & cells)
+            if len(levels) > 1:
+                alike.setdefault(frozenset(level.cells for level in levels), {})[name] = levels
+        found = []
+        for same in alike.values():
+            absent = {name for name, levels in same.items() if ABSENT in (v for v, _c in levels)}
+            names = sorted(same, key=lambda name: (name in absent, place_of(name)))
+            found.append(_Factor(tuple(names), same[names[0]]))
+        return sorted(found, key=lambda each: place_of(each.names[0]))
+
+    def _of_one(self, differs: Mapping[int, int], factors: Sequence[_Factor]) -> list[Found]:
+        """Return the steps of the first factor; what explains them as well is named beside it."""
+        names = [name for factor in factors for name in factor.names]
+        return [self._named(found, names) for found in _steps(differs, factors[0])]
+
+    def _of_two(self, differs: Mapping[int, int], *pair: _Factor, outcome: Outcome) -> list[Found]:
+        """Return the steps of each factor, and at which values of the other one they are seen."""
+        found = []
+        for factor, other in (pair, pair[::-1]):
+            seen: dict[tuple[Step, Hashable], list[tuple[_Level, Found]]] = {}
+            for level in other.levels:
+                for each in _steps(differs, factor, level.cells):
+                    named = self._named(each, factor.names)
+                    key = named.step, outcome(each.before, each.after)
+                    seen.setdefault(key, []).append((level, named))
+            for (step, _outcome), those in seen.items():
+                before, after = (
+                    reduce(or_, (getattr(each, side) for _level, each in those))
+                    for side in ("before", "after")
+                )
+                everywhere = sum(_could_show(factor, step, level) for level in other.levels)
+                values = sorted((level.value for level, _found in those), key=order_of)
+                where = (" or ".join(other.names), tuple(values))
+                told = replace(step, where=where if len(those) < everywhere else None)
+                found.append(Found(told, before, after))
+        return found
+
+    def _named(self, found: Found, names: Iterable[str]) -> Found:
+        """Return a step with the values that each of some factors has at both sides of it."""
+        told = [
+            (name, self._values(name, found.before), self._values(name, found.after))
+            for name in names
+        ]
+        # That a package came with a backend is no other cause than the backend.
+        present = [each for each in told if ABSENT not in each]
+        return found._replace(step=Step(*map(tuple, zip(*(present or told), strict=True))))
+
+    def _values(self, name: str, cells: int) -> str:
+        values = [value for value, those in self._cells[name].items() if those & cells]
+        return ", ".join(sorted(values, key=order_of))
+
+
+def _steps(differs: Mapping[int, int], factor: _Factor, among: int = -1) -> Iterator[Found]:
+    """Return the steps along a factor among some cells.
+
+    Of versions, from the last one that differs to the next. Of others, from the base, or where that
+    does not differ, from the first that does.
+    """
+    levels = [_Level(value, cells & among) for value, cells in factor.levels if cells & among]
+    levels.sort(key=lambda level: (level.value != ABSENT, order_of(level.value)))
+    if not factor.ordered:
+        levels.sort(key=lambda level: level.value != factor.base)
+    earlier: list[_Level] = []
+    for level in levels:
+        others = (each for each in earlier if _differ(differs, each, level))
+        start = next(others, None)
+        if start is not None:
+            step = Step(factor.names[:1], (start.value,), (level.value,))
+            yield Found(step, start.cells, level.cells)
+        if not factor.ordered:
+            earlier.append(level)
+        else:
+            earlier = [level, *(earlier if start is None else [])]
+
+
+def _cells_by_value(name: str, environments: Sequence[Mapping[str, str]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for place, each in enumerate(environments):
+        value = each.get(name, ABSENT)
+        found[value] = found.get(value, 0) | 1 << place
+    return found
+
+
+def _agree_within(differs: Mapping[int, int], levels: Iterable[_Level]) -> bool:
+    """Whether the cells of each level agree."""
+    return all(not differs[cell] & level.cells for level in levels for cell in _places(level.cells))
+
+
+def _differ(differs: Mapping[int, int], one: _Level, other: _Level) -> bool:
+    return any(differs[cell] & other.cells for cell in _places(one.cells))
+
+
+def _joint(one: _Factor, other: _Factor) -> list[_Level]:
+    both = (
+        _Level("", first.cells & second.cells)
+        for first, second in product(one.levels, other.levels)
+    )
+    return [level for level in both if level.cells]
+
+
+def _could_show(factor: _Factor, step: Step, among: _Level) -> bool:
+    """Whether a step could be seen at a value of another factor: both of its sides are there."""
+    values = {level.value for level in factor.levels if level.cells & among.cells}
+    return {step.before[0], step.after[0]} <= values
+
+
+def _places(cells: int) -> Iterator[int]:
+    while cells:
+        lowest = cells & -cells
+        yield lowest.bit_length() - 1
+        cells ^= lowest

@@ -1,0 +1,199 @@
+"""What many runs differ in, and what explains it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.report.comparison.changes import json_able
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_pyhf_faas.report.comparison.changes import Moved, Run
+    from pytest_pyhf_faas.report.many.attribution import Step
+
+#: What is said of a hypothesis that an environment has no result of.
+NO_RUN = "no run"
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """What moved from the first run by more than rounding, and less than the tolerance.
+
+    Attributes
+    ----------
+    count : int
+        Of hypotheses.
+    median, largest : float
+        Of their largest relative changes.
+    """
+
+    count: int
+    median: float
+    largest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """An environment, and its run as a whole.
+
+    Attributes
+    ----------
+    factors : mapping of str to str
+        What it has, by name.
+    reason : str or None
+        Why it has no run.
+    run : Run or None
+        Which run it is.
+    verdicts : mapping of str to int
+        How many hypotheses have each.
+    moved : int
+        How many moved from the first run farther than their tolerance.
+    noise : Noise or None
+        What else moved.
+    fit_s : float or None
+        Median of the seconds of a fit.
+    fit_ratio : float or None
+        Median of their ratio to those of the first run, over the hypotheses that both have.
+    status : int
+        The exit status of its comparison with the first run; 0 where there is none.
+    """
+
+    name: str
+    factors: Mapping[str, str]
+    reason: str | None
+    run: Run | None
+    verdicts: Mapping[str, int]
+    moved: int
+    noise: Noise | None
+    fit_s: float | None
+    fit_ratio: float | None
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Environments, by their places, whose values hang together within the tolerance.
+
+    Attributes
+    ----------
+    lowest, highest : float
+        Of their observed values.
+    """
+
+    environments: tuple[int, ...]
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A hypothesis in all environments.
+
+    Attributes
+    ----------
+    quantity : str or None
+        What its six values are, if it has six.
+    verdicts : tuple of str
+        What each environment says of it.
+    groups : tuple of Group
+        Of values that agree, the lowest first; one that spans more than the tolerance is a drift.
+    moved : tuple of int
+        The environments, by their places, whose values differ from those of the first one.
+    """
+
+    analysis: str
+    patch: str
+    quantity: str | None
+    verdicts: tuple[str, ...]
+    groups: tuple[Group, ...]
+    moved: tuple[int, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether its environments do not all say the same of it."""
+        return len(self.groups) > 1 or len(set(self.verdicts) - {NO_RUN}) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Hypotheses whose values differ at both sides of a step.
+
+    Attributes
+    ----------
+    step : Step or None
+        ``None`` where neither one factor nor one pair explains it.
+    hypotheses : tuple of tuple
+        Analysis and patch of each.
+    largest : Moved
+        The one that moved most, from a typical run before the step to one after it.
+    """
+
+    step: Step | None
+    hypotheses: tuple[tuple[str, str], ...]
+    largest: Moved
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictShift:
+    """Hypotheses with another verdict at both sides of a step.
+
+    Attributes
+    ----------
+    step : Step or None
+        ``None`` where neither one factor nor one pair explains it; `before` and `after` are then
+        the verdicts that there are.
+    hypotheses : tuple of tuple
+        Analysis and patch of each.
+    """
+
+    step: Step | None
+    before: str
+    after: str
+    hypotheses: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """What many runs differ in, against the first of them.
+
+    Attributes
+    ----------
+    environments : tuple of Environment
+        The first one is the base.
+    factors : tuple of str
+        The names of what they differ in.
+    hypotheses : tuple of Hypothesis
+        All of them.
+    shifts : tuple of Shift
+        Of values, that which moved most hypotheses first; those that nothing explains last.
+    verdicts : tuple of VerdictShift
+        Of verdicts, likewise.
+    """
+
+    environments: tuple[Environment, ...]
+    factors: tuple[str, ...]
+    hypotheses: tuple[Hypothesis, ...]
+    shifts: tuple[Shift, ...]
+    verdicts: tuple[VerdictShift, ...]
+
+    @property
+    def with_run(self) -> list[Environment]:
+        """The environments that have a run."""
+        return [each for each in self.environments if each.run is not None]
+
+    @property
+    def status(self) -> int:
+        """The exit status: 1 if a run does not stand up to the first one, else 0.
+
+        See `Changes.status`; 1 as well if there is no first run, or no other one. That an
+        environment has no run is no reason by itself.
+        """
+        compared = len(self.with_run) > 1 and self.environments[0].run is not None
+        return max(each.status for each in self.environments) if compared else 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as JSON-able values, the exit status among them."""
+        found: dict[str, Any] = json_able({"status": self.status, **asdict(self)})
+        return found
