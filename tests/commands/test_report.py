@@ -13,6 +13,7 @@ import pytest
 from pytest_pyhf_faas import commands
 from pytest_pyhf_faas.report import document as documents
 from tests.helpers import report_documents as make
+from tests.helpers.environments import FACTORS, grid
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 
@@ -129,7 +130,7 @@ def test_an_interrupted_command_shows_no_traceback(two, monkeypatch, capsys):
     "options",
     [
         (),
-        ("a", "b", "c"),
+        ("a", "--page", "out"),
         ("a", "--json", "-"),
         ("a", "--fail-slower", "1.2"),
         ("a", "b", "--rtol", "nan"),
@@ -182,3 +183,61 @@ def test_a_terminal_without_the_letters_gets_marks(tmp_path, monkeypatch, capsys
     assert main(places) == 1
     out.flush()
     assert b"  ?????  right   wrong" in out.buffer.getvalue()
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Four runs on disk, of which the new SciPy moved those in which it is."""
+    places = []
+    for place, each in enumerate(
+        grid(by_scipy, factors={n: FACTORS[n] for n in ("scipy", "numpy")})
+    ):
+        documents.write(each.document, tmp_path / f"run{place}")
+        places.append(str(tmp_path / f"run{place}"))
+    return places
+
+
+def by_scipy(patch, factors):
+    return {"scale": 1 + 0.01 * (factors["scipy"] == "1.14.1")}
+
+
+def test_many_runs_are_compared_with_the_first(many, capsys):
+    assert main(many) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(
+        "4 environments, 3 hypotheses: 3 moved with scipy 1.9.3 → 1.14.1; no verdict changed\n"
+    )
+    assert "  scipy 1.14.1, numpy 2.4.6 " in out
+    assert err == ""
+    assert main(many[:2] * 2) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "status"), [((), 1), (("--rtol", "0.1"), 0), (("--atol", "1"), 0)]
+)
+def test_the_options_of_two_runs_are_those_of_many(many, options, status):
+    assert main([*many, *options]) == status
+
+
+def test_the_page_of_many_runs(many, tmp_path, capsys):
+    page = tmp_path / "out" / "index.html"
+    assert main([*many, "--page", str(page.parent), "--json", "-"]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["shifts"][0]["step"]["factors"] == ["scipy"]
+    assert shown == json.loads((page.parent / "comparison.json").read_text())
+    assert main([*many[:2], "--page", str(page.parent)]) == 0
+    assert capsys.readouterr().out.endswith(f"page: {page}\n")
+    assert "2 environments" in page.read_text(encoding="utf-8")
+    assert main([*many, "--page", many[0] + "/report.json"]) == 2
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_an_environment_that_has_no_run_is_one_of_many(many, tmp_path, capsys):
+    (tmp_path / "old").mkdir()
+    told = {"name": "old", "factors": {"pyhf": "0.6"}, "reason": "no wheel for this Python"}
+    (tmp_path / "old" / "cell.json").write_text(json.dumps(told))
+    assert main([*many[:2], str(tmp_path / "old")]) == 0
+    assert "  old: no wheel for this Python" in capsys.readouterr().out.splitlines()
+    (tmp_path / "old" / "cell.json").write_text("{")
+    assert main([*many[:2], str(tmp_path / "old")]) == 2
+    assert main([*many[:2], str(tmp_path / "absent")]) == 2

@@ -1,4 +1,4 @@
-"""``pyhf-faas report A [B]``: make a report anew, or compare two runs."""
+"""``pyhf-faas report A [B ...]``: make a report anew, or compare two runs or many."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from pytest_pyhf_faas.wording import terminal_width
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_pyhf_faas.report.comparison.changes import Changes
+    from pytest_pyhf_faas.report.many.result import Many
+
 _SUMMARY_WIDTH = 120
 
 
@@ -24,9 +27,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Declare the command."""
     parser = commands.add_parser(
         "report",
-        help="make the report of a run anew, or compare two runs",
+        help="make the report of a run anew, or compare two runs or many",
         description="Make page, plots and tables of a run anew, or compare two runs: which CLs "
-        "values and upper limits moved, which verdicts got worse, and what got slower.",
+        "values and upper limits moved, which verdicts got worse, and what got slower; or many "
+        "runs in as many environments: what moved together with which version.",
         epilog="Exit status: 0 if all is well; 1 if a value moved farther than "
         "its backend and optimizer may differ, a verdict got worse, an analysis got slower than "
         "allowed, or a part of a report could not be drawn; 2 if a report cannot be read or "
@@ -39,7 +43,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="directory that --faas-report wrote, or its report.json",
     )
     parser.add_argument(
-        "after", type=Path, metavar="B", nargs="?", help="a later run that is compared with A"
+        "others",
+        type=Path,
+        metavar="B",
+        nargs="*",
+        help="a later run that is compared with A; of several, each in its environment",
     )
     parser.add_argument(
         "--rtol",
@@ -59,6 +67,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--json", metavar="FILE", help="write the changes as JSON; - writes them, and no text"
     )
+    parser.add_argument(
+        "--page",
+        type=Path,
+        metavar="DIR",
+        help="write a page of all runs to a directory, with tables of all values",
+    )
     parser.set_defaults(run=partial(run, parser))
 
 
@@ -77,9 +91,12 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     ReportError
         If a report cannot be read or written.
     """
-    if options.after is None and (options.json or options.fail_slower):
-        parser.error("--json and --fail-slower compare two runs: name both")
-    return _draw(options.run_directory) if options.after is None else _compare(options)
+    if not options.others and (options.json or options.fail_slower or options.page):
+        parser.error("--json, --fail-slower and --page compare two runs or more: name them")
+    if not options.others:
+        return _draw(options.run_directory)
+    several = len(options.others) > 1 or options.page is not None
+    return _compare_many(options) if several else _compare(options)
 
 
 def _draw(path: Path) -> int:
@@ -100,26 +117,51 @@ def _draw(path: Path) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from pytest_pyhf_faas.report import document, markdown
+    from pytest_pyhf_faas.report import document
     from pytest_pyhf_faas.report.comparison import runs, text
-    from pytest_pyhf_faas.report.publish import append_job_summary
 
     found = runs.compare_runs(
         document.read(options.run_directory),
-        document.read(options.after),
+        document.read(options.others[0]),
         rtol=options.rtol,
         atol=options.atol,
         slower=options.fail_slower,
     )
-    problems = append_job_summary(markdown.comparison(text.text(found, _SUMMARY_WIDTH)))
+    return _tell(options, found, partial(text.text, found))
+
+
+def _compare_many(options: argparse.Namespace) -> int:
+    from pytest_pyhf_faas.report.many import text
+    from pytest_pyhf_faas.report.many.cell import named, read_cell
+    from pytest_pyhf_faas.report.many.compare import compare_many
+    from pytest_pyhf_faas.report.publish import check_packages
+
+    if options.page is not None:
+        check_packages()
+    cells = named(map(read_cell, [options.run_directory, *options.others]))
+    found = compare_many(cells, rtol=options.rtol, atol=options.atol, slower=options.fail_slower)
+    status = _tell(options, found, partial(text.text, found))
+    if options.page is not None:
+        from pytest_pyhf_faas.report.many.publish import publish_many
+
+        page = publish_many(found, cells, options.page)
+        if options.json != "-":
+            _say(f"page: {page}")
+    return status
+
+
+def _tell(options: argparse.Namespace, found: Changes | Many, text: Callable[[int], str]) -> int:
+    """Say what changed, as text or as JSON, and in the summary of a CI job."""
+    from pytest_pyhf_faas.report import markdown
+    from pytest_pyhf_faas.report.publish import append_job_summary
+
+    problems = append_job_summary(markdown.comparison(text(_SUMMARY_WIDTH)))
     for problem in problems:
         write_error(problem)
-    status = found.status or int(bool(problems))
     as_json = json.dumps(found.to_json(), indent=1, allow_nan=False)
     if options.json == "-":
         _say(as_json)
-        return status
-    if options.json:
+    elif options.json:
         try:
             Path(options.json).write_text(f"{as_json}\n", encoding="utf-8")
         except OSError as error:
@@ -127,8 +169,9 @@ def _compare(options: argparse.Namespace) -> int:
                 f"the changes cannot be written to {options.json}: {error.strerror or error}. "
                 "Give --json another file"
             ) from error
-    _say(text.text(found, terminal_width()))
-    return status
+    if options.json != "-":
+        _say(text(terminal_width()))
+    return found.status or int(bool(problems))
 
 
 def _say(text: str) -> None:

@@ -32,26 +32,52 @@ def write(document: Document, directory: Path) -> None:
 
     There is no table of what the run did not calculate, but for CLs.
     """
+    write_runs([({}, document)], directory)
+
+
+def write_runs(runs: Sequence[tuple[Mapping[str, str], Document]], directory: Path) -> list[str]:
+    """Write the tables of some runs, what is said of each run in the first columns.
+
+    Returns
+    -------
+    list of str
+        The names of the tables.
+    """
+    written = []
     for quantity in QUANTITIES:
-        analyses = [each for each in document["analyses"] if quantity_of(each) is quantity]
+        found = [
+            (told, each)
+            for told, document in runs
+            for each in document["analyses"]
+            if quantity_of(each) is quantity
+        ]
         path = directory / quantity.file
-        if analyses or quantity is CLS:
-            write_table(quantity, analyses, path)
+        if found or quantity is CLS:
+            _write_table(quantity, found, path)
+            written.append(path.name)
         else:
             path.unlink(missing_ok=True)  # of an earlier run
+    return written
 
 
 def write_table(quantity: Quantity, analyses: Sequence[Analysis], path: Path) -> None:
     """Write a row for each hypothesis of some analyses of a quantity."""
-    after = _columns_after(quantity)
-    labels = _columns_of_labels(analyses, {*_BEFORE, *after})
-    rows = [
-        _row(quantity, analysis, hypothesis, labels)
-        for analysis in analyses
+    _write_table(quantity, [({}, each) for each in analyses], path)
+
+
+def _write_table(
+    quantity: Quantity, analyses: Sequence[tuple[Mapping[str, str], Analysis]], path: Path
+) -> None:
+    first = list(dict.fromkeys(name for told, _analysis in analyses for name in told))
+    before, after = [*first, *_BEFORE], _columns_after(quantity)
+    labels = _columns_of_labels([each for _told, each in analyses], {*before, *after})
+    rows = (
+        {**told, **_row(quantity, analysis, hypothesis, labels)}
+        for told, analysis in analyses
         for hypothesis in analysis["hypotheses"]
-    ]
+    )
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.DictWriter(file, [*_BEFORE, *labels.values(), *after], lineterminator="\n")
+        writer = csv.DictWriter(file, [*before, *labels.values(), *after], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

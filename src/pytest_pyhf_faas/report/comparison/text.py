@@ -111,7 +111,7 @@ def _compared(changes: Changes) -> str:
     return f"{_counted(changes.compared, 'result', 'results')} ({', '.join(parts)})"
 
 
-def _shown(name: str) -> str:
+def cell_of(name: str) -> str:
     """Return a name as a terminal may have it: without codes, and not too long."""
     return shortened(printable(name), _NAME_WIDTH, cut="middle")
 
@@ -120,11 +120,11 @@ def _aligned(
     header: Sequence[str], rows: Sequence[Sequence[str]], width: int, left: int
 ) -> list[str]:
     """Return rows as indented lines of columns."""
-    shown = [list(map(_shown, row)) for row in rows]
+    shown = [list(map(cell_of, row)) for row in rows]
     return [f"  {line}" for line in table(header, shown, width - 2, left)]
 
 
-def _section(
+def section(
     title: str,
     rows: Sequence[Sequence[str]],
     shown: int,
@@ -196,12 +196,12 @@ def _moved_section(title: str, moved: Sequence[Moved], minima: bool, width: int)
     ]
     kept = [(name, cells) for name, cells in columns if cells]
     rows = list(zip(*(cells for _name, cells in kept), strict=True))
-    of, left = (f" of {_shown(min(names))}", 2) if len(names) == 1 else ("", 3)
+    of, left = (f" of {cell_of(min(names))}", 2) if len(names) == 1 else ("", 3)
     header = [name for name, _cells in kept]
     if len(atols) == 1:
         title += f" (atol {min(atols):g})"
     what = next((each.quantity for each in moved), "")
-    return _section(f"{what}{of} {title}", rows, _MOVED_SHOWN, header, width=width, left=left)
+    return section(f"{what}{of} {title}", rows, _MOVED_SHOWN, header, width=width, left=left)
 
 
 def _moved_value(moved: Moved, values: tuple[float, ...] | None) -> str:
@@ -220,7 +220,7 @@ def _verdict_lines(changes: Changes, kind: str, title: str, width: int) -> list[
         if each.kind == kind
     ]
     header = ("pallet", "patch", "before", "after")
-    return _section(title, rows, _MOVED_SHOWN, header, width=width, left=4)
+    return section(title, rows, _MOVED_SHOWN, header, width=width, left=4)
 
 
 def _reference_kinds(changes: Changes) -> dict[str, list[ReferenceChange]]:
@@ -247,7 +247,7 @@ def _reference_lines(changes: Changes, width: int) -> list[str]:
             for each in those
         ]
         title = f"references {'that ' if what == 'changed' else ''}{what} (observed values)"
-        lines += _section(title, rows, _OTHERS_SHOWN, header, width=width, left=2)
+        lines += section(title, rows, _OTHERS_SHOWN, header, width=width, left=2)
     return lines
 
 
@@ -264,7 +264,7 @@ def _only_lines(title: str, only: Sequence[OnlyIn]) -> list[str]:
         names = _names(each.patches)
         count = _counted(len(each.patches), "hypothesis", "hypotheses") or "no hypotheses"
         whole = "the whole analysis, " if each.whole else ""
-        rows.append(f"  {_shown(each.analysis)}: {whole}{count}{': ' if names else ''}{names}")
+        rows.append(f"  {cell_of(each.analysis)}: {whole}{count}{': ' if names else ''}{names}")
     return [f"{title}:", *rows] if rows else []
 
 
@@ -291,7 +291,7 @@ def _wall_time_lines(changes: Changes, width: int) -> list[str]:
         *("pallet", "fits", "workers", "trials", "before [s]", "after [s]", "ratio", "of fits"),
         "change",
     )
-    return _section("wall time", rows, len(rows), header, width=width, left=1)
+    return section("wall time", rows, len(rows), header, width=width, left=1)
 
 
 def _pair(before: int, after: int) -> str:
@@ -316,10 +316,10 @@ def _fit_time_lines(changes: Changes) -> list[str]:
         if not each.slow:
             continue
         fits = _names(
-            [f"{_shown(fit.patch)} ({fit.before_s:.1f} -> {fit.after_s:.1f})" for fit in each.slow]
+            [f"{cell_of(fit.patch)} ({fit.before_s:.1f} -> {fit.after_s:.1f})" for fit in each.slow]
         )
         lines.append(
-            f"  {_shown(each.analysis)}: {len(each.slow)} of {each.fits} (median ratio of all "
+            f"  {cell_of(each.analysis)}: {len(each.slow)} of {each.fits} (median ratio of all "
             f"{each.median_ratio:.2f}): {fits}"
         )
     times, seconds = SLOW_FIT

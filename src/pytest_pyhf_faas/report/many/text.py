@@ -1,0 +1,66 @@
+"""What many runs differ in, as the terminal shows it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.report.comparison.text import section
+from pytest_pyhf_faas.report.many import words
+from pytest_pyhf_faas.report.many.attribution import ABSENT
+from pytest_pyhf_faas.report.many.factors import order_of
+from pytest_pyhf_faas.wording import folded, one_line, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_pyhf_faas.report.many.result import Many
+
+_SHOWN = 30
+
+
+def text(many: Many, width: int) -> str:
+    """Return what a person reads of many runs, the answer first, in lines that fit a width."""
+    shifts = [words.shift_cells(each) for each in many.shifts]
+    verdicts = [words.verdict_cells(each) for each in many.verdicts]
+    header, environments = words.environment_table(many)
+    groups = (
+        [printable(words.answer(many))],
+        _table("moved farther than the tolerance", words.SHIFT_HEADER, shifts, width, left=4),
+        _table("verdicts that changed", words.VERDICT_HEADER, verdicts, width, left=5),
+        [words.TOGETHER] if words.changed_together(many) else [],
+        _table("environments, the first to compare with", header, environments, width, left=1),
+        _without_run(many),
+        _factor_lines(many),
+    )
+    return folded("\n\n".join("\n".join(group) for group in groups if group), width)
+
+
+def _table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int, left: int
+) -> list[str]:
+    """Return a table without the columns in which there is nothing."""
+    kept = words.columns_with_something(rows)
+    left = sum(place < left for place in kept)
+    shown = [[row[place] for place in kept] for row in rows]
+    named = [header[place] for place in kept]
+    return section(title, shown, _SHOWN, named, width=width, left=left)
+
+
+def _without_run(many: Many) -> list[str]:
+    lines = [
+        f"  {printable(each.name)}: {printable(one_line(each.reason or 'no report'))}"
+        for each in many.environments
+        if each.run is None
+    ]
+    return ["no run:", *lines] if lines else []
+
+
+def _factor_lines(many: Many) -> list[str]:
+    """Return what the environments differ in: the values of each factor, and how many have them."""
+    lines = []
+    for name in many.factors:
+        counts = Counter(each.factors.get(name, ABSENT) for each in many.environments)
+        values = (f"{value} ({counts[value]})" for value in sorted(counts, key=order_of))
+        lines.append(printable(f"  {name}: {', '.join(values)}"))
+    return ["what they differ in, and how many have it:", *lines] if lines else []

@@ -1,0 +1,303 @@
+"""What is said of many runs: the answer in one sentence, and the words of its tables."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, TypeVar
+
+from pytest_pyhf_faas.report.many.result import NO_RUN, Shift, VerdictShift
+from pytest_pyhf_faas.report.quantity import CLS, LIMITS
+from pytest_pyhf_faas.verdicts import State, Verdict
+from pytest_pyhf_faas.wording import NOTHING, brief, counted, listed, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_pyhf_faas.report.comparison.changes import Moved
+    from pytest_pyhf_faas.report.many.attribution import Step
+    from pytest_pyhf_faas.report.many.result import Environment, Hypothesis, Many
+
+_Shift = TypeVar("_Shift", Shift, VerdictShift)
+#: So many shifts the answer names, and so many changes of verdicts.
+_MOST, _FEW = 3, 2
+_SAID = 90
+_DIGITS = 6
+#: Of more groups of values only the range is said.
+_GROUPS = 6
+_LABELS = (*CLS.labels, *LIMITS.labels)
+
+UNEXPLAINED = "not explained"
+TOGETHER = (
+    "Factors with an “or” changed together in these environments: each of them may be the cause."
+)
+
+
+def answer(many: Many) -> str:
+    """Return one sentence that says what moved together with what."""
+    runs = len(many.with_run)
+    head = f"{counted(len(many.environments), 'environment')}, {_hypotheses(many)}"
+    if many.environments[0].run is None:
+        first = f"the first one, {shortened(many.environments[0].name)}, has no run"
+        return f"{head}: {first}, so that nothing is compared with it"
+    if runs == 1:
+        return f"{head}: no environment but the first has a run, so that nothing was compared"
+    clauses = [*_moved(many), *_changed(many)]
+    if not many.shifts:
+        clauses.insert(0, "no value moved farther than its tolerance")
+    if not many.verdicts:
+        clauses.append("no verdict changed")
+    wrong = sum(any(map(_fails, each.verdicts)) for each in many.hypotheses if not each.differs)
+    if wrong:
+        clauses.append(f"{counted(wrong, 'hypothesis')} not right, in all environments alike")
+    missing = len(many.environments) - runs
+    if missing:
+        clauses.append(f"{counted(missing, 'environment')} without a run")
+    return f"{head}: {'; '.join(clauses)}"
+
+
+def state(many: Many) -> State:
+    """Return what the environments are as a whole."""
+    if many.environments[0].run is None or len(many.with_run) == 1:
+        return State.BROKEN
+    if many.status or many.shifts or any(_fails(v) for h in many.hypotheses for v in h.verdicts):
+        return State.WRONG
+    complete = len(many.with_run) == len(many.environments)
+    return State.RIGHT if complete else State.INCOMPLETE
+
+
+def badge(many: Many) -> str:
+    """Return that in a word or two."""
+    words = {
+        State.RIGHT: "all alike",
+        State.INCOMPLETE: "alike, not all of them ran",
+        State.BROKEN: "nothing compared",
+    }
+    alike = "not right" if not many.status and not many.shifts else "not alike"
+    return words.get(state(many), alike)
+
+
+def verdict_state(verdict: str) -> State:
+    """Return what a verdict looks like, whichever minima it is right at."""
+    return State.INCOMPLETE if verdict == NO_RUN else Verdict(plain(verdict)).state
+
+
+def plain(verdict: str) -> str:
+    """Return a verdict without the minima that it is right at."""
+    return verdict.partition(" at ")[0]
+
+
+def _fails(verdict: str) -> bool:
+    return verdict != NO_RUN and Verdict(plain(verdict)).fails
+
+
+def _hypotheses(many: Many) -> str:
+    of_cls = all(each.quantity == CLS.name for each in many.hypotheses)
+    return counted(len(many.hypotheses), "hypothesis" if of_cls else "result")
+
+
+def _moved(many: Many) -> list[str]:
+    explained = _each_once([each for each in many.shifts if each.step is not None])
+    clauses = [f"{len(each.hypotheses)} moved with {said(each.step)}" for each in explained[:_MOST]]
+    if explained[_MOST:]:
+        clauses.append(f"{counted(len(explained) - _MOST, 'more shift')} explained")
+    clauses += [
+        f"{len(each.hypotheses)} moved, and no factor explains it"
+        for each in many.shifts
+        if each.step is None
+    ]
+    return clauses
+
+
+def _changed(many: Many) -> list[str]:
+    explained = _each_once([each for each in many.verdicts if each.step is not None])
+    clauses = [
+        f"{counted(len(each.hypotheses), 'verdict')} from {brief(each.before, _SAID)} to "
+        f"{brief(each.after, _SAID)} with {said(each.step)}"
+        for each in explained[:_FEW]
+    ]
+    if explained[_FEW:]:
+        clauses.append(f"{counted(len(explained) - _FEW, 'more change')} of verdicts explained")
+    unexplained = sum(len(each.hypotheses) for each in many.verdicts if each.step is None)
+    if unexplained:
+        clauses.append(f"{counted(unexplained, 'verdict')} changed, and no factor explains it")
+    return clauses
+
+
+def _each_once(shifts: Sequence[_Shift]) -> list[_Shift]:
+    """Return the shifts, but of two factors together the steps of one alone."""
+    said: set[tuple[object, ...]] = set()
+    found = []
+    for each in shifts:
+        together = each.step is not None and each.step.where is not None
+        if not together or each.hypotheses not in said:
+            found.append(each)
+        if together:
+            said.add(each.hypotheses)
+    return found
+
+
+# Steps
+
+
+def said(step: Step | None) -> str:
+    """Return a step in words: scipy 1.11.4 → 1.14.1, or numpy 1.26.4 → 2.0.2."""
+    if step is None:
+        return UNEXPLAINED
+    steps = [
+        f"{name} {shortened(before)} → {shortened(after)}"
+        for name, before, after in zip(step.factors, step.before, step.after, strict=True)
+    ]
+    where = where_of(step)
+    return listed(steps, _MOST, _SAID).replace(", ", " or ") + (f" where {where}" if where else "")
+
+
+def factor_of(step: Step | None) -> str:
+    """Return which factor it is; where several changed together, all of them."""
+    return UNEXPLAINED if step is None else " or ".join(step.factors)
+
+
+def sides_of(step: Step | None) -> tuple[str, str]:
+    """Return the values of the factors before and after."""
+    if step is None:
+        return NOTHING, NOTHING
+    if len(step.factors) == 1:
+        return step.before[0], step.after[0]
+    before, after = (
+        ", ".join(f"{name} {value}" for name, value in zip(step.factors, side, strict=True))
+        for side in (step.before, step.after)
+    )
+    return before, after
+
+
+def where_of(step: Step | None) -> str:
+    """Return at which values of another factor alone a step is seen."""
+    if step is None or step.where is None:
+        return ""
+    name, values = step.where
+    return f"{name} is {' or '.join(values)}"
+
+
+def changed_together(many: Many) -> bool:
+    """Whether factors changed together in a step."""
+    steps = [shift.step for shift in many.shifts] + [shift.step for shift in many.verdicts]
+    return any(step is not None and len(step.factors) > 1 for step in steps)
+
+
+# Rows of tables
+
+
+SHIFT_HEADER = (
+    *("factor", "from", "to", "where", "hypotheses", "largest shift", "example"),
+    *("value", "before", "after"),
+)
+VERDICT_HEADER = ("factor", "from", "to", "where", "verdict", "hypotheses", "example")
+
+
+def columns_with_something(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the places of the columns that are not empty in all rows."""
+    return [place for place, cells in enumerate(zip(*rows, strict=True)) if any(cells)]
+
+
+def shift_cells(shift: Shift) -> tuple[str, ...]:
+    """Return what stands below `SHIFT_HEADER`."""
+    moved = shift.largest
+    relative = f"{moved.relative:+.1e}" if math.isfinite(moved.relative) else "no ratio"
+    if moved.minima:
+        relative += f", {moved.minima[0]} → {moved.minima[1]}"
+    return (
+        factor_of(shift.step),
+        *sides_of(shift.step),
+        where_of(shift.step),
+        str(len(shift.hypotheses)),
+        relative,
+        f"{moved.analysis}, {moved.patch}",
+        moved.value,
+        *(_value(moved, six) for six in (moved.before, moved.after)),
+    )
+
+
+def verdict_cells(shift: VerdictShift) -> tuple[str, ...]:
+    """Return what stands below `VERDICT_HEADER`."""
+    return (
+        factor_of(shift.step),
+        *sides_of(shift.step),
+        where_of(shift.step),
+        shift.before if shift.step is None else f"{shift.before} → {shift.after}",
+        str(len(shift.hypotheses)),
+        ", ".join(shift.hypotheses[0]),
+    )
+
+
+def _value(moved: Moved, six: tuple[float, ...] | None) -> str:
+    if six is None:
+        return NOTHING
+    return f"{six[_LABELS.index(moved.value) % len(CLS.labels)]:.{_DIGITS}g}"
+
+
+def environment_table(many: Many) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return a header and a row for each environment that has a run."""
+    kinds = _kinds_of_verdict(many)
+    header = (
+        *("environment", *kinds, "moved", "noise", "median", "largest", "fit [s]", "ratio"),
+        "against the first",
+    )
+    rows = [
+        (
+            each.name,
+            *(str(each.verdicts.get(kind, 0)) for kind in kinds),
+            *_moved_cells(each, is_base=place == 0),
+            NOTHING if each.fit_s is None else f"{each.fit_s:.3g}",
+            NOTHING if each.fit_ratio is None else f"{each.fit_ratio:.2f}",
+            *(["base"] if place == 0 else ["fails" if each.status else "passes"]),
+        )
+        for place, each in enumerate(many.environments)
+        if each.run is not None
+    ]
+    return header, rows
+
+
+def _moved_cells(environment: Environment, *, is_base: bool) -> tuple[str, str, str, str]:
+    """Return how many hypotheses moved, and how many only within the tolerance, and how far."""
+    if is_base:
+        return (NOTHING,) * 4
+    noise = environment.noise
+    if noise is None:
+        return str(environment.moved), "0", NOTHING, NOTHING
+    sizes = (f"{noise.median:.1e}", f"{noise.largest:.1e}")
+    return (str(environment.moved), str(noise.count), *sizes)
+
+
+def _kinds_of_verdict(many: Many) -> list[str]:
+    """Return the verdicts that there are, the right ones first."""
+    found = {verdict for each in many.environments for verdict in each.verdicts}
+    return sorted(found, key=lambda verdict: (-Verdict(plain(verdict)).severity, verdict))
+
+
+def groups_of(hypothesis: Hypothesis) -> str:
+    """Return the observed values of a hypothesis, and which environments have each."""
+    groups = hypothesis.groups
+    if len(groups) > _GROUPS:
+        return f"{len(groups)} values, {_range(groups[0].lowest, groups[-1].highest)}"
+    if len(groups) == 1:
+        return _range(groups[0].lowest, groups[0].highest)
+    return "; ".join(
+        f"{_range(each.lowest, each.highest)} in {numbers(each.environments)}" for each in groups
+    )
+
+
+def _range(lowest: float, highest: float) -> str:
+    least, most = f"{lowest:.4g}", f"{highest:.4g}"
+    return least if least == most else f"{least} to {most}"
+
+
+def numbers(places: Sequence[int]) -> str:
+    """Return places as people count them, those in a row as a range: 1–3, 7."""
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and runs[-1][-1] == place - 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return ", ".join(
+        str(run[0] + 1) if len(run) == 1 else f"{run[0] + 1}–{run[-1] + 1}" for run in runs
+    )
