@@ -24,8 +24,8 @@ def known(project):
     return project
 
 
-def issues(project, patches, name="tiny", fit_setup="numpy+scipy"):
-    issue = {"fit_setup": fit_setup, "reason": REASON, "link": LINK, "patches": patches}
+def issues(project, patches, name="tiny", fit_setup="numpy+scipy", **more):
+    issue = {"fit_setup": fit_setup, "reason": REASON, "link": LINK, "patches": patches, **more}
     project.write_reference({**project.reference(name), "known_issues": [issue]}, name)
 
 
@@ -80,7 +80,7 @@ def test_what_is_fixed_fails_and_says_so(known):
             [
                 f"tiny / {patch}: passes, but is listed as a known issue of numpy+scipy",
                 f"  {REASON} ({LINK})",
-                "  it appears to be fixed: remove it from known_issues",
+                "  it appears to be fixed: remove it from known_issues, or say there which *",
             ]
         )
     assert "known issues:" not in known.text(result)
@@ -155,3 +155,26 @@ def test_the_exception_of_another_module_is_the_same_issue(known):
     answers(known, errors={LAST: ["pyhf.somewhere.FailedMinimization", "no"]})
     result = known.run(suite=False)
     assert result.parseoutcomes() == {"passed": 1, "xfailed": 2}
+
+
+@pytest.mark.parametrize(
+    ("pyhf", "outcomes"),
+    [("0.7.6", {"passed": 1, "xfailed": 2}), ("0.8.0.dev1", {"passed": 3})],
+)
+def test_what_a_version_of_pyhf_changes_is_red_with_neither(project, pyhf, outcomes):
+    """The older one gives other values, and fits what the newer one refuses."""
+    project.pallet(3)
+    project.own_test()
+    project.expect_error(LAST)
+    answered = {part: canned(LAST)[part] for part in ("CLs_obs", "CLs_exp")}
+    issues(project, {KNOWN: WRONG, LAST: answered}, pyhf="<=0.7.6")
+    versions = {"versions": {"pyhf": pyhf}}
+    if pyhf == "0.7.6":
+        answers(project, errors={}, **versions)
+    else:
+        project.plan(
+            errors={LAST: ["pyhf.exceptions.InvalidModel", "Duplicate samples"]}, **versions
+        )
+    result = project.run("-rx", suite=False)
+    assert result.parseoutcomes() == outcomes
+    assert ("with pyhf <=0.7.6: scipy stops" in project.text(result)) is (pyhf == "0.7.6")

@@ -571,7 +571,7 @@ ERROR_ISSUE = KnownIssue("it gives up", "https://somewhere/2", error="ValueError
     ],
 )
 def test_a_known_issue_is_told_from_its_end_and_from_others(issue, result, verdict):
-    known = certified(known_issues={"numpy+scipy": issue})
+    known = certified(known_issues={"numpy+scipy": [issue]})
     comparison = check(result, known)
     assert comparison.verdict is verdict
     if verdict in (Verdict.KNOWN_ISSUE, Verdict.FIXED):
@@ -586,7 +586,7 @@ def test_a_known_issue_is_told_from_its_end_and_from_others(issue, result, verdi
 def test_a_known_issue_lends_no_tolerance():
     """A known issue is far off; what it was off by must not make any value right."""
     checked = {"numpy+scipy": {"set": "lowest", "cls": 0.87, "fit_s": 1.0}}
-    known = certified(checked=checked, known_issues={"numpy+scipy": ISSUE})
+    known = certified(checked=checked, known_issues={"numpy+scipy": [ISSUE]})
     assert known.tolerance("numpy+scipy") == (DEFAULT_RTOL["scipy"], DEFAULT_ATOL)
     assert known.tolerance("jax+scipy") == (DEFAULT_RTOL["scipy"], DEFAULT_ATOL)
     assert check(fitted(at(0, 0.07)), known).verdict is Verdict.WRONG
@@ -595,7 +595,7 @@ def test_a_known_issue_lends_no_tolerance():
 
 
 def test_a_known_exception_is_one_of_that_fit_setup_and_type():
-    known = certified(known_issues={"numpy+scipy": ERROR_ISSUE})
+    known = certified(known_issues={"numpy+scipy": [ERROR_ISSUE]})
     assert is_known_error(error_of("ValueError"), known, "numpy+scipy") is ERROR_ISSUE
     assert is_known_error(error_of("ValueError"), known, "numpy+minuit") is None
     assert is_known_error(error_of("KeyError"), known, "numpy+scipy") is None
@@ -603,6 +603,41 @@ def test_a_known_exception_is_one_of_that_fit_setup_and_type():
     assert is_known_error(error_of("ValueError"), Missing("none"), "numpy+scipy") is None
     lost = toy_result(TASK, status="broken", error=FitError("broken", "killed"))
     assert is_known_error(lost, known, "numpy+scipy") is None
+
+
+@pytest.mark.parametrize(
+    ("pyhf", "has_it"),
+    [
+        ("0.7.0", True),
+        ("0.7.6", True),
+        ("0.7.7.dev4+g1a2b3c4", False),  # of main, before the version is chosen
+        ("0.8.0.dev1", False),
+        ("0.8.0rc1", False),
+        ("1.0", False),
+        ("of somebody", True),  # it may have
+        (None, True),
+    ],
+)
+def test_a_known_issue_of_some_versions_of_pyhf(pyhf, has_it):
+    """What is wrong with them is right with the others, and red where it is not."""
+    issue = replace(ISSUE, pyhf="<=0.7.6")
+    known = certified(known_issues={"numpy+scipy": [issue]})
+    there = environment(versions={} if pyhf is None else {"pyhf": pyhf})
+    wrong, right = (replace(fitted(*how), environment=there) for how in ((), (VALUES,)))
+    verdicts = [check(result, known).verdict for result in (wrong, right)]
+    expected = [Verdict.KNOWN_ISSUE, Verdict.FIXED] if has_it else [Verdict.WRONG, Verdict.RIGHT]
+    assert verdicts == expected
+    if has_it:
+        assert "numpy+scipy with pyhf <=0.7.6" in check(wrong, known).title
+
+
+def test_each_version_of_pyhf_may_have_its_own_issue():
+    old, new = replace(ISSUE, pyhf="<=0.7.6"), replace(ERROR_ISSUE, pyhf=">0.7.6")
+    known = certified(known_issues={"numpy+scipy": [old, new]})
+    for pyhf, verdicts in (("0.7.6", "known issue/wrong"), ("0.8.0", "wrong/known issue")):
+        there = environment(versions={"pyhf": pyhf})
+        results = [replace(each, environment=there) for each in (fitted(), error_of("ValueError"))]
+        assert "/".join(check(each, known).verdict.value for each in results) == verdicts
 
 
 # The environment
@@ -1256,7 +1291,7 @@ def test_what_was_far_off_widens_no_tolerance():
 
 def test_a_known_issue_is_what_is_at_no_consistent_set():
     issue = KnownIssue("mixed minima", "https://somewhere/3", cls_values=NOMINAL_VALUES)
-    reference = two(known_issues={"numpy+scipy": issue})
+    reference = two(known_issues={"numpy+scipy": [issue]})
     mixed = run(NOMINAL_VALUES, {FIXED: NOMINAL[FIXED]})
     comparison = check(mixed, reference)
     assert (comparison.verdict, comparison.at) == (Verdict.KNOWN_ISSUE, "none")

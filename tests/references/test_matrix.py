@@ -57,7 +57,7 @@ def test_a_stored_result_is_judged(result, reference, verdict, where):
     assert (finding.verdict.value, finding.at) == (verdict, where)
     # What the file says of known issues and tolerances is no part of it.
     issue = KnownIssue("why", "https://somewhere/1", cls_values=result.cls_values or VALUES)
-    told = {"known_issues": {"numpy+scipy": issue}, "tolerances": {"numpy+scipy": {"rtol": 0.0}}}
+    told = {"known_issues": {"numpy+scipy": [issue]}, "tolerances": {"numpy+scipy": {"rtol": 0.0}}}
     assert judge(result, replace(reference, **told), "numpy+scipy") == finding
 
 

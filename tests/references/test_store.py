@@ -71,6 +71,15 @@ def search(random=24, **changes):
     return {fit: {**how, **changes} for fit in FITS if fit != FREE_ASIMOV}
 
 
+OLD_ISSUE = {
+    "fit_setup": "numpy+scipy",
+    "reason": "it is old",
+    "link": "https://somewhere/1",
+    "pyhf": "<=0.7.6",
+    "patches": {"toy_000": {"error": "KeyError"}},
+}
+
+
 def certified(task, *, nominal=None, cls_obs=0.05, twice_nll=None, certificate=None, **changes):
     """A certified result; its nominal minima are others where ``nominal`` has twice the NLL."""
     fits = dict(zip(FITS, (100.0, 110.0, 120.0, 130.0, 140.0), strict=True))
@@ -367,6 +376,10 @@ def test_a_file_that_is_not_there_says_so(tmp_path):
             "tolerances/numpy+scipy/rtol",
         ),
         (lambda data: data.update(known_issues=[{"fit_setup": "x"}]), "known_issues/0"),
+        (
+            lambda data: data.update(known_issues=[{**OLD_ISSUE, "pyhf": "0.8"}]),
+            "known_issues/0/pyhf",
+        ),
     ],
 )
 def test_a_violation_of_the_schema_says_where(saved, tmp_path, change, where):
@@ -983,6 +996,34 @@ def test_where_a_fit_setup_was_is_not_known_of_other_minima(store):
     rest = {part: value for part, value in found.items() if part != "set"}
     assert store.find(tasks[0]).checked == {"numpy+scipy": rest}
     assert store.find(tasks[1]).checked == {"numpy+scipy": found}
+
+
+def test_an_issue_of_other_versions_stays_in_the_file(store):
+    tasks = toy_tasks(2)
+    for task in tasks:
+        store.update(task, certified(task))
+    store.save()
+    names = [task.patch.name for task in tasks]
+    notes = {"checked": {name: {"set": "none", "fit_s": 1.0} for name in names}, "rtol": 1e-4}
+    wrong, worse = ({"error": kind} for kind in ("KeyError", "ValueError"))
+    new = {part: value for part, value in OLD_ISSUE.items() if part != "pyhf"}
+
+    def note(pyhf, **patches):
+        found = [{**new, "patches": patches}] if patches else []
+        store.note("toy", "numpy+scipy", {**notes, "pyhf": pyhf, "known_issues": found})
+        data = json.loads(store.load("toy")[0].read_text())
+        return {issue.get("pyhf"): issue["patches"] for issue in data.get("known_issues", ())}
+
+    edit(store.load("toy")[0], lambda data: data.update(known_issues=[OLD_ISSUE]))
+    # With another pyhf it is right; and then another hypothesis is wrong there.
+    assert note("0.8.0") == {"<=0.7.6": {names[0]: wrong}}
+    assert note("0.8.0", **{names[1]: worse}) == {
+        "<=0.7.6": {names[0]: wrong},
+        None: {names[1]: worse},
+    }
+    # With its own pyhf what is still wrong is still one of these versions.
+    assert note("0.7.6", **{names[0]: worse}) == {"<=0.7.6": {names[0]: worse}}
+    assert note("0.7.6") == {}
 
 
 # The types

@@ -17,6 +17,7 @@ import numpy as np
 import pyhf
 import pytest
 import scipy.optimize
+from packaging.version import Version
 from pyhf.optimize.opt_scipy import scipy_optimizer
 
 from pytest_pyhf_faas.advice import advice_on
@@ -497,6 +498,23 @@ def test_what_no_pyhf_has_is_an_error_that_says_what_it_has(what, kind):
         with contextlib.suppress(pyhf.exceptions.ImportBackendError):
             fitting.set_backend({"backend": "numpy", "optimizer": "scipy", what: name})
     assert fit_one(signal())["status"] == "ok"
+
+
+@pytest.mark.parametrize("what", ["sample", "modifier"])
+def test_names_that_are_there_twice_are_refused_after_pyhf_0_7_6(what):
+    """Until then one of the two counts without a word: a known issue of these versions."""
+    (operation,) = signal()
+    twice = copy.deepcopy(operation)
+    if what == "modifier":
+        twice["value"]["modifiers"] *= 2
+        answer = fit_one([twice])
+    else:
+        answer = fit_one([twice, operation])
+    if Version(pyhf.__version__) <= Version("0.7.6"):
+        assert answer["CLs_obs"] == fit_one([operation])["CLs_obs"]
+    else:
+        assert answer["error"]["type"] == "pyhf.exceptions.InvalidModel"
+        assert "Duplicate" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), MemoryError("much")])

@@ -59,7 +59,7 @@ def refuse_broken_fit(
     issue = is_known_error(result, reference, fit_setup)
     if issue is not None:
         context.count_known_issue(result.pallet, subject.config)
-        title = f"known issue of {fit_setup}: {issue.reason} ({issue.link})"
+        title = issue.text(fit_setup)
         notes.note_verdict(item, Verdict.KNOWN_ISSUE, title)
         pytest.xfail(title)
     obstacle = context.obstacles.after(subject.endpoint, result)

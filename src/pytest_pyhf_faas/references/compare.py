@@ -14,7 +14,7 @@ from pytest_pyhf_faas.references import diagnosis
 from pytest_pyhf_faas.references.ambiguity import Ambiguity, at_minima
 from pytest_pyhf_faas.references.criteria import Criteria
 from pytest_pyhf_faas.references.diagnosis import ACCEPT
-from pytest_pyhf_faas.references.known_issues import is_same_issue
+from pytest_pyhf_faas.references.known_issues import issues_of, same_issue
 from pytest_pyhf_faas.references.places import (
     NLL_TOLERANCE,
     place_lines,
@@ -129,19 +129,19 @@ def compare(
         )
         comparison = _with_minima(_compare(name, result, reference, criteria), result, reference)
         comparison = _with_history(comparison, reference, fit_setup)
-    issue = reference.known_issues.get(fit_setup)
-    if issue is None or ignore_known_issues:
-        return comparison
-    if comparison.verdict is Verdict.RIGHT:
+    issues = [] if ignore_known_issues else issues_of(result, reference, fit_setup)
+    if issues and comparison.verdict is Verdict.RIGHT:
         title = f"{name}: passes, but is listed as a known issue of {fit_setup}"
         explanation = (
-            f"{issue.reason} ({issue.link})\nit appears to be fixed: remove it from known_issues"
+            f"{issues[0].reason} ({issues[0].link})\n"
+            "it appears to be fixed: remove it from known_issues, or say there which versions of "
+            'pyhf have it ("pyhf": "<=VERSION")'
         )
         return replace(comparison, verdict=Verdict.FIXED, title=title, explanation=explanation)
-    if is_same_issue(result, issue):
-        title = f"known issue of {fit_setup}: {issue.reason} ({issue.link})"
-        return replace(comparison, verdict=Verdict.KNOWN_ISSUE, title=title)
-    return comparison
+    issue = same_issue(result, issues)
+    if issue is None:
+        return comparison
+    return replace(comparison, verdict=Verdict.KNOWN_ISSUE, title=issue.text(fit_setup))
 
 
 # The verdict

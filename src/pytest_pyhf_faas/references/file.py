@@ -7,6 +7,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
 from pytest_pyhf_faas.errors import ReferenceFileError
 from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
 
@@ -95,7 +97,7 @@ def read(path: Path) -> ReferenceFile:
 def _violation(data: Any) -> str | None:
     """Say where the content of a file violates the schema, if it does."""
     if accepted_by_own_schema(data, SCHEMA):
-        return None
+        return _no_versions(data)
     import jsonschema
 
     validator = jsonschema.Draft7Validator(own_schema(SCHEMA))
@@ -104,6 +106,16 @@ def _violation(data: Any) -> str | None:
         return None
     where = "/".join(str(part) for part in violation.absolute_path) or "the top level"
     return f"at {where}, {violation.message[:200]}"
+
+
+def _no_versions(data: ReferenceFile) -> str | None:
+    """Say which versions of pyhf make no sense, if there are some."""
+    for number, issue in enumerate(data.get("known_issues", ())):
+        try:
+            SpecifierSet(issue.get("pyhf", ""))
+        except InvalidSpecifier:
+            return f"at known_issues/{number}/pyhf, {issue['pyhf']!r} is not as <=0.7.6"
+    return None
 
 
 def _as_of_today(data: Any, version: Any) -> Any:

@@ -38,13 +38,17 @@ class Tolerance(TypedDict, total=False):
     atol: float
 
 
-class IssueEntry(TypedDict):
-    """What a fit setup gets wrong, by patch."""
-
+class _IssueEntry(TypedDict):
     fit_setup: str
     reason: str
     link: str
     patches: dict[str, WrongValues]
+
+
+class IssueEntry(_IssueEntry, total=False):
+    """What a fit setup gets wrong, by patch, and with which versions of pyhf."""
+
+    pyhf: str
 
 
 class WrongValues(TypedDict, total=False):

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
 from pytest_pyhf_faas.references.cls_values import close
 from pytest_pyhf_faas.references.sameness import same_error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
@@ -28,25 +33,64 @@ class KnownIssue:
         The wrong CLs_obs and CLs_exp; empty where `error` comes instead.
     error : str or None
         Type of the exception.
+    pyhf : str
+        The versions of pyhf that have it, such as ``<=0.7.6``; empty for all.
     """
 
     reason: str
     link: str
     cls_values: tuple[float, ...] = ()
     error: str | None = None
+    pyhf: str = ""
+
+    def text(self, fit_setup: str) -> str:
+        """Return what is said of it."""
+        where = f" with pyhf {self.pyhf}" if self.pyhf else ""
+        return f"known issue of {fit_setup}{where}: {self.reason} ({self.link})"
+
+
+def concerns(pyhf: str, version: str | None) -> bool:
+    """Whether a version of pyhf is one of those that have an issue; one that is not known may be.
+
+    Parameters
+    ----------
+    pyhf : str
+        The versions that have it, as pip takes them; empty for all.
+    version : str or None
+        The version, which may be one of development: 0.8.0.dev1 comes after 0.7.6.
+    """
+    try:
+        known = Version(version or "")
+    except InvalidVersion:
+        return True
+    return SpecifierSet(pyhf).contains(known, prereleases=True)
+
+
+def issues_of(
+    result: HypotestResult, reference: PatchReference | Missing, fit_setup: str
+) -> list[KnownIssue]:
+    """Return what a fit setup is known to get wrong with the pyhf of a result."""
+    if not reference:
+        return []
+    version = result.environment.versions.get("pyhf") if result.environment else None
+    return [i for i in reference.known_issues.get(fit_setup, ()) if concerns(i.pyhf, version)]
 
 
 def is_known_error(
     result: HypotestResult, reference: PatchReference | Missing, fit_setup: str
 ) -> KnownIssue | None:
     """Return the known issue that is the exception of a result, if there is one."""
-    if not reference or result.error is None:
+    if result.error is None:
         return None
-    issue = reference.known_issues.get(fit_setup)
-    return issue if issue is not None and is_same_issue(result, issue) else None
+    return same_issue(result, issues_of(result, reference, fit_setup))
 
 
-def is_same_issue(result: HypotestResult, issue: KnownIssue) -> bool:
+def same_issue(result: HypotestResult, issues: Iterable[KnownIssue]) -> KnownIssue | None:
+    """Return the issue that a result is wrong in the way of, if it is in any."""
+    return next((issue for issue in issues if _is_same(result, issue)), None)
+
+
+def _is_same(result: HypotestResult, issue: KnownIssue) -> bool:
     """Whether a result is wrong in the way that an issue says."""
     if issue.error is not None or result.error is not None:
         return result.error is not None and same_error(result.error.type, issue.error)

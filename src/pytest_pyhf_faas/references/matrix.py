@@ -38,6 +38,7 @@ _LEGEND = (
     "(right: at the lowest minima, the nominal ones, or both, where they are the same; "
     "{what} off by: median / largest; fit: median)"
 )
+_NO_EXCEPTION = "no exception"
 #: A converged fit that is farther off than this is wrong all the same.
 _LARGEST_RTOL = 0.1
 
@@ -186,6 +187,7 @@ def notes(fit_setup: str, findings: Sequence[Finding]) -> dict[str, Any]:
             kind = finding.verdict, _error_type(finding.result)
             issues.setdefault(kind, {})[finding.patch] = _wrong_values(finding.result)
     return {
+        "pyhf": _pyhf(findings),
         "checked": checked,
         "rtol": _tolerance(fit_setup, findings),
         "known_issues": [
@@ -193,6 +195,13 @@ def notes(fit_setup: str, findings: Sequence[Finding]) -> dict[str, Any]:
             for kind, patches in issues.items()
         ],
     }
+
+
+def _pyhf(findings: Sequence[Finding]) -> str | None:
+    """Return the version of pyhf that did the fits, where it is one."""
+    environments = (finding.result.environment for finding in findings)
+    versions = {each.versions.get("pyhf") for each in environments if each is not None}
+    return versions.pop() if len(versions) == 1 else None
 
 
 def noted(fit_setup: str, findings: Sequence[Finding]) -> str:
@@ -238,7 +247,7 @@ def _wrong_values(result: HypotestResult) -> dict[str, Any]:
 
 
 def _error_type(result: HypotestResult) -> str:
-    return result.error.type if result.error is not None else "no exception"
+    return result.error.type if result.error is not None else _NO_EXCEPTION
 
 
 def _reason(verdict: Verdict, error: str, fit_setup: str) -> dict[str, str]:
@@ -256,6 +265,8 @@ def _reason(verdict: Verdict, error: str, fit_setup: str) -> dict[str, str]:
         }
     if verdict is Verdict.WRONG:
         return {"reason": "CLs is off although the fits have converged", "link": f"{ISSUES}/1320"}
+    if error == _NO_EXCEPTION:
+        return {"reason": "pyhf fits what has no model", "link": ISSUES}
     return {"reason": f"{optimizer} raises {error.rpartition('.')[2]}", "link": f"{ISSUES}/635"}
 
 

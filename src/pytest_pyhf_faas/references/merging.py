@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_pyhf_faas.campaign.results import FITS, MinimumSet
 from pytest_pyhf_faas.references.file import in_order
+from pytest_pyhf_faas.references.known_issues import concerns
 from pytest_pyhf_faas.references.sameness import (
     HIGHER,
     SAME_ASIMOV_DATA,
@@ -274,19 +275,7 @@ def with_notes(data: Mapping[str, Any], fit_setup: str, notes: Mapping[str, Any]
         else entry
         for name, entry in data["patches"].items()
     }
-    issues = []
-    for issue in data.get("known_issues", ()):
-        kept = issue["patches"]
-        if issue["fit_setup"] == fit_setup:
-            kept = {name: wrong for name, wrong in kept.items() if name not in checked}
-        if kept:
-            issues.append({**issue, "patches": kept})
-    for new in notes["known_issues"]:
-        same = next((i for i in issues if {**i, "patches": 0} == {**new, "patches": 0}), None)
-        if same is None:
-            issues.append(new)
-        else:
-            same["patches"] = dict(sorted({**same["patches"], **new["patches"]}.items()))
+    issues = _with_issues(data.get("known_issues", ()), fit_setup, notes)
     before = data.get("tolerances", {}).get(fit_setup, {})
     whole = set(checked) == set(data["patches"])
     # Of a part of the patches a smaller tolerance says nothing.
@@ -299,3 +288,30 @@ def with_notes(data: Mapping[str, Any], fit_setup: str, notes: Mapping[str, Any]
         head["known_issues"] = sorted(issues, key=lambda i: (i["fit_setup"], i["reason"]))
     tail = {"pool": data["pool"]} if "pool" in data else {}
     return {**head, "provenance": data["provenance"], "patches": patches, **tail}
+
+
+def _with_issues(
+    known: Iterable[Mapping[str, Any]], fit_setup: str, notes: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Put the issues that were found in the place of those that the same pyhf had."""
+    issues: list[dict[str, Any]] = []
+    versions: dict[str, str] = {}  # that have what a patch still has
+    for issue in known:
+        kept = issue["patches"]
+        of_which = issue.get("pyhf", "")
+        if issue["fit_setup"] == fit_setup and concerns(of_which, notes.get("pyhf")):
+            versions |= dict.fromkeys(kept, of_which)
+            kept = {name: wrong for name, wrong in kept.items() if name not in notes["checked"]}
+        if kept:
+            issues.append({**issue, "patches": kept})
+    for found in notes["known_issues"]:
+        for name, wrong in found["patches"].items():
+            head = {part: value for part, value in found.items() if part != "patches"}
+            if versions.get(name):
+                head["pyhf"] = versions[name]
+            same = next((i for i in issues if {**head, "patches": 0} == {**i, "patches": 0}), None)
+            if same is None:
+                same = {**head, "patches": {}}
+                issues.append(same)
+            same["patches"] = dict(sorted({**same["patches"], name: wrong}.items()))
+    return issues

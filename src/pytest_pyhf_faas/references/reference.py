@@ -68,8 +68,8 @@ class PatchReference:
         For each fit setup that was tried at which set of minima it was
         (``set``: "lowest", "nominal", "both" or "none") and how far from it: ``cls`` (largest
         relative difference), ``twice_nll`` (largest difference); and ``fit_s``.
-    known_issues : mapping of fit setup to KnownIssue
-        What is known to be got wrong.
+    known_issues : mapping of fit setup to sequence of KnownIssue
+        What is known to be got wrong, by which versions of pyhf.
     provenance : mapping
         How, when and with which versions it was made.
     tolerances : mapping of fit setup to mapping
@@ -100,7 +100,7 @@ class PatchReference:
     error: str | None = None
     fit_s: float | None = None
     checked: Mapping[str, Checked] = field(default_factory=dict)
-    known_issues: Mapping[str, KnownIssue] = field(default_factory=dict)
+    known_issues: Mapping[str, Sequence[KnownIssue]] = field(default_factory=dict)
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     limits: Limits | None = None
     toys: ToysEntry | None = None

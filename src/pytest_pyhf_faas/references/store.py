@@ -280,8 +280,9 @@ class ReferenceStore:
         pallet, fit_setup : str
             Which.
         notes : mapping
-            ``checked`` (by patch), ``rtol`` and ``known_issues``, as in the schema. What was known
-            of these patches with this fit setup is replaced.
+            ``checked`` (by patch), ``rtol`` and ``known_issues``, as in the schema, and ``pyhf``,
+            its version. What was known of these patches with this fit setup and version is
+            replaced.
 
         Raises
         ------
@@ -430,11 +431,7 @@ def _patch_reference(path: Path, data: ReferenceFile, name: str, entry: Entry) -
         error=entry.get("error"),
         fit_s=entry.get("fit_s"),
         checked=entry.get("checked", {}),
-        known_issues={
-            issue["fit_setup"]: _known_issue(issue, name)
-            for issue in data.get("known_issues", ())
-            if name in issue["patches"]
-        },
+        known_issues=_known_issues(data, name),
         tolerances=data.get("tolerances", {}),
         limits=Limits.from_json(entry["limits"]) if "limits" in entry else None,
         toys=entry.get("toys"),
@@ -442,6 +439,15 @@ def _patch_reference(path: Path, data: ReferenceFile, name: str, entry: Entry) -
         test_stat=data["hypotest"]["test_stat"],
         test_poi=data["hypotest"]["test_poi"],
     )
+
+
+def _known_issues(data: ReferenceFile, patch: str) -> dict[str, list[KnownIssue]]:
+    """Return what is known to be got wrong of a patch, by fit setup."""
+    issues: dict[str, list[KnownIssue]] = {}
+    for issue in data.get("known_issues", ()):
+        if patch in issue["patches"]:
+            issues.setdefault(issue["fit_setup"], []).append(_known_issue(issue, patch))
+    return issues
 
 
 def _known_issue(issue: IssueEntry, patch: str) -> KnownIssue:
@@ -452,6 +458,7 @@ def _known_issue(issue: IssueEntry, patch: str) -> KnownIssue:
         link=issue["link"],
         cls_values=tuple(float(value) for value in values),
         error=wrong.get("error"),
+        pyhf=issue.get("pyhf", ""),
     )
 
 
