@@ -12,7 +12,7 @@ from pytest_pyhf_faas.report.budgets import size_of, within
 from pytest_pyhf_faas.report.history import plot, words
 from pytest_pyhf_faas.report.page import templates
 from pytest_pyhf_faas.report.quantity import CLS, LIMITS
-from pytest_pyhf_faas.wording import NOTHING
+from pytest_pyhf_faas.wording import NOTHING, listed
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -29,6 +29,8 @@ MOST_PLOTS = 30
 ROW_BYTES, CHANGE_BYTES, SKIPPED_BYTES = 1_250_000, 500_000, 100_000
 #: A longer table of runs is closed.
 _OPEN_ROWS = 12
+#: So many hypotheses that changed in the same way are named.
+_PATCHES = 6
 _COLUMNS = ("analysis", "runs", "last run", "hypotheses", "verdicts that changed", "wall time")
 
 
@@ -42,10 +44,12 @@ class _Row(NamedTuple):
 
 
 class _ChangeRow(NamedTuple):
+    """Hypotheses that changed in the same way."""
+
     change: Change
-    patch: str
     before: str
     after: str
+    patches: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,7 @@ def render(history: History, directory: Path) -> str:
         ),
         most_runs=plot.MOST_RUNS,
         open_rows=_OPEN_ROWS,
+        named_patches=_PATCHES,
         own_version=__version__,
     )
 
@@ -144,17 +149,15 @@ def _part(series: Series, svg: str, row_bytes: int, change_bytes: int) -> _Part:
 
 
 def _change_rows(change: Change) -> list[_ChangeRow]:
-    verdicts = [_ChangeRow(change, each.patch, each.before, each.after) for each in change.verdicts]
-    moved = [
-        _ChangeRow(
-            change,
-            each.patch,
-            f"{each.verdict}, {each.value} {_value(each, each.before)}",
-            f"{each.verdict}, {each.value} {_value(each, each.after)}",
-        )
-        for each in change.moved
-    ]
-    return verdicts + moved
+    """Return a row for each change of a verdict, and for each value that moved."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for each in change.verdicts:
+        alike.setdefault((each.before, each.after), []).append(each.patch)
+    for moved in change.moved:
+        said = f"{moved.verdict}, {moved.value} "
+        values = (_value(moved, moved.before), _value(moved, moved.after))
+        alike.setdefault((said + values[0], said + values[1]), []).append(moved.patch)
+    return [_ChangeRow(change, *both, patches) for both, patches in alike.items()]
 
 
 def _value(moved: Moved, values: Sequence[float] | None) -> str:
@@ -166,7 +169,7 @@ def _value(moved: Moved, values: Sequence[float] | None) -> str:
 
 
 def _change_bytes(row: _ChangeRow) -> int:
-    return 600 + size_of(row.patch) + size_of(words.said(row.change.shifts))
+    return 600 + size_of(listed(row.patches, _PATCHES)) + size_of(words.said(row.change.shifts))
 
 
 def _row_bytes(row: _Row) -> int:

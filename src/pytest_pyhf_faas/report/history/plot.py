@@ -50,6 +50,7 @@ MOST_RUNS = 200
 _MOST_TEXTS, _MOST_NAMES = 24, 2
 _TEXT_POINTS = 170
 _LABEL_POINTS = 330
+_FULL_SIZE = 60
 _MOST_DATES = 8
 #: A line for each of the conditions under which times are comparable; the rest share the last.
 _LINES = (("-", "o", BLUE), ("--", "s", ORANGE), ("-.", "^", GREEN), (":", "D", PURPLE))
@@ -193,7 +194,7 @@ def _draw_verdicts(axes: Axes, points: Sequence[Point], links: Sequence[_Link]) 
         axes.scatter(
             those,
             below[those],
-            s=18,
+            s=_size(len(points)),
             marker="o",
             facecolor="w" if interrupted else BLACK,
             edgecolor=BLACK,
@@ -259,7 +260,7 @@ def _draw_times(
         axes.scatter(
             at,
             times,
-            s=22,
+            s=_size(len(points)),
             marker=marker,
             color=colour,
             urls=[links[place].url for place in at],
@@ -272,6 +273,11 @@ def _draw_times(
         axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.grid(axis="y", alpha=0.4)
     axes.set_ylabel(label)
+
+
+def _size(runs: int) -> float:
+    """Return the size of the points, which do not hide each other where there are many."""
+    return min(22.0, 22.0 * _FULL_SIZE / runs)
 
 
 def _time(point: Point, *, fits: bool) -> tuple[float | None, float]:

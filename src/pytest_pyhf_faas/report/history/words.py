@@ -131,8 +131,11 @@ def step(change: TimeChange) -> str:
 
 def steps(series: Series) -> str:
     """Return how the wall time changed, the last changes of it."""
-    if not any(each.wall_time for each in series.points):
+    measured = [each.wall_time for each in series.points if each.wall_time]
+    if not measured:
         return "not measured"
+    if len(measured) == 1:
+        return f"{with_spread(measured[0].mean_s, measured[0].stdev_s)} s, measured once"
     found = [step(each) for each in series.pace.steps[-_STEPS:]]
     return "; ".join(found) or "no change is shown to be larger than its spread"
 
