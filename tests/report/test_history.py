@@ -228,7 +228,7 @@ def test_slower_is_said_with_its_versions_and_its_trials(history):
     found = history(timed(1, FAST, OLD), timed(2, FAST, OLD), timed(3, SLOW, NEW))
     assert steps(found) == ["slower by 1.40 x since 2026-11-03 (pyhf 0.7.5 → 0.7.6)"]
     assert words.pace(found.series[0])[0].endswith(
-        "40.5 ± 0.5 s became 56.5 ± 0.5 s on 2 workers, 3 and 3 trials"
+        "40.5 ± 0.5 s became 56.5 ± 0.5 s on 2 workers (Some CPU), 3 and 3 trials"
     )
     assert found.series[0].pace.scatter == 1.0
 
