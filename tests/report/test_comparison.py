@@ -663,3 +663,86 @@ def test_patches_of_other_content_are_told():
     assert told.name == "content of 2 patches (SHA-256 of wino_1)"
     assert (told.before, told.after) == ("a" * 12, "b" * 12)
     assert compared(run("a"), run("a")).differences == ()
+
+
+# --- toys -----------------------------------------------------------------------------------------
+
+
+def toys(shift=0.0, *, setup="numpy+scipy", **changes):
+    """A run with toys of one hypothesis; CLs_obs lies some standard errors higher."""
+    found = make.with_toys(**changes)
+    if found["toys"]:
+        found["toys"]["CLs"] = list(found["toys"]["CLs"])
+        found["toys"]["CLs"][0] += shift * found["toys"]["errors"][0]
+    config = {"toys": 1000, "test_poi": 1.0}
+    return make.document(
+        [make.analysis([found], quantity="toys", fit_setup=setup, config=config, wall_time=None)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("setup", "shift", "listed", "status"),
+    [
+        ("numpy+scipy", 0.0, 0, 0),
+        ("numpy+scipy", 5.5, 1, 0),  # 5.5 / sqrt(2) of both: less than 4
+        ("numpy+scipy", 5.8, 1, 1),
+        ("certified", 0.05, 1, 0),  # the same toys
+        ("certified", 0.2, 1, 1),
+    ],
+)
+def test_toys_may_move_within_the_errors_of_both(setup, shift, listed, status):
+    changes = compare_runs(toys(setup=setup), toys(shift, setup=setup))
+    assert (len(changes.moved), changes.status) == (listed, status)
+    assert changes.quantities == {"toys": 1}
+    for moved in changes.moved:
+        assert (moved.quantity, moved.value, moved.fails) == ("toys", "CLs_obs", bool(status))
+        part = 0.1 if setup == "certified" else 4 * math.sqrt(2)
+        assert (moved.rtol, moved.atol) == (0.0, pytest.approx(part * 0.01))
+
+
+def test_certified_toys_of_another_number_or_patch_are_others():
+    for change in ({"count": 2000}, {}):
+        before, after = (toys(setup="certified") for _run in range(2))
+        hypothesis = after["analyses"][0]["hypotheses"][0]
+        hypothesis["toys"] = {**hypothesis["toys"], **change}
+        hypothesis["toys"]["CLs"] = [value + 0.01 for value in hypothesis["toys"]["CLs"]]
+        hypothesis["digest"] = "0" * 64
+        assert compare_runs(before, after).status == 0
+
+
+def test_toys_in_the_text_have_a_table_of_their_own():
+    shown = text(compare_runs(toys(), toys(10)))
+    assert shown.startswith("1 of 1 result (toys of 1) moved")
+    assert "CLs from toys of wino moved farther than the tolerance (atol 0.0565685):" in shown
+    (row,) = [line for line in shown.splitlines() if line.startswith("  wino_300_100")]
+    assert "CLs_obs" in row
+    shown = text(compare_runs(toys(), toys(1)))
+    assert "CLs from toys of wino moved by more than 1e-06 relative, within the tolerance" in shown
+
+
+def test_toys_that_came_or_went_fail_unless_the_verdict_says_so():
+    before, after = toys(), toys()
+    after["analyses"][0]["hypotheses"][0]["toys"] = None
+    changes = compare_runs(before, after)
+    assert (changes.status, changes.one_sided) == (1, 1)
+    assert math.isinf(changes.moved[0].relative)
+    after["analyses"][0]["hypotheses"][0]["verdict"] = "fixed"
+    assert compare_runs(before, after).moved == ()
+
+
+def test_what_toys_do_not_know_is_not_compared_and_a_tolerance_may_be_asked_for():
+    before, after = toys(), toys(3)
+    assert compare_runs(before, after, atol=0.02).status == 1
+    assert compare_runs(before, after, rtol=100.0).status == 0
+    before["analyses"][0]["hypotheses"][0]["toys"]["errors"] = ["inf"] * 6
+    assert compare_runs(before, after).moved == ()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_toys_that_have_no_value_any_more_fail(value):
+    before, after = toys(), toys()
+    after["analyses"][0]["hypotheses"][0]["toys"]["CLs"] = [value] * 6
+    changes = compare_runs(before, after)
+    assert changes.status == 1
+    json.dumps(changes.to_json(), allow_nan=False)
+    assert compare_runs(after, after).moved == ()

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 #: The asymptotic CLs is off where it is more standard errors of the toys away.
 OFF = 3.0
+#: How far two CLs from toys may be apart, in their combined standard error.
+FAR = 4.0
+#: The same where the toys are the same, in the standard error of the earlier ones.
+SAME_TOYS = 0.1
 #: So many hypotheses are named in a line, each with what is said of it in so many characters.
 _NAMED, _LONG = 3, 100
 #: Smaller values are written with a power of 10.
@@ -83,6 +87,30 @@ class ToyValues:
         """The observed and the median expected value."""
         observed, expected = (measured(self.values[at], self.errors[at]) for at in (0, 3))
         return f"CLs_obs = {observed}, CLs_exp = {expected} by {self.count:,} + {self.count:,} toys"
+
+
+def allowed(found: ToyValues, known: ToyValues, index: int, *, same: bool) -> float:
+    """Return how far one of the six values may be from what is known of it.
+
+    Parameters
+    ----------
+    found, known : ToyValues
+        What is compared, and with what.
+    index : int
+        Which of the six.
+    same : bool
+        Whether the toys are the same.
+
+    Returns
+    -------
+    float
+        Infinite where so many toys do not know the value, and there is nothing to compare.
+    """
+    if same:
+        return SAME_TOYS * known.errors[index]
+    # Each error as the other toys say it is, where that is larger: few toys know theirs badly.
+    per_toy = max(each.errors[index] * math.sqrt(each.count) for each in (found, known))
+    return FAR * per_toy * math.sqrt(1 / found.count + 1 / known.count)
 
 
 def toy_cls_of(toys: Mapping[str, Any]) -> ToyCLs:

@@ -10,7 +10,7 @@ from pytest_pyhf_faas.references.cls_values import Row
 from pytest_pyhf_faas.references.compare import Comparison, compare_errors
 from pytest_pyhf_faas.references.diagnosis import ACCEPT
 from pytest_pyhf_faas.references.reference import MAKE
-from pytest_pyhf_faas.references.toy_values import ToyValues, measured
+from pytest_pyhf_faas.references.toy_values import FAR, SAME_TOYS, ToyValues, allowed, measured
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import counted
 
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
-#: How far two CLs from toys may be apart, in their combined standard error.
-FAR = 4.0
-#: The same where the toys are the same, in the standard error of the reference.
-SAME_TOYS = 0.1
 #: The share of toys that may fail.
 MOST_FAILED = 1e-3
 _REMEDY = (
@@ -85,16 +81,9 @@ def compare_toys(
 
 def _row(index: int, found: ToyValues, known: ToyValues, same: bool) -> Row:
     obtained, expected = found.values[index], known.values[index]
-    if math.isnan(obtained) and math.isnan(expected):
-        within = True
-    elif same:
-        within = abs(obtained - expected) <= SAME_TOYS * known.errors[index]
-    else:
-        # Each error as the other toys say it is, where that is larger: few toys know theirs badly.
-        per_toy = max(each.errors[index] * math.sqrt(each.count) for each in (found, known))
-        combined = per_toy * math.sqrt(1 / found.count + 1 / known.count)
-        # What so many toys do not know is nothing to compare.
-        within = math.isinf(combined) or abs(obtained - expected) <= FAR * combined
+    both_nan = math.isnan(obtained) and math.isnan(expected)
+    far = allowed(found, known, index, same=same)
+    within = both_nan or math.isinf(far) or abs(obtained - expected) <= far
     return Row(CLS_LABELS[index], obtained, expected, within)
 
 

@@ -44,7 +44,7 @@ class Moved:
     Attributes
     ----------
     quantity : str
-        What they are: "CLs" or "upper limits".
+        What they are: "CLs", "upper limits" or "toys", which is CLs from toys.
     before, after : tuple of float, shape (6,), or None
         The observed one first; ``None`` where there were none.
     value : str
@@ -54,7 +54,8 @@ class Moved:
     verdict : str
         What the later run says of it.
     rtol, atol : float
-        How far the backend and optimizer of the two runs may differ, or what was asked for.
+        How far the backend and optimizer of the two runs may differ, or what was asked for; of toys
+        `atol` follows from the standard errors of both.
     fails : bool
         Whether it moved farther than that, came or went, or is at other minima.
     minima : tuple of str or None
@@ -249,6 +250,15 @@ class Changes:
 def ratio_of(before: float, after: float) -> float:
     """Return after over before; 1 where both are 0."""
     return 1.0 if before == after else after / before if before else math.inf
+
+
+def relative_change(before: float, after: float) -> float:
+    """Return the change of a value relative to what it was; infinite where that is no number."""
+    if before == after or (math.isnan(before) and math.isnan(after)):
+        return 0.0
+    if not before or not math.isfinite(before) or not math.isfinite(after):
+        return math.inf
+    return (after - before) / abs(before)
 
 
 def json_able(value: Any) -> Any:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pyhf_faas.report.comparison.changes import MOVED, Moved, ReferenceChange, VerdictChange
+from pytest_pyhf_faas.report.comparison.changes import (
+    MOVED,
+    Moved,
+    ReferenceChange,
+    VerdictChange,
+    relative_change,
+)
+from pytest_pyhf_faas.report.comparison.toys import moved_toys
 from pytest_pyhf_faas.report.quantity import CLS
 from pytest_pyhf_faas.verdicts import Verdict
 
@@ -32,7 +39,8 @@ def moved(
     Parameters
     ----------
     quantity : Quantity or None
-        What the values are; where there are no six of them, as of toys, nothing moves.
+        What the values are; ``None`` for toys, whose tolerance follows from their standard errors,
+        and for what has no values.
     name : str
         Of the analysis.
     setups : tuple of str
@@ -44,7 +52,8 @@ def moved(
     """
     found: list[Moved] = []
     if quantity is None:
-        return found
+        changes = (moved_toys(name, setups, *pair, rtol, atol) for pair in pairs)
+        return [each for each in changes if each is not None]
     for first, second in pairs:
         own = tolerance_of(quantity, setups, first, second)
         tolerance = own[0] if rtol is None else rtol, own[1] if atol is None else atol
@@ -113,7 +122,7 @@ def reference_changes(pairs: Iterable[Pair], others: Container[str]) -> Iterable
         relative = math.inf
         if None not in old and None not in new:
             changes = (
-                _relative(*values)
+                relative_change(*values)
                 for both in zip(old, new, strict=True)
                 for values in zip(*map(_numbers, both), strict=True)
             )
@@ -124,7 +133,9 @@ def reference_changes(pairs: Iterable[Pair], others: Container[str]) -> Iterable
 def is_one_sided(pair: Pair) -> bool:
     """Whether a hypothesis has values in one of two runs alone."""
     _name, quantity, first, second = pair
-    return quantity is not None and _is_one_sided(quantity, first, second)
+    if quantity is None:
+        return (first.get("toys") is None) != (second.get("toys") is None)
+    return _is_one_sided(quantity, first, second)
 
 
 def _is_one_sided(quantity: Quantity, first: Hypothesis, second: Hypothesis) -> bool:
@@ -149,7 +160,7 @@ def _moved(
     least = min(MOVED[0], tolerance[0]), min(MOVED[1], tolerance[1])
     values = list(zip(quantity.labels, before, after, strict=True))
     changes = [
-        (_relative(one, other), label)
+        (relative_change(one, other), label)
         for label, one, other in values
         if minima or not agree(quantity, one, other, least)
     ]
@@ -171,14 +182,6 @@ def agree(quantity: Quantity, before: float, after: float, tolerance: tuple[floa
 def values_of(cls: Sequence[float | str] | None) -> tuple[float, ...] | None:
     """Return values as numbers, if there are any."""
     return None if cls is None else _numbers(cls)
-
-
-def _relative(before: float, after: float) -> float:
-    if before == after or (math.isnan(before) and math.isnan(after)):
-        return 0.0
-    if not before or not math.isfinite(before) or not math.isfinite(after):
-        return math.inf
-    return (after - before) / abs(before)
 
 
 def _other_minima(first: Hypothesis, second: Hypothesis) -> tuple[str, str] | None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
         WallTimeChange,
     )
 
+#: CLs from toys, whose tolerance follows from their standard errors.
+_TOYS = "toys"
+_TITLES = {_TOYS: "CLs from toys"}
 _MOVED_SHOWN = 30
 _OTHERS_SHOWN = 10
 _NAMES_SHOWN = 5
@@ -158,7 +161,7 @@ def _run_lines(changes: Changes, width: int) -> list[str]:
 def _moved_lines(changes: Changes, width: int) -> list[str]:
     minima = any(each.minima for each in changes.moved)
     fails = "moved farther than the tolerance" + (", or to other minima" if minima else "")
-    least = min([MOVED[0], *(each.rtol for each in changes.moved)])
+    least = min([MOVED[0], *(each.rtol for each in changes.moved if each.quantity != _TOYS)])
     moved = f"moved by more than {least:g} relative, within the tolerance"
     groups = [
         _moved_section(
@@ -168,7 +171,7 @@ def _moved_lines(changes: Changes, width: int) -> list[str]:
             width,
         )
         for title, failing in ((fails, True), (moved, False))
-        for quantity in (CLS.name, LIMITS.name)
+        for quantity in (CLS.name, LIMITS.name, _TOYS)
     ]
     return "\n\n".join("\n".join(group) for group in groups if group).splitlines()
 
@@ -181,6 +184,7 @@ def _moved_section(title: str, moved: Sequence[Moved], minima: bool, width: int)
     """
     names = {each.analysis for each in moved}
     atols = {each.atol for each in moved}
+    of_toys = {each.quantity for each in moved} == {_TOYS}
     all_right = {each.verdict for each in moved} == {Verdict.RIGHT.value}
     columns = [
         ("pallet", [] if len(names) == 1 else [each.analysis for each in moved]),
@@ -189,7 +193,7 @@ def _moved_section(title: str, moved: Sequence[Moved], minima: bool, width: int)
         ("before", [_moved_value(each, each.before) for each in moved]),
         ("after", [_moved_value(each, each.after) for each in moved]),
         ("rel. diff", [f"{each.relative:+.1e}" for each in moved]),
-        ("rtol", [f"{each.rtol:.1e}" for each in moved]),
+        ("rtol", [] if of_toys else [f"{each.rtol:.1e}" for each in moved]),
         ("atol", [] if len(atols) == 1 else [f"{each.atol:.1e}" for each in moved]),
         ("verdict", [] if all_right else [each.verdict for each in moved]),
         ("minima", [" -> ".join(each.minima or ()) for each in moved] if minima else []),
@@ -200,7 +204,7 @@ def _moved_section(title: str, moved: Sequence[Moved], minima: bool, width: int)
     header = [name for name, _cells in kept]
     if len(atols) == 1:
         title += f" (atol {min(atols):g})"
-    what = next((each.quantity for each in moved), "")
+    what = next((_TITLES.get(each.quantity, each.quantity) for each in moved), "")
     return section(f"{what}{of} {title}", rows, _MOVED_SHOWN, header, width=width, left=left)
 
 

@@ -124,7 +124,8 @@ def step(change: TimeChange) -> str:
         f"{word} by {factor:.2f} x since {change.after.began_at[:10]} ({said(change.shifts)}): "
         f"{with_spread(before.mean_s, before.stdev_s)} s became "
         f"{with_spread(after.mean_s, after.stdev_s)} s on {counted(after.workers, 'worker')} "
-        f"({listed(change.after.workers.cpus)}), {before.trials} and {counted(after.trials, 'trial')}"
+        f"({listed(change.after.workers.cpus)}), "
+        f"{before.trials} and {counted(after.trials, 'trial')}"
         f"{'' if same_hosts else '; not on the same hosts'}"
     )
 
