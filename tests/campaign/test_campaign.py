@@ -60,6 +60,21 @@ def statuses(results):
 # What is sent, and when
 
 
+def test_of_two_pallets_with_one_content_the_first_has_the_fits(begin):
+    """As the plan says it, and a session that submits them one after the other."""
+    tasks = toy_tasks(3)
+    again = [replace(task, pallet=replace(task.pallet, name="again")) for task in tasks]
+    engine = AutomaticEngine()
+    campaign = begin(engine)
+    campaign.submit([*tasks, *again])
+    wait_for_results(campaign, [*tasks, *again])
+    campaign.drain()
+    config = tasks[0].config
+    found = campaign.timeline(tasks[0].pallet.name, config)
+    assert sum(task.fits for task in found.tasks) == 3
+    assert campaign.timeline("again", config) is None
+
+
 def test_each_task_is_sent_once_however_often_it_is_submitted(begin):
     tasks = toy_tasks(20)
     engine = AutomaticEngine()

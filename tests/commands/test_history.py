@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import jinja2  # noqa: F401 - see fastjsonschema in conftest.py
+import matplotlib.figure  # noqa: F401
 import pytest
 
 from pytest_pyhf_faas import commands
+from pytest_pyhf_faas.plugin import notes  # noqa: F401 - one module for all runs in this process
 
 pytestmark = pytest.mark.usefixtures("wide_terminal")
 
@@ -17,10 +20,10 @@ def main(*arguments):
 
 def test_runs_with_and_without_a_report_become_one_page(project, capsys):
     patch = project.pallet(2)[0]
-    project.run(*QUICK, "--faas-report=runs/first", "--faas-trials=2", subprocess=True)
+    project.run(*QUICK, "--faas-report=runs/first", "--faas-trials=2")
     project.plan(answers={patch: {"CLs_obs": 0.5}})
-    project.run(*QUICK, "--faas-report=runs/second", "--benchmark-autosave", subprocess=True)
-    project.run(*QUICK, "--benchmark-autosave", subprocess=True)  # leaves no report
+    project.run(*QUICK, "--faas-report=runs/second", "--benchmark-autosave")
+    project.run(*QUICK, "--benchmark-autosave")  # leaves no report
     capsys.readouterr()
     assert main(project.path) == 0
     out, err = capsys.readouterr()

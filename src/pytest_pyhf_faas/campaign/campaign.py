@@ -122,7 +122,10 @@ class Campaign:
     def _begin(self, tasks: Iterable[Task]) -> tuple[Fit, ...]:
         """Take note of the tasks that are not known yet; return what is to be fitted."""
         groups: dict[tuple[int, int, HypotestConfig], tuple[str, str]] = {}
-        new = {task.key: task for task in tasks if task.key not in self._futures}
+        new: dict[str, Task] = {}
+        for task in tasks:
+            if task.key not in self._futures:
+                new.setdefault(task.key, task)  # of those with one content, the first is fitted
         # Before anything is taken note of, and without the lock: looking a time up may take long,
         # and may fail.
         fits = {key: self._fit(task, groups) for key, task in new.items()}
