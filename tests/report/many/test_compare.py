@@ -22,7 +22,7 @@ def steps(found):
     return {(shift.step, len(shift.hypotheses)) for shift in found.shifts}
 
 
-def moved_by(factor, before, after, where=None):
+def moved_by(factor, before, after, *where):
     return Step((factor,), (before,), (after,), where)
 
 
@@ -117,9 +117,41 @@ def test_a_change_at_one_value_of_another_factor_is_of_both():
         return {"scale": 1 + 0.01 * slsqp}
 
     assert steps(compare_many(grid(result))) == {
-        (moved_by("scipy", "1.9.3", "1.14.1", ("optimizer", ("scipy",))), 3),
-        (moved_by("optimizer", "scipy", "minuit", ("scipy", ("1.14.1",))), 3),
+        (moved_by("scipy", "1.9.3", "1.14.1", ("optimizer", "scipy")), 3),
+        (moved_by("optimizer", "scipy", "minuit", ("scipy", "1.14.1")), 3),
     }
+
+
+def test_of_a_pair_too_all_that_changed_together_are_named():
+    def result(patch, factors):
+        return {"scale": 1 + 0.01 * (factors["optimizer"] == "scipy" and factors["cpu"] == "new")}
+
+    def with_cpu(factors):
+        return {"cpu": "old" if factors["scipy"] == "1.9.3" else "new"}
+
+    assert steps(compare_many(grid(result, also=with_cpu))) == {
+        (
+            Step(("scipy", "cpu"), ("1.9.3", "old"), ("1.14.1", "new"), (("optimizer", "scipy"),)),
+            3,
+        ),
+        (
+            Step(("optimizer",), ("scipy",), ("minuit",), (("scipy", "1.14.1"), ("cpu", "new"))),
+            3,
+        ),
+    }
+    # NumPy with two values and SciPy with three, in step with each other
+    factors = {"pyhf": ("0.7.6", "0.8.0"), "scipy": ("1.14.1", "1.16.3", "1.17.1")}
+
+    def of_numpy(patch, factors):
+        return {"scale": 1 + 0.01 * (factors["pyhf"] == "0.8.0" and factors["numpy"] == "2.0.2")}
+
+    def with_numpy(factors):
+        return {"numpy": "2.0.2" if factors["scipy"] == "1.14.1" else "2.4.6"}
+
+    found = compare_many(grid(of_numpy, factors=factors, also=with_numpy))
+    named = {name for shift in found.shifts for name in shift.step.factors}
+    assert named == {"pyhf", "scipy", "numpy"}
+    assert len(found.shifts) == 2
 
 
 def test_two_changes_of_one_hypothesis_are_both_found():
@@ -181,8 +213,8 @@ def test_an_error_under_one_version_of_two_packages_is_of_both():
     found = compare_many(grid(result))
     kind = "error: AttributeError: module has no attribute …"
     assert {(each.step, each.before, each.after) for each in found.verdicts} == {
-        (moved_by("numpy", "1.26.4", "2.4.6", ("pyhf", ("0.7.0",))), "right", kind),
-        (moved_by("pyhf", "0.7.0", "0.7.6", ("numpy", ("2.4.6",))), kind, "right"),
+        (moved_by("numpy", "1.26.4", "2.4.6", ("pyhf", "0.7.0")), "right", kind),
+        (moved_by("pyhf", "0.7.0", "0.7.6", ("numpy", "2.4.6")), kind, "right"),
     }
     assert found.shifts == ()
     assert found.environments[2].verdicts["error"] == 1
@@ -201,6 +233,17 @@ def test_a_package_that_came_with_a_backend_is_no_cause_beside_it():
     assert steps(compare_many([run("numpy", jax="0.5.0"), *jax])) == {
         (moved_by("backend", "numpy", "jax"), 1)
     }
+
+
+def test_what_is_no_number_is_counted_beside_the_largest():
+    def result(patch, factors):
+        if factors["scipy"] == "1.9.3":
+            return {}
+        return {"CLs": ["nan"] * 6} if patch == "a" else {"scale": 1.01}
+
+    (shift,) = compare_many(grid(result)).shifts
+    assert (len(shift.hypotheses), shift.without_ratio) == (3, 1)
+    assert shift.largest.relative == pytest.approx(0.01)
 
 
 def test_an_environment_without_a_run_is_left_out():

@@ -96,6 +96,14 @@ def test_an_environment_without_a_run_shows_its_reason():
     assert "no environment but the first has a run" in answer(compare_many([grid()[0], missing]))
 
 
+def test_a_run_that_did_not_come_to_its_end_says_so():
+    first, second = grid()[:2]
+    second.document["run"]["interrupted"] = True
+    found = compare_many([first, second])
+    assert f"  {second.name}: its run was interrupted" in text(found, 80).splitlines()
+    assert "its run was interrupted" in page_of(found).text
+
+
 def test_noise_and_seconds_are_a_line_of_each_environment():
     first = cell({"optimizer": "scipy", "scipy": "1.9.3"})
     second = cell(

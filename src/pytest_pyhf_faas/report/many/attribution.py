@@ -38,14 +38,15 @@ class Step:
         Several where they changed together, so that each of them may be the cause.
     before, after : tuple of str
         The value of each of them.
-    where : tuple or None
-        Where the step is seen at some values of another factor alone: that factor and the values.
+    where : tuple of tuple
+        Where the step is seen at some values of another factor alone: that factor and its values;
+        of several, those of each.
     """
 
     factors: tuple[str, ...]
     before: tuple[str, ...]
     after: tuple[str, ...]
-    where: tuple[str, tuple[str, ...]] | None = None
+    where: tuple[tuple[str, str], ...] = ()
 
 
 class Found(NamedTuple):
@@ -79,6 +80,10 @@ class _Factor:
         return all(level.value == ABSENT or is_version(level.value) for level in self.levels)
 
 
+#: Factors that stand for each other, and those that they explain something together with.
+_Sides = tuple[list[_Factor], list[_Factor]]
+
+
 class Attribution:
     """What varies among cells, and what it explains.
 
@@ -109,9 +114,9 @@ class Attribution:
         -------
         list of Found or None
             Empty if no cells differ; ``None`` if neither one factor nor one pair explains it. Where
-            several explain it they changed together, and a step names them all. Of pairs the one
-            with the fewest combinations counts, if `MOST_STEPS` are enough: two factors together
-            explain anything where nothing else varies.
+            several explain it they changed together, and a step names them all. A pair counts if
+            `MOST_STEPS` are enough: two factors together explain anything where nothing else
+            varies.
         """
         if not any(differs.values()):
             return []
@@ -122,13 +127,9 @@ class Attribution:
         alone = [each for each in factors if _agree_within(differs, each.levels)]
         if alone:
             return self._of_one(differs, alone)
-        pairs = [
-            (len(joint), pair)
-            for pair in combinations(factors, 2)
-            if _agree_within(differs, joint := _joint(*pair))
-        ]
-        fewest = [pair for count, pair in pairs if count == min(n for n, _pair in pairs)]
-        found = self._of_two(differs, *fewest[0], outcome=outcome) if len(fewest) == 1 else []
+        pairs = [p for p in combinations(factors, 2) if _agree_within(differs, _joint(*p))]
+        sides = _sides(pairs)
+        found = [] if sides is None else self._of_two(differs, sides, outcome)
         return found if 0 < len(found) <= MOST_STEPS else None
 
     def _factors(self, cells: int) -> list[_Factor]:
@@ -147,36 +148,37 @@ class Attribution:
 
     def _of_one(self, differs: Mapping[int, int], factors: Sequence[_Factor]) -> list[Found]:
         """Return the steps of the first factor; what explains them as well is named beside it."""
-        names = [name for factor in factors for name in factor.names]
-        return [self._named(found, names) for found in _steps(differs, factors[0])]
+        return [self._named(found, factors) for found in _steps(differs, factors[0])]
 
-    def _of_two(self, differs: Mapping[int, int], *pair: _Factor, outcome: Outcome) -> list[Found]:
+    def _of_two(self, differs: Mapping[int, int], sides: _Sides, outcome: Outcome) -> list[Found]:
         """Return the steps of each factor, and at which values of the other one they are seen."""
         found = []
-        for factor, other in (pair, pair[::-1]):
-            seen: dict[tuple[Step, Hashable], list[tuple[_Level, Found]]] = {}
-            for level in other.levels:
-                for each in _steps(differs, factor, level.cells):
-                    named = self._named(each, factor.names)
+        for factors, others in (sides, sides[::-1]):
+            seen: dict[tuple[Step, Hashable], list[Found]] = {}
+            for level in others[0].levels:
+                for each in _steps(differs, factors[0], level.cells):
+                    named = self._named(each, factors)
                     key = named.step, outcome(each.before, each.after)
-                    seen.setdefault(key, []).append((level, named))
+                    seen.setdefault(key, []).append(named)
             for (step, _outcome), those in seen.items():
-                before, after = (
-                    reduce(or_, (getattr(each, side) for _level, each in those))
-                    for side in ("before", "after")
+                before = reduce(or_, (each.before for each in those))
+                after = reduce(or_, (each.after for each in those))
+                everywhere = sum(_could_show(factors[0], step, each) for each in others[0].levels)
+                where = tuple(
+                    (name, self._values(name, before | after))
+                    for other in others
+                    for name in other.names
                 )
-                everywhere = sum(_could_show(factor, step, level) for level in other.levels)
-                values = sorted((level.value for level, _found in those), key=order_of)
-                where = (" or ".join(other.names), tuple(values))
-                told = replace(step, where=where if len(those) < everywhere else None)
+                told = step if len(those) == everywhere else replace(step, where=where)
                 found.append(Found(told, before, after))
         return found
 
-    def _named(self, found: Found, names: Iterable[str]) -> Found:
+    def _named(self, found: Found, factors: Sequence[_Factor]) -> Found:
         """Return a step with the values that each of some factors has at both sides of it."""
         told = [
             (name, self._values(name, found.before), self._values(name, found.after))
-            for name in names
+            for factor in factors
+            for name in factor.names
         ]
         # That a package came with a backend is no other cause than the backend.
         present = [each for each in told if ABSENT not in each]
@@ -185,6 +187,22 @@ class Attribution:
     def _values(self, name: str, cells: int) -> str:
         values = [value for value, those in self._cells[name].items() if those & cells]
         return ", ".join(sorted(values, key=order_of))
+
+
+def _sides(pairs: Sequence[tuple[_Factor, _Factor]]) -> _Sides | None:
+    """Return the first pair of those that explain something, and what could stand for each.
+
+    ``None`` if there is no pair, or one that has nothing to do with the first.
+    """
+    if not pairs:
+        return None
+    sides = tuple(
+        [own, *(x for pair in pairs if other in pair for x in pair if x not in (own, other))]
+        for own, other in (pairs[0], pairs[0][::-1])
+    )
+    one, two = map(set, sides)
+    related = all(len(one & {*pair}) == len(two & {*pair}) == 1 for pair in pairs)
+    return (sides[0], sides[1]) if related else None
 
 
 def _steps(differs: Mapping[int, int], factor: _Factor, among: int = -1) -> Iterator[Found]:

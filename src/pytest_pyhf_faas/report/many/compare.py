@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from statistics import median
 from typing import TYPE_CHECKING
@@ -137,8 +138,13 @@ def _verdict_shifts(row: Row, attribution: Attribution) -> Iterator[tuple[Step |
 
 
 def _shift(step: Step | None, changes: Sequence[Moved]) -> Shift:
-    largest = max(changes, key=lambda each: (abs(each.relative), each.analysis, each.patch))
-    return Shift(step, tuple((each.analysis, each.patch) for each in changes), largest)
+    finite = [each for each in changes if math.isfinite(each.relative)]
+    return Shift(
+        step,
+        tuple((each.analysis, each.patch) for each in changes),
+        max(finite or changes, key=lambda each: (abs(each.relative), each.analysis, each.patch)),
+        len(changes) - len(finite),
+    )
 
 
 def _verdict_shift(step: Step | None, before: str, after: str, rows: Sequence[Row]) -> VerdictShift:
@@ -160,6 +166,7 @@ def _environment(
     base: Sequence[Fitted | None],
 ) -> Environment:
     """Return a cell as a whole, with its changes from the first one."""
+    run = None if cell.document is None else run_of(cell.document)
     moved = () if changes is None else changes.moved
     seconds, before = [list(map(_fit_s, each)) for each in (fitted, base)]
     known = [each for each in seconds if each is not None]
@@ -171,8 +178,8 @@ def _environment(
     return Environment(
         name=cell.name,
         factors=factors,
-        reason=cell.reason,
-        run=None if cell.document is None else run_of(cell.document),
+        reason=cell.reason or ("its run was interrupted" if run and run.interrupted else None),
+        run=run,
         verdicts=dict(Counter(verdict_of(each) for each in fitted if each is not None)),
         moved=sum(each.fails for each in moved),
         noise=_noise([abs(each.relative) for each in moved if not each.fails]),

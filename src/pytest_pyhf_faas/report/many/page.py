@@ -12,7 +12,6 @@ from pytest_pyhf_faas.report.many.factors import ordered
 from pytest_pyhf_faas.report.many.result import NO_RUN, Shift, VerdictShift
 from pytest_pyhf_faas.report.page import templates
 from pytest_pyhf_faas.verdicts import State, Verdict
-from pytest_pyhf_faas.wording import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +89,7 @@ def render(many: Many, links: Mapping[str, str], tables: str, json_file: str) ->
                     place + 1,
                     by_name.get(each.name, (each.name,)),
                     links.get(each.name),
-                    "" if each.run is not None else one_line(each.reason or "no report"),
+                    words.reason_of(each),
                 )
                 for place, each in enumerate(many.environments)
             ],

@@ -43,7 +43,7 @@ class Environment:
     factors : mapping of str to str
         What it has, by name.
     reason : str or None
-        Why it has no run.
+        Why it has no run, or none that came to its end.
     run : Run or None
         Which run it is.
     verdicts : mapping of str to int
@@ -128,11 +128,15 @@ class Shift:
         Analysis and patch of each.
     largest : Moved
         The one that moved most, from a typical run before the step to one after it.
+    without_ratio : int
+        How many moved to or from what is no number, or from 0; of these none is the largest where
+        there are others.
     """
 
     step: Step | None
     hypotheses: tuple[tuple[str, str], ...]
     largest: Moved
+    without_ratio: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pytest_pyhf_faas.report.comparison.text import section
 from pytest_pyhf_faas.report.many import words
 from pytest_pyhf_faas.report.many.attribution import ABSENT
 from pytest_pyhf_faas.report.many.factors import order_of
-from pytest_pyhf_faas.wording import folded, one_line, printable
+from pytest_pyhf_faas.wording import folded, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +26,10 @@ def text(many: Many, width: int) -> str:
     header, environments = words.environment_table(many)
     groups = (
         [printable(words.answer(many))],
-        _table("moved farther than the tolerance", words.SHIFT_HEADER, shifts, width, left=4),
-        _table("verdicts that changed", words.VERDICT_HEADER, verdicts, width, left=5),
+        _table("moved farther than the tolerance", words.SHIFT_HEADER, shifts, width),
+        _table("verdicts that changed", words.VERDICT_HEADER, verdicts, width),
         [words.TOGETHER] if words.changed_together(many) else [],
-        _table("environments, the first to compare with", header, environments, width, left=1),
+        _table("environments, the first to compare with", header, environments, width),
         _without_run(many),
         _factor_lines(many),
     )
@@ -37,23 +37,22 @@ def text(many: Many, width: int) -> str:
 
 
 def _table(
-    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int, left: int
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int
 ) -> list[str]:
     """Return a table without the columns in which there is nothing."""
     kept = words.columns_with_something(rows)
-    left = sum(place < left for place in kept)
     shown = [[row[place] for place in kept] for row in rows]
     named = [header[place] for place in kept]
-    return section(title, shown, _SHOWN, named, width=width, left=left)
+    return section(title, shown, _SHOWN, named, width=width, left=1)
 
 
 def _without_run(many: Many) -> list[str]:
     lines = [
-        f"  {printable(each.name)}: {printable(one_line(each.reason or 'no report'))}"
+        f"  {printable(each.name)}: {printable(words.reason_of(each))}"
         for each in many.environments
-        if each.run is None
+        if words.reason_of(each)
     ]
-    return ["no run:", *lines] if lines else []
+    return ["not run, or not to the end:", *lines] if lines else []
 
 
 def _factor_lines(many: Many) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pytest_pyhf_faas.report.many.result import NO_RUN, Shift, VerdictShift
 from pytest_pyhf_faas.report.quantity import CLS, LIMITS
 from pytest_pyhf_faas.verdicts import State, Verdict
-from pytest_pyhf_faas.wording import NOTHING, brief, counted, listed, shortened
+from pytest_pyhf_faas.wording import NOTHING, brief, counted, listed, one_line, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,7 +128,7 @@ def _each_once(shifts: Sequence[_Shift]) -> list[_Shift]:
     said: set[tuple[object, ...]] = set()
     found = []
     for each in shifts:
-        together = each.step is not None and each.step.where is not None
+        together = each.step is not None and bool(each.step.where)
         if not together or each.hypotheses not in said:
             found.append(each)
         if together:
@@ -171,10 +171,9 @@ def sides_of(step: Step | None) -> tuple[str, str]:
 
 def where_of(step: Step | None) -> str:
     """Return at which values of another factor alone a step is seen."""
-    if step is None or step.where is None:
+    if step is None:
         return ""
-    name, values = step.where
-    return f"{name} is {' or '.join(values)}"
+    return " or ".join(f"{name} is {' or '.join(v.split(', '))}" for name, v in step.where)
 
 
 def changed_together(many: Many) -> bool:
@@ -201,15 +200,15 @@ def columns_with_something(rows: Sequence[Sequence[str]]) -> list[int]:
 def shift_cells(shift: Shift) -> tuple[str, ...]:
     """Return what stands below `SHIFT_HEADER`."""
     moved = shift.largest
-    relative = f"{moved.relative:+.1e}" if math.isfinite(moved.relative) else "no ratio"
-    if moved.minima:
-        relative += f", {moved.minima[0]} → {moved.minima[1]}"
+    size = [f"{moved.relative:+.1e}"] if math.isfinite(moved.relative) else []
+    size += [f"{moved.minima[0]} → {moved.minima[1]}"] if moved.minima else []
+    size += [f"{shift.without_ratio} without a ratio"] if shift.without_ratio else []
     return (
         factor_of(shift.step),
         *sides_of(shift.step),
         where_of(shift.step),
         str(len(shift.hypotheses)),
-        relative,
+        ", ".join(size),
         f"{moved.analysis}, {moved.patch}",
         moved.value,
         *(_value(moved, six) for six in (moved.before, moved.after)),
@@ -254,6 +253,11 @@ def environment_table(many: Many) -> tuple[tuple[str, ...], list[tuple[str, ...]
         if each.run is not None
     ]
     return header, rows
+
+
+def reason_of(environment: Environment) -> str:
+    """Return in a line why an environment has no run, or none that came to its end, if so."""
+    return one_line(environment.reason or ("no report" if environment.run is None else ""))
 
 
 def _moved_cells(environment: Environment, *, is_base: bool) -> tuple[str, str, str, str]:
