@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pytest_pyhf_faas.report import document as documents
-from tests.helpers.composite_action import Expressions, Runner, fake_pip
+from tests.helpers.composite_action import Expressions, Runner, fake_gate, fake_pip
 from tests.helpers.paths import REPOSITORY
 
 ACTION = yaml.safe_load((REPOSITORY / "action.yml").read_text())
@@ -130,8 +130,20 @@ def test_a_comparison_with_an_earlier_report(runner, project):
     assert job["Exit status"].outcome == "failure"
     run, comparison = job.summary.split("## ")[1:]
     assert run.startswith("✅ right: Both hypotheses of tiny")
-    assert comparison.startswith("Compared with an earlier run")
+    assert comparison.startswith("Comparison\n")
     assert f"{names[0]}" in comparison
+
+
+def test_several_environments(runner, project, tmp_path):
+    answer = "2 environments, 3 hypotheses in each: no value moved farther than its tolerance"
+    fake_gate(tmp_path / "packages", answer, status=1)
+    job = runner.run(pyhf="0.7.5,0.7.6")
+    report = str(project.path / "pyhf-faas-report")
+    assert job.outputs == {"report": report, "status": "1", "verdict": answer}
+    assert job["Upload the report"].given["path"] == report
+    assert [name for name, outcome in job.outcomes().items() if outcome == "failure"] == [
+        "Exit status"
+    ]
 
 
 def test_a_cancelled_job_has_the_report_of_what_was_done(runner, project):

@@ -69,6 +69,7 @@ def test_the_changes_as_json(two, tmp_path, capsys):
     assert main([*two, "--json", "-"]) == 1
     shown = json.loads(capsys.readouterr().out)
     assert shown["status"] == 1
+    assert shown["answer"].startswith("1 of 1 hypothesis moved (at most 1.0e-01 relative)")
     assert shown["moved"][0]["relative"] == pytest.approx(0.1)
     assert main([*two, "--json", str(tmp_path / "changes.json")]) == 1
     assert json.loads((tmp_path / "changes.json").read_text()) == shown

@@ -261,3 +261,18 @@ def fake_pip(directory, log):
         "sys.exit(int(os.environ.get('PIP_STATUS', 0)))\n"
     )
     return directory
+
+
+def fake_gate(directory, answer, status):
+    """Write a package whose gate makes no environments: it writes what came of them."""
+    (directory / "pytest_pyhf_faas").mkdir(parents=True)
+    (directory / "pytest_pyhf_faas" / "__main__.py").write_text(
+        "import json, pathlib, sys\n"
+        "command, *words = sys.argv[1:]\n"
+        "assert command == 'gate'\n"
+        "(where,) = [word for word in words if word.startswith('--directory=')]\n"
+        "where = pathlib.Path(where.partition('=')[2])\n"
+        "where.mkdir()\n"
+        f"(where / 'comparison.json').write_text(json.dumps({{'answer': {answer!r}}}))\n"
+        f"sys.exit({status})\n"
+    )

@@ -127,11 +127,11 @@ def _compare(options: argparse.Namespace) -> int:
         atol=options.atol,
         slower=options.fail_slower,
     )
-    return _tell(options, found, partial(text.text, found))
+    return _tell(options, found, text.answer(found), partial(text.text, found))
 
 
 def _compare_many(options: argparse.Namespace) -> int:
-    from pytest_pyhf_faas.report.many import text
+    from pytest_pyhf_faas.report.many import text, words
     from pytest_pyhf_faas.report.many.cell import named, read_cell
     from pytest_pyhf_faas.report.many.compare import compare_many
     from pytest_pyhf_faas.report.publish import check_packages
@@ -140,7 +140,7 @@ def _compare_many(options: argparse.Namespace) -> int:
         check_packages()
     cells = named(map(read_cell, [options.run_directory, *options.others]))
     found = compare_many(cells, rtol=options.rtol, atol=options.atol, slower=options.fail_slower)
-    status = _tell(options, found, partial(text.text, found))
+    status = _tell(options, found, words.answer(found), partial(text.text, found))
     if options.page is not None:
         from pytest_pyhf_faas.report.many.publish import publish_many
 
@@ -150,7 +150,9 @@ def _compare_many(options: argparse.Namespace) -> int:
     return status
 
 
-def _tell(options: argparse.Namespace, found: Changes | Many, text: Callable[[int], str]) -> int:
+def _tell(
+    options: argparse.Namespace, found: Changes | Many, answer: str, text: Callable[[int], str]
+) -> int:
     """Say what changed, as text or as JSON, and in the summary of a CI job."""
     from pytest_pyhf_faas.report import markdown
     from pytest_pyhf_faas.report.publish import append_job_summary
@@ -158,7 +160,7 @@ def _tell(options: argparse.Namespace, found: Changes | Many, text: Callable[[in
     problems = append_job_summary(markdown.comparison(text(_SUMMARY_WIDTH)))
     for problem in problems:
         write_error(problem)
-    as_json = json.dumps(found.to_json(), indent=1, allow_nan=False)
+    as_json = json.dumps({"answer": answer, **found.to_json()}, indent=1, allow_nan=False)
     if options.json == "-":
         _say(as_json)
     elif options.json:

@@ -74,7 +74,7 @@ def comparison(text: str) -> str:
     str
         GitHub's Markdown; nothing in the text takes effect as Markdown or HTML.
     """
-    return f"## Compared with an earlier run\n\n{_fenced(text, _COMPARISON_CHARACTERS)}\n"
+    return f"## Comparison\n\n{_fenced(text, _COMPARISON_CHARACTERS)}\n"
 
 
 def _ambiguous(document: Document) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.report import csv_tables
+from pytest_pyhf_faas.report.many import words
 from pytest_pyhf_faas.report.many.factors import ordered
 from pytest_pyhf_faas.report.many.page import render
 from pytest_pyhf_faas.report.publish import PAGE as PAGE_OF_RUN
@@ -49,7 +50,8 @@ def publish_many(many: Many, cells: Sequence[Cell], directory: Path) -> Path:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _write(directory / JSON, json.dumps(many.to_json(), indent=1, allow_nan=False) + "\n")
+        told = {"answer": words.answer(many), **many.to_json()}
+        _write(directory / JSON, json.dumps(told, indent=1, allow_nan=False) + "\n")
         _write_environments(many, directory / TABLE)
         runs = [({"environment": c.name}, c.document) for c in cells if c.document is not None]
         tables = csv_tables.write_runs(runs, directory)
