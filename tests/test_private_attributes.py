@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,8 @@ import pytest
 import pytest_pyhf_faas
 
 SOURCE = Path(pytest_pyhf_faas.__file__).parent
-#: Of the standard library: a documented function, and the only name of a type.
-PUBLIC = {"_exit", "_SubParsersAction"}
+#: Of the standard library: a documented function, the only name of a type, methods of named tuples.
+PUBLIC = {"_exit", "_SubParsersAction", "_asdict", "_replace"}
 #: Of the SDK that funcX 2.4 brings, which cannot be installed beside the one of today.
 LEGACY = {"_result_watcher"}
 
@@ -158,3 +160,74 @@ def test_nothing_else_is_used():
     }
     known = {name for name, _names, _why in ATTRIBUTES} | LEGACY
     assert {name.partition(": ")[2] for name in used} | {"_log_version_mismatch"} == known, used
+
+
+#: Of pyhf all is public; these are what an upgrade of it must keep.
+OF_PYHF = (
+    "Model",
+    "Workspace.data",
+    "Workspace.model",
+    "exceptions.InvalidModel",
+    "exceptions.InvalidSpecification",
+    "get_backend",
+    "infer.calculators.ToyCalculator.distributions",
+    "infer.calculators.ToyCalculator.teststatistic",
+    "infer.hypotest",
+    "infer.intervals.upper_limits.upper_limit",
+    "schema.path",
+    "schema.validate",
+    "schema.version",
+    "set_backend",
+    "utils.digest",
+)
+OF_MODELS = (
+    "config.auxdata",
+    "config.channel_slices",
+    "config.channels",
+    "config.npars",
+    "config.par_names",
+    "config.par_order",
+    "config.par_slice",
+    "config.param_set",
+    "config.poi_index",
+    "config.samples",
+    "config.suggested_bounds",
+    "config.suggested_fixed",
+    "config.suggested_init",
+    "expected_data",
+    "logpdf",
+    "main_model.expected_data",
+)
+
+
+@pytest.mark.parametrize("name", OF_PYHF)
+def test_what_we_use_of_pyhf_is_there(name):
+    pyhf = import_module("pyhf")
+    import_module("pyhf.infer.intervals.upper_limits")
+    attrgetter(name)(pyhf)
+
+
+@pytest.mark.parametrize("name", OF_MODELS)
+def test_what_we_use_of_the_models_of_pyhf_is_there(name):
+    pyhf = import_module("pyhf")
+    attrgetter(name)(pyhf.simplemodels.uncorrelated_background([5.0], [50.0], [7.0]))
+
+
+def test_nothing_private_of_pyhf_is_used():
+    """0.8 renamed a private method that an earlier version of ours called."""
+    using, private_names = set(), set()
+    for path in SOURCE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {
+            f"{getattr(node, 'module', None) or ''}.{alias.name}"
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for alias in node.names
+        }
+        of_pyhf = {name for name in names if name.lstrip(".").partition(".")[0] == "pyhf"}
+        if of_pyhf:
+            using.add(path.name)
+            parts = {part for name in of_pyhf for part in name.split(".")}
+            private_names |= used_of_others(tree) | private(parts)
+    assert {"fitting.py", "certified.py", "limits.py", "toys.py", "inspection.py"} <= using
+    assert private_names == set()
