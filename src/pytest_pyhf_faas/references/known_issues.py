@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: How near the value of a known issue must be to the one that was found: relative, absolute.
 _SAME_ISSUE = (1e-2, 1e-6)
+_NEWEST = Version("9999")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,15 @@ def concerns(pyhf: str, version: str | None) -> bool:
     pyhf : str
         The versions that have it, as pip takes them; empty for all.
     version : str or None
-        The version, which may be one of development: 0.8.0.dev1 comes after 0.7.6.
+        The version. One of development counts as newer than all releases, since pyhf's main branch
+        calls itself 0.7.1.devN, after the last release that was made from it.
     """
     try:
         known = Version(version or "")
     except InvalidVersion:
         return True
+    if known.is_devrelease:
+        known = _NEWEST
     return SpecifierSet(pyhf).contains(known, prereleases=True)
 
 
