@@ -46,9 +46,11 @@ def runner(project, tmp_path, pip_log):
     """A runner whose workspace is the project; what pip would install is there already."""
     machine = tmp_path / "machine"
     machine.mkdir()
+    packages = tmp_path / "packages"
+    fake_pip(packages, pip_log)
     env = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(fake_pip(tmp_path / "packages", pip_log)),
+        "PYTHONPATH": str(packages),
         "HOME": str(tmp_path / "home"),
         "OMP_NUM_THREADS": "1",
         "PYTEST_ADDOPTS": "-p no:hypothesispytest -k 'not endpoint'",

@@ -254,19 +254,18 @@ def fake_pip(directory, log):
 
     What tests need is installed already, and they do without a network.
     """
-    (directory / "pip").mkdir(parents=True)
-    (directory / "pip" / "__main__.py").write_text(
+    _write_package(
+        directory / "pip",
         "import os, pathlib, sys\n"
         f"pathlib.Path({str(log)!r}).write_text('\\n'.join(sys.argv[1:]))\n"
-        "sys.exit(int(os.environ.get('PIP_STATUS', 0)))\n"
+        "sys.exit(int(os.environ.get('PIP_STATUS', 0)))\n",
     )
-    return directory
 
 
 def fake_gate(directory, answer, status):
     """Write a package whose gate makes no environments: it writes what came of them."""
-    (directory / "pytest_pyhf_faas").mkdir(parents=True)
-    (directory / "pytest_pyhf_faas" / "__main__.py").write_text(
+    _write_package(
+        directory / "pytest_pyhf_faas",
         "import json, pathlib, sys\n"
         "command, *words = sys.argv[1:]\n"
         "assert command == 'gate'\n"
@@ -274,5 +273,12 @@ def fake_gate(directory, answer, status):
         "where = pathlib.Path(where.partition('=')[2])\n"
         "where.mkdir()\n"
         f"(where / 'comparison.json').write_text(json.dumps({{'answer': {answer!r}}}))\n"
-        f"sys.exit({status})\n"
+        f"sys.exit({status})\n",
     )
+
+
+def _write_package(directory, main):
+    """Write a package that is run with ``python -m``, and goes before one that is installed."""
+    directory.mkdir(parents=True)
+    (directory / "__init__.py").write_text("")
+    (directory / "__main__.py").write_text(main)
