@@ -24,7 +24,7 @@ from pytest_pyhf_faas.report.history.publish import publish_history
 from pytest_pyhf_faas.report.history.read import read_history
 from pytest_pyhf_faas.report.history.text import text
 from tests.helpers import report_documents as make
-from tests.helpers.paths import STORED
+from tests.helpers.paths import REPOSITORY, STORED
 from tests.report.test_page import HOSTILE, Page
 
 REPORTS = STORED / "reports"
@@ -569,6 +569,26 @@ def test_the_tables_have_all_points(tmp_path, history):
     (change,) = series["changes"]
     assert (change["before"], change["after"]) == tuple(each["run"] for each in series["points"])
     assert [each["after"] for each in change["verdicts"]] == ["wrong"]
+
+
+def test_the_docs_name_every_field(tmp_path, history):
+    published(
+        history(timed(1, FAST, OLD), run_of(2, [one(make.wrong(A), walls=SLOW)], versions=NEW)),
+        tmp_path,
+    )
+    told = json.loads((tmp_path / "history.json").read_text())
+    (series,) = told["series"]
+    places = [told, series, series["wall_time"], series["wall_time"]["steps"][0]]
+    places += [
+        series["points"][0],
+        series["points"][0]["wall_time"],
+        series["points"][1]["shifts"][0],
+    ]
+    places += [series["changes"][0], series["changes"][0]["verdicts"][0]]
+    docs = (REPOSITORY / "docs" / "history.md").read_text(encoding="utf-8")
+    docs = docs.partition("## The JSON")[2]
+    names = {name for place in places for name in place}
+    assert {name for name in names if f"`{name}`" not in docs} == set()
 
 
 def test_a_single_run_has_no_plot_and_no_change(tmp_path, history):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.report import csv_tables, hepdata
@@ -141,6 +142,12 @@ _PARTS: dict[str, Callable[[Document, Path], None]] = {
     "the HEPData submission": hepdata.write,
     "the page": _write_page,
 }
+
+
+def link_to(file: Path, directory: Path) -> str:
+    """Return where a file is for a page in a directory, as a relative URL."""
+    path = os.path.relpath(file.resolve(), directory.resolve())
+    return quote(path.replace(os.sep, "/"), errors="surrogateescape")
 
 
 def append_job_summary(text: str) -> list[str]:

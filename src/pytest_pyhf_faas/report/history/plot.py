@@ -253,7 +253,7 @@ def _draw_times(
         if not known:
             continue
         at, times, spreads = zip(*known, strict=True)
-        drawn += times
+        drawn += [time + spread for _place, time, spread in known]
         axes.errorbar(
             at, times, yerr=spreads, ls=line, lw=0.9, color=colour, capsize=2, elinewidth=0.9
         )
@@ -269,7 +269,7 @@ def _draw_times(
     if drawn and spans_decades(drawn):
         log_axis(axes, "y")
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(drawn, default=1.0))
         axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.grid(axis="y", alpha=0.4)
     axes.set_ylabel(label)

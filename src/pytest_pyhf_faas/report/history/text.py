@@ -10,6 +10,7 @@ from pytest_pyhf_faas.wording import (
     counted,
     folded,
     printable,
+    short_uuid,
     shortened,
     table,
     with_spread,
@@ -18,7 +19,7 @@ from pytest_pyhf_faas.wording import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_pyhf_faas.report.history.points import Point
+    from pytest_pyhf_faas.report.history.points import Key, Point
     from pytest_pyhf_faas.report.history.read import History
 
 _NAME_WIDTH = 60
@@ -30,16 +31,16 @@ def text(history: History, width: int) -> str:
     """Return what a person reads of a history, the answer first, in lines that fit a width."""
     cells = [
         (
-            _shown(each.key.title),
+            _shown(each.key),
             str(len(each.points)),
-            words.date_of(each.points[-1]),
+            each.points[-1].began_at[:10],
             words.verdicts(each.judged) if each.judged else "no report",
             _wall_time(each.points[-1]),
         )
         for each in history.series
     ]
     said = [
-        f"{_shown(each.key.title)}: {line}"
+        f"{_shown(each.key)}: {line}"
         for each in history.series
         for line in (
             *([words.changed(each)] if each.changes else []),
@@ -52,7 +53,9 @@ def text(history: History, width: int) -> str:
     return folded("\n\n".join("\n".join(group) for group in groups if group), width)
 
 
-def _shown(title: str) -> str:
+def _shown(key: Key) -> str:
+    """Return a title as a terminal may have it: without codes, and not too long."""
+    title = key._replace(endpoint=short_uuid(key.endpoint)).title
     return shortened(printable(title), _NAME_WIDTH, cut="middle")
 
 

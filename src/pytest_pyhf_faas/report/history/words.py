@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from pytest_pyhf_faas.report import document as documents
-from pytest_pyhf_faas.report.publish import PAGE
+from pytest_pyhf_faas.report.publish import PAGE, link_to
 from pytest_pyhf_faas.verdicts import State, Verdict
 from pytest_pyhf_faas.wording import NOTHING, counted, listed, shortened, with_spread
 
@@ -177,5 +175,4 @@ def link(point: Point, directory: Path) -> str | None:
     if point.source.name != documents.FILE:
         return None
     page = point.source.with_name(PAGE)
-    target = page if page.is_file() else point.source
-    return quote(os.path.relpath(target, directory).replace(os.sep, "/"), errors="surrogateescape")
+    return link_to(page if page.is_file() else point.source, directory)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.errors import ReportError
@@ -13,6 +12,7 @@ from pytest_pyhf_faas.report.many import words
 from pytest_pyhf_faas.report.many.factors import ordered
 from pytest_pyhf_faas.report.many.page import render
 from pytest_pyhf_faas.report.publish import PAGE as PAGE_OF_RUN
+from pytest_pyhf_faas.report.publish import link_to
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,8 +76,7 @@ def _link(cell: Cell, directory: Path) -> str:
     """Return where the page of a run lies, from the directory of this page, if there is one."""
     if cell.directory is None or not (cell.directory / PAGE_OF_RUN).is_file():
         return ""
-    path = os.path.relpath((cell.directory / PAGE_OF_RUN).resolve(), directory.resolve())
-    return path.replace(os.sep, "/")
+    return link_to(cell.directory / PAGE_OF_RUN, directory)
 
 
 def _write_environments(many: Many, path: Path) -> None:
