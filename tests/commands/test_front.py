@@ -66,7 +66,7 @@ def test_each_command_has_help_with_its_exit_statuses(run, name):
         (["matrix", "tiny", "--faas-pallet=tiny"], "pyhf-faas", "--faas-pallet"),
         (["matrix", "tiny", "--faas-retr=1"], "pyhf-faas", "--faas-retr"),
         (["report"], "pyhf-faas report", "A"),
-        (["report", "a", "--json", "-"], "pyhf-faas report", "name both"),
+        (["report", "a", "--json", "-"], "pyhf-faas report", "name them"),
         (
             ["report", "a", "b", "--rtol", "x"],
             "pyhf-faas report",
