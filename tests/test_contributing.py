@@ -10,7 +10,7 @@ SOURCE = Path(pytest_pyhf_faas.__file__).parent
 TEXT = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
 WAY = TEXT.partition("### The way of a hypothesis")[2].partition("\n## ")[0]
 #: What a hypothesis does not come through.
-BESIDE = {"commands", "preflight", "data", "published"}
+BESIDE = {"commands", "preflight", "data", "gate", "published"}
 
 
 def test_the_way_of_a_hypothesis_leads_through_rooms_that_there_are():

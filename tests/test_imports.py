@@ -46,7 +46,7 @@ FLOW = (
     {"preflight"},
     {"report"},
     {"session"},
-    {"validation"},
+    {"gate", "validation"},
     {"plugin", "suite"},
     {"commands"},
     {"__main__"},
@@ -123,6 +123,12 @@ INSIDE = {
         {"sending"},
         {"fits"},
     ),
+    "gate": (
+        {"processes", "progress", "reasons", "selection", "versions"},
+        {"installer", "own_code", "plan"},
+        {"cells", "environments", "tables"},
+        {"gate"},
+    ),
     "plugin": (
         {"display", "notes", "plan", "relay", "sharing"},
         {"update", "values"},
@@ -145,7 +151,10 @@ INSIDE = {
             "test_toys",
         },
     ),
-    "commands": ({"choosing", "errors"}, {"history", "inspect", "matrix", "report", "validate"}),
+    "commands": (
+        {"choosing", "errors"},
+        {"gate", "history", "inspect", "matrix", "report", "validate"},
+    ),
 }
 
 

@@ -8,7 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_pyhf_faas import __version__
-from pytest_pyhf_faas.commands import history, inspect, matrix, report, validate
+from pytest_pyhf_faas.commands import gate, history, inspect, matrix, report, validate
 from pytest_pyhf_faas.commands.errors import error_text, write_error
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin.command_line import check_words
@@ -63,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser(prog="pyhf-faas", description="Validate published pyhf likelihoods.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (validate, inspect, matrix, report, history):
+    for command in (validate, inspect, matrix, report, history, gate):
         command.add_to(commands)
-    words, for_pytest = validate.cut(words)
+    words, for_pytest = gate.cut(words) if words[:1] == ["gate"] else validate.cut(words)
     try:
         check_words(words)
     except FaasError as error:

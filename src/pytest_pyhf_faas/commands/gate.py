@@ -1,0 +1,360 @@
+"""``pyhf-faas gate``: the suite in many environments, and one page of all."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.commands.choosing import add_options, values_of
+from pytest_pyhf_faas.errors import ConfigurationError
+from pytest_pyhf_faas.plugin.options import BY_NAME
+from pytest_pyhf_faas.wording import brief, counted, folded, listed, terminal_width
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_pyhf_faas.gate.cells import CellDirectory
+    from pytest_pyhf_faas.gate.gate import Outcome
+    from pytest_pyhf_faas.gate.plan import Plan
+    from pytest_pyhf_faas.gate.selection import Selected, Selection
+
+_DIRECTORY = ".pyhf-faas-gate"
+_CELLS = "cells"
+_PLAN = "plan.json"
+_FACTORS = ("pyhf", "scipy", "numpy", "python", "optimizer", "backend")
+_OPTIONS = (BY_NAME["pallet"], BY_NAME["patch"])
+#: What the gate tells each suite itself: what is fitted where, and where that is written.
+_OWN = (
+    *("pallet", "patch", "optimizer", "backend"),
+    *("endpoint", "workers", "report", "resume", "update", "dry_run"),
+)
+_INTERRUPTED = 130
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "gate",
+        help="run the validation suite with many versions of pyhf, SciPy and others, and compare",
+        description="Run the validation suite in many environments, and make one page of all: "
+        "which hypotheses moved with which version. Environments are made with uv, or venv and "
+        "pip, and kept; a gate that was interrupted goes on when it is started again.",
+        usage="%(prog)s [FILE] [options] [-- OPTIONS]",
+        epilog="OPTIONS are those of the suite, such as --faas-timeout. Values of a factor: "
+        "0.7.6 is a version, 1.9 a series, 0.7.0..0.7.6 a range, latest and pre the newest ones "
+        "of the package index; main (of pyhf), a directory, a wheel or git+URL is built; "
+        "NAME=PATH gives it a name. The first value of each is the base that is compared with. "
+        "Exit status: 0 if no environment differs from the base by more than its tolerance or is "
+        "worse, 1 if one does, or there is no run in it, 2 if nothing can be compared, 130 if it "
+        "was interrupted.",
+    )
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a gate as TOML")
+    for name in _FACTORS:
+        parser.add_argument(f"--{name}", metavar="V,V,...", help=f"values of {name}")
+    parser.add_argument(
+        "--with",
+        dest="versions",
+        action="append",
+        default=[],
+        metavar="NAME=V,V",
+        help="values of another distribution, such as iminuit=2.24,2.30; may be repeated",
+    )
+    parser.add_argument(
+        "--design",
+        choices=("product", "one-at-a-time"),
+        help="combine all values, or vary each factor alone from the base (default: product)",
+    )
+    add_options(parser, _OPTIONS)
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        metavar="DIR",
+        default=Path(_DIRECTORY),
+        help=f"where results and page are written (default: {_DIRECTORY})",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="how many environments run at once (default: one for each core); they share the cores",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the gate that DIR has, whatever it was"
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="make all environments anew, and run all anew"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list the environments, and make and run nothing"
+    )
+    parser.set_defaults(run=partial(run, parser))
+
+
+def cut(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words of a command line that are ours, and those that are for the suite."""
+    if "--" not in words:
+        return list(words), []
+    place = words.index("--")
+    return list(words[:place]), list(words[place + 1 :])
+
+
+def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """Make environments, run the suite in each, compare, and write one page.
+
+    Returns
+    -------
+    int
+        The exit status: that of the comparison; 1 if there is no run in one of the environments;
+        130 if it was interrupted, after the page was made of what is there.
+
+    Raises
+    ------
+    FaasError
+        If the gate makes no sense, a pallet cannot be read, or the page cannot be written.
+    """
+    from pytest_pyhf_faas.gate.cells import CellDirectory
+    from pytest_pyhf_faas.gate.environments import Environments
+    from pytest_pyhf_faas.gate.gate import Gate
+    from pytest_pyhf_faas.gate.installer import Installer
+    from pytest_pyhf_faas.gate.processes import Interruption
+    from pytest_pyhf_faas.pallets.download import cache_directory
+    from pytest_pyhf_faas.report.publish import check_packages
+    from pytest_pyhf_faas.session.display import StreamDisplay
+
+    check_packages()
+    if options.jobs is not None and options.jobs < 1:
+        parser.error(f"--jobs {options.jobs}: at least one must run")
+    installer = Installer.here()
+    directory = options.directory.absolute()
+    plan, selections = (_kept if options.resume else _asked)(options, directory, installer)
+    combinations = plan.combinations()
+    found = _selected(selections)
+    cells = [CellDirectory(each, directory / _CELLS / each.directory) for each in combinations]
+    _say(_announced(cells, found, installer.name))
+    if options.dry_run:
+        return 0
+    _keep(plan, selections, directory)
+    interruption = Interruption()
+    cores = len(os.sched_getaffinity(0))
+    jobs = min(options.jobs or cores, len(cells))
+    gate = Gate(
+        cells,
+        Environments(cache_directory() / "environments", installer, interruption, options.fresh),
+        found,
+        [*_references(plan.words), *plan.words],
+        jobs=jobs,
+        workers=max(cores // jobs, 1),
+        display=StreamDisplay(sys.stderr),
+        interruption=interruption,
+        fresh=options.fresh,
+    )
+    with interruption.watch():
+        outcomes = gate.run()
+    status = _compared(cells, outcomes, directory)
+    if interruption.asked:
+        _say("interrupted: the same command, or pyhf-faas gate --resume, goes on")
+        return _INTERRUPTED
+    return status
+
+
+def _announced(cells: Sequence[CellDirectory], found: Selected, installer: str) -> str:
+    made = len({cell.combination.wanted for cell in cells})
+    what = (
+        f"{counted(len(cells), 'environment')}, {counted(found.hypotheses, 'hypothesis')} in each"
+    )
+    shared = (
+        f", {made} of which {installer} makes: fit setups share one" if made < len(cells) else ""
+    )
+    base, *others = (f"  {cell.combination.name}" for cell in cells)
+    notes = (f"left out: {brief(why)}" for why in found.left_out)
+    return "\n".join([f"{what}{shared}", f"{base} (the base)", *others, *notes])
+
+
+# --- what is asked for --------------------------------------------------------------------------
+
+
+def _asked(
+    options: argparse.Namespace, directory: Path, installer: Any
+) -> tuple[Plan, list[Selection]]:
+    """Return what options and file say, the options first; ranges are asked of the index."""
+    from pytest_pyhf_faas.gate import tables
+    from pytest_pyhf_faas.gate.plan import FIT_SETUP, PRODUCT, Plan
+    from pytest_pyhf_faas.gate.selection import Selection
+    from pytest_pyhf_faas.gate.versions import anywhere, resolved
+
+    del directory
+    written = tables.read(options.file) if options.file else tables.Written()
+    here = options.file.absolute().parent if options.file else Path.cwd()
+    given = {name: getattr(options, name) for name in _FACTORS}
+    for text in options.versions:
+        name, equals, values = text.partition("=")
+        if not equals:
+            raise ConfigurationError(f"--with {text}: write NAME=V,V, as --with iminuit=2.24,2.30")
+        given[name.strip()] = values
+    factors = {
+        **{name: [anywhere(v, here) for v in values] for name, values in written.factors.items()},
+        **{
+            name: [anywhere(v, Path.cwd()) for v in tables.split(text)]
+            for name, text in given.items()
+            if text
+        },
+    }
+    if not factors:
+        raise ConfigurationError(
+            "the gate varies nothing: name versions, as --pyhf 0.7.5,0.7.6, or a file"
+        )
+    values = {
+        name: tuple(texts)
+        if name in FIT_SETUP
+        else tuple(dict.fromkeys(v for t in texts for v in resolved(name, t, installer.available)))
+        for name, texts in factors.items()
+    }
+    words = (*_suite_words(written.suite, here), *options.for_pytest)
+    _check(words)
+    pallets = values_of(options, _OPTIONS)
+    chosen = list(written.selections)
+    if options.faas_pallet or options.faas_patch or not chosen:
+        chosen = [Selection(pallets["pallet"], pallets["patch"])]
+    elif options.file:
+        chosen = [_from(here, each) for each in chosen]
+    return Plan(values, options.design or written.design or PRODUCT, written.exclude, words), chosen
+
+
+def _from(here: Path, selection: Selection) -> Selection:
+    """Return a selection whose paths start at the file that has it."""
+    place = BY_NAME["pallet"].place
+    assert place is not None
+    specs = tuple(place(here, spec) for spec in selection.specs)
+    return replace(selection, specs=specs)
+
+
+def _suite_words(suite: Mapping[str, Any], here: Path) -> Iterable[str]:
+    """Yield what a file says for the suite as words of its command line."""
+    for name, value in suite.items():
+        option = BY_NAME.get(name)
+        if option is None or name in _OWN:
+            known = sorted(set(BY_NAME) - set(_OWN))
+            raise ConfigurationError(
+                f"[suite] has {name}, which is none of {listed(known, len(known))}"
+            )
+        texts = [str(each) for each in value] if isinstance(value, list) else [str(value)]
+        if option.place is not None:
+            texts = [option.place(here, text) for text in texts]
+        if not option.switch:
+            yield from option.words(texts if option.many else ",".join(texts))
+        elif value:
+            yield option.flags[0]
+
+
+def _check(words: Sequence[str]) -> None:
+    """Refuse what the gate says itself.
+
+    Raises
+    ------
+    ConfigurationError
+        With what says it instead.
+    """
+    own = {flag for name in _OWN for flag in BY_NAME[name].flags}
+    for word in words:
+        if word.partition("=")[0] in own:
+            raise ConfigurationError(
+                f"{word} is for the gate to say: pallets, patches, optimizers and backends stand "
+                "before --, fits are done on this machine (--jobs), and results are in --directory"
+            )
+
+
+def _kept(
+    options: argparse.Namespace, directory: Path, installer: Any
+) -> tuple[Plan, list[Selection]]:
+    """Return what the last gate of a directory was asked for."""
+    from pytest_pyhf_faas.gate.plan import Plan
+    from pytest_pyhf_faas.gate.selection import Selection
+
+    del installer
+    path = directory / _PLAN
+    if options.file or options.versions or any(getattr(options, name) for name in _FACTORS):
+        raise ConfigurationError(
+            f"--resume goes on with what {path} says: leave out the rest, or leave out --resume, "
+            "and what is done of the same is taken over"
+        )
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return Plan.from_json(told["plan"]), [
+            Selection(**{**each, "specs": tuple(each["specs"]), "patches": tuple(each["patches"])})
+            for each in told["selections"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"there is no gate to go on with in {directory} ({error}): name its versions"
+        ) from error
+
+
+def _keep(plan: Plan, selections: Sequence[Selection], directory: Path) -> None:
+    """Write down what is run, for `--resume`.
+
+    Raises
+    ------
+    ConfigurationError
+        If the directory cannot be written to.
+    """
+    told = {"plan": plan.to_json(), "selections": [asdict(each) for each in selections]}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / _PLAN).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        (directory / ".gitignore").write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"{directory} cannot be written to: {error.strerror or error}. Give --directory another"
+        ) from error
+
+
+def _selected(selections: Sequence[Selection]) -> Selected:
+    from pytest_pyhf_faas.gate.selection import selected
+    from pytest_pyhf_faas.pallets import catalogue
+
+    search_path = catalogue.search_path_from_environment()
+    return selected(selections, partial(catalogue.resolve, search_path=search_path))
+
+
+def _references(words: Sequence[str]) -> list[str]:
+    """Return the option for the references of this directory: the suite runs in another."""
+    from pytest_pyhf_faas.references.store import DIRECTORY
+
+    flag = BY_NAME["reference_dir"].flags[0]
+    here = Path.cwd() / DIRECTORY
+    given = any(word.startswith(flag) for word in words)
+    return [f"{flag}={here}"] if here.is_dir() and not given else []
+
+
+# --- what came of it ----------------------------------------------------------------------------
+
+
+def _compared(cells: Sequence[CellDirectory], outcomes: Sequence[Outcome], directory: Path) -> int:
+    """Compare the runs, say what came of it, write the page, and return the exit status."""
+    from pytest_pyhf_faas.report import document
+    from pytest_pyhf_faas.report.many.cell import Cell
+    from pytest_pyhf_faas.report.many.compare import compare_many
+    from pytest_pyhf_faas.report.many.publish import publish_many
+    from pytest_pyhf_faas.report.many.text import text
+
+    read = []
+    for cell, outcome in zip(cells, outcomes, strict=True):
+        factors = dict(cell.combination.factors)
+        has_any = outcome.reason is None or (outcome.begun and cell.report.exists())
+        report = document.read(cell.path) if has_any else None
+        read.append(Cell(cell.combination.name, factors, report, outcome.reason, cell.path))
+    found = compare_many(read)
+    sys.stdout.write(f"{text(found, terminal_width())}\n")
+    _say(f"page: {os.path.relpath(publish_many(found, read, directory))}")
+    return found.status or int(any(outcome.reason is not None for outcome in outcomes))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{folded(text, terminal_width())}\n")
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""The suite in many environments: made, run, and compared."""

@@ -1,0 +1,145 @@
+"""The directory of one run of a gate: what was asked for, how far it is, and what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.errors import ReportError
+from pytest_pyhf_faas.report import document as documents
+from pytest_pyhf_faas.report.publish import PAGE
+from pytest_pyhf_faas.wording import brief
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pytest_pyhf_faas.gate.plan import Combination
+
+#: For whoever compares runs.
+CELL = "cell.json"
+#: For the gate that comes after this one.
+_STATE = "gate.json"
+_CACHE = ".pytest_cache"
+#: What a failure calls its cause.
+_CAUSE = "cause: "
+#: Exit statuses of a suite that has come to its end: all is right, or something is wrong.
+ENDED = (0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class CellDirectory:
+    """One run of a gate, on disk.
+
+    Attributes
+    ----------
+    combination : Combination
+        What it is a run of.
+    path : Path
+        Where it is.
+    """
+
+    combination: Combination
+    path: Path
+
+    @property
+    def install_log(self) -> Path:
+        """What the installer wrote."""
+        return self.path / "install.log"
+
+    @property
+    def suite_log(self) -> Path:
+        """What the suite wrote."""
+        return self.path / "suite.log"
+
+    @property
+    def lock(self) -> Path:
+        """Who holds it runs the suite here."""
+        return self.path / ".lock"
+
+    @property
+    def words(self) -> list[str]:
+        """What has the suite write all here, and read no ini file."""
+        return [
+            f"--config-file={self.path / 'pytest.ini'}",
+            f"--faas-report={self.report}",
+        ]
+
+    @property
+    def report(self) -> Path:
+        """The report of the run."""
+        return self.path / documents.FILE
+
+    @property
+    def page(self) -> Path:
+        """The page of this run alone."""
+        return self.path / PAGE
+
+    def is_finished(self, digest: str) -> bool:
+        """Whether a run of the same content came to its end; whoever started it may be gone."""
+        if self._state().get("digest") != digest:
+            return False
+        try:
+            run = documents.read(self.path)["run"]
+        except ReportError:
+            return False
+        return run["exit_status"] in ENDED and not run["interrupted"]
+
+    def why_nothing_was_fitted(self) -> str | None:
+        """Return why a run that has ended has no fits, if it has none, as where pyhf cannot run."""
+        document = documents.read(self.path)
+        hypotheses = (each for one in document["analyses"] for each in one["hypotheses"])
+        failures = document["run"]["failures"]
+        if not failures or any(each["status"] is not None for each in hypotheses):
+            return None
+        lines = [line.strip() for line in failures[0]["text"].splitlines() if line.strip()]
+        told = [line.removeprefix(_CAUSE) for line in lines if line.startswith(_CAUSE)]
+        return f"no fit is possible: {brief((told or lines or [failures[0]['test']])[0])}"
+
+    def begin(self, digest: str, environment: str) -> bool:
+        """Make ready for a run, and return whether an earlier one has left results to take over.
+
+        Those of another environment are no answer here: sources change without their version.
+        """
+        same = self._state().get("environment") == environment
+        if not same:
+            shutil.rmtree(self.path / _CACHE, ignore_errors=True)
+        self.forget()
+        self._write(_STATE, {"digest": digest, "environment": environment})
+        (self.path / "pytest.ini").write_text("[pytest]\n")
+        return same and any((self.path / _CACHE / "d" / "pyhf-faas").glob("*.jsonl"))
+
+    def tell(self, reason: str | None) -> None:
+        """Write what this is a run of, and why there is none."""
+        told = {
+            "name": self.combination.name,
+            "factors": dict(self.combination.factors),
+            "reason": reason,
+        }
+        self._write(CELL, told)
+
+    def forget(self) -> None:
+        """Remove the report of an earlier run, which is not that of what is asked for now."""
+        for name in (documents.FILE, PAGE, _STATE):
+            (self.path / name).unlink(missing_ok=True)
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            state = json.loads((self.path / _STATE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return state if isinstance(state, dict) else {}
+
+    def _write(self, name: str, told: dict[str, Any]) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path / f"{name}.part"
+        unfinished.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        unfinished.replace(self.path / name)
+
+
+def digest(*parts: str | Sequence[str]) -> str:
+    """Return a digest of all that decides what a run gives."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

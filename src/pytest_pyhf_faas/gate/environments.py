@@ -1,0 +1,179 @@
+"""Environments on disk: made once for what is asked for, and found again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.gate import own_code
+from pytest_pyhf_faas.gate.installer import Installer, NotInstalledError, python_of
+from pytest_pyhf_faas.gate.processes import StoppedError, lock, run
+from pytest_pyhf_faas.gate.reasons import reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_pyhf_faas.gate.plan import Wanted
+    from pytest_pyhf_faas.gate.processes import Interruption
+
+#: Stands in an environment that is whole.
+_WHOLE = "pyhf-faas.json"
+_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An environment that is there.
+
+    Attributes
+    ----------
+    python : Path
+        Its interpreter.
+    digest : str
+        Of what was asked for, and of what was built for it.
+    is_new : bool
+        Whether it was made just now.
+    """
+
+    python: Path
+    digest: str
+    is_new: bool
+
+
+@dataclass(slots=True)
+class Environments:
+    """Makes environments, or finds them.
+
+    Attributes
+    ----------
+    directory : Path
+        Where they are.
+    installer : Installer
+        What makes them.
+    interruption : Interruption
+        Of the gate.
+    fresh : bool
+        Whether each is made anew, with what an index has today.
+    """
+
+    directory: Path
+    installer: Installer
+    interruption: Interruption
+    fresh: bool = False
+    _wheels: dict[str, Path | NotInstalledError] = field(default_factory=dict)
+    _building: threading.Lock = field(default_factory=threading.Lock)
+
+    def make(self, wanted: Wanted, log: Path) -> Made:
+        """Return an environment that has what is wanted, and this package.
+
+        Parameters
+        ----------
+        wanted : Wanted
+            What it must have.
+        log : Path
+            What the installer writes is appended there.
+
+        Raises
+        ------
+        NotInstalledError
+            If it cannot be made; the message is the reason.
+        StoppedError
+            If the gate was interrupted.
+        OSError
+            If the disk is full.
+        """
+        interpreter = self.installer.interpreter(wanted.python)
+        wheels = {own_code.DISTRIBUTION: self._wheel(own_code.DISTRIBUTION, None, log)}
+        for name, source in wanted.sources.items():
+            wheels[name] = self._wheel(name, source, log)
+        requirements = [*map(str, wheels.values()), *wanted.requirements]
+        digest = _digest(interpreter, wanted.requirements, wheels, self.installer.name)
+        directory = self.directory / digest
+        whole = directory / _WHOLE
+        with lock(self.directory / f"{digest}.lock", self.interruption):
+            if whole.is_file() and not self.fresh:
+                return Made(python_of(directory), digest, is_new=False)
+            shutil.rmtree(directory, ignore_errors=True)  # what was left in the middle
+            try:
+                for command in (
+                    self.installer.make(directory, interpreter),
+                    self.installer.install(directory, requirements),
+                ):
+                    self._run(command, log, wanted.python)
+            except BaseException:
+                shutil.rmtree(directory, ignore_errors=True)
+                raise
+            whole.write_text(json.dumps({"python": interpreter, "requirements": requirements}))
+        return Made(python_of(directory), digest, is_new=True)
+
+    def _wheel(self, name: str, source: str | None, log: Path) -> Path:
+        """Return a wheel of a source, made once for each gate: sources may change."""
+        with self._building:
+            if name not in self._wheels:
+                try:
+                    self._wheels[name] = self._built(name, source, log)
+                except NotInstalledError as error:
+                    self._wheels[name] = error
+            found = self._wheels[name]
+        if isinstance(found, NotInstalledError):
+            raise NotInstalledError(str(found))
+        return found
+
+    def _built(self, name: str, source: str | None, log: Path) -> Path:
+        wheels = self.directory / "wheels"
+        where = wheels / f"{os.getpid()}"
+        shutil.rmtree(where, ignore_errors=True)
+        where.mkdir(parents=True)
+        if source is None:
+            wheel = own_code.pack(where)
+        elif source.endswith(".whl"):
+            wheel = Path(shutil.copy(source, where))
+        else:
+            self._run(self.installer.build(source, where), log, None, building=name)
+            (wheel,) = where.glob("*.whl")
+        # By its content: who makes it again finds it.
+        kept = wheels / own_code.content_digest(wheel)[:_DIGITS] / wheel.name
+        kept.parent.mkdir(exist_ok=True)
+        wheel.replace(kept)
+        shutil.rmtree(where, ignore_errors=True)
+        return kept
+
+    def _run(
+        self,
+        command: Sequence[str],
+        log: Path,
+        python: str | None,
+        building: str = "",
+    ) -> None:
+        begin = log.stat().st_size if log.exists() else 0
+        status = run(command, log, self.interruption)
+        if status == 0:
+            return
+        if self.interruption.asked:
+            raise StoppedError
+        with log.open("rb") as written:
+            written.seek(begin)
+            output = written.read().decode("utf-8", "replace")
+        why = reason(output, python or platform.python_version())
+        raise NotInstalledError(f"{building} cannot be built: {why}" if building else why)
+
+
+def _digest(
+    interpreter: str, requirements: Sequence[str], wheels: Mapping[str, Path], installer: str
+) -> str:
+    told = [
+        interpreter if interpreter != sys.executable else [sys.base_prefix, sys.version],
+        platform.machine(),
+        installer,
+        sorted(requirements),
+        sorted((name, wheel.parent.name, wheel.name) for name, wheel in wheels.items()),
+    ]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:_DIGITS]

@@ -1,0 +1,140 @@
+"""A gate that is written down: TOML becomes what is to be run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyhf_faas.errors import ConfigurationError
+from pytest_pyhf_faas.gate.plan import FIT_SETUP, ONE_AT_A_TIME, PRODUCT, PYTHON, Design
+from pytest_pyhf_faas.gate.selection import Selection
+from pytest_pyhf_faas.wording import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+#: Factors that have a key, and an option, of their own.
+FACTORS = ("pyhf", "scipy", "numpy", PYTHON, *sorted(FIT_SETUP))
+DESIGNS: tuple[Design, ...] = (PRODUCT, ONE_AT_A_TIME)
+_KEYS = (*FACTORS, "versions", "design", "exclude", "pallets", "suite")
+_OF_A_PALLET = ("name", "patches", "count", "optional")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a file says.
+
+    Attributes
+    ----------
+    factors : mapping
+        The values of each factor.
+    design : str or None
+        How they are combined, if it says so.
+    exclude : tuple of mappings
+        What is left out.
+    selections : tuple of Selection
+        Pallets, and their patches.
+    suite : mapping
+        Options of the suite, by their names.
+    """
+
+    factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    design: Design | None = None
+    exclude: tuple[Mapping[str, str], ...] = ()
+    selections: tuple[Selection, ...] = ()
+    suite: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(path: Path) -> Written:
+    """Read a file.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be read, or says something that makes no sense.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from error
+    try:
+        return _written(told)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def split(text: str) -> tuple[str, ...]:
+    """Return the values of a text with commas."""
+    return tuple(value for each in text.split(",") if (value := each.strip()))
+
+
+def _written(told: Mapping[str, Any]) -> Written:
+    _known(told, _KEYS)
+    factors = {name: _values(name, told[name]) for name in FACTORS if name in told}
+    versions = _of(dict, "versions", told.get("versions", {}), 'a table: [versions] numba = "0.60"')
+    factors |= {name: _values(name, values) for name, values in versions.items()}
+    design = told.get("design")
+    if design not in (None, *DESIGNS):
+        raise ConfigurationError(f"design {design!r} is not one of {listed(DESIGNS)}")
+    exclude = _of(list, "exclude", told.get("exclude", []), 'a list: [{ pyhf = "0.7.0" }]')
+    for each in exclude:
+        _of(dict, "exclude", each, 'a list of tables: [{ pyhf = "0.7.0", numpy = "2*" }]')
+    pallets = _of(list, "pallets", told.get("pallets", []), 'a list: ["1Lbb"] or [[pallets]]')
+    return Written(
+        factors,
+        design,
+        tuple({name: str(glob) for name, glob in each.items()} for each in exclude),
+        tuple(map(_selection, pallets)),
+        _of(dict, "suite", told.get("suite", {}), "a table: [suite] trials = 3"),
+    )
+
+
+def _selection(told: Any) -> Selection:
+    if isinstance(told, str):
+        return Selection((told,))
+    _of(dict, "pallets", told, 'names or tables: { name = "1Lbb", count = 25 }')
+    _known(told, _OF_A_PALLET, "a pallet")
+    if "name" not in told:
+        raise ConfigurationError("a pallet has no name")
+    count = told.get("count")
+    if count is not None:
+        _of(int, "count", count, "a number")
+    patches = told.get("patches", [])
+    patches = [patches] if isinstance(patches, str) else patches  # values have commas
+    optional = told.get("optional", False)
+    if not isinstance(optional, bool):
+        raise ConfigurationError(f"optional is {optional!r}: write true or false")
+    return Selection((str(told["name"]),), _values("patches", patches), count, optional)
+
+
+def _values(name: str, told: Any) -> tuple[str, ...]:
+    """Return the values of a factor; a text may have several."""
+    if isinstance(told, str):
+        return split(told)
+    values = _of(list, name, told, 'a text or a list of texts: ["1.9", "1.10"]')
+    for value in values:  # the number 1.10 is 1.1
+        _of(str, name, value, f'texts: "{value}"')
+    return tuple(values)
+
+
+def _known(told: Mapping[str, Any], keys: Iterable[str], where: str = "a gate") -> None:
+    unknown = [key for key in told if key not in keys]
+    if unknown:
+        raise ConfigurationError(
+            f"{listed(unknown)}: not known of {where}, which has {', '.join(keys)}; other "
+            "distributions stand in [versions], and options of the suite in [suite]"
+        )
+
+
+def _of(kind: type, name: str, value: Any, form: str) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ConfigurationError(f"{name} is {value!r}: write {form}")
+    return value

@@ -1,0 +1,124 @@
+"""An environment has what was asked for, and the code of this package as it is here."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from email.parser import Parser
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import pytest_pyhf_faas
+from pytest_pyhf_faas.errors import FaasError
+from pytest_pyhf_faas.gate import installer as module
+from pytest_pyhf_faas.gate import own_code
+from pytest_pyhf_faas.gate.environments import Environments
+from pytest_pyhf_faas.gate.installer import Installer
+from pytest_pyhf_faas.gate.plan import Wanted
+from pytest_pyhf_faas.gate.processes import Interruption
+from pytest_pyhf_faas.gate.versions import Value
+from tests.helpers.paths import REPOSITORY
+
+UV = shutil.which("uv")
+
+
+def test_the_wheel_has_this_code_and_nothing_that_was_made_here(tmp_path):
+    wheel = own_code.pack(tmp_path)
+    with zipfile.ZipFile(wheel) as opened:
+        held = {name: opened.read(name) for name in opened.namelist()}
+    package = Path(pytest_pyhf_faas.__file__).parent
+    sources = {f"pytest_pyhf_faas/{path.relative_to(package)}" for path in package.rglob("*.py")}
+    assert sources <= held.keys()
+    assert held["pytest_pyhf_faas/gate/own_code.py"] == Path(own_code.__file__).read_bytes()
+    references = {path.name for path in (REPOSITORY / "reference_results").glob("*.json")}
+    assert {f"pytest_pyhf_faas/reference_results/{name}" for name in references} <= held.keys()
+    assert not [name for name in held if name.endswith(".pyc") or "/." in name]
+    record = next(name for name in held if name.endswith(".dist-info/RECORD"))
+    lines = list(csv.reader(io.StringIO(held[record].decode())))
+    assert {line[0] for line in lines} == held.keys()
+    told = Parser().parsestr(held[record.replace("RECORD", "METADATA")].decode())
+    assert told["Version"] == metadata.version(own_code.DISTRIBUTION)
+    assert b"pytest11" in held[record.replace("RECORD", "entry_points.txt")]
+
+
+def test_a_wheel_is_known_by_its_content(tmp_path):
+    first, second = own_code.pack(tmp_path / "a"), own_code.pack(tmp_path / "b")
+    assert own_code.content_digest(first) == own_code.content_digest(second)
+    with zipfile.ZipFile(second, "a") as opened:
+        opened.writestr("more", "")
+    assert own_code.content_digest(first) != own_code.content_digest(second)
+
+
+def test_the_wheel_runs_where_it_is_laid(tmp_path):
+    with zipfile.ZipFile(own_code.pack(tmp_path)) as opened:
+        opened.extractall(tmp_path / "there")
+    program = "import pytest_pyhf_faas.references.store as s; print(s.bundled_directory())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path / "there",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(done.stdout.strip(), "synthetic.json").is_file()
+    assert done.stdout.startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("uv", ["/bin/uv", None])
+def test_nothing_is_compiled_and_every_command_names_its_environment(tmp_path, uv):
+    installer = Installer(uv)
+    assert installer.name == ("uv" if uv else "pip")
+    install = installer.install(tmp_path, ["scipy==1.9.*"])
+    assert install[-3:] == ["--only-binary", ":all:", "scipy==1.9.*"]
+    assert str(tmp_path / "bin" / "python") in install
+    assert str(tmp_path) == installer.make(tmp_path, "/bin/python3")[-1]
+    assert "/bin/python3" in installer.make(tmp_path, "/bin/python3")
+
+
+def test_interpreters_are_looked_for(tmp_path):
+    installer = Installer(None)
+    assert installer.interpreter(None) == sys.executable
+    assert installer.interpreter(sys.executable) == sys.executable
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\nexit 127\n")  # as the shims of pyenv do
+    broken.chmod(0o755)
+    with pytest.raises(FaasError, match="there is no Python"):
+        installer.interpreter(str(broken))
+
+
+def test_the_versions_of_an_index(monkeypatch):
+    said = {"stdout": "pyhf (0.7.6)\nAvailable versions: 0.7.6, 0.7.0\n", "stderr": ""}
+
+    def index(command, **_keywords):
+        return subprocess.CompletedProcess(command, 0 if said["stdout"] else 1, **said)
+
+    monkeypatch.setattr(module.subprocess, "run", index)
+    assert Installer(None).available("pyhf") == ["0.7.6", "0.7.0"]
+    said.update(stdout="", stderr="NewConnectionError: Connection refused\n")
+    with pytest.raises(FaasError, match="the package index cannot be reached") as caught:
+        Installer(None).available("pyhf")
+    assert "--resume" in str(caught.value)
+
+
+@pytest.mark.services
+def test_an_environment_of_the_package_index(tmp_path):
+    """With uv where it is there, and with pip in about half a minute."""
+    environments = Environments(tmp_path / "cache", Installer(UV), Interruption())
+    wanted = Wanted(None, (("pyhf", Value("0.7.5")),))
+    made = environments.make(wanted, tmp_path / "log")
+    program = (
+        "import json, pyhf, pytest_pyhf_faas.gate as g\n"
+        "print(json.dumps([pyhf.__version__, pyhf.__file__, g.__file__]))"
+    )
+    done = subprocess.run([made.python, "-c", program], capture_output=True, text=True, check=True)
+    version, *files = json.loads(done.stdout)
+    assert version == "0.7.5"
+    assert all(file.startswith(str(tmp_path / "cache")) for file in files)
+    assert environments.make(wanted, tmp_path / "log").is_new is False
