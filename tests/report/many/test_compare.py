@@ -252,7 +252,44 @@ def test_an_environment_without_a_run_is_left_out():
     assert (found.status, found.shifts) == (0, ())
     assert found.environments[1].reason == "no wheel"
     assert found.hypotheses[0].verdicts[:3] == ("right", "no run", "right")
-    assert len(found.with_run) == len(others) + 1
+    assert len(found.with_results) == len(others) + 1
+
+
+def not_ready(ran):
+    """Turn a run into one in which nothing was fitted, since the endpoint was not ready."""
+    (environment,), (endpoint,) = ran.document["environments"], ran.document["endpoints"]
+    ran.document["environments"] = []
+    for hypothesis in ran.document["analyses"][0]["hypotheses"]:
+        hypothesis |= {"verdict": "not run", "status": None, "CLs": None}
+    versions = environment["versions"]
+    told = {"python": environment["python"], "cpu": environment["cpu"], "cores": 2, **versions}
+    endpoint["findings"].append({"name": "environment", "text": "", "values": told})
+    text = (
+        "endpoint local: the fit of synthetic_500_100 broke\n"
+        "  AttributeError: module 'numpy' has no attribute 'product'\n"
+        f"  cause: pyhf {versions['pyhf']} is older than numpy {versions['numpy']}\n"
+        "  on the side of the workers"
+    )
+    endpoint["failures"].append({"name": "reference_fit", "text": text})
+
+
+def test_an_environment_in_which_nothing_can_be_fitted_is_explained_as_well():
+    """By what its workers told before the fits; what they did not tell explains nothing."""
+    cells = grid(factors={name: FACTORS[name] for name in ("pyhf", "numpy", "optimizer")})
+    for ran in cells:
+        if ran.name.startswith("0.7.0 2.4.6"):
+            not_ready(ran)
+    found = compare_many(cells)
+    kind = "not run: AttributeError: module 'numpy' has no attribute 'product'"
+    assert {(each.step, each.before, each.after) for each in found.verdicts} == {
+        (moved_by("numpy", "1.26.4", "2.4.6", ("pyhf", "0.7.0")), "right", kind),
+        (moved_by("pyhf", "0.7.0", "0.7.6", ("numpy", "2.4.6")), kind, "right"),
+    }
+    assert set(found.factors) == {"pyhf", "numpy", "optimizer"}
+    error, cause = kind.removeprefix("not run: "), "cause: pyhf 0.7.0 is older than numpy 2.4.6"
+    reasons = [each.reason for each in found.environments if not each.has_results]
+    assert reasons == [f"{error}; {cause}"] * 2
+    assert compare_many([cells[2], cells[0]]).status == 1
 
 
 @pytest.mark.parametrize("cells", [slice(1), slice(1, 2)])

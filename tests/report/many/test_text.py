@@ -86,14 +86,14 @@ def test_what_is_wrong_everywhere_is_not_called_right():
 def test_an_environment_without_a_run_shows_its_reason():
     missing = Cell("old one", {"pyhf": "0.6.0"}, None, "cannot be installed: no wheel\nof scipy")
     found = compare_many([*grid()[:2], missing])
-    assert answer(found).endswith("; 1 environment without a run")
+    assert answer(found).endswith("; 1 environment without a result")
     assert "  old one: cannot be installed: no wheel of scipy" in text(found, 80).splitlines()
     assert "cannot be installed: no wheel of scipy" in page_of(found).text
     assert "pyhf: 0.6.0 (1), 0.7.0 (2)" in text(found, 80)
     base = compare_many([missing, *grid()[:2]])
-    assert "the first one, old one, has no run" in answer(base)
+    assert "the first one, old one, has no result" in answer(base)
     assert badge(base) == "nothing compared"
-    assert "no environment but the first has a run" in answer(compare_many([grid()[0], missing]))
+    assert "none but the first has a result" in answer(compare_many([grid()[0], missing]))
 
 
 def test_a_run_that_did_not_come_to_its_end_says_so():

@@ -91,11 +91,15 @@ class Attribution:
     ----------
     environments : sequence of mapping
         The factors of each cell, by name; the first cell is the base.
+    known : sequence of bool
+        Whether that is all that there is in a cell. A factor that is not known in one of some cells
+        explains nothing among them.
     """
 
-    def __init__(self, environments: Sequence[Mapping[str, str]]) -> None:
+    def __init__(self, environments: Sequence[Mapping[str, str]], known: Sequence[bool]) -> None:
         names = dict.fromkeys(name for each in environments for name in each)
         self._cells = {name: _cells_by_value(name, environments) for name in names}
+        self._partly_known = sum(1 << place for place, whole in enumerate(known) if not whole)
         self._varying: dict[int, list[_Factor]] = {}
 
     def explain(
@@ -137,7 +141,8 @@ class Attribution:
         alike: dict[frozenset[int], dict[str, tuple[_Level, ...]]] = {}
         for name, by_value in self._cells.items():
             levels = tuple(_Level(v, c & cells) for v, c in by_value.items() if c & cells)
-            if len(levels) > 1:
+            unknown = by_value.get(ABSENT, 0) & cells & self._partly_known
+            if len(levels) > 1 and not unknown:
                 alike.setdefault(frozenset(level.cells for level in levels), {})[name] = levels
         found = []
         for same in alike.values():

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.report import document as documents
 from pytest_pyhf_faas.report.many.factors import factors_of, telling_apart, with_asked
-from pytest_pyhf_faas.wording import counted, one_line
+from pytest_pyhf_faas.verdicts import Verdict
+from pytest_pyhf_faas.wording import brief, counted, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.form import Document
 
 FILE = "cell.json"
+_REASON = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,25 @@ class Cell:
         """What it computed with, and what was asked for where that is not known or says more."""
         real = {} if self.document is None else factors_of(self.document)
         return with_asked(real, self.factors)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether `environment` is all that it has: its workers told it with their fits."""
+        return self.document is not None and bool(self.document["environments"])
+
+    @property
+    def shortfall(self) -> str | None:
+        """Why it has no run, none that came to its end, or none with any result."""
+        if self.reason or self.document is None:
+            return self.reason
+        return "its run was interrupted" if self.document["run"]["interrupted"] else self.unfitted
+
+    @property
+    def unfitted(self) -> str | None:
+        """Why a run that came to its end has no result at all, if so."""
+        if self.document is None or self.document["run"]["interrupted"] or self.reason:
+            return None
+        return None if _has_results(self.document) else _why_nothing_was_fitted(self.document)
 
 
 def read_cell(path: Path) -> Cell:
@@ -97,6 +118,24 @@ def named(cells: Iterable[Cell]) -> list[Cell]:
     taken = Counter(cell.name for cell in found)
     found = [_with_directory(cell) if taken[cell.name] > 1 else cell for cell in found]
     return _numbered(found)
+
+
+def _has_results(document: Document) -> bool:
+    return any(
+        Verdict(hypothesis["verdict"]).is_fitted
+        for analysis in document["analyses"]
+        for hypothesis in analysis["hypotheses"]
+    )
+
+
+def _why_nothing_was_fitted(document: Document) -> str:
+    """Return what failed before the fits: the exception, where there is one, and its cause."""
+    failures = [each["text"] for endpoint in document["endpoints"] for each in endpoint["failures"]]
+    failures += [each["text"] for each in document["run"]["failures"]]
+    if not failures:
+        return "no hypothesis was fitted"
+    lines = failures[0].strip().splitlines()
+    return brief("; ".join(map(one_line, lines[1:3] or lines)), _REASON)
 
 
 def _with_directory(cell: Cell) -> Cell:

@@ -56,7 +56,9 @@ def compare_many(
     """
     environments = [cell.environment for cell in cells]
     rows = rows_of([cell.document for cell in cells])
-    attribution = Attribution(environments)
+    known = [cell.is_known for cell in cells]
+    unfitted = [cell.unfitted for cell in cells]
+    attribution = Attribution(environments, known)
     shifts: dict[Step | None, list[Moved]] = defaultdict(list)
     verdicts: dict[tuple[Step | None, str, str], list[Row]] = defaultdict(list)
     hypotheses = []
@@ -64,7 +66,7 @@ def compare_many(
         values = Values(row, rtol, atol)
         for step, change in _shifts(values, attribution):
             shifts[step].append(change)
-        for key in _verdict_shifts(row, attribution):
+        for key in _verdict_shifts(row, unfitted, attribution):
             verdicts[key].append(row)
         hypotheses.append(
             Hypothesis(
@@ -91,7 +93,7 @@ def compare_many(
             )
             for place, cell in enumerate(cells)
         ),
-        factors=tuple(varying(environments)),
+        factors=tuple(varying(environments, known)),
         hypotheses=tuple(hypotheses),
         shifts=tuple(sorted((_shift(*each) for each in shifts.items()), key=_place)),
         verdicts=tuple(
@@ -115,9 +117,11 @@ def _shifts(values: Values, attribution: Attribution) -> Iterator[tuple[Step | N
             yield step, change
 
 
-def _verdict_shifts(row: Row, attribution: Attribution) -> Iterator[tuple[Step | None, str, str]]:
+def _verdict_shifts(
+    row: Row, unfitted: Sequence[str | None], attribution: Attribution
+) -> Iterator[tuple[Step | None, str, str]]:
     """Return the steps that explain how the verdicts on a hypothesis differ."""
-    verdicts = verdicts_with_errors(row)
+    verdicts = verdicts_with_errors(row, unfitted)
     everywhere = sum(verdicts.values())
     differs = {
         place: everywhere & ~places
@@ -178,7 +182,8 @@ def _environment(
     return Environment(
         name=cell.name,
         factors=factors,
-        reason=cell.reason or ("its run was interrupted" if run and run.interrupted else None),
+        is_known=cell.is_known,
+        reason=cell.shortfall,
         run=run,
         verdicts=dict(Counter(verdict_of(each) for each in fitted if each is not None)),
         moved=sum(each.fails for each in moved),

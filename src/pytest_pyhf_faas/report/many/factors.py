@@ -34,7 +34,8 @@ def factors_of(document: Document) -> dict[str, str]:
     """Return all of a run that may change its results, by name.
 
     Real versions of its workers, their machine, the configuration of the fits, the inputs and the
-    endpoint. Where a run has several of one, all of them.
+    endpoint. Where a run has several of one, all of them. Where no fit tells what the workers have,
+    what they told before the fits.
     """
     found: dict[str, set[str]] = defaultdict(set)
     for analysis in document["analyses"]:
@@ -45,14 +46,27 @@ def factors_of(document: Document) -> dict[str, str]:
                 found[name].add(str(value))
     factors = {
         **{name: ", ".join(sorted(values)) for name, values in found.items()},
-        **{
-            name: value
-            for name, value in facts_of(document["environments"]).items()
-            if value != "-"
-        },
+        **_facts(document),
         "pytest-pyhf-faas": document["run"]["package"],
     }
     return {name: value for name, value in factors.items() if _is_used(name, factors)}
+
+
+def _facts(document: Document) -> dict[str, str]:
+    facts = facts_of(document["environments"]) or _told_before_the_fits(document)
+    return {name: value for name, value in facts.items() if value != "-"}
+
+
+def _told_before_the_fits(document: Document) -> dict[str, str]:
+    """Return what the preflight saw of the workers: of all that it measured, what is a factor."""
+    names = facts_of([document["client"]])
+    return {
+        name: str(value)
+        for endpoint in document["endpoints"]
+        for finding in endpoint["findings"]
+        for name, value in finding["values"].items()
+        if finding["name"] == "environment" and name in names
+    }
 
 
 def _is_used(package: str, factors: Mapping[str, str]) -> bool:
@@ -103,10 +117,30 @@ def is_version(value: str) -> bool:
     return order_of(value)[0] == 0
 
 
-def varying(environments: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return the names of what is not the same in all environments."""
-    names = ordered(name for each in environments for name in each)
-    return [name for name in names if len({each.get(name) for each in environments}) > 1]
+def varying(
+    environments: Sequence[Mapping[str, str]], known: Sequence[bool] | None = None
+) -> list[str]:
+    """Return the names of what is not the same in all environments.
+
+    Parameters
+    ----------
+    environments : sequence of mapping
+        What each has, by name.
+    known : sequence of bool, optional
+        Whether all is known that it has: what one does not have is a difference only then. That a
+        package of one version is used in some of them alone is none: the part that needs it is.
+    """
+    known = [True] * len(environments) if known is None else known
+    found = []
+    for name in ordered(name for each in environments for name in each):
+        values = {
+            each.get(name)
+            for each, whole in zip(environments, known, strict=True)
+            if whole or name in each
+        }
+        if len(values - {None} if name in _USED_BY else values) > 1:
+            found.append(name)
+    return found
 
 
 def telling_apart(environments: Sequence[Mapping[str, str]]) -> list[str]:

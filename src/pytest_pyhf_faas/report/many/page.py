@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pytest_pyhf_faas.report.budgets import size_of, within
 from pytest_pyhf_faas.report.many import words
-from pytest_pyhf_faas.report.many.attribution import ABSENT
 from pytest_pyhf_faas.report.many.factors import ordered
 from pytest_pyhf_faas.report.many.result import NO_RUN, Shift, VerdictShift
 from pytest_pyhf_faas.report.page import templates
@@ -170,7 +169,7 @@ def _factors(many: Many) -> list[tuple[str, list[tuple[str, int, bool]]]]:
     """Return what environments differ in; those in a row with the same value as one."""
     found = []
     for name in many.factors:
-        values = [each.factors.get(name, ABSENT) for each in many.environments]
+        values = [each.value(name) for each in many.environments]
         runs = [(value, len(list(those))) for value, those in groupby(values)]
         found.append((name, [(value, count, value != values[0]) for value, count in runs]))
     return found

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.report.comparison.changes import json_able
+from pytest_pyhf_faas.report.many.attribution import ABSENT
+from pytest_pyhf_faas.verdicts import Verdict
+from pytest_pyhf_faas.wording import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +18,11 @@ if TYPE_CHECKING:
 
 #: What is said of a hypothesis that an environment has no result of.
 NO_RUN = "no run"
+
+
+def plain(verdict: str) -> Verdict:
+    """Return a verdict without the minima that it is right at."""
+    return Verdict(verdict.partition(" at ")[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +50,10 @@ class Environment:
     ----------
     factors : mapping of str to str
         What it has, by name.
+    is_known : bool
+        Whether that is all that it has.
     reason : str or None
-        Why it has no run, or none that came to its end.
+        Why it has no run, none that came to its end, or none with any result.
     run : Run or None
         Which run it is.
     verdicts : mapping of str to int
@@ -62,6 +72,7 @@ class Environment:
 
     name: str
     factors: Mapping[str, str]
+    is_known: bool
     reason: str | None
     run: Run | None
     verdicts: Mapping[str, int]
@@ -70,6 +81,15 @@ class Environment:
     fit_s: float | None
     fit_ratio: float | None
     status: int
+
+    @property
+    def has_results(self) -> bool:
+        """Whether any of its hypotheses was fitted."""
+        return any(plain(each).is_fitted for each in self.verdicts)
+
+    def value(self, factor: str) -> str:
+        """Return what it has of a factor, in a word where it is not known or not there."""
+        return self.factors.get(factor, ABSENT if self.is_known else NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,18 +203,18 @@ class Many:
     verdicts: tuple[VerdictShift, ...]
 
     @property
-    def with_run(self) -> list[Environment]:
-        """The environments that have a run."""
-        return [each for each in self.environments if each.run is not None]
+    def with_results(self) -> list[Environment]:
+        """The environments that have any result."""
+        return [each for each in self.environments if each.has_results]
 
     @property
     def status(self) -> int:
         """The exit status: 1 if a run does not stand up to the first one, else 0.
 
-        See `Changes.status`; 1 as well if there is no first run, or no other one. That an
+        See `Changes.status`; 1 as well if the first run, or all others, have no result. That an
         environment has no run is no reason by itself.
         """
-        compared = len(self.with_run) > 1 and self.environments[0].run is not None
+        compared = len(self.with_results) > 1 and self.environments[0].has_results
         return max(each.status for each in self.environments) if compared else 1
 
     def to_json(self) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.report.comparison.text import section
 from pytest_pyhf_faas.report.many import words
-from pytest_pyhf_faas.report.many.attribution import ABSENT
 from pytest_pyhf_faas.report.many.factors import order_of
 from pytest_pyhf_faas.wording import folded, printable
 
@@ -59,7 +58,7 @@ def _factor_lines(many: Many) -> list[str]:
     """Return what the environments differ in: the values of each factor, and how many have them."""
     lines = []
     for name in many.factors:
-        counts = Counter(each.factors.get(name, ABSENT) for each in many.environments)
+        counts = Counter(each.value(name) for each in many.environments)
         values = (f"{value} ({counts[value]})" for value in sorted(counts, key=order_of))
         lines.append(printable(f"  {name}: {', '.join(values)}"))
     return ["what they differ in, and how many have it:", *lines] if lines else []

@@ -20,7 +20,7 @@ from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import brief, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from pytest_pyhf_faas.report.comparison.changes import Moved
     from pytest_pyhf_faas.report.form import Hypothesis
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.quantity import Quantity
 
 #: What errors of one kind say in other words each time.
-_NUMBER = re.compile(r"0x[0-9a-f]+|[-+]?\d+(\.\d*)?(e[-+]?\d+)?", re.IGNORECASE)
+_NUMBER = re.compile(r"0x[0-9a-f]+|[-+]?\d[\d.]*(e[-+]?\d+)?", re.IGNORECASE)
 _MESSAGE = 100
 _SETS = ("lowest", "nominal")
 
@@ -193,12 +193,22 @@ def verdict_of(fitted: Fitted | None) -> str:
     )
 
 
-def verdicts_with_errors(row: Row) -> dict[str, int]:
-    """Return the verdicts, each kind of error apart, and the environments of each as bits."""
+def verdicts_with_errors(row: Row, unfitted: Sequence[str | None]) -> dict[str, int]:
+    """Return the verdicts, each kind of error apart, and the environments of each as bits.
+
+    What was not fitted has no verdict that could be explained, but where nothing was: `unfitted`
+    says for each environment why.
+    """
     found: dict[str, int] = defaultdict(int)
     for place, fitted in enumerate(row.fitted):
-        if fitted is not None and Verdict(fitted.hypothesis["verdict"]).is_fitted:
+        if fitted is None:
+            continue
+        why = unfitted[place]
+        if Verdict(fitted.hypothesis["verdict"]).is_fitted:
             found[_with_error(fitted.hypothesis)] |= 1 << place
+        elif why is not None:
+            kind = _kind(why.partition("; ")[0])
+            found[f"{fitted.hypothesis['verdict']}: {kind}"] |= 1 << place
     return dict(found)
 
 
@@ -206,6 +216,11 @@ def _with_error(hypothesis: Hypothesis) -> str:
     verdict, error = hypothesis["verdict"], hypothesis["error"]
     if error is None or Verdict(verdict).agrees:
         return verdict
-    message = _NUMBER.sub("…", error["message"].strip().partition("\n")[0])
     kind = error["type"] if error["type"] != verdict else ""
-    return ": ".join(filter(None, [verdict, kind, brief(one_line(message), _MESSAGE)]))
+    message = error["message"].strip().partition("\n")[0]
+    return ": ".join(filter(None, [verdict, kind, _kind(message)]))
+
+
+def _kind(message: str) -> str:
+    """Return what is the same in messages of one kind."""
+    return brief(one_line(_NUMBER.sub("…", message)), _MESSAGE)

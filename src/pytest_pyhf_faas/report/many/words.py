@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, TypeVar
 
-from pytest_pyhf_faas.report.many.result import NO_RUN, Shift, VerdictShift
+from pytest_pyhf_faas.report.many.result import NO_RUN, Shift, VerdictShift, plain
 from pytest_pyhf_faas.report.quantity import CLS, LIMITS
-from pytest_pyhf_faas.verdicts import State, Verdict
+from pytest_pyhf_faas.verdicts import State
 from pytest_pyhf_faas.wording import NOTHING, brief, counted, listed, one_line, shortened
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ TOGETHER = (
 
 def answer(many: Many) -> str:
     """Return one sentence that says what moved together with what."""
-    runs = len(many.with_run)
+    results = len(many.with_results)
     head = f"{counted(len(many.environments), 'environment')}, {_hypotheses(many)}"
-    if many.environments[0].run is None:
-        first = f"the first one, {shortened(many.environments[0].name)}, has no run"
+    if not many.environments[0].has_results:
+        first = f"the first one, {shortened(many.environments[0].name)}, has no result"
         return f"{head}: {first}, so that nothing is compared with it"
-    if runs == 1:
-        return f"{head}: no environment but the first has a run, so that nothing was compared"
+    if results == 1:
+        return f"{head}: none but the first has a result, so that nothing was compared"
     clauses = [*_moved(many), *_changed(many)]
     if not many.shifts:
         clauses.insert(0, "no value moved farther than its tolerance")
@@ -49,19 +49,23 @@ def answer(many: Many) -> str:
     wrong = sum(any(map(_fails, each.verdicts)) for each in many.hypotheses if not each.differs)
     if wrong:
         clauses.append(f"{counted(wrong, 'hypothesis')} not right, in all environments alike")
-    missing = len(many.environments) - runs
+    missing = len(many.environments) - results
     if missing:
-        clauses.append(f"{counted(missing, 'environment')} without a run")
+        clauses.append(f"{counted(missing, 'environment')} without a result")
+    partly = sum(_is_missing_somewhere(each, many) for each in many.hypotheses)
+    if partly:
+        clauses.append(f"{counted(partly, 'hypothesis')} not fitted in each of the others")
     return f"{head}: {'; '.join(clauses)}"
 
 
 def state(many: Many) -> State:
     """Return what the environments are as a whole."""
-    if many.environments[0].run is None or len(many.with_run) == 1:
+    if not many.environments[0].has_results or len(many.with_results) == 1:
         return State.BROKEN
     if many.status or many.shifts or any(_fails(v) for h in many.hypotheses for v in h.verdicts):
         return State.WRONG
-    complete = len(many.with_run) == len(many.environments)
+    complete = len(many.with_results) == len(many.environments)
+    complete &= not any(_is_missing_somewhere(each, many) for each in many.hypotheses)
     return State.RIGHT if complete else State.INCOMPLETE
 
 
@@ -78,16 +82,19 @@ def badge(many: Many) -> str:
 
 def verdict_state(verdict: str) -> State:
     """Return what a verdict looks like, whichever minima it is right at."""
-    return State.INCOMPLETE if verdict == NO_RUN else Verdict(plain(verdict)).state
-
-
-def plain(verdict: str) -> str:
-    """Return a verdict without the minima that it is right at."""
-    return verdict.partition(" at ")[0]
+    return State.INCOMPLETE if verdict == NO_RUN else plain(verdict).state
 
 
 def _fails(verdict: str) -> bool:
-    return verdict != NO_RUN and Verdict(plain(verdict)).fails
+    return verdict != NO_RUN and plain(verdict).fails
+
+
+def _is_missing_somewhere(hypothesis: Hypothesis, many: Many) -> bool:
+    """Whether it was not fitted in an environment in which others were."""
+    return any(
+        environment.has_results and (verdict == NO_RUN or not plain(verdict).is_fitted)
+        for verdict, environment in zip(hypothesis.verdicts, many.environments, strict=True)
+    )
 
 
 def _hypotheses(many: Many) -> str:
@@ -189,7 +196,9 @@ SHIFT_HEADER = (
     *("factor", "from", "to", "where", "hypotheses", "largest shift", "example"),
     *("value", "before", "after"),
 )
-VERDICT_HEADER = ("factor", "from", "to", "where", "verdict", "hypotheses", "example")
+VERDICT_HEADER = (
+    *("factor", "from", "to", "where", "verdict before", "after", "hypotheses", "example"),
+)
 
 
 def columns_with_something(rows: Sequence[Sequence[str]]) -> list[int]:
@@ -221,7 +230,8 @@ def verdict_cells(shift: VerdictShift) -> tuple[str, ...]:
         factor_of(shift.step),
         *sides_of(shift.step),
         where_of(shift.step),
-        shift.before if shift.step is None else f"{shift.before} → {shift.after}",
+        shift.before,
+        shift.after,
         str(len(shift.hypotheses)),
         ", ".join(shift.hypotheses[0]),
     )
@@ -247,12 +257,19 @@ def environment_table(many: Many) -> tuple[tuple[str, ...], list[tuple[str, ...]
             *_moved_cells(each, is_base=place == 0),
             NOTHING if each.fit_s is None else f"{each.fit_s:.3g}",
             NOTHING if each.fit_ratio is None else f"{each.fit_ratio:.2f}",
-            *(["base"] if place == 0 else ["fails" if each.status else "passes"]),
+            _against_the_first(many, place),
         )
         for place, each in enumerate(many.environments)
         if each.run is not None
     ]
     return header, rows
+
+
+def _against_the_first(many: Many, place: int) -> str:
+    base, environment = many.environments[0], many.environments[place]
+    if not base.has_results or not environment.has_results:
+        return "no result"
+    return "base" if place == 0 else "fails" if environment.status else "passes"
 
 
 def reason_of(environment: Environment) -> str:
@@ -274,7 +291,7 @@ def _moved_cells(environment: Environment, *, is_base: bool) -> tuple[str, str, 
 def _kinds_of_verdict(many: Many) -> list[str]:
     """Return the verdicts that there are, the right ones first."""
     found = {verdict for each in many.environments for verdict in each.verdicts}
-    return sorted(found, key=lambda verdict: (-Verdict(plain(verdict)).severity, verdict))
+    return sorted(found, key=lambda verdict: (-plain(verdict).severity, verdict))
 
 
 def groups_of(hypothesis: Hypothesis) -> str:
