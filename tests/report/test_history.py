@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from random import Random
 from urllib.parse import unquote
 
 import pytest
@@ -19,9 +20,10 @@ from pytest_pyhf_faas.campaign.tasks import HypotestConfig
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.report import document as documents
 from pytest_pyhf_faas.report.history import page, plot, words
-from pytest_pyhf_faas.report.history.points import USUAL, not_default
+from pytest_pyhf_faas.report.history.points import USUAL, key_of, not_default, point_of
 from pytest_pyhf_faas.report.history.publish import publish_history
 from pytest_pyhf_faas.report.history.read import read_history
+from pytest_pyhf_faas.report.history.series import Series
 from pytest_pyhf_faas.report.history.text import text
 from tests.helpers import report_documents as make
 from tests.helpers.paths import REPOSITORY, STORED
@@ -268,6 +270,41 @@ def test_slower_is_not_said_within_what_nothing_changes_by(history):
     )
 
 
+def series_of(runs):
+    """The series of some runs, without any files."""
+    found = None
+    for document in runs:
+        (analysis,) = document["analyses"]
+        found = found or Series(key_of(analysis))
+        found.add(point_of(document, analysis, Path("report.json")), analysis)
+    return found
+
+
+def test_many_changes_are_no_reason_to_find_one_that_is_slower():
+    """Two standard errors alone find one in 35 of these 40 series, of which none has any."""
+    said = 0
+    for seed in range(40):
+        random = Random(seed)
+        nights = (
+            timed(night, [random.gauss(40, 1) for _trial in range(3)], {"pyhf": f"0.8.dev{night}"})
+            for night in range(1, 21)
+        )
+        said += bool(series_of(nights).pace.steps)
+    assert said <= 2
+
+
+def test_a_commit_that_leaves_the_code_of_the_fits_is_no_change_of_times(history):
+    same = [timed(night, FAST, package=f"0.1.dev{night}") for night in (1, 2)]
+    other = timed(3, SLOW, package="0.1.dev3", worker_sha256="f" * 64)
+    found = history(*same, other)
+    (series,) = found.series
+    assert [bool(each) for each in series.shifts] == [False, True, True]
+    assert series.pace.quiet == 1
+    assert steps(found) == [
+        "slower by 1.40 x since 2026-11-03 (code of the fits 0123456789ab → ffffffffffff)"
+    ]
+
+
 def test_times_of_other_machines_in_between_do_not_matter(history):
     found = history(
         timed(1, FAST, OLD), timed(2, (5.0, 5.1), OLD, cpu="Other"), timed(3, SLOW, NEW)
@@ -297,15 +334,10 @@ def test_changes_with_one_trial_are_counted_and_not_judged(history):
     )
 )
 def test_a_step_is_always_beyond_the_spread_and_the_scatter(runs):
-    from pytest_pyhf_faas.report.history.points import key_of, point_of
-    from pytest_pyhf_faas.report.history.series import Series
-
-    series = None
-    for number, (walls, version, cpu) in enumerate(runs):
-        document = timed(number + 1, walls, {"pyhf": version}, cpu=cpu)
-        (analysis,) = document["analyses"]
-        series = series or Series(key_of(analysis))
-        series.add(point_of(document, analysis, Path("report.json")), analysis)
+    series = series_of(
+        timed(number + 1, walls, {"pyhf": version}, cpu=cpu)
+        for number, (walls, version, cpu) in enumerate(runs)
+    )
     for step in series.pace.steps if series else ():
         ratio = step.times.ratio
         assert max(ratio, 1 / ratio) > (series.pace.scatter or 1)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: How versions of this package are called among those of others.
 OWN = "pytest-pyhf-faas"
 UNKNOWN = "not known"
+BACKGROUND = "background"
 #: What a configuration says of what is calculated, by default; a test holds it to the defaults.
 USUAL: Mapping[str, Any] = {
     "test_poi": 1.0,
@@ -110,8 +111,8 @@ class Point:
         Its ``report.json``, or the file of pytest-benchmark where there is no report.
     verdicts : mapping of str to int, or None
         How many hypotheses have each, the worst first; ``None`` without a report.
-    package : str or None
-        Version of this package.
+    package, code : str or None
+        Version of this package, and the digest of the part of it that fits on workers.
     inputs : mapping
         Of what the values depend on beside the versions: background and references.
     wall_time : WallTime or None
@@ -128,6 +129,7 @@ class Point:
     interrupted: bool = False
     verdicts: Mapping[str, int] | None = None
     package: str | None = None
+    code: str | None = None
     workers: Workers = field(default_factory=Workers)
     inputs: Mapping[str, str] = field(default_factory=dict)
     wall_time: WallTime | None = None
@@ -181,8 +183,8 @@ def point_of(document: Document, analysis: Analysis, source: Path) -> Point:
     environments = [each for n, each in enumerate(document["environments"]) if n in places]
     counts = Counter(each["verdict"] for each in hypotheses)
     seconds = [each["seconds"]["fit"] for each in hypotheses if "fit" in each["seconds"]]
-    made = analysis["reference"]
-    inputs = {"background": analysis["digest"][:_DIGEST_WIDTH]}
+    made, code = analysis["reference"], run.get("worker_sha256")
+    inputs = {BACKGROUND: analysis["digest"][:_DIGEST_WIDTH]}
     if made is not None:
         inputs["references"] = f"{made['method']}, {made['date']}"
     return Point(
@@ -192,6 +194,7 @@ def point_of(document: Document, analysis: Analysis, source: Path) -> Point:
         interrupted=run["interrupted"],
         verdicts={each.value: counts[each.value] for each in Verdict if counts[each.value]},
         package=run["package"],
+        code=None if code is None else code[:_DIGEST_WIDTH],
         workers=Workers.of(environments),
         inputs=inputs,
         wall_time=wall_time_of(analysis),
@@ -203,6 +206,16 @@ def point_of(document: Document, analysis: Analysis, source: Path) -> Point:
 def facts_of(point: Point) -> dict[str, str]:
     """Return all that may change from one point to the next, by its name."""
     return {**point.versions, **point.workers.threads, **point.inputs}
+
+
+def timing_facts_of(point: Point) -> dict[str, str]:
+    """Return what of it may change a wall time.
+
+    The version of this package is another one with each commit, and the code that fits is not.
+    """
+    code = {} if point.code is None else {"code of the fits": point.code}
+    background = {name: each for name, each in point.inputs.items() if name == BACKGROUND}
+    return {**point.workers.versions, **point.workers.threads, **background, **code}
 
 
 def _digest(names: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from pytest_pyhf_faas.campaign.results import environment_differences
 from pytest_pyhf_faas.report.comparison.hypotheses import moved, verdict_changes
 from pytest_pyhf_faas.report.comparison.wall_times import wall_time_change
-from pytest_pyhf_faas.report.history.points import OWN, facts_of
+from pytest_pyhf_faas.report.history.points import OWN, facts_of, timing_facts_of
 from pytest_pyhf_faas.report.quantity import quantity_of
 from pytest_pyhf_faas.verdicts import Verdict
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: What a version that changed is looked for first.
 _FIRST = ("pyhf", "numpy", "scipy", OWN)
+#: In so many series without any change of a time one is said nonetheless.
+_FALSE_ALARMS = 0.05
 #: Of a hypothesis, what the next run is compared with; the rest would fill the memory.
 _KEPT = (
     *("patch", "test", "verdict", "title", "CLs", "limits", "toys", "minimum_set", "rtol", "atol"),
@@ -78,20 +80,23 @@ class Pace:
     Attributes
     ----------
     steps : tuple of TimeChange
-        Where something changed and the wall time with it: by more than two standard errors, and by
-        more than between any two neighbours between which nothing changed.
+        Where something changed and the wall time with it, beyond what chance explains: see
+        `Series.pace`.
     scatter : float or None
-        The largest ratio of two such neighbours, at least 1; ``None`` where there are none.
+        The largest ratio of two neighbours between which nothing changed, at least 1; ``None``
+        where there are none.
     quiet : int
         How many such neighbours there are.
+    changed : int
+        Between how many neighbours something changed, of which the spread is known.
     unknown : int
-        Between how many neighbours something changed that have a single trial, so that the spread
-        is not known.
+        The same of those with a single trial before or after, so that it is not known.
     """
 
     steps: tuple[TimeChange, ...]
     scatter: float | None
     quiet: int
+    changed: int
     unknown: int
 
 
@@ -124,30 +129,41 @@ class Series:
 
     @property
     def pace(self) -> Pace:
-        """What can be said of the wall times."""
+        """What can be said of the wall times.
+
+        A step is said where something changed that may change a time, and all of this holds:
+
+        - the means differ by more than two standard errors, as where two runs are compared;
+        - by Welch's test so large a difference comes of chance in less than 5 % of series, however
+          many changes they have (Bonferroni's correction);
+        - the ratio is larger than that of any neighbours between which nothing changed, since runs
+          differ by more than the trials of one.
+        """
         changes = [
             TimeChange(
                 before,
                 after,
-                _shifts(facts_of(before), facts_of(after)),
+                _shifts(timing_facts_of(before), timing_facts_of(after)),
                 wall_time_change(self.key.pallet, before.wall_time, after.wall_time, None),
             )
             for before, after in _comparable(self.points)
             if before.wall_time is not None and after.wall_time is not None
         ]
-        quiet = [_size(each.times.ratio) for each in changes if not each.shifts]
-        scatter = max(quiet, default=None)
+        scatter = [_size(each.times.ratio) for each in changes if not each.shifts]
+        changed = [each for each in changes if each.shifts]
+        known = [each for each in changed if each.times.beyond_spread is not None]
         return Pace(
             steps=tuple(
                 each
-                for each in changes
-                if each.shifts
-                and each.times.beyond_spread
-                and _size(each.times.ratio) > (scatter or 1.0)
+                for each in known
+                if each.times.beyond_spread
+                and _chance(each.times) * len(known) < _FALSE_ALARMS
+                and _size(each.times.ratio) > max(scatter, default=1.0)
             ),
-            scatter=scatter,
-            quiet=len(quiet),
-            unknown=sum(bool(each.shifts) and each.times.beyond_spread is None for each in changes),
+            scatter=max(scatter, default=None),
+            quiet=len(scatter),
+            changed=len(known),
+            unknown=len(changed) - len(known),
         )
 
     @property
@@ -204,6 +220,21 @@ def _comparable(points: Sequence[Point]) -> Iterable[tuple[Point, Point]]:
         if point.conditions in last:
             yield last[point.conditions], point
         last[point.conditions] = point
+
+
+def _chance(times: WallTimeChange) -> float:
+    """Return how often chance alone gives means that differ by so much, by Welch's test."""
+    from scipy.special import stdtr
+
+    before, after = times.before, times.after
+    squares = [(each.stdev_s or 0.0) ** 2 / each.trials for each in (before, after)]
+    if not sum(squares):
+        return 1.0 if before.mean_s == after.mean_s else 0.0
+    distance = abs(after.mean_s - before.mean_s) / math.sqrt(sum(squares))
+    freedom = sum(squares) ** 2 / sum(
+        square**2 / (each.trials - 1) for square, each in zip(squares, (before, after), strict=True)
+    )
+    return 2 * float(stdtr(freedom, -distance))
 
 
 def _size(ratio: float | None) -> float:

@@ -149,6 +149,11 @@ def pace(series: Series) -> list[str]:
             f"wall time: between neighbouring runs with nothing changed it differs by up to "
             f"{found.scatter:.2f} x ({pairs} of runs)"
         )
+    if found.changed and not found.steps:
+        lines.append(
+            f"wall time: {counted(found.changed, 'change')} of versions or inputs, none with a "
+            "difference beyond what chance and other runs explain"
+        )
     if found.unknown:
         lines.append(
             f"wall time: {counted(found.unknown, 'change')} of versions or inputs with one trial "
