@@ -70,6 +70,7 @@ ENVIRONMENT = {
     "executable": "/opt/python3",
     "cores": 8,
     "pyhf": "0.7.6",
+    "requires": ["scipy>=1.5.4"],
     "float": "float64",
     "blas_threads": [],
     "jax": None,
@@ -428,6 +429,21 @@ def test_it_says_what_it_measures():
 
 def inspected(**changes):
     return make(answers={"inspect": {**ENVIRONMENT, **changes}})
+
+
+def test_workers_with_a_scipy_that_their_pyhf_refuses():
+    """Whoever installs one after the other has it; its fits may be right, so they are done."""
+    requires = ["scipy!=1.16.0,!=1.16.1,>=1.5.4", "click>=8", 'jax>=0.4.1; extra == "jax"']
+    versions = {**ENVIRONMENT["versions"], "scipy": "1.16.1", "jax": "0.3"}
+    found = inspected(requires=requires, versions=versions).environment()
+    assert found.text.endswith(
+        "refused by this pyhf: scipy 1.16.1 (it asks for !=1.16.0,!=1.16.1,>=1.5.4)"
+    )
+    assert found.values["refused_by_pyhf"] == "scipy 1.16.1 (it asks for !=1.16.0,!=1.16.1,>=1.5.4)"
+    versions["scipy"] = "1.17.0rc1"
+    allowed = inspected(requires=requires, versions=versions).environment()
+    assert "refused" not in allowed.text
+    assert "refused_by_pyhf" not in allowed.values
 
 
 def test_workers_without_pyhf():

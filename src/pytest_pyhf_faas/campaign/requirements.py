@@ -16,7 +16,7 @@ from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.worker.fitting import VERSIONED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_pyhf_faas.campaign.results import HypotestResult, WorkerEnvironment
 
@@ -87,6 +87,26 @@ class Requirement:
 def unmet(requirements: Sequence[Requirement], environment: WorkerEnvironment) -> list[str]:
     """Return what a worker has in the place of what is required."""
     return [what for each in requirements if (what := each.unmet_by(environment)) is not None]
+
+
+def refused(requires: Iterable[str], versions: Mapping[str, str]) -> list[str]:
+    """Return what a distribution is installed with though it says that it does not work with it.
+
+    Parameters
+    ----------
+    requires : iterable of str
+        What it needs, as its metadata say; what only its extras need is left out.
+    versions : mapping
+        The versions of what is installed.
+    """
+    found = []
+    for each in map(Parsed, requires):
+        version = versions.get(canonicalize_name(each.name))
+        if each.marker or version is None:
+            continue
+        if not each.specifier.contains(version, prereleases=True):
+            found.append(f"{each.name} {version} (it asks for {each.specifier})")
+    return found
 
 
 def required_in(text: str) -> list[str]:

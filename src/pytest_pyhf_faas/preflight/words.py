@@ -6,7 +6,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.wording import counted
+from pytest_pyhf_faas.campaign.requirements import refused
+from pytest_pyhf_faas.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,7 @@ def environment(
     fit_setup : str
         Backend and optimizer of the fits, or the method.
     """
+    not_wanted = listed(refused(found["requires"], worker.versions))
     versions = {name: text for name, text in worker.computing.items() if name != "jsonpatch"}
     versions["pyhf"] = str(found["pyhf"])
     python = versions.pop("python")
@@ -56,6 +58,7 @@ def environment(
         "host": worker.host,
         "cpu": worker.cpu,
         "cores": found["cores"],
+        **({"refused_by_pyhf": not_wanted} if not_wanted else {}),
     }
     text = [
         f"Python {python} ({worker.executable})",
@@ -65,6 +68,7 @@ def environment(
         threads(found),
         counted(found["cores"], "core"),
         jax(found),
+        *([f"refused by this pyhf: {not_wanted}"] if not_wanted else []),
     ]
     return ", ".join(text), values
 

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib import metadata
 from typing import Any
 
 from pytest_pyhf_faas.worker import fitting
@@ -79,16 +80,18 @@ def inspect(config: dict[str, Any]) -> dict[str, Any]:
     -------
     dict
         What `fitting.probe_environment` tells, and ``cores`` that it may use, ``pyhf`` (the version
-        that is imported), ``float`` (the type that the backend computes with), ``blas_threads`` (of
-        the libraries that threadpoolctl finds; empty without it), ``jax`` (``platform``, ``count``
-        and ``kinds`` of its devices, or ``problem``; ``None`` where it is not installed) and
-        ``problem``: ``None``, or ``what`` cannot be used ("pyhf", or "backend" for the backend and
-        optimizer) and the ``type`` and ``message`` of the exception that says why.
+        that is imported), ``requires`` (what that pyhf needs, as pip writes it), ``float`` (the
+        type that the backend computes with), ``blas_threads`` (of the libraries that threadpoolctl
+        finds; empty without it), ``jax`` (``platform``, ``count`` and ``kinds`` of its devices, or
+        ``problem``; ``None`` where it is not installed) and ``problem``: ``None``, or ``what``
+        cannot be used ("pyhf", or "backend" for the backend and optimizer) and the ``type`` and
+        ``message`` of the exception that says why.
     """
     found: dict[str, Any] = {
         **fitting.probe_environment(config),
         "cores": _cores(),
         "pyhf": None,
+        "requires": [],
         "float": None,
         "blas_threads": [],
         "jax": None,
@@ -99,6 +102,7 @@ def inspect(config: dict[str, Any]) -> dict[str, Any]:
         import pyhf
 
         found["pyhf"] = str(pyhf.__version__)
+        found["requires"] = metadata.requires("pyhf") or []
         step = "backend"
         pyhf.set_backend(config["backend"], config["optimizer"], precision="64b")
         tensor = pyhf.get_backend()[0].astensor([1.0])
