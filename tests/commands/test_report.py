@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ import pytest
 
 from pytest_pyhf_faas import commands
 from pytest_pyhf_faas.report import document as documents
+from pytest_pyhf_faas.report.comparison import text
 from tests.helpers import report_documents as make
 from tests.helpers.environments import FACTORS, grid
 
@@ -125,6 +127,17 @@ def test_an_interrupted_command_shows_no_traceback(two, monkeypatch, capsys):
     monkeypatch.setattr(documents, "read", interrupted)
     assert main(two) == 130
     assert capsys.readouterr() == ("", "interrupted\n")
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_a_reader_that_has_seen_enough_is_no_error(two, size, monkeypatch, capsys):
+    reading, writing = os.pipe()
+    os.close(reading)
+    monkeypatch.setattr(text, "text", lambda *_arguments: "x" * size)
+    with os.fdopen(writing, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main(two) == 141
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

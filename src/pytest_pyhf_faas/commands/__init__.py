@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,7 +18,7 @@ from pytest_pyhf_faas.wording import one_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-INTERRUPTED = 130  # as a shell has it
+INTERRUPTED, UNREAD = 130, 141  # as a shell has them
 
 
 class _Help(argparse.HelpFormatter):
@@ -73,10 +74,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words, argparse.Namespace(for_pytest=for_pytest))
     try:
         status: int = options.run(options)
+        sys.stdout.flush()
     except FaasError as error:
         write_error(error)
         return 2
+    except BrokenPipeError:
+        if not _is_nobody_reading():
+            raise
+        return UNREAD
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
     return status
+
+
+def _is_nobody_reading() -> bool:
+    """Whether who reads what is written has seen enough, as ``head``; no more is written then."""
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except BrokenPipeError:
+        # What is left is written at the exit of Python, which would complain as well.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
