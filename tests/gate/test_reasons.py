@@ -19,7 +19,8 @@ REASONS = {
     "uv-no-package": "the package index has no nosuchpackagexyz",
     "uv-needs-python": "scipy 1.9.3 needs Python>=3.8,<3.12",
     "uv-no-network": "the package index cannot be reached: Connection refused (os error 111)",
-    "uv-build": "ModuleNotFoundError: No module named 'distutils'",
+    "uv-build": "ModuleNotFoundError: No module named 'nothing_there'",
+    "pip-build": "ModuleNotFoundError: No module named 'nothing_there'",
     "pip-none": "the package index has no pyhf 0.7.2, or cannot be reached",
     "pip-others": "there is no scipy 1.9 with a wheel for Python 3.12",
     "pip-conflict": "scipy 1.11.4 needs numpy<1.28.0 and >=1.21.6, asked for: numpy 2",
@@ -40,6 +41,10 @@ def test_the_reason_in_a_line(name):
     ("output", "expected"),
     [
         ("error: x\n  cause: No space left on device\n", "there is no space left on the disk"),
+        (
+            "WARNING: experimental\nERROR: No matching distribution found for pyhf\n",
+            "the package index has no pyhf, or cannot be reached",
+        ),
         ("something else\nthat is new {}\n", "that is new {}"),
         ("", "the installer failed and said nothing"),
     ],

@@ -118,6 +118,7 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     FaasError
         If the gate makes no sense, a pallet cannot be read, or the page cannot be written.
     """
+    from pytest_pyhf_faas.engines import usable_cores
     from pytest_pyhf_faas.gate.cells import CellDirectory
     from pytest_pyhf_faas.gate.environments import Environments
     from pytest_pyhf_faas.gate.gate import Gate
@@ -141,7 +142,7 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         return 0
     _keep(plan, selections, directory)
     interruption = Interruption()
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     jobs = min(options.jobs or cores, len(cells))
     gate = Gate(
         cells,

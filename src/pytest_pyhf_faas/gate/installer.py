@@ -120,7 +120,7 @@ class Installer:
 
     def _pip(self) -> list[str]:
         if find_spec("pip") is None and self.uv:
-            return [self.uv, "run", "-q", "--no-project", "--with", "pip", "python", "-m", "pip"]
+            return [self.uv, "run", "--no-project", "--with", "pip", "python", "-m", "pip"]
         return [sys.executable, "-m", "pip"]
 
 

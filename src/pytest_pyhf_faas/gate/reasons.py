@@ -11,11 +11,11 @@ _NO_INDEX = re.compile(
     r"error sending request|Failed to fetch|dns error|Temporary failure in name resolution|"
     r"NewConnectionError|Max retries exceeded|ConnectTimeout|network was disabled",
 )
-#: pip says where a build failed, and its last word before is what the build said.
-_NOISE = re.compile(
-    r"^(hint:|\[|note:|WARNING|ERROR: (Failed to build|No matching)|error: subprocess|exit code|"
-    r"╰|│|×)"
-)
+#: What a build in Python died of stands above what the installer says of it.
+_EXCEPTION = re.compile(r"^\s*([A-Za-z_][\w.]*(?:Error|Exception)\b.*)$", re.MULTILINE)
+_HINT = re.compile(r"^hint:", re.MULTILINE)
+#: Lines of pip that say nothing.
+_NOISE = re.compile(r"^(\[|note:|WARNING|error: subprocess|╰|│|×)")
 _SEVERITY = re.compile(r"^((error|ERROR|cause|Caused by): *)+")
 
 
@@ -87,6 +87,10 @@ _SAYINGS = (
         ),
         "{what} needs {needs}, asked for: {asked}",
     ),
+    (
+        re.compile(r"No matching distribution found for (?P<what>\S+)"),
+        "the package index has no {what}, or cannot be reached",
+    ),
 )
 
 
@@ -103,7 +107,9 @@ def _said(requirement: str) -> str:
 
 
 def _last_word(output: str) -> str:
-    """Return the last line that says something; of uv, the innermost cause."""
-    lines = [line.strip() for line in output.splitlines()]
-    told = [line for line in lines if line and not _NOISE.match(line)]
-    return brief(_SEVERITY.sub("", told[-1])) if told else ""
+    """Return what a build died of, or the last line that says something: the innermost cause."""
+    told = _HINT.split(output)[0]
+    exceptions = _EXCEPTION.findall(told)
+    lines = [line.strip() for line in told.splitlines()]
+    said = [line for line in lines if line and not _NOISE.match(line)]
+    return brief(_SEVERITY.sub("", (exceptions or said or [""])[-1]))
