@@ -127,7 +127,7 @@ INSIDE = {
         {"processes", "progress", "reasons", "selection", "versions"},
         {"installer", "own_code", "plan"},
         {"cells", "environments", "tables"},
-        {"gate"},
+        {"gate", "kept"},
     ),
     "plugin": (
         {"display", "notes", "plan", "relay", "sharing"},

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.commands.choosing import add_options, values_of
 from pytest_pyhf_faas.errors import ConfigurationError
+from pytest_pyhf_faas.gate.tables import DESIGNS, FACTORS
 from pytest_pyhf_faas.plugin.options import BY_NAME
 from pytest_pyhf_faas.wording import brief, counted, folded, listed, terminal_width
 
@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.gate.cells import CellDirectory
     from pytest_pyhf_faas.gate.gate import Outcome
+    from pytest_pyhf_faas.gate.installer import Installer
     from pytest_pyhf_faas.gate.plan import Plan
     from pytest_pyhf_faas.gate.selection import Selected, Selection
 
 _DIRECTORY = ".pyhf-faas-gate"
 _CELLS = "cells"
-_PLAN = "plan.json"
-_FACTORS = ("pyhf", "scipy", "numpy", "python", "optimizer", "backend")
 _OPTIONS = (BY_NAME["pallet"], BY_NAME["patch"])
 #: What the gate tells each suite itself: what is fitted where, and where that is written.
 _OWN = (
@@ -55,7 +54,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "was interrupted.",
     )
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a gate as TOML")
-    for name in _FACTORS:
+    for name in FACTORS:
         parser.add_argument(f"--{name}", metavar="V,V,...", help=f"values of {name}")
     parser.add_argument(
         "--with",
@@ -67,7 +66,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument(
         "--design",
-        choices=("product", "one-at-a-time"),
+        choices=DESIGNS,
         help="combine all values, or vary each factor alone from the base (default: product)",
     )
     add_options(parser, _OPTIONS)
@@ -119,6 +118,7 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         If the gate makes no sense, a pallet cannot be read, or the page cannot be written.
     """
     from pytest_pyhf_faas.engines import usable_cores
+    from pytest_pyhf_faas.gate import kept
     from pytest_pyhf_faas.gate.cells import CellDirectory
     from pytest_pyhf_faas.gate.environments import Environments
     from pytest_pyhf_faas.gate.gate import Gate
@@ -133,14 +133,18 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         parser.error(f"--jobs {options.jobs}: at least one must run")
     installer = Installer.here()
     directory = options.directory.absolute()
-    plan, selections = (_kept if options.resume else _asked)(options, directory, installer)
+    if options.resume:
+        _check_that_nothing_else_is_asked(options)
+        plan, selections = kept.read(directory)
+    else:
+        plan, selections = _asked(options, installer)
     combinations = plan.combinations()
     found = _selected(selections)
     cells = [CellDirectory(each, directory / _CELLS / each.directory) for each in combinations]
     _say(_announced(cells, found, installer.name))
     if options.dry_run:
         return 0
-    _keep(plan, selections, directory)
+    kept.keep(plan, selections, directory)
     interruption = Interruption()
     cores = usable_cores()
     jobs = min(options.jobs or cores, len(cells))
@@ -180,19 +184,34 @@ def _announced(cells: Sequence[CellDirectory], found: Selected, installer: str) 
 # --- what is asked for --------------------------------------------------------------------------
 
 
-def _asked(
-    options: argparse.Namespace, directory: Path, installer: Any
-) -> tuple[Plan, list[Selection]]:
+def _check_that_nothing_else_is_asked(options: argparse.Namespace) -> None:
+    """Refuse words that --resume would not heed.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are any.
+    """
+    factors = [getattr(options, name) for name in FACTORS]
+    pallets = [getattr(options, option.dest) for option in _OPTIONS]
+    given = [*factors, *pallets, options.file, options.versions, options.design, options.for_pytest]
+    if any(given):
+        raise ConfigurationError(
+            "--resume goes on with what the last gate of --directory was asked for: leave out the "
+            "rest, or leave out --resume, and what is done of the same is taken over"
+        )
+
+
+def _asked(options: argparse.Namespace, installer: Installer) -> tuple[Plan, list[Selection]]:
     """Return what options and file say, the options first; ranges are asked of the index."""
     from pytest_pyhf_faas.gate import tables
     from pytest_pyhf_faas.gate.plan import FIT_SETUP, PRODUCT, Plan
     from pytest_pyhf_faas.gate.selection import Selection
     from pytest_pyhf_faas.gate.versions import anywhere, resolved
 
-    del directory
     written = tables.read(options.file) if options.file else tables.Written()
     here = options.file.absolute().parent if options.file else Path.cwd()
-    given = {name: getattr(options, name) for name in _FACTORS}
+    given = {name: getattr(options, name) for name in FACTORS}
     for text in options.versions:
         name, equals, values = text.partition("=")
         if not equals:
@@ -268,51 +287,6 @@ def _check(words: Sequence[str]) -> None:
                 f"{word} is for the gate to say: pallets, patches, optimizers and backends stand "
                 "before --, fits are done on this machine (--jobs), and results are in --directory"
             )
-
-
-def _kept(
-    options: argparse.Namespace, directory: Path, installer: Any
-) -> tuple[Plan, list[Selection]]:
-    """Return what the last gate of a directory was asked for."""
-    from pytest_pyhf_faas.gate.plan import Plan
-    from pytest_pyhf_faas.gate.selection import Selection
-
-    del installer
-    path = directory / _PLAN
-    if options.file or options.versions or any(getattr(options, name) for name in _FACTORS):
-        raise ConfigurationError(
-            f"--resume goes on with what {path} says: leave out the rest, or leave out --resume, "
-            "and what is done of the same is taken over"
-        )
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return Plan.from_json(told["plan"]), [
-            Selection(**{**each, "specs": tuple(each["specs"]), "patches": tuple(each["patches"])})
-            for each in told["selections"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(
-            f"there is no gate to go on with in {directory} ({error}): name its versions"
-        ) from error
-
-
-def _keep(plan: Plan, selections: Sequence[Selection], directory: Path) -> None:
-    """Write down what is run, for `--resume`.
-
-    Raises
-    ------
-    ConfigurationError
-        If the directory cannot be written to.
-    """
-    told = {"plan": plan.to_json(), "selections": [asdict(each) for each in selections]}
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / _PLAN).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        (directory / ".gitignore").write_text("*\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(
-            f"{directory} cannot be written to: {error.strerror or error}. Give --directory another"
-        ) from error
 
 
 def _selected(selections: Sequence[Selection]) -> Selected:

@@ -1,0 +1,57 @@
+"""What a gate was asked for, kept beside its results: the next one goes on without its words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.errors import ConfigurationError
+from pytest_pyhf_faas.gate.plan import Plan
+from pytest_pyhf_faas.gate.selection import Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+FILE = "plan.json"
+
+
+def keep(plan: Plan, selections: Sequence[Selection], directory: Path) -> None:
+    """Write down what a gate runs.
+
+    Raises
+    ------
+    ConfigurationError
+        If the directory cannot be written to.
+    """
+    told = {"plan": plan.to_json(), "selections": [asdict(each) for each in selections]}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        (directory / ".gitignore").write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"{directory} cannot be written to: {error.strerror or error}. Give --directory another"
+        ) from error
+
+
+def read(directory: Path) -> tuple[Plan, list[Selection]]:
+    """Return what the last gate of a directory was asked for.
+
+    Raises
+    ------
+    ConfigurationError
+        If there was none, or what is left of it cannot be read.
+    """
+    try:
+        told = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        selections = [
+            Selection(**{**each, "specs": tuple(each["specs"]), "patches": tuple(each["patches"])})
+            for each in told["selections"]
+        ]
+        return Plan.from_json(told["plan"]), selections
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError(
+            f"there is no gate to go on with in {directory} ({error}): name its versions"
+        ) from error
