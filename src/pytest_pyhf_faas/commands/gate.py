@@ -312,18 +312,18 @@ def _references(words: Sequence[str]) -> list[str]:
 
 def _compared(cells: Sequence[CellDirectory], outcomes: Sequence[Outcome], directory: Path) -> int:
     """Compare the runs, say what came of it, write the page, and return the exit status."""
-    from pytest_pyhf_faas.report import document
     from pytest_pyhf_faas.report.many.cell import Cell
     from pytest_pyhf_faas.report.many.compare import compare_many
     from pytest_pyhf_faas.report.many.publish import publish_many
     from pytest_pyhf_faas.report.many.text import text
 
-    read = []
-    for cell, outcome in zip(cells, outcomes, strict=True):
-        factors = dict(cell.combination.factors)
-        has_any = outcome.reason is None or (outcome.begun and cell.report.exists())
-        report = document.read(cell.path) if has_any else None
-        read.append(Cell(cell.combination.name, factors, report, outcome.reason, cell.path))
+    read = [
+        # What an earlier gate has left is not a part of this one.
+        cell.run(outcome.reason)
+        if outcome.reason is None or outcome.begun
+        else Cell(cell.combination.name, dict(cell.combination.factors), None, outcome.reason)
+        for cell, outcome in zip(cells, outcomes, strict=True)
+    ]
     found = compare_many(read)
     sys.stdout.write(f"{text(found, terminal_width())}\n")
     _say(f"page: {os.path.relpath(publish_many(found, read, directory))}")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.report import document as documents
+from pytest_pyhf_faas.report.many.cell import FILE as CELL
+from pytest_pyhf_faas.report.many.cell import Cell
 from pytest_pyhf_faas.report.publish import PAGE
-from pytest_pyhf_faas.wording import brief
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,13 +20,9 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.gate.plan import Combination
 
-#: For whoever compares runs.
-CELL = "cell.json"
 #: For the gate that comes after this one.
 _STATE = "gate.json"
 _CACHE = ".pytest_cache"
-#: What a failure calls its cause.
-_CAUSE = "cause: "
 #: Exit statuses of a suite that has come to its end: all is right, or something is wrong.
 ENDED = (0, 1)
 
@@ -88,16 +85,11 @@ class CellDirectory:
             return False
         return run["exit_status"] in ENDED and not run["interrupted"]
 
-    def why_nothing_was_fitted(self) -> str | None:
-        """Return why a run that has ended has no fits, if it has none, as where pyhf cannot run."""
-        document = documents.read(self.path)
-        hypotheses = (each for one in document["analyses"] for each in one["hypotheses"])
-        failures = document["run"]["failures"]
-        if not failures or any(each["status"] is not None for each in hypotheses):
-            return None
-        lines = [line.strip() for line in failures[0]["text"].splitlines() if line.strip()]
-        told = [line.removeprefix(_CAUSE) for line in lines if line.startswith(_CAUSE)]
-        return f"no fit is possible: {brief((told or lines or [failures[0]['test']])[0])}"
+    def run(self, reason: str | None = None) -> Cell:
+        """Return the run, as far as there is a report of it, for whoever compares runs."""
+        document = documents.read(self.path) if self.report.exists() else None
+        factors = dict(self.combination.factors)
+        return Cell(self.combination.name, factors, document, reason, self.path)
 
     def begin(self, digest: str, environment: str) -> bool:
         """Make ready for a run, and return whether an earlier one has left results to take over.

@@ -45,6 +45,8 @@ class Outcome:
         Whether there is an environment for it.
     begun : bool
         Whether a part of the run is on disk all the same.
+    unfitted : str or None
+        Why a run that came to its end has no fits, as where pyhf does not work there.
     seconds : float or None
         How long it took now; ``None``: it was there before, or there is none.
     """
@@ -52,6 +54,7 @@ class Outcome:
     reason: str | None = None
     installed: bool = True
     begun: bool = False
+    unfitted: str | None = None
     seconds: float | None = None
 
 
@@ -163,7 +166,7 @@ class Gate:
         if self.fresh:
             cell.forget()
         if cell.is_finished(content):
-            return Outcome(cell.why_nothing_was_fitted())
+            return Outcome(unfitted=cell.run().unfitted)
         resumes = cell.begin(content, made.digest)
         cell.tell("it has not ended")
         words = [*cell.words, f"--faas-workers={self.workers}", *asked]
@@ -178,7 +181,7 @@ class Gate:
         )
         seconds = time.monotonic() - began
         if cell.is_finished(content):
-            return Outcome(cell.why_nothing_was_fitted(), seconds=seconds)
+            return Outcome(unfitted=cell.run().unfitted, seconds=seconds)
         if status in ENDED:
             return Outcome(f"it has written no report: {_last_line(cell.suite_log)}", begun=True)
         why = _why(status, cell.suite_log, interrupted=self.interruption.asked)
@@ -200,8 +203,8 @@ class Gate:
         self._outcomes[number] = outcome
         if not self.display.live:
             place = f"{len(self._outcomes)} of {len(self.cells)}"
-            line = ended_line(cell.combination.name, place, outcome.reason, outcome.seconds)
-            self.display.write(line)
+            why = outcome.reason or outcome.unfitted
+            self.display.write(ended_line(cell.combination.name, place, why, outcome.seconds))
 
     # What a person sees
 
@@ -221,10 +224,13 @@ class Gate:
         outcomes = list(self._outcomes.values())
         return Counts(
             total=len(self.cells),
-            done=sum(outcome.reason is None for outcome in outcomes),
+            done=sum((outcome.reason or outcome.unfitted) is None for outcome in outcomes),
             running=len(self._running),
             not_installed=sum(not outcome.installed for outcome in outcomes),
-            broken=sum(outcome.installed and outcome.reason is not None for outcome in outcomes),
+            broken=sum(
+                outcome.installed and (outcome.reason or outcome.unfitted) is not None
+                for outcome in outcomes
+            ),
             installing=self._installing,
             jobs=self.jobs,
             seconds=tuple(each.seconds for each in outcomes if each.seconds is not None),
