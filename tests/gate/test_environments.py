@@ -121,4 +121,6 @@ def test_an_environment_of_the_package_index(tmp_path):
     version, *files = json.loads(done.stdout)
     assert version == "0.7.5"
     assert all(file.startswith(str(tmp_path / "cache")) for file in files)
-    assert environments.make(wanted, tmp_path / "log").is_new is False
+    log = (tmp_path / "log").read_text()
+    assert environments.make(wanted, tmp_path / "log") == made
+    assert (tmp_path / "log").read_text() == log

@@ -11,10 +11,12 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 
 import pytest
 
 from pytest_pyhf_faas.gate import environments as environments_module
+from pytest_pyhf_faas.gate import own_code
 from pytest_pyhf_faas.gate.cells import CellDirectory
 from pytest_pyhf_faas.gate.environments import Environments
 from pytest_pyhf_faas.gate.gate import Gate
@@ -124,8 +126,6 @@ def test_other_sources_of_the_same_version_take_nothing_over(house):
     source = {"pyhf": (f"new={wheel}",)}
 
     def make(content):
-        import zipfile
-
         with zipfile.ZipFile(wheel, "w") as opened:
             opened.writestr("pyhf/__init__.py", content)
 
@@ -137,6 +137,23 @@ def test_other_sources_of_the_same_version_take_nothing_over(house):
     make("two = 2")
     assert house.run(source) == [None]
     assert ["--faas-resume" in each["words"] for each in house.place.suites()] == [False, False]
+
+
+def test_other_code_of_this_package_goes_on_with_the_fits(house, monkeypatch):
+    """Which --faas-resume takes over as far as they were done by the same code."""
+    house.run()
+    pack = own_code.pack
+
+    def changed(directory):
+        wheel = pack(directory)
+        with zipfile.ZipFile(wheel, "a") as opened:
+            opened.writestr("pytest_pyhf_faas/more.py", "")
+        return wheel
+
+    monkeypatch.setattr(own_code, "pack", changed)
+    assert house.run() == [None] * 4
+    assert ["--faas-resume" in each["words"] for each in house.place.suites()[4:]] == [True] * 4
+    assert len(house.environments()) == 4
 
 
 def test_what_cannot_be_installed_has_its_reason_and_the_rest_goes_on(house):

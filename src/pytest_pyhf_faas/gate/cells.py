@@ -91,16 +91,16 @@ class CellDirectory:
         factors = dict(self.combination.factors)
         return Cell(self.combination.name, factors, document, reason, self.path)
 
-    def begin(self, digest: str, environment: str) -> bool:
+    def begin(self, digest: str, sources: str) -> bool:
         """Make ready for a run, and return whether an earlier one has left results to take over.
 
-        Those of another environment are no answer here: sources change without their version.
+        By --faas-resume, which looks at versions; sources may change while their version stays.
         """
-        same = self._state().get("environment") == environment
+        same = self._state().get("sources") == sources
         if not same:
             shutil.rmtree(self.path / _CACHE, ignore_errors=True)
         self.forget()
-        self._write(_STATE, {"digest": digest, "environment": environment})
+        self._write(_STATE, {"digest": digest, "sources": sources})
         (self.path / "pytest.ini").write_text("[pytest]\n")
         return same and any((self.path / _CACHE / "d" / "pyhf-faas").glob("*.jsonl"))
 

@@ -19,7 +19,7 @@ from pytest_pyhf_faas.gate.processes import StoppedError, lock, run
 from pytest_pyhf_faas.gate.reasons import reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pytest_pyhf_faas.gate.plan import Wanted
     from pytest_pyhf_faas.gate.processes import Interruption
@@ -39,13 +39,13 @@ class Made:
         Its interpreter.
     digest : str
         Of what was asked for, and of what was built for it.
-    is_new : bool
-        Whether it was made just now.
+    sources : str
+        Of what was built alone, but for this package: it may change while its version stays.
     """
 
     python: Path
     digest: str
-    is_new: bool
+    sources: str
 
 
 @dataclass(slots=True)
@@ -91,16 +91,24 @@ class Environments:
             If the disk is full.
         """
         interpreter = self.installer.interpreter(wanted.python)
-        wheels = {own_code.DISTRIBUTION: self._wheel(own_code.DISTRIBUTION, None, log)}
-        for name, source in wanted.sources.items():
-            wheels[name] = self._wheel(name, source, log)
-        requirements = [*map(str, wheels.values()), *wanted.requirements]
-        digest = _digest(interpreter, wanted.requirements, wheels, self.installer.name)
+        own = self._wheel(own_code.DISTRIBUTION, None, log)
+        wheels = [self._wheel(name, source, log) for name, source in wanted.sources.items()]
+        requirements = [str(own), *map(str, wheels), *wanted.requirements]
+        sources = _digest([wheel.parent.name for wheel in wheels])
+        digest = _digest(
+            interpreter if wanted.python else [sys.base_prefix, sys.version],
+            platform.machine(),
+            self.installer.name,
+            sorted(wanted.requirements),
+            own.parent.name,
+            sources,
+        )
         directory = self.directory / digest
+        made = Made(python_of(directory), digest, sources)
         whole = directory / _WHOLE
         with lock(self.directory / f"{digest}.lock", self.interruption):
             if whole.is_file() and not self.fresh:
-                return Made(python_of(directory), digest, is_new=False)
+                return made
             shutil.rmtree(directory, ignore_errors=True)  # what was left in the middle
             try:
                 for command in (
@@ -112,7 +120,7 @@ class Environments:
                 shutil.rmtree(directory, ignore_errors=True)
                 raise
             whole.write_text(json.dumps({"python": interpreter, "requirements": requirements}))
-        return Made(python_of(directory), digest, is_new=True)
+        return made
 
     def _wheel(self, name: str, source: str | None, log: Path) -> Path:
         """Return a wheel of a source, made once for each gate: sources may change."""
@@ -166,14 +174,5 @@ class Environments:
         raise NotInstalledError(f"{building} cannot be built: {why}" if building else why)
 
 
-def _digest(
-    interpreter: str, requirements: Sequence[str], wheels: Mapping[str, Path], installer: str
-) -> str:
-    told = [
-        interpreter if interpreter != sys.executable else [sys.base_prefix, sys.version],
-        platform.machine(),
-        installer,
-        sorted(requirements),
-        sorted((name, wheel.parent.name, wheel.name) for name, wheel in wheels.items()),
-    ]
+def _digest(*told: object) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:_DIGITS]

@@ -167,7 +167,7 @@ class Gate:
             cell.forget()
         if cell.is_finished(content):
             return Outcome(unfitted=cell.run().unfitted)
-        resumes = cell.begin(content, made.digest)
+        resumes = cell.begin(content, made.sources)
         cell.tell("it has not ended")
         words = [*cell.words, f"--faas-workers={self.workers}", *asked]
         command = [str(made.python), "-m", "pytest_pyhf_faas", "validate", "--", *words]
