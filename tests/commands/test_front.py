@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -136,3 +137,13 @@ def test_an_interrupt_shows_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr(commands.validate, "run", interrupted)
     assert commands.main(["validate"]) == 130
     assert capsys.readouterr() == ("", "interrupted\n")
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("ascii", "b̃"), ("utf-8", "\udcff")])
+def test_letters_that_a_terminal_does_not_have_are_marks(project, monkeypatch, encoding, name):
+    project.pallet(1, name)
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    assert commands.main(["inspect", str(project.path / name)]) == 0
+    out.flush()
+    assert b"?" in out.buffer.getvalue().partition(b"\n")[0]

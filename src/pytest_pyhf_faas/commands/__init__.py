@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import textwrap
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         With 2 for wrong usage, with 0 after help.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # marks for letters that a terminal does not have
     parser = _Parser(prog="pyhf-faas", description="Validate published pyhf likelihoods.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

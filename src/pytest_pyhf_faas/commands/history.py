@@ -56,9 +56,7 @@ def run(options: argparse.Namespace) -> int:
     output = options.directory if options.output is None else options.output
     found = read_history(options.directory, _shown)
     publish_history(found, output)
-    encoding = sys.stdout.encoding or "utf-8"
-    said = f"{text(found, terminal_width())}\n\nhistory: {output / PAGE}\n"
-    sys.stdout.write(said.encode(encoding, "replace").decode(encoding))
+    sys.stdout.write(f"{text(found, terminal_width())}\n\nhistory: {output / PAGE}\n")
     return 0
 
 

@@ -177,9 +177,7 @@ def _tell(
 
 
 def _say(text: str) -> None:
-    """Write a text, with marks for letters that the terminal does not have."""
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(f"{text}\n".encode(encoding, "replace").decode(encoding))
+    sys.stdout.write(f"{text}\n")
 
 
 def _at_least(minimum: float) -> Callable[[str], float]:
