@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp, kstest, norm, poisson
 from pytest_pyhf_faas.histfactory.errors import InvalidModel
 from pytest_pyhf_faas.histfactory.minima import SAME
 from pytest_pyhf_faas.histfactory.search import BRIEF, FIXED, FREE, THOROUGH, Search
-from pytest_pyhf_faas.histfactory.toys import BLOCK, Toys, blocks_of, toy_cls
+from pytest_pyhf_faas.histfactory.toys import BLOCK, Toys, blocks_of, bracket, toy_cls
 from tests.histfactory.generated import by_pyhf, gammas, normsys, sample, workspace
 from tests.histfactory.test_search import flipping, one_channel, read, relaxed, usual
 
@@ -179,6 +179,19 @@ def test_toys_without_a_fit_are_counted_and_do_not_count(signal, background, fai
     assert found.failed == {"signal": failed, "background": failed}
     assert found.toys == alone.toys
     np.testing.assert_equal(found.CLs_exp, alone.CLs_exp)
+
+
+@relaxed(100)
+@given(statistics, statistics, st.lists(st.floats(0, 50), min_size=1, max_size=5), st.data())
+def test_wherever_failed_toys_belong_cls_is_within_its_bracket(signal, background, missing, data):
+    count = data.draw(st.integers(0, len(missing)))
+    known = np.full(count, np.nan), np.full(len(missing) - count, np.nan)
+    found = toy_cls(2.0, np.append(signal, known[0]), np.append(background, known[1]))
+    true = toy_cls(2.0, np.append(signal, missing[:count]), np.append(background, missing[count:]))
+    low, high = bracket(found)[0]
+    if np.isfinite([low, high]).all():
+        assert low <= true.CLs_obs <= high
+        assert low <= found.CLs_obs <= high
 
 
 def test_the_error_is_the_spread_of_repetitions():

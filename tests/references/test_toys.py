@@ -80,6 +80,22 @@ def test_too_many_failed_toys_are_worse_than_no_reference():
     compared = compare_toys(result(certified=True), found, Missing("there is no file"))
     assert compared.verdict is Verdict.UNCONVERGED
     assert compared.title == "p / s: 3 toys of 2,000 failed"
+    assert "CLs_obs is 1.0000 ± 0.0014 without them, and from 0.997 to 1 wherever they belong" in (
+        compared.explanation
+    )
+
+
+@pytest.mark.parametrize(("shift", "counts"), [(1.0, True), (2.0, False)])
+def test_failed_toys_that_could_move_nothing_do_not_fail(shift, counts):
+    """One of 200 is more than 1 in 1,000; where CLs is small it matters which one it is."""
+    random = np.random.default_rng(1)
+    signal = random.normal(0, 1, 100).clip(0) ** 2
+    background = (random.normal(0, 1, 100) + shift).clip(0) ** 2
+    signal[0] = np.nan
+    found = ToyValues.of(toy_cls(1.0, signal, background))
+    assert found.failed == (1, 0)
+    right = verdict(found, found, certified=True) is Verdict.RIGHT
+    assert right is counts is not bool(found.open())
 
 
 def test_all_toys_of_a_hypothesis_may_fail():

@@ -252,6 +252,32 @@ def toy_cls(observed: float, signal: Vector, background: Vector) -> ToyCLs:
     )
 
 
+def bracket(found: ToyCLs) -> tuple[tuple[float, float], ...]:
+    """Return how far the toys that failed could move CLs.
+
+    Their test statistics are not known: each value is calculated with all those of a hypothesis
+    below the others, and with all of them above.
+
+    Returns
+    -------
+    tuple of (float, float), shape (6, 2)
+        The smallest and the largest of CLs_obs, and of the five CLs_exp.
+    """
+
+    def filled(hypothesis: Hypothesis, statistic: float) -> Vector:
+        missing = np.full(found.failed[hypothesis], statistic)
+        return np.concatenate([found.statistics[hypothesis], missing])
+
+    ends = (0.0, np.inf)
+    cases = [
+        toy_cls(found.observed, filled("signal", one), filled("background", other))
+        for one in ends
+        for other in ends
+    ]
+    values = np.array([(case.CLs_obs, *case.CLs_exp) for case in cases])
+    return tuple(zip(values.min(axis=0).tolist(), values.max(axis=0).tolist(), strict=True))
+
+
 def _unknown(
     observed: float,
     toys: dict[str, int],

@@ -39,22 +39,29 @@ class ToyValues:
         Those of each of which a fit ended at no minimum.
     values, errors : tuple of float, shape (6,)
         Observed and expected CLs, and one standard deviation of each.
+    brackets : tuple of (float, float), shape (6, 2)
+        Between which values each is, wherever the toys that failed belong; empty if none did, or
+        where that is not known.
     """
 
     count: int
     failed: tuple[int, int]
     values: tuple[float, ...]
     errors: tuple[float, ...]
+    brackets: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def of(cls, found: ToyCLs) -> ToyValues:
         """Return those of toys."""
+        from pytest_pyhf_faas.histfactory.toys import bracket
+
         failed = found.failed["signal"], found.failed["background"]
         return cls(
             found.toys["signal"] + failed[0],
             failed,
             (found.CLs_obs, *found.CLs_exp),
             (found.CLs_obs_error, *found.CLs_exp_error),
+            bracket(found) if any(failed) else (),
         )
 
     @classmethod
@@ -81,6 +88,17 @@ class ToyValues:
             "CLs_exp_error": expected_error,
         }
         return cast("ToysEntry", entry)
+
+    def open(self) -> list[int]:
+        """Return which of the six the failed toys could move by more than a standard error."""
+        return [
+            index
+            for index, (value, error, ends) in enumerate(
+                zip(self.values, self.errors, self.brackets, strict=bool(self.brackets))
+            )
+            if math.isnan(value)
+            or (math.isfinite(error) and not all(abs(end - value) <= error for end in ends))
+        ]
 
     @property
     def text(self) -> str:

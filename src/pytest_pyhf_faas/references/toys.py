@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
-#: The share of toys that may fail.
+#: The share of toys that may fail wherever they belong.
 MOST_FAILED = 1e-3
 _REMEDY = (
     "more toys tell more (--faas-toys); --faas-method=certified draws the toys of the reference "
@@ -48,7 +48,7 @@ def compare_toys(
         What it is compared with.
     """
     name = f"{result.pallet} / {result.patch}"
-    if found is not None and sum(found.failed) > MOST_FAILED * 2 * found.count:
+    if found is not None and sum(found.failed) > MOST_FAILED * 2 * found.count and found.open():
         return _too_many_failed(name, found)
     if not reference:
         return _missing(name, reference.reason, reference.remedy)
@@ -90,10 +90,17 @@ def _row(index: int, found: ToyValues, known: ToyValues, same: bool) -> Row:
 def _too_many_failed(name: str, found: ToyValues) -> Comparison:
     signal, background = found.failed
     title = f"{name}: {counted(signal + background, 'toy')} of {2 * found.count:,} failed"
-    explanation = (
-        f"fits of {signal} toys with the tested signal and of {background} without one ended at "
-        f"no minimum; 1 in {1 / MOST_FAILED:,.0f} may"
+    ended = (
+        f"fits of {signal} toys with the tested signal and of {background} without one ended at no "
+        "minimum: they may have any test statistic"
     )
+    brackets = [
+        f"{CLS_LABELS[index]} is {measured(found.values[index], found.errors[index])} without "
+        f"them, and from {low:.3g} to {high:.3g} wherever they belong"
+        for index in found.open()
+        for low, high in [found.brackets[index]]
+    ]
+    explanation = "\n".join([ended, *brackets])
     return Comparison(Verdict.UNCONVERGED, title, (), explanation, _FAILED_REMEDY)
 
 
