@@ -162,7 +162,9 @@ def requirements_of(
                 "options can be set by variables of the job, as in PIP_INDEX_URL"
             )
     pyhf = [pyhf_requirement(text["pyhf"])] if text["pyhf"] and not is_gate else []
-    return [f"{ROOT}[{','.join(sorted(extras))}]", *pyhf, *lines["requirements"]]
+    makes_environments = ["uv"] if is_gate else []
+    project = f"{ROOT}[{','.join(sorted(extras))}]"
+    return [project, *pyhf, *makes_environments, *lines["requirements"]]
 
 
 def pyhf_requirement(given: str) -> str:

@@ -240,7 +240,7 @@ def test_several_versions_of_pyhf_are_for_the_gate(runner, project, pyhf):
         "--",
         "--faas-rtol=1",
     ]
-    assert plan["requirements"] == [f"{REPOSITORY}[report]"]
+    assert plan["requirements"] == [f"{REPOSITORY}[report]", "uv"]
 
 
 @pytest.mark.parametrize("as_text", [False, True], ids=["file", "text"])

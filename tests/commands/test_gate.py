@@ -87,6 +87,15 @@ def test_two_versions_and_one_page(desk):
     assert [each["words"][-1] for each in desk.place.suites()] == ["--faas-timeout=5"] * 2
 
 
+def test_a_ci_job_gets_the_comparison_alone(desk, monkeypatch):
+    summary = desk.path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    assert desk.type(*TWO)[0] == 0
+    text = summary.read_text()
+    assert text.startswith("## Comparison\n\n```text\n2 environments, 1 hypothesis")
+    assert text.count("## ") == 1  # no suite wrote there
+
+
 def test_what_has_no_run_is_told_and_is_no_success(desk):
     fails = {"pyhf==0.7.6": "error: there is no version of pyhf==0.7.6 and you require it"}
     status, out, _ = desk.type("--pyhf", "0.7.0,0.7.1,0.7.6", fails=fails)

@@ -61,6 +61,8 @@ class Job:
 class Runner:
     """A machine that runs an action again and again, with a home and a workspace."""
 
+    timeout_s = 300
+
     def __init__(self, directory, workspace, env, action=REPOSITORY):
         self.action = Path(action)
         self.definition = yaml.safe_load((self.action / "action.yml").read_text())
@@ -142,7 +144,7 @@ class Runner:
         ) as shell:
             if self._cancelled(shell):
                 step.outcome = "cancelled"
-            step.log, _ = shell.communicate(timeout=300)
+            step.log, _ = shell.communicate(timeout=self.timeout_s)
         if step.outcome != "cancelled":
             step.outcome = "failure" if shell.returncode else "success"
 

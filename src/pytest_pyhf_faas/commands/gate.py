@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.commands.choosing import add_options, values_of
+from pytest_pyhf_faas.commands.errors import write_error
 from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.gate.tables import DESIGNS, FACTORS
 from pytest_pyhf_faas.plugin.options import BY_NAME
@@ -312,10 +313,12 @@ def _references(words: Sequence[str]) -> list[str]:
 
 def _compared(cells: Sequence[CellDirectory], outcomes: Sequence[Outcome], directory: Path) -> int:
     """Compare the runs, say what came of it, write the page, and return the exit status."""
+    from pytest_pyhf_faas.report import markdown
     from pytest_pyhf_faas.report.many.cell import Cell
     from pytest_pyhf_faas.report.many.compare import compare_many
     from pytest_pyhf_faas.report.many.publish import publish_many
     from pytest_pyhf_faas.report.many.text import text
+    from pytest_pyhf_faas.report.publish import append_job_summary
 
     read = [
         # What an earlier gate has left is not a part of this one.
@@ -327,7 +330,11 @@ def _compared(cells: Sequence[CellDirectory], outcomes: Sequence[Outcome], direc
     found = compare_many(read)
     sys.stdout.write(f"{text(found, terminal_width())}\n")
     _say(f"page: {os.path.relpath(publish_many(found, read, directory))}")
-    return found.status or int(any(outcome.reason is not None for outcome in outcomes))
+    problems = append_job_summary(markdown.comparison(partial(text, found)))
+    for problem in problems:
+        write_error(problem)
+    without_a_run = any(outcome.reason is not None for outcome in outcomes)
+    return found.status or int(without_a_run or bool(problems))
 
 
 def _say(text: str) -> None:

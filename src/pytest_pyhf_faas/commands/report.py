@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.comparison.changes import Changes
     from pytest_pyhf_faas.report.many.result import Many
 
-_SUMMARY_WIDTH = 120
-
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the command."""
@@ -157,7 +155,7 @@ def _tell(
     from pytest_pyhf_faas.report import markdown
     from pytest_pyhf_faas.report.publish import append_job_summary
 
-    problems = append_job_summary(markdown.comparison(text(_SUMMARY_WIDTH)))
+    problems = append_job_summary(markdown.comparison(text))
     for problem in problems:
         write_error(problem)
     as_json = json.dumps({"answer": answer, **found.to_json()}, indent=1, allow_nan=False)

@@ -10,7 +10,7 @@ from pytest_pyhf_faas.report.unreferenced import is_unreferenced, unreferenced
 from pytest_pyhf_faas.wording import counted, listed, one_line, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pytest_pyhf_faas.report.form import Document, Hypothesis
 
@@ -23,7 +23,7 @@ _NAME_CHARACTERS = 120
 _TEXT_CHARACTERS = 1500
 _LINE_CHARACTERS = 64
 _COMMAND_CHARACTERS = 4000
-_COMPARISON_CHARACTERS = 20_000
+_COMPARISON_CHARACTERS, _COMPARISON_WIDTH = 20_000, 120
 
 _TAKES_EFFECT = re.compile(r"[^\w\s.,:;/()%+=-]|_", re.ASCII)
 #: GitHub makes links of these even where they are entities.
@@ -61,20 +61,20 @@ def summarize(document: Document) -> str:
     return _within(filter(None, parts))
 
 
-def comparison(text: str) -> str:
+def comparison(text: Callable[[int], str]) -> str:
     """Return the summary of a comparison of runs.
 
     Parameters
     ----------
-    text : str
-        What the terminal shows of it, the answer first.
+    text : callable
+        Returns what a terminal of some width shows of it, the answer first.
 
     Returns
     -------
     str
         GitHub's Markdown; nothing in the text takes effect as Markdown or HTML.
     """
-    return f"## Comparison\n\n{_fenced(text, _COMPARISON_CHARACTERS)}\n"
+    return f"## Comparison\n\n{_fenced(text(_COMPARISON_WIDTH), _COMPARISON_CHARACTERS)}\n"
 
 
 def _ambiguous(document: Document) -> str:
