@@ -72,11 +72,13 @@ def desk(tmp_path, capsys, monkeypatch, wide_terminal):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTEST_PYHF_FAAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("PYHF_PALLET_PATH", raising=False)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.setattr("pytest_pyhf_faas.gate.gate.Gate._draw", lambda *_: None)
     return Desk(tmp_path, capsys, monkeypatch)
 
 
-def test_two_versions_and_one_page(desk):
+def test_two_versions_and_one_page(desk, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(desk.path / "summary.md"))
     status, out, err = desk.type(*TWO, "--", "--faas-timeout=5")
     assert status == 0, out + err
     assert out.startswith("2 environments, 43 hypotheses in each\n  pyhf 0.7.0 (the base)\n")
@@ -84,6 +86,7 @@ def test_two_versions_and_one_page(desk):
     assert out.endswith("page: .pyhf-faas-gate/index.html\n")
     assert "gate: 2 of 2: pyhf 0.7." in err
     assert (desk.path / ".pyhf-faas-gate/index.html").is_file()
+    assert "no value moved" in (desk.path / "summary.md").read_text()
     assert [each["words"][-1] for each in desk.place.suites()] == ["--faas-timeout=5"] * 2
 
 
