@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _DIRECTORY = ".pyhf-faas-gate"
 _CELLS = "cells"
-_SUMMARY_WIDTH = 120
 _OPTIONS = (BY_NAME["pallet"], BY_NAME["patch"])
 #: What the gate tells each suite itself: what is fitted where, and where that is written.
 _OWN = (
@@ -329,8 +328,6 @@ def _compared(cells: Sequence[CellDirectory], outcomes: Sequence[Outcome], direc
         for cell, outcome in zip(cells, outcomes, strict=True)
     ]
     found = compare_many(read)
-    for problem in append_job_summary(markdown.comparison(text(found, _SUMMARY_WIDTH))):
-        write_error(problem)
     sys.stdout.write(f"{text(found, terminal_width())}\n")
     _say(f"page: {os.path.relpath(publish_many(found, read, directory))}")
     problems = append_job_summary(markdown.comparison(partial(text, found)))
