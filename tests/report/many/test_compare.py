@@ -91,6 +91,29 @@ def test_noise_within_the_tolerance_is_no_shift_and_is_told_apart(seed):
     assert sum(each.count for each in told if each) > len(others)
 
 
+def test_a_relative_change_of_next_to_nothing_is_no_noise():
+    def result(patch, factors):
+        tiny = 3e-7 if factors["scipy"] == "1.9.3" else 2e-7
+        return {"CLs": [tiny, *make.hypothesis(patch)["CLs"][1:]]}
+
+    assert {each.noise for each in compare_many(grid(result)).environments} == {None}
+
+
+def test_values_that_went_with_an_error_are_a_change_of_the_verdict():
+    error = {"type": "FailedMinimization", "message": "no", "traceback": ""}
+
+    def result(patch, factors):
+        failed = {"CLs": None, "status": "error", "error": error}
+        lost = factors["optimizer"] == "minuit"
+        return {"verdict": "known issue", **(failed if lost else {})}
+
+    found = compare_many(grid(result))
+    (change,) = found.verdicts
+    assert (change.before, change.after) == ("known issue", "known issue: FailedMinimization: no")
+    assert [each.moved for each in found.environments[:2]] == [0, 0]
+    assert found.status == 1
+
+
 @pytest.mark.parametrize("factor", ["pyhf", "scipy", "numpy", "optimizer"])
 def test_two_that_changed_together_are_both_named(factor):
     values = FACTORS[factor]

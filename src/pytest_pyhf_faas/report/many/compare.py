@@ -186,16 +186,27 @@ def _environment(
         reason=cell.shortfall,
         run=run,
         verdicts=dict(Counter(verdict_of(each) for each in fitted if each is not None)),
-        moved=sum(each.fails for each in moved),
-        noise=_noise([abs(each.relative) for each in moved if not each.fails]),
+        # Values that came or went did so with the verdict, or the error that it is about.
+        moved=sum(each.fails and None not in (each.before, each.after) for each in moved),
+        noise=_noise([_noise_of(each) for each in moved if not each.fails]),
         fit_s=median(known) if known else None,
         fit_ratio=median(ratios) if ratios else None,
         status=0 if changes is None else changes.status,
     )
 
 
-def _noise(changes: Sequence[float]) -> Noise | None:
-    return Noise(len(changes), median(changes), max(changes)) if changes else None
+def _noise(sizes: Sequence[float]) -> Noise | None:
+    known = [size for size in sizes if size]
+    return Noise(len(known), median(known), max(known)) if known else None
+
+
+def _noise_of(moved: Moved) -> float:
+    """Return the largest relative change of values that differ by more than what never matters."""
+    both = zip(moved.before or (), moved.after or (), strict=True)
+    return max(
+        (abs(after / before - 1) for before, after in both if abs(after - before) > moved.atol),
+        default=0.0,
+    )
 
 
 def _fit_s(fitted: Fitted | None) -> float | None:

@@ -27,7 +27,7 @@ def plain(verdict: str) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What moved from the first run by more than rounding, and less than the tolerance.
+    """What moved from the first run by less than the tolerance, and more than the absolute one.
 
     Attributes
     ----------
