@@ -97,7 +97,7 @@ def test_a_file_that_is_not_there(tmp_path):
 )
 def test_the_gates_that_are_shown(path):
     found = read(path)
-    assert {"pyhf", "scipy", "optimizer"} <= found.factors.keys()
+    assert {"pyhf", "scipy"} <= found.factors.keys()
     assert found.selections[0].specs == ("synthetic",)
 
 
