@@ -24,6 +24,7 @@ from pytest_pyhf_faas.gate.installer import Installer
 from pytest_pyhf_faas.gate.plan import Wanted
 from pytest_pyhf_faas.gate.processes import Interruption
 from pytest_pyhf_faas.gate.versions import Value
+from tests.gate.stand_ins import Place
 from tests.helpers.paths import REPOSITORY
 
 UV = shutil.which("uv")
@@ -105,6 +106,56 @@ def test_the_versions_of_an_index(monkeypatch):
     with pytest.raises(FaasError, match="the package index cannot be reached") as caught:
         Installer(None).available("pyhf")
     assert "--resume" in str(caught.value)
+
+
+@pytest.fixture
+def wheel(tmp_path):
+    def made(name, content=None):
+        place = tmp_path / name
+        place.parent.mkdir(exist_ok=True)
+        if content is None:
+            place.write_text("no archive")
+            return str(place)
+        with zipfile.ZipFile(place, "w") as opened:
+            opened.writestr("pyhf/__init__.py", content)
+        return str(place)
+
+    return made
+
+
+def installed(environments, value, log):
+    made = environments.make(Wanted(None, (("pyhf", value),)), log)
+    requirements = json.loads((made.python.parents[1] / "installed.json").read_text())
+    return next(each for each in map(Path, requirements) if each.name.startswith("pyhf-"))
+
+
+def test_each_source_of_one_distribution_is_its_own_build(tmp_path, wheel):
+    environments = Environments(
+        tmp_path / "cache", Place(tmp_path / "place").installer(), Interruption()
+    )
+    sources = [wheel(f"{name}/pyhf-0.8-py3-none-any.whl", name) for name in ("main", "fix")]
+    read = [
+        zipfile.ZipFile(installed(environments, Value(str(place), source), tmp_path / "log")).read(
+            "pyhf/__init__.py"
+        )
+        for place, source in enumerate(sources)
+    ]
+    assert read == [b"main", b"fix"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("pyhf-0.8-py3-none-any.whl", None, "pyhf-0.8-py3-none-any.whl is damaged: "),
+        ("cabinetry-0.6-py3-none-any.whl", "", "whl is cabinetry, and not pyhf"),
+    ],
+)
+def test_a_wheel_that_is_none_of_this_distribution(tmp_path, wheel, name, content, expected):
+    environments = Environments(
+        tmp_path / "cache", Place(tmp_path / "place").installer(), Interruption()
+    )
+    with pytest.raises(FaasError, match=expected):
+        installed(environments, Value("0.8", wheel(name, content)), tmp_path / "log")
 
 
 @pytest.mark.services

@@ -9,9 +9,12 @@ import platform
 import shutil
 import sys
 import threading
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
 
 from pytest_pyhf_faas.gate import own_code
 from pytest_pyhf_faas.gate.installer import Installer, NotInstalledError, python_of
@@ -68,7 +71,7 @@ class Environments:
     installer: Installer
     interruption: Interruption
     fresh: bool = False
-    _wheels: dict[str, Path | NotInstalledError] = field(default_factory=dict)
+    _wheels: dict[tuple[str, str | None], Path | NotInstalledError] = field(default_factory=dict)
     _building: threading.Lock = field(default_factory=threading.Lock)
 
     def make(self, wanted: Wanted, log: Path) -> Made:
@@ -125,12 +128,13 @@ class Environments:
     def _wheel(self, name: str, source: str | None, log: Path) -> Path:
         """Return a wheel of a source, made once for each gate: sources may change."""
         with self._building:
-            if name not in self._wheels:
+            key = name, source
+            if key not in self._wheels:
                 try:
-                    self._wheels[name] = self._built(name, source, log)
+                    self._wheels[key] = self._built(name, source, log)
                 except NotInstalledError as error:
-                    self._wheels[name] = error
-            found = self._wheels[name]
+                    self._wheels[key] = error
+            found = self._wheels[key]
         if isinstance(found, NotInstalledError):
             raise NotInstalledError(str(found))
         return found
@@ -147,8 +151,15 @@ class Environments:
         else:
             self._run(self.installer.build(source, where), log, None, building=name)
             (wheel,) = where.glob("*.whl")
+        found = wheel.name.partition("-")[0]
+        if canonicalize_name(found) != canonicalize_name(name):
+            raise NotInstalledError(f"{source} is {found}, and not {name}")
         # By its content: who makes it again finds it.
-        kept = wheels / own_code.content_digest(wheel)[:_DIGITS] / wheel.name
+        try:
+            content = own_code.content_digest(wheel)
+        except zipfile.BadZipFile as error:
+            raise NotInstalledError(f"{source} is damaged: {error}") from error
+        kept = wheels / content[:_DIGITS] / wheel.name
         kept.parent.mkdir(exist_ok=True)
         wheel.replace(kept)
         shutil.rmtree(where, ignore_errors=True)
