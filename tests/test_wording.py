@@ -182,6 +182,13 @@ def test_names_in_a_table_lose_their_middle():
     ]
 
 
+def test_names_in_a_table_lose_no_more_than_tells_them_apart():
+    rows = [(f"pyhf 0.7.{minor}, scipy 1.14.1", "42.0 ± 2.8", "1") for minor in (5, 6)]
+    told = "\n".join(table(HEADER, rows, 34))
+    assert "0.7.5" in told
+    assert "0.7.6" in told
+
+
 def test_what_is_the_same_in_each_row_of_a_table_that_is_too_wide_is_said_once():
     rows = [("wino", "a" * 12, "42.0 ± 2.8", "right"), ("wino", "b", "41.0 ± 2.8", "right")]
     header = ("pallet", "patch", "wall time [s]", "verdict")

@@ -139,8 +139,9 @@ def table(
     """Return rows below a header as lines of columns: the first ones to the left, the others right.
 
     Where the lines would be longer than a width, the words of the header are stacked, and names in
-    the columns to the left lose their middle. If that is not enough, what is the same in each row
-    is said once, and at last each row becomes a text of its own.
+    the columns to the left lose their middle, as long as that leaves them different. If that is not
+    enough, what is the same in each row is said once, and at last each row becomes a text of its
+    own.
     """
     widths = _widths([header, *rows])
     if _length(widths) <= width:
@@ -148,7 +149,10 @@ def table(
     stacked = _stacked(header, _widths(rows) if rows else [0] * len(header))
     widths = _widths([*stacked, *rows])
     while _length(widths) > width and max(widths[:left], default=0) > _NARROWEST:
-        widths[widths.index(max(widths[:left]))] -= 1
+        widest = widths.index(max(widths[:left]))
+        if not _tells_apart([row[widest] for row in rows], widths[widest] - 1):
+            break
+        widths[widest] -= 1
     if _length(widths) <= width:
         return _lines([*stacked, *rows], widths, left)
     same = [len(set(cells)) == 1 for cells in zip(*rows, strict=True)]
@@ -198,6 +202,12 @@ def _lines(rows: Sequence[Sequence[str]], widths: Sequence[int], left: int) -> l
         ).rstrip()
         for row in rows
     ]
+
+
+def _tells_apart(names: Sequence[str], width: int) -> bool:
+    """Whether names that differ still do when their middle is cut out."""
+    cut = {shortened(name, width, cut="middle") for name in names}
+    return len(cut) == len(set(names))
 
 
 def _stacked(header: Sequence[str], widths: Sequence[int]) -> list[list[str]]:

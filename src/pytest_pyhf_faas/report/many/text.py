@@ -23,12 +23,15 @@ def text(many: Many, width: int) -> str:
     shifts = [words.shift_cells(each) for each in many.shifts]
     verdicts = [words.verdict_cells(each) for each in many.verdicts]
     header, environments = words.environment_table(many)
+    names, shared = words.without_what_all_share([row[0] for row in environments])
+    environments = [(name, *row[1:]) for name, row in zip(names, environments, strict=True)]
+    having = f" with {', '.join(shared)}" if shared else ""
     groups = (
         [printable(words.answer(many))],
         _table("moved farther than the tolerance", words.SHIFT_HEADER, shifts, width),
         _table("verdicts that changed", words.VERDICT_HEADER, verdicts, width),
         [words.TOGETHER] if words.changed_together(many) else [],
-        _table("environments, the first to compare with", header, environments, width),
+        _table(f"environments{having}, the first to compare with", header, environments, width),
         _without_run(many),
         _factor_lines(many),
     )

@@ -265,6 +265,14 @@ def environment_table(many: Many) -> tuple[tuple[str, ...], list[tuple[str, ...]
     return header, rows
 
 
+def without_what_all_share(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return names without the parts that all of them have, as "scipy 1.14", and these parts."""
+    split = [name.split(", ") for name in names]
+    shared = [part for part in split[0] if all(part in each for each in split)] if split else []
+    rest = [", ".join(part for part in each if part not in shared) for each in split]
+    return (rest, shared) if all(rest) and len(set(rest)) == len(set(names)) else (list(names), [])
+
+
 def _against_the_first(many: Many, place: int) -> str:
     base, environment = many.environments[0], many.environments[place]
     if not base.has_results or not environment.has_results:
