@@ -6,6 +6,8 @@ import csv
 import json
 import re
 import time
+from dataclasses import replace
+from itertools import product
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,7 +95,30 @@ def test_an_environment_without_a_run_shows_its_reason():
     base = compare_many([missing, *grid()[:2]])
     assert "the first one, old one, has no result" in answer(base)
     assert badge(base) == "nothing compared"
-    assert "none but the first has a result" in answer(compare_many([grid()[0], missing]))
+    alone = compare_many([grid()[0], missing])
+    assert "none but the first has a result" in answer(alone)
+    assert "Nothing was compared." in page_of(alone).text
+    assert "No value moved" not in page_of(alone).text
+
+
+def test_a_series_that_was_asked_for_and_did_not_run_is_no_difference():
+    first, second = (cell({"pyhf": v, "scipy": "1.14.1"}) for v in ("0.7.5", "0.7.6"))
+    missing = Cell("c", {"pyhf": "0.8", "scipy": "1.14"}, None, "cannot be installed")
+    assert compare_many([first, second, missing]).factors == ("pyhf",)
+    other = Cell("c", {"pyhf": "0.8", "scipy": "1.1"}, None, "cannot be installed")
+    assert compare_many([first, second, other]).factors == ("pyhf", "scipy")
+
+
+def test_environments_are_told_apart_in_a_narrow_terminal():
+    factors = {"pyhf": ("0.7.5", "0.7.6"), "optimizer": ("scipy", "minuit")}
+    cells = [
+        replace(each, name=f"pyhf {each.name.replace(' ', ', scipy 1.14, ')}")
+        for each in grid(factors=factors)
+    ]
+    told = text(compare_many(cells), 80)
+    assert "environments with scipy 1.14, the first to compare with:" in told
+    names = {f"  pyhf {pyhf}, {by}" for pyhf, by in product(*factors.values())}
+    assert {line[:20].rstrip() for line in told.splitlines()} >= names
 
 
 def test_a_run_that_did_not_come_to_its_end_says_so():

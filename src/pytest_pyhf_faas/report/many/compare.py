@@ -93,13 +93,31 @@ def compare_many(
             )
             for place, cell in enumerate(cells)
         ),
-        factors=tuple(varying(environments, known)),
+        factors=tuple(varying(_as_others_have_it(cells, environments), known)),
         hypotheses=tuple(hypotheses),
         shifts=tuple(sorted((_shift(*each) for each in shifts.items()), key=_place)),
         verdicts=tuple(
             sorted((_verdict_shift(*key, those) for key, those in verdicts.items()), key=_place)
         ),
     )
+
+
+def _as_others_have_it(
+    cells: Sequence[Cell], environments: Sequence[Mapping[str, str]]
+) -> list[Mapping[str, str]]:
+    """Return what each has; "scipy 1.14" asked for without a run is the 1.14.1 of another."""
+    ran = [has for cell, has in zip(cells, environments, strict=True) if cell.document is not None]
+
+    def value(name: str, asked: str) -> str:
+        had = (has[name] for has in ran if name in has)
+        return next((each for each in had if each.startswith(f"{asked}.")), asked)
+
+    return [
+        has
+        if cell.document is not None
+        else {name: value(name, asked) for name, asked in has.items()}
+        for cell, has in zip(cells, environments, strict=True)
+    ]
 
 
 def _shifts(values: Values, attribution: Attribution) -> Iterator[tuple[Step | None, Moved]]:
