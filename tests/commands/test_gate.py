@@ -172,14 +172,22 @@ def test_references_of_this_directory_count(desk):
         ((*TWO, "--jobs", "0"), "at least one must run"),
         ((*TWO, "--faas-pallet", "nowhere"), "nowhere"),
         ((*TWO, "--faas-patch", "nothing"), "no patch of the pallet synthetic matches"),
-        ((*TWO, "--", "--faas-report=x"), "--faas-report=x is for the gate to say"),
-        ((*TWO, "--", "--funcx-endpoint", "x"), "--funcx-endpoint is for the gate to say"),
+        ((*TWO, "--", "--faas-report=x"), "--faas-report=x cannot stand after --"),
+        ((*TWO, "--", "--funcx-endpoint", "x"), "--funcx-endpoint cannot stand after --"),
+        ((*TWO, "--", "-n2"), "-n2 cannot stand after --"),
+        ((*TWO, "--", "--collect-only"), "--collect-only cannot stand after --"),
+        ((*TWO, "--", "--faas-timout=5"), "no option --faas-timout: do you mean --faas-timeout?"),
+        (("--pyhf", ","), "pyhf has no value"),
+        (("--pyhf", "0.7.6", "--scipy", ""), "scipy has no value"),
+        ((*TWO, "--with", "foo bar=1"), "'foo bar' is not the name of a distribution"),
+        (("empty.toml",), "pyhf has no value"),
         (("nowhere.toml",), "nowhere.toml cannot be read"),
         ((*TWO, "--directory", "file/x"), "file/x cannot be written to"),
     ],
 )
 def test_what_makes_no_sense_is_told_before_anything_is_made(desk, words, told):
     (desk.path / "file").touch()
+    (desk.path / "empty.toml").write_text("pyhf = []")
     status, out, err = desk.type(*words)
     assert status == 2
     assert told in err

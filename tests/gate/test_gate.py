@@ -185,6 +185,14 @@ def test_a_python_that_is_not_there(house):
         ({"signal": 9}, "the suite was ended by SIGKILL, out of memory?"),
         ({"signal": 11}, "the suite was ended by SIGSEGV"),
         ({"exit": 4, "says": ["ERROR: this", "usage"]}, "the suite ended with 4: ERROR: this"),
+        (
+            {
+                "exit": 4,
+                "says": ["ERROR: usage: x", "python -m pytest: error: unrecognized: -y", " z"],
+            },
+            "the suite ended with 4: error: unrecognized: -y",
+        ),
+        ({"exit": 0, "says": ["", "==== 3 tests ===="]}, "it has written no report: 3 tests"),
         ({"exit": 3, "says": ["a", "the last"]}, "the suite ended with 3: the last"),
         ({"exit": 5}, "the suite ended with 5: it wrote nothing"),
         ({"exit": 0, "says": ["done"]}, "it has written no report: done"),

@@ -46,6 +46,7 @@ def test_the_reason_in_a_line(name):
             "the package index has no pyhf, or cannot be reached",
         ),
         ("something else\nthat is new {}\n", "that is new {}"),
+        ("error: Failed to parse: `x`\n  cause: Expected one of `@`\n  ^\n", "Expected one of `@`"),
         ("", "the installer failed and said nothing"),
     ],
 )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from packaging.utils import canonicalize_name, is_normalized_name
 
 from pytest_pyhf_faas.commands.choosing import add_options, values_of
 from pytest_pyhf_faas.commands.errors import write_error
@@ -33,6 +36,12 @@ _OPTIONS = (BY_NAME["pallet"], BY_NAME["patch"])
 _OWN = (
     *("pallet", "patch", "optimizer", "backend"),
     *("endpoint", "workers", "report", "resume", "update", "dry_run"),
+)
+#: Options of pytest by which a suite would find its configuration elsewhere, or fit nothing; those
+#: of pytest-xdist, which the environments do not have.
+_NOT_HERE = (
+    *("-c", "--config-file", "--rootdir", "-n", "--numprocesses", "--dist"),
+    *("-h", "--help", "-V", "--version", "--co", "--collect-only", "--setup-plan"),
 )
 _INTERRUPTED = 130
 
@@ -223,9 +232,14 @@ def _asked(options: argparse.Namespace, installer: Installer) -> tuple[Plan, lis
         **{
             name: [anywhere(v, Path.cwd()) for v in tables.split(text)]
             for name, text in given.items()
-            if text
+            if text is not None
         },
     }
+    for name, texts in factors.items():
+        if not texts:
+            raise ConfigurationError(f"{name} has no value: give one, or leave {name} out")
+        if not is_normalized_name(canonicalize_name(name)):
+            raise ConfigurationError(f"{name!r} is not the name of a distribution")
     if not factors:
         raise ConfigurationError(
             "the gate varies nothing: name versions, as --pyhf 0.7.5,0.7.6, or a file"
@@ -274,20 +288,30 @@ def _suite_words(suite: Mapping[str, Any], here: Path) -> Iterable[str]:
 
 
 def _check(words: Sequence[str]) -> None:
-    """Refuse what the gate says itself.
+    """Refuse what the gate sets itself, and what no suite knows.
 
     Raises
     ------
     ConfigurationError
-        With what says it instead.
+        With what to give instead.
     """
-    own = {flag for name in _OWN for flag in BY_NAME[name].flags}
+    own = {*_NOT_HERE, *(flag for name in _OWN for flag in BY_NAME[name].flags)}
+    known = {flag for option in BY_NAME.values() for flag in option.flags}
     for word in words:
-        if word.partition("=")[0] in own:
+        flag = word.partition("=")[0]
+        if flag in own or (word[1:2] != "-" and word[:2] in own):
             raise ConfigurationError(
-                f"{word} is for the gate to say: pallets, patches, optimizers and backends stand "
-                "before --, fits are done on this machine (--jobs), and results are in --directory"
+                f"{word} cannot stand after --, since the gate runs the suites: give pallets, "
+                "patches, optimizers and backends before --, how many run at once by --jobs, and "
+                "where results are written by --directory"
             )
+        if flag.startswith("--faas-") and flag not in known:
+            raise ConfigurationError(f"the suite has no option {flag}{_meant(flag, known)}")
+
+
+def _meant(flag: str, known: Iterable[str]) -> str:
+    near = get_close_matches(flag, sorted(known), 1)
+    return f": do you mean {near[0]}?" if near else ""
 
 
 def _selected(selections: Sequence[Selection]) -> Selected:

@@ -251,7 +251,12 @@ def _why(status: int, log: Path, *, interrupted: bool) -> str:
 
 def _last_line(log: Path) -> str:
     """Return the line in which a suite says what is wrong; the first of the log is the command."""
-    lines = [line.strip() for line in _text(log).splitlines() if line.strip("=_- \t")][1:]
+    # What argparse refuses stands behind the name of the program.
+    lines = [
+        line.strip("=_- \t").removeprefix("python -m pytest: ")
+        for line in _text(log).splitlines()
+        if line.strip("=_- \t")
+    ][1:]
     errors = [line for line in lines if line.startswith(("ERROR", "E  ", "error", "INTERNALERROR"))]
     return brief((errors or lines[-1:] or ["it wrote nothing"])[-1])
 

@@ -15,7 +15,7 @@ _NO_INDEX = re.compile(
 _EXCEPTION = re.compile(r"^\s*([A-Za-z_][\w.]*(?:Error|Exception)\b.*)$", re.MULTILINE)
 _HINT = re.compile(r"^hint:", re.MULTILINE)
 #: Lines of pip that say nothing.
-_NOISE = re.compile(r"^(\[|note:|WARNING|error: subprocess|╰|│|×)")
+_NOISE = re.compile(r"^(\[|note:|WARNING|error: subprocess|╰|│|×|\^+$)")
 _SEVERITY = re.compile(r"^((error|ERROR|cause|Caused by): *)+")
 
 
