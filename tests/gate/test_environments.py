@@ -94,12 +94,23 @@ def test_interpreters_are_looked_for(tmp_path):
         installer.interpreter(str(broken))
 
 
+def test_neither_uv_nor_pip(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "find_spec", lambda _name: None)
+    for asks in (
+        lambda: Installer(None).build(str(tmp_path), tmp_path),
+        lambda: Installer(None).available("pyhf"),
+    ):
+        with pytest.raises(FaasError, match=r"has no pip, .*: install uv"):
+            asks()
+
+
 def test_the_versions_of_an_index(monkeypatch):
     said = {"stdout": "pyhf (0.7.6)\nAvailable versions: 0.7.6, 0.7.0\n", "stderr": ""}
 
     def index(command, **_keywords):
         return subprocess.CompletedProcess(command, 0 if said["stdout"] else 1, **said)
 
+    monkeypatch.setattr(module, "find_spec", lambda _name: True)
     monkeypatch.setattr(module.subprocess, "run", index)
     assert Installer(None).available("pyhf") == ["0.7.6", "0.7.0"]
     said.update(stdout="", stderr="NewConnectionError: Connection refused\n")
@@ -147,7 +158,7 @@ def test_each_source_of_one_distribution_is_its_own_build(tmp_path, wheel):
     ("name", "content", "expected"),
     [
         ("pyhf-0.8-py3-none-any.whl", None, "pyhf-0.8-py3-none-any.whl is damaged: "),
-        ("cabinetry-0.6-py3-none-any.whl", "", "whl is cabinetry, and not pyhf"),
+        ("cabinetry-0.6-py3-none-any.whl", "", "whl has cabinetry, and not pyhf"),
     ],
 )
 def test_a_wheel_that_is_none_of_this_distribution(tmp_path, wheel, name, content, expected):

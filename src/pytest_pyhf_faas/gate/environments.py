@@ -153,7 +153,7 @@ class Environments:
             (wheel,) = where.glob("*.whl")
         found = wheel.name.partition("-")[0]
         if canonicalize_name(found) != canonicalize_name(name):
-            raise NotInstalledError(f"{source} is {found}, and not {name}")
+            raise NotInstalledError(f"{source} has {found}, and not {name}")
         # By its content: who makes it again finds it.
         try:
             content = own_code.content_digest(wheel)

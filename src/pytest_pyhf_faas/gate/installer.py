@@ -86,7 +86,13 @@ class Installer:
         return [*words, *_WHEELS_ALONE, *requirements]
 
     def build(self, source: str, directory: Path) -> list[str]:
-        """Return the command that makes a wheel of a source."""
+        """Return the command that makes a wheel of a source.
+
+        Raises
+        ------
+        NotInstalledError
+            If neither uv nor pip is there.
+        """
         if self.uv and Path(source).is_dir():
             python = ("--python", sys.executable)
             return [self.uv, "build", "--wheel", *python, "--out-dir", str(directory), source]
@@ -119,9 +125,14 @@ class Installer:
         return [version.strip() for version in found[1].split(",")]
 
     def _pip(self) -> list[str]:
-        if find_spec("pip") is None and self.uv:
+        if find_spec("pip") is not None:
+            return [sys.executable, "-m", "pip"]
+        if self.uv:
             return [self.uv, "run", "--no-project", "--with", "pip", "python", "-m", "pip"]
-        return [sys.executable, "-m", "pip"]
+        raise NotInstalledError(
+            f"{sys.executable} has no pip, and uv is not on PATH: install uv, or pip by "
+            f"{sys.executable} -m ensurepip"
+        )
 
 
 def python_of(directory: Path) -> Path:
