@@ -18,7 +18,7 @@ from pytest_pyhf_faas.report.many.compare import compare_many
 from pytest_pyhf_faas.report.many.page import MATRIX_BYTES, render
 from pytest_pyhf_faas.report.many.publish import publish_many
 from pytest_pyhf_faas.report.many.text import text
-from pytest_pyhf_faas.report.many.words import answer, badge, numbers, state
+from pytest_pyhf_faas.report.many.words import answer, badge, groups_of, numbers, state
 from tests.helpers.environments import FACTORS, cell, grid
 from tests.helpers.paths import STORED
 from tests.report.test_comparison import runs
@@ -107,6 +107,17 @@ def test_a_series_that_was_asked_for_and_did_not_run_is_no_difference():
     assert compare_many([first, second, missing]).factors == ("pyhf",)
     other = Cell("c", {"pyhf": "0.8", "scipy": "1.1"}, None, "cannot be installed")
     assert compare_many([first, second, other]).factors == ("pyhf", "scipy")
+
+
+def test_values_that_differ_have_the_digits_that_tell_them_apart():
+    def result(patch, factors):
+        return {"scale": 1 + 2e-5 * (factors["scipy"] == "1.14.1")}
+
+    found = compare_many(grid(result, factors={"scipy": FACTORS["scipy"]}), rtol=1e-6, atol=0.0)
+    shown = [groups_of(each) for each in found.hypotheses]
+    pairs = [re.findall(r"([\d.e-]+) in", each) for each in shown]
+    assert pairs
+    assert all(len(set(pair)) == 2 for pair in pairs), shown
 
 
 def test_environments_are_told_apart_in_a_narrow_terminal():

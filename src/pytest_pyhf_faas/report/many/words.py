@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.report.comparison.changes import Moved
     from pytest_pyhf_faas.report.many.attribution import Step
-    from pytest_pyhf_faas.report.many.result import Environment, Hypothesis, Many
+    from pytest_pyhf_faas.report.many.result import Environment, Group, Hypothesis, Many
 
 _Shift = TypeVar("_Shift", Shift, VerdictShift)
 #: So many shifts the answer names, and so many changes of verdicts.
 _MOST, _FEW = 3, 2
 _SAID = 90
 _DIGITS = 6
+#: Digits of values that differ: as many as tell them apart.
+_COARSE, _FINE = 4, 8
 #: Of more groups of values only the range is said.
 _GROUPS = 6
 _LABELS = (*CLS.labels, *LIMITS.labels)
@@ -202,8 +204,9 @@ VERDICT_HEADER = (
 
 
 def columns_with_something(rows: Sequence[Sequence[str]]) -> list[int]:
-    """Return the places of the columns that are not empty in all rows."""
-    return [place for place, cells in enumerate(zip(*rows, strict=True)) if any(cells)]
+    """Return the places of the columns that have something in one of the rows."""
+    nothing = {"", NOTHING}
+    return [place for place, cells in enumerate(zip(*rows, strict=True)) if {*cells} - nothing]
 
 
 def shift_cells(shift: Shift) -> tuple[str, ...]:
@@ -309,13 +312,19 @@ def groups_of(hypothesis: Hypothesis) -> str:
         return f"{len(groups)} values, {_range(groups[0].lowest, groups[-1].highest)}"
     if len(groups) == 1:
         return _range(groups[0].lowest, groups[0].highest)
+    digits = next((d for d in range(_COARSE, _FINE) if _tells_apart(groups, d)), _FINE)
     return "; ".join(
-        f"{_range(each.lowest, each.highest)} in {numbers(each.environments)}" for each in groups
+        f"{_range(each.lowest, each.highest, digits)} in {numbers(each.environments)}"
+        for each in groups
     )
 
 
-def _range(lowest: float, highest: float) -> str:
-    least, most = f"{lowest:.4g}", f"{highest:.4g}"
+def _tells_apart(groups: Sequence[Group], digits: int) -> bool:
+    return len({_range(each.lowest, each.highest, digits) for each in groups}) == len(groups)
+
+
+def _range(lowest: float, highest: float, digits: int = _COARSE) -> str:
+    least, most = f"{lowest:.{digits}g}", f"{highest:.{digits}g}"
     return least if least == most else f"{least} to {most}"
 
 
