@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,3 +87,10 @@ def test_what_is_not_known_of_a_cell_explains_nothing():
     (found,) = Attribution([*known[:1], {"pyhf": "0.7.0"}], [True, True]).explain(differs)
     assert found.step == Step(("platform",), ("Linux",), (ABSENT,))
     assert Attribution([*known[:1], {"pyhf": "0.7.0"}], [True, False]).explain(differs) is None
+
+
+@pytest.mark.parametrize("names", [("main", "fix"), ("fix", "main")])
+def test_of_two_builds_of_one_version_the_step_is_from_the_base(names):
+    first, second = (f"0.8.0 ({name})" for name in names)
+    _, found = explained([{"pyhf": first}, {"pyhf": second}], [0, 1])
+    assert [each.step for each in found] == [Step(("pyhf",), (first,), (second,))]

@@ -213,11 +213,16 @@ def _sides(pairs: Sequence[tuple[_Factor, _Factor]]) -> _Sides | None:
 def _steps(differs: Mapping[int, int], factor: _Factor, among: int = -1) -> Iterator[Found]:
     """Return the steps along a factor among some cells.
 
-    Of versions, from the last one that differs to the next. Of others, from the base, or where that
-    does not differ, from the first that does.
+    Of versions, from the last one that differs to the next; of two builds of one version, from the
+    base. Of others, from the base, or where that does not differ, from the first that does.
     """
+
+    def place(level: _Level) -> tuple[object, ...]:
+        *version, text = order_of(level.value)
+        return level.value != ABSENT, *version, level.value != factor.base, text
+
     levels = [_Level(value, cells & among) for value, cells in factor.levels if cells & among]
-    levels.sort(key=lambda level: (level.value != ABSENT, order_of(level.value)))
+    levels.sort(key=place)
     if not factor.ordered:
         levels.sort(key=lambda level: level.value != factor.base)
     earlier: list[_Level] = []
