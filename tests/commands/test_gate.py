@@ -121,7 +121,7 @@ def test_a_file_says_the_same(desk):
     status, out, err = desk.type("deep/gate.toml", "--dry-run")
     assert status == 0, err
     assert out.splitlines() == [
-        "6 environments, 3 hypotheses in each, 3 of which pip makes: fit setups share one",
+        "6 environments, 3 hypotheses in each; pip makes 3, which fit setups share",
         "  pyhf 0.7.0, scipy (the base)",
         "  pyhf 0.7.0, minuit",
         "  pyhf 0.7.6, scipy",

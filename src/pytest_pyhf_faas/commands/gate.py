@@ -183,9 +183,7 @@ def _announced(cells: Sequence[CellDirectory], found: Selected, installer: str) 
     what = (
         f"{counted(len(cells), 'environment')}, {counted(found.hypotheses, 'hypothesis')} in each"
     )
-    shared = (
-        f", {made} of which {installer} makes: fit setups share one" if made < len(cells) else ""
-    )
+    shared = f"; {installer} makes {made}, which fit setups share" if made < len(cells) else ""
     base, *others = (f"  {cell.combination.name}" for cell in cells)
     notes = (f"left out: {brief(why)}" for why in found.left_out)
     return "\n".join([f"{what}{shared}", f"{base} (the base)", *others, *notes])
