@@ -124,7 +124,7 @@ INSIDE = {
         {"fits"},
     ),
     "gate": (
-        {"processes", "progress", "reasons", "selection", "versions"},
+        {"digests", "processes", "progress", "reasons", "selection", "versions"},
         {"installer", "own_code", "plan"},
         {"cells", "environments", "tables"},
         {"gate", "kept"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from pytest_pyhf_faas.report.many.cell import Cell
 from pytest_pyhf_faas.report.publish import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from pytest_pyhf_faas.gate.plan import Combination
@@ -130,8 +128,3 @@ class CellDirectory:
         unfinished = self.path / f"{name}.part"
         unfinished.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
         unfinished.replace(self.path / name)
-
-
-def digest(*parts: str | Sequence[str]) -> str:
-    """Return a digest of all that decides what a run gives."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

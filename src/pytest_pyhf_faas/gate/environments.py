@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from pytest_pyhf_faas.gate import own_code
+from pytest_pyhf_faas.gate.digests import digest
 from pytest_pyhf_faas.gate.installer import Installer, NotInstalledError, python_of
 from pytest_pyhf_faas.gate.processes import StoppedError, lock, run
 from pytest_pyhf_faas.gate.reasons import reason
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 #: Stands in an environment that is whole.
 _WHOLE = "pyhf-faas.json"
-_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +96,8 @@ class Environments:
         own = self._wheel(own_code.DISTRIBUTION, None, log)
         wheels = [self._wheel(name, source, log) for name, source in wanted.sources.items()]
         requirements = [str(own), *map(str, wheels), *wanted.requirements]
-        sources = _digest([wheel.parent.name for wheel in wheels])
-        digest = _digest(
+        sources = digest([wheel.parent.name for wheel in wheels])
+        key = digest(
             interpreter if wanted.python else [sys.base_prefix, sys.version],
             platform.machine(),
             self.installer.name,
@@ -106,10 +105,10 @@ class Environments:
             own.parent.name,
             sources,
         )
-        directory = self.directory / digest
-        made = Made(python_of(directory), digest, sources)
+        directory = self.directory / key
+        made = Made(python_of(directory), key, sources)
         whole = directory / _WHOLE
-        with lock(self.directory / f"{digest}.lock", self.interruption):
+        with lock(self.directory / f"{key}.lock", self.interruption):
             if whole.is_file() and not self.fresh:
                 return made
             shutil.rmtree(directory, ignore_errors=True)  # what was left in the middle
@@ -159,7 +158,7 @@ class Environments:
             content = own_code.content_digest(wheel)
         except zipfile.BadZipFile as error:
             raise NotInstalledError(f"{source} is damaged: {error}") from error
-        kept = wheels / content[:_DIGITS] / wheel.name
+        kept = wheels / content / wheel.name
         kept.parent.mkdir(exist_ok=True)
         wheel.replace(kept)
         shutil.rmtree(where, ignore_errors=True)
@@ -183,7 +182,3 @@ class Environments:
             output = written.read().decode("utf-8", "replace")
         why = reason(output, python or platform.python_version())
         raise NotInstalledError(f"{building} cannot be built: {why}" if building else why)
-
-
-def _digest(*told: object) -> str:
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:_DIGITS]

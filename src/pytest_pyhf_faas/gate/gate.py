@@ -11,7 +11,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyhf_faas.gate.cells import ENDED, digest
+from pytest_pyhf_faas.gate.cells import ENDED
+from pytest_pyhf_faas.gate.digests import digest
 from pytest_pyhf_faas.gate.installer import NotInstalledError
 from pytest_pyhf_faas.gate.processes import StoppedError, lock, run
 from pytest_pyhf_faas.gate.progress import Counts, ended_line, live_line

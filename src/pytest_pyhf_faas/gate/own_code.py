@@ -6,13 +6,13 @@ import base64
 import csv
 import hashlib
 import io
-import json
 import zipfile
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest_pyhf_faas
+from pytest_pyhf_faas.gate.digests import digest
 from pytest_pyhf_faas.references.store import DIRECTORY, bundled_directory
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def pack(directory: Path) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
         for place, content in held.items():
             wheel.writestr(place, content)
-            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
-            lines.writerow([place, f"sha256={digest.decode()}", len(content)])
+            sha256 = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
+            lines.writerow([place, f"sha256={sha256.decode()}", len(content)])
         lines.writerow([f"{name}.dist-info/RECORD", "", ""])
         wheel.writestr(f"{name}.dist-info/RECORD", record.getvalue())
     return path
@@ -53,7 +53,7 @@ def content_digest(wheel: Path) -> str:
     """Return a digest of what a wheel holds, whenever it was made."""
     with zipfile.ZipFile(wheel) as opened:
         held = sorted((each.filename, each.CRC, each.file_size) for each in opened.infolist())
-    return hashlib.sha256(json.dumps(held).encode()).hexdigest()
+    return digest(*held)
 
 
 def _files() -> Iterator[tuple[str, bytes]]:
