@@ -28,6 +28,7 @@ from pytest_pyhf_faas.campaign.campaign import Campaign
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, batch_payload, make_tasks
 from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.pallets import catalogue
+from pytest_pyhf_faas.pallets.pallet import Packed
 from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore
 
 
@@ -43,7 +44,10 @@ def real_tasks(count: int) -> list:
         replace(
             quickest,
             name=f"{quickest.name}_{number}",
-            digest=hashlib.sha256(f"{quickest.digest} {number}".encode()).hexdigest(),
+            content=Packed(
+                hashlib.sha256(f"{quickest.digest} {number}".encode()).hexdigest(),
+                quickest.content.packed,
+            ),
         )
         for number in range(count)
     )

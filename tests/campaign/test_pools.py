@@ -36,9 +36,7 @@ TO_DATA = ("fixed_poi_fit_to_data", "free_fit_to_data", "background_fit_to_data"
 def signal_patch(name, rates=(0.0, 7.0)):
     value = sample("signal", list(rates), MU)
     operations = [{"op": "add", "path": "/channels/0/samples/0", "value": value}]
-    return pallet.SignalPatch(
-        "tiny", name, (1,), packing.digest(operations), packing.pack(operations)
-    )
+    return pallet.SignalPatch("tiny", name, (1,), pallet.Packed.of(operations))
 
 
 def pallet_of(patches, specification=None):
@@ -657,9 +655,7 @@ def test_the_minima_that_one_real_hypothesis_finds_are_found_for_all():
     specification = workspace({"bins": [background], **controls}, {"bins": [51, 31], **observed})
     hypotheses = [signal_patch(f"s{number}", (0.0, 3.0 + 2 * number)) for number in range(3)]
     broken = [{"op": "add", "path": "/channels/0/name", "value": "bins"}]
-    hypotheses.insert(
-        1, pallet.SignalPatch("tiny", "none", (1,), packing.digest(broken), packing.pack(broken))
-    )
+    hypotheses.insert(1, pallet.SignalPatch("tiny", "none", (1,), pallet.Packed.of(broken)))
     where = pallet_of(hypotheses, specification)
     results = []
 

@@ -28,7 +28,7 @@ from pytest_pyhf_faas.errors import (
     TaskTimeoutError,
     WorkerLostError,
 )
-from pytest_pyhf_faas.pallets.packing import pack
+from pytest_pyhf_faas.pallets.pallet import Packed
 from pytest_pyhf_faas.worker.fitting import BLOCK, fit_batch
 from tests.helpers import fakes, remote_functions
 from tests.helpers.scripted_engine import (
@@ -94,7 +94,7 @@ class OfBatches(Real):
 
     def send(self, name="toy_000"):
         tasks = toy_tasks(1)
-        patch = replace(tasks[0].patch, packed=pack([{"value": {"name": f"signal_{name}"}}]))
+        patch = replace(tasks[0].patch, content=Packed.of([{"value": {"name": f"signal_{name}"}}]))
         pallet = replace(toy_pallet(1), patches=(patch,))
         return self.engine.submit(
             fit_batch, batch_payload(make_tasks(pallet, HypotestConfig())), timeout_s=3.0

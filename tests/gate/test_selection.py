@@ -7,12 +7,12 @@ import pytest
 from pytest_pyhf_faas.errors import ConfigurationError, PalletError
 from pytest_pyhf_faas.gate.selection import Selection, selected
 from pytest_pyhf_faas.pallets.packing import pack
-from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch, select
+from pytest_pyhf_faas.pallets.pallet import Packed, Pallet, SignalPatch, select
 
 
 def pallet(name, count, content=""):
     patches = tuple(
-        SignalPatch(name, f"sig_{i}", (i,), f"{content}{i}", pack([])) for i in range(count)
+        SignalPatch(name, f"sig_{i}", (i,), Packed(f"{content}{i}", pack([]))) for i in range(count)
     )
     return Pallet(name, "", ("m",), {}, None, False, content, b"", patches, name)
 

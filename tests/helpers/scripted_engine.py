@@ -20,7 +20,7 @@ from pytest_pyhf_faas.errors import (
     WorkerLostError,
 )
 from pytest_pyhf_faas.pallets.packing import digest, pack
-from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+from pytest_pyhf_faas.pallets.pallet import Packed, Pallet, SignalPatch
 
 #: No test waits longer for anything; who waits so long has failed.
 PATIENCE_S = 10.0
@@ -44,8 +44,7 @@ def toy_pallet(count, name="toy"):
             pallet=name,
             name=f"{name}_{number:03}",
             values=(number, 0.5),
-            digest=hashlib.sha256(f"{name} {number}".encode()).hexdigest(),
-            packed=pack([]),
+            content=Packed(hashlib.sha256(f"{name} {number}".encode()).hexdigest(), pack([])),
         )
         for number in range(count)
     )

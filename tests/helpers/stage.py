@@ -19,6 +19,7 @@ from pytest_pyhf_faas.campaign.events import Note
 from pytest_pyhf_faas.campaign.policy import Policy
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks
 from pytest_pyhf_faas.pallets.packing import pack
+from pytest_pyhf_faas.pallets.pallet import Packed
 from tests.engines.test_local import marked, processes
 from tests.helpers import faulty_fits
 from tests.helpers.scripted_engine import toy_pallet, wait_until
@@ -58,7 +59,7 @@ class Stage:
         for number, (patch, order) in enumerate(zip(pallet.patches, orders, strict=True)):
             data = {"log": str(self.log), "name": patch.name, "value": number / 1000, **order}
             digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()
-            patches.append(replace(patch, digest=digest, packed=pack(data)))
+            patches.append(replace(patch, content=Packed(digest, pack(data))))
         self.tasks = make_tasks(replace(pallet, patches=tuple(patches)), HypotestConfig())
         late = options.pop("late", False)
         policy = Policy(**{"timeout_s": 60.0, **self.policy, **options})

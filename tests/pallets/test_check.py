@@ -20,8 +20,8 @@ from pytest_pyhf_faas.histfactory.likelihood import Likelihood
 from pytest_pyhf_faas.histfactory.search import Search
 from pytest_pyhf_faas.histfactory.workspace import Workspace
 from pytest_pyhf_faas.pallets.check import Finding, check, refuse, without_model
-from pytest_pyhf_faas.pallets.packing import digest, pack, unpack
-from pytest_pyhf_faas.pallets.pallet import SignalPatch
+from pytest_pyhf_faas.pallets.packing import digest, unpack
+from pytest_pyhf_faas.pallets.pallet import Packed, SignalPatch
 from pytest_pyhf_faas.pallets.read import read_pallets
 from tests.histfactory.generated import (
     LUMI,
@@ -60,7 +60,7 @@ def signal(name, rates=(10.0, 8.0), *modifiers):
 
 
 def patch(name, operations):
-    return SignalPatch("tiny", name, (1, 2), digest(operations), pack(operations))
+    return SignalPatch("tiny", name, (1, 2), Packed.of(operations))
 
 
 def poi(**setting):

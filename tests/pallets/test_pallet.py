@@ -23,7 +23,7 @@ from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.pallets import sources as module
 from pytest_pyhf_faas.pallets.check import check
 from pytest_pyhf_faas.pallets.packing import digest, pack, unpack
-from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch, select
+from pytest_pyhf_faas.pallets.pallet import Packed, Pallet, SignalPatch, select
 from pytest_pyhf_faas.pallets.read import read_pallets
 
 REAL = os.environ.get("PYHF_PALLET_PATH")
@@ -854,7 +854,8 @@ def test_too_many_members(contain, monkeypatch):
 
 def some_pallet(points, labels=("m1", "m2")):
     patches = tuple(
-        SignalPatch("demo", name, tuple(values), "", pack([])) for name, values in points.items()
+        SignalPatch("demo", name, tuple(values), Packed("", pack([])))
+        for name, values in points.items()
     )
     return Pallet("demo", "", labels, {}, None, False, "", b"", patches, "nowhere")
 

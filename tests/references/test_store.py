@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pytest_pyhf_faas.campaign.results import FITS, FitError, WorkerEnvironment
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, make_tasks, worker_sha256
 from pytest_pyhf_faas.errors import ReferenceFileError
+from pytest_pyhf_faas.pallets.pallet import Packed
 from pytest_pyhf_faas.references import form
 from pytest_pyhf_faas.references.file import SCHEMA, SCHEMA_VERSION, read
 from pytest_pyhf_faas.references.reference import Missing
@@ -313,7 +314,7 @@ def test_an_unknown_patch_is_missing(saved):
 
 def test_another_patch_of_the_same_name_is_missing(saved):
     pallet = toy_pallet(1)
-    other = replace(pallet, patches=(replace(pallet.patches[0], digest="a" * 64),))
+    other = replace(pallet, patches=(replace(pallet.patches[0], content=Packed("a" * 64, b"")),))
     missing = saved.find(make_tasks(other, HypotestConfig())[0])
     assert isinstance(missing, Missing)
     assert missing.reason.endswith("was made from other content under the same name")
@@ -911,7 +912,7 @@ def test_another_model_and_another_patch_may_have_higher_minima(saved):
     changed = certified(task, twice_nll_off_minimum=150.001, **raised)
     assert saved.update(task, changed).refused is None
     pallet = toy_pallet(1)
-    other = replace(pallet, patches=(replace(pallet.patches[0], digest="a" * 64),))
+    other = replace(pallet, patches=(replace(pallet.patches[0], content=Packed("a" * 64, b"")),))
     (other_task,) = make_tasks(other, HypotestConfig())
     assert saved.update(other_task, certified(other_task, **raised)).refused is None
 

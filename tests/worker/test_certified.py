@@ -575,7 +575,7 @@ def test_one_background_serves_many_patches(document, other, case):
 def test_only_what_leads_to_a_change_is_copied(bundled):
     specification = packing.unpack(bundled.background)
     before = copied(specification)
-    operations = packing.unpack(bundled.patches[3].packed)
+    operations = bundled.patches[3].operations
     patched = apply_patch(operations, specification)
     assert specification == before
     assert patched == jsonpatch.apply_patch(before, operations)

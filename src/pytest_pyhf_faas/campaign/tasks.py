@@ -290,7 +290,7 @@ def batch_payload(tasks: Sequence[Task]) -> BatchPayload:
 def _order(task: Task) -> PatchOrder:
     order: PatchOrder = {
         "key": task.key,
-        "data": base64.b64encode(task.patch.packed).decode(),
+        "data": base64.b64encode(task.patch.content.packed).decode(),
     }
     if any(task.toys):
         order["toys"] = task.toys

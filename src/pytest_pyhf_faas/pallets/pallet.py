@@ -6,12 +6,13 @@ What is kept is compressed: a patchset of 13 MB stays below 2 MB in memory.
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import PalletError
-from pytest_pyhf_faas.pallets.packing import unpack
+from pytest_pyhf_faas.pallets.packing import digest, pack, unpack
 from pytest_pyhf_faas.wording import brief, counted, listed
 
 if TYPE_CHECKING:
@@ -19,6 +20,61 @@ if TYPE_CHECKING:
 
 #: Between the name of a pallet and patches of it.
 OF_PALLET = "::"
+
+
+class Content(ABC):
+    """The operations of a patch, which may be made when they are asked for; equal by digest."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """SHA-256 of the list of operations, see `packing.digest`."""
+
+    @property
+    @abstractmethod
+    def packed(self) -> bytes:
+        """The list of operations, see `packing.pack`."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Content):
+            return NotImplemented
+        return self is other or self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+class Packed(Content):
+    """Operations that are kept in memory, compressed."""
+
+    __slots__ = ("_digest", "_packed")
+
+    def __init__(self, digest: str, packed: bytes) -> None:
+        self._digest = digest
+        self._packed = packed
+
+    @classmethod
+    def of(cls, operations: list[dict[str, Any]]) -> Packed:
+        """Return a list of operations, packed.
+
+        Raises
+        ------
+        ValueError
+            As `packing.digest` does.
+        """
+        return cls(digest(operations), pack(operations))
+
+    @property
+    def digest(self) -> str:
+        """Their digest."""
+        return self._digest
+
+    @property
+    def packed(self) -> bytes:
+        """Themselves."""
+        return self._packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +89,8 @@ class SignalPatch:
         The name in the patchset, such as ``C1N2_Wh_hbb_750_100``.
     values
         Where it lies in the model's parameter space; one value for each label of the pallet.
-    digest
-        SHA-256 of the list of operations, see `packing.digest`.
-    packed
-        The list of operations, see `packing.pack`.
+    content
+        The JSON patch itself.
     file
         The single file that it was read from, where its name could not be that of the file.
     """
@@ -44,14 +98,18 @@ class SignalPatch:
     pallet: str
     name: str
     values: tuple[float | int | str, ...]
-    digest: str
-    packed: bytes = field(repr=False)
+    content: Content = field(repr=False)
     file: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the list of operations, see `packing.digest`."""
+        return self.content.digest
 
     @property
     def operations(self) -> list[dict[str, Any]]:
         """The JSON patch, a list of operations."""
-        operations: list[dict[str, Any]] = unpack(self.packed)
+        operations: list[dict[str, Any]] = unpack(self.content.packed)
         return operations
 
 
@@ -78,7 +136,8 @@ class Pallet:
     background
         The background-only workspace, see `packing.pack_small`.
     patches
-        The signal hypotheses, in the patchset's order.
+        The signal hypotheses, in the patchset's order. Each may be made when it is asked for, so
+        that the same one is equal to itself, and not identical.
     source
         Where it was read from, for messages.
     sample
@@ -94,9 +153,9 @@ class Pallet:
     synthetic: bool
     digest: str
     background: bytes = field(repr=False)
-    patches: tuple[SignalPatch, ...] = field(repr=False)
+    patches: Sequence[SignalPatch] = field(repr=False, hash=False)
     source: str
-    sample: tuple[SignalPatch, ...] = field(repr=False, default=())
+    sample: tuple[SignalPatch, ...] = field(repr=False, hash=False, default=())
 
     def select(self, wanted: Sequence[str]) -> Pallet:
         """Return this pallet with the wanted patches only, in the patchset's order.
@@ -188,7 +247,7 @@ def each_once(pallets: Iterable[Pallet]) -> list[Pallet]:
     found: dict[str, Pallet] = {}
     for pallet in pallets:
         first = found.setdefault(pallet.name, pallet)
-        if first.content != pallet.content:
+        if first is not pallet and first.content != pallet.content:
             raise PalletError(
                 f"two pallets have the name {pallet.name}: {first.source} and {pallet.source}\n"
                 "results and references go by this name: run them one at a time, each with a "
@@ -198,7 +257,7 @@ def each_once(pallets: Iterable[Pallet]) -> list[Pallet]:
     return list(found.values())
 
 
-def evenly(patches: tuple[SignalPatch, ...], most: int) -> tuple[SignalPatch, ...]:
+def evenly(patches: Sequence[SignalPatch], most: int) -> tuple[SignalPatch, ...]:
     """Return so many patches from all over a patchset, always the same ones."""
     count = min(most, len(patches))
     return tuple(patches[(2 * i + 1) * len(patches) // (2 * count)] for i in range(count))

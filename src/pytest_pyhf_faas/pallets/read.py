@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_pyhf_faas.errors import PalletError
-from pytest_pyhf_faas.pallets.packing import canonical, digest, pack, pack_small
-from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch, evenly
+from pytest_pyhf_faas.pallets.packing import canonical, pack_small
+from pytest_pyhf_faas.pallets.pallet import Packed, Pallet, SignalPatch, evenly
 from pytest_pyhf_faas.pallets.parts import Part, find_parts, no_part
 from pytest_pyhf_faas.pallets.sources import opened, stem
 from pytest_pyhf_faas.pallets.verify import (
@@ -127,8 +127,7 @@ class _Specification(NamedTuple):
 
     name: str
     values: tuple[float | int | str, ...]
-    digest: str
-    packed: bytes
+    content: Packed
     file: str = ""
 
 
@@ -146,7 +145,7 @@ def _read_patchset(
             patch = patches.pop()
             at = f"{where}: {patch['metadata']['name']}"
             name, values = patch["metadata"]["name"], tuple(patch["metadata"]["values"])
-            yield _Specification(name, values, *_pack_operations(patch["patch"], at))
+            yield _Specification(name, values, _packed(patch["patch"], at))
 
     return patchset["metadata"], specifications()
 
@@ -161,18 +160,18 @@ def _read_single_patches(
         where = f"{source}: {path}"
         operations = parse(read(path), where)
         validate(operations, "jsonpatch.json", where, "a JSON patch")
-        patches.append((path, raw_name, *_pack_operations(operations, where)))
+        patches.append((path, raw_name, _packed(operations, where)))
     patches.sort(key=lambda patch: _natural(patch[1]))
 
-    values = [_values_in(raw_name) for _, raw_name, _, _ in patches]
+    values = [_values_in(raw_name) for _, raw_name, _ in patches]
     count = len(values[0])
     labels = [f"value_{i + 1}" for i in range(count)]
     if not count or len({len(some) for some in values}) > 1 or len(set(values)) < len(values):
         labels = ["index"]
         values = [(i + 1,) for i in range(len(patches))]
     specifications = [
-        _Specification(names[path], some, sha256, packed, "" if names[path] == raw_name else path)
-        for (path, raw_name, sha256, packed), some in zip(patches, values, strict=True)
+        _Specification(names[path], some, content, "" if names[path] == raw_name else path)
+        for (path, raw_name, content), some in zip(patches, values, strict=True)
     ]
     metadata = {
         "description": f"{counted(len(patches), 'patch')} from single files",
@@ -218,8 +217,8 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
     return [(i % 2 == 1, int(token) if i % 2 else 0, token) for i, token in enumerate(tokens)]
 
 
-def _pack_operations(operations: list[dict[str, Any]], where: str) -> tuple[str, bytes]:
-    """Check the syntax of a JSON patch; return its digest and itself, packed."""
+def _packed(operations: list[dict[str, Any]], where: str) -> Packed:
+    """Check the syntax of a JSON patch, and pack it."""
     import jsonpatch
 
     try:
@@ -230,7 +229,7 @@ def _pack_operations(operations: list[dict[str, Any]], where: str) -> tuple[str,
             "the file is damaged, or was edited by hand"
         ) from error
     with writable(operations, where):
-        return digest(operations), pack(operations)
+        return Packed.of(operations)
 
 
 def _signal_patches(
@@ -239,7 +238,7 @@ def _signal_patches(
     patches = []
     names: set[str] = set()
     points: dict[tuple[float | int | str, ...], str] = {}
-    for name, values, sha256, packed, file in specifications:
+    for name, values, content, file in specifications:
         problem = "a result could not be told from the other's"
         if name in names:
             raise PalletError(
@@ -259,5 +258,5 @@ def _signal_patches(
             )
         names.add(name)
         points[values] = name
-        patches.append(SignalPatch(pallet, name, values, sha256, packed, file))
+        patches.append(SignalPatch(pallet, name, values, content, file))
     return tuple(patches)

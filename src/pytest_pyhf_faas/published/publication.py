@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import PublishedTableError
 from pytest_pyhf_faas.pallets.catalogue import tables_of
-from pytest_pyhf_faas.pallets.packing import digest, pack, unpack
+from pytest_pyhf_faas.pallets.packing import unpack
+from pytest_pyhf_faas.pallets.pallet import Packed
 from pytest_pyhf_faas.published.download import fetch_table, table_doi
 from pytest_pyhf_faas.published.tables import cross_section_at, read_table
 from pytest_pyhf_faas.published.theory import without_cross_section_uncertainty
@@ -220,7 +221,7 @@ def _as_fitted(patch: SignalPatch, background: Mapping[str, Any]) -> SignalPatch
     needed = without_cross_section_uncertainty(operations, background)
     if needed == operations:
         return patch
-    return replace(patch, digest=digest(needed), packed=pack(needed))
+    return replace(patch, content=Packed.of(needed))
 
 
 def _numbers(patch: SignalPatch) -> tuple[float, ...]:
