@@ -65,7 +65,7 @@ FIRST = (
 
 
 #: What starts services; tests that start them by themselves carry the marker.
-SERVICES = {"slurm", "globus_compute_service"}
+SERVICES = {"slurm", "cluster", "globus_compute_service"}
 
 
 #: No test takes as long: one that hangs fails and shows where, and the others go on.
@@ -140,6 +140,20 @@ def slurm():
     ):
         for name, value in service.env.items():
             patch.setenv(name, value)
+        yield service
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A head and two nodes that share nothing but what is exported."""
+    from tests.services.cluster import Cluster
+
+    if (lacking := Cluster.missing()) and not IN_CI:
+        pytest.skip(f"no cluster can be made here: {lacking}")
+    with (
+        tempfile.TemporaryDirectory(prefix="cluster") as directory,
+        Cluster(Path(directory), nodes=2, slurmd_timeout_s=10) as service,
+    ):
         yield service
 
 
