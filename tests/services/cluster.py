@@ -11,6 +11,7 @@ program runs in. As root only. From a shell::
     python tests/services/cluster.py run /tmp/cluster --on node1 -- ip address
     python tests/services/cluster.py slow /tmp/cluster node2 5
     python tests/services/cluster.py cut /tmp/cluster node2 --for 30
+    python tests/services/cluster.py connect /tmp/cluster node2 --delay 100 --loss 1
     python tests/services/cluster.py kill-node /tmp/cluster node1
     python tests/services/cluster.py stop /tmp/cluster
 
@@ -33,7 +34,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.services import machines
-from tests.services.machines import Export, Machine, Network
+from tests.services.machines import Export, Line, Machine, Network
 from tests.services.processes import SYSTEM_PATH, ServiceError, call, tails, wait_for
 from tests.services.slurm_service import CONF as COMMON_CONF
 from tests.services.slurm_service import (
@@ -89,6 +90,8 @@ class Cluster(SlurmService):
         Directories and files that all machines may read, beside the project and this environment.
     slurmd_timeout_s
         After how many seconds of silence slurmctld gives a node up, and its jobs.
+    line
+        How nodes are connected.
     """
 
     def __init__(
@@ -99,11 +102,13 @@ class Cluster(SlurmService):
         cpus: int = 24,
         exports: Iterable[Path] = (),
         slurmd_timeout_s: int = 300,
+        line: Line = Line(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__(directory)
         known = len(list((self.directory / "machines").glob("node*"))) or 4
         self.cpus = cpus
         self.slurmd_timeout_s = slurmd_timeout_s
+        self.line = line
         python = {
             Path(sys.prefix),
             Path(sys.base_prefix),
@@ -240,6 +245,10 @@ class Cluster(SlurmService):
         """Undo `cut`."""
         self.network.mend(self.machine(name))
 
+    def connect(self, name: str, line: Line = Line()) -> None:  # noqa: B008 - frozen
+        """Connect a node by another line from now on; a perfect one by default."""
+        self.network.connect(self.machine(name), line)
+
     def slow(self, name: str, factor: float) -> None:
         """Slow a node down, or let it be as fast as the others again: factor 1.
 
@@ -310,7 +319,7 @@ class Cluster(SlurmService):
         if self.machines[name].pid is not None:
             return
         self.machines[name].boot(self._hosts)
-        self.network.connect(self.machines[name])
+        self.network.connect(self.machines[name], self.line)
         self._start_munged(name)
         self._daemons[name].launch("slurmd", env=self._plain)
 
@@ -336,6 +345,7 @@ class Cluster(SlurmService):
 
     def _stop(self) -> None:
         for machine in reversed(self.machines.values()):
+            self.network.disconnect(machine)
             machine.power_off()
             shutil.rmtree(machine.root, ignore_errors=True)
 
@@ -359,12 +369,18 @@ def main(arguments: list[str] | None = None) -> int:
             for name in ("nodes", "cpus", "exports", "slurmd_timeout_s")
             if hasattr(options, name)
         },
+        line=_line(options),
     )
     try:
         return options.do(cluster, options) or 0
     except ServiceError as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _line(options: argparse.Namespace) -> Line:
+    names = ("delay_ms", "loss_percent", "rate_mbit")
+    return Line(**{name: getattr(options, name) for name in names if hasattr(options, name)})
 
 
 def _start(cluster: Cluster, options: argparse.Namespace) -> None:
@@ -409,6 +425,13 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument(
         "--slurmd-timeout", type=int, default=300, dest="slurmd_timeout_s", metavar="SECONDS"
     )
+    connect = add("connect", lambda cluster, options: cluster.connect(options.node, _line(options)),
+        "connect a node by another line, from now on; a perfect one by default",
+        node=True)  # fmt: skip
+    for command in (start, connect):
+        command.add_argument("--delay", type=float, default=0.0, dest="delay_ms", metavar="MS")
+        command.add_argument("--loss", type=float, default=0.0, dest="loss_percent", metavar="%%")
+        command.add_argument("--rate", type=float, dest="rate_mbit", metavar="MBIT/S")
     install = commands.add_parser("install", help="install the Debian packages")
     install.set_defaults(directory=Path(), do=lambda *_: Cluster.install())
     add("stop", lambda cluster, _: cluster.stop(), "end it, with all that runs there")

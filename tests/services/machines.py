@@ -12,6 +12,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +69,8 @@ ip link set lo up
 exec env --ignore-signal=CHLD sleep infinity
 """
 INIT = ["sleep", "infinity"]
+
+WIRE = Path(__file__).with_name("wire.py")
 
 NAMESPACES = ("mount", "uts", "ipc", "net", "pid")
 
@@ -269,6 +272,31 @@ class Machine:
             (etc / name).write_text(text, encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Line:
+    """What becomes of the frames between a machine and the bridge, in each of the two directions.
+
+    Parameters
+    ----------
+    delay_ms
+        How long each is under way.
+    loss_percent
+        How many are lost.
+    rate_mbit
+        How many million bits in a second there is room for; as many as there are by default.
+    """
+
+    delay_ms: float = 0.0
+    loss_percent: float = 0.0
+    rate_mbit: float | None = None
+
+    @property
+    def words(self) -> list[str]:
+        """The options of `wire.py`."""
+        words = [f"--delay-s={self.delay_ms / 1e3}", f"--loss={self.loss_percent / 1e2}"]
+        return words if self.rate_mbit is None else [*words, f"--bits-per-s={self.rate_mbit * 1e6}"]
+
+
 class Network:
     """The machines' network: a bridge in the first one, a link to each of the others."""
 
@@ -280,12 +308,40 @@ class Network:
         self._ip(self.head, "link", "add", "eth0", "type", "bridge", "forward_delay", "0")
         self._set_address(self.head)
 
-    def connect(self, machine: Machine) -> None:
-        """Plug a machine in."""
-        peer = ["peer", "name", "eth0", "netns", str(machine.pid)]
-        self._ip(self.head, "link", "add", machine.name, "type", "veth", *peer)
+    def connect(self, machine: Machine, line: Line = Line()) -> None:
+        """Plug a machine in, or into another line."""
+        self.disconnect(machine)
+        if line == Line():
+            peer = ["peer", "name", "eth0", "netns", str(machine.pid)]
+            self._ip(self.head, "link", "add", machine.name, "type", "veth", *peer)
+        else:
+            self._lay_wire(machine, line)
         self._ip(self.head, "link", "set", machine.name, "master", "eth0", "up")
         self._set_address(machine)
+
+    def _lay_wire(self, machine: Machine, line: Line) -> None:
+        far = f"{machine.name}-far"
+        output = machine.directory / "wire.out"
+        wire = _wire_of(machine)
+        wire.launch(
+            [*self.head.within(("net",)), sys.executable, WIRE, machine.name, far, *line.words],
+            env={"PATH": SYSTEM_PATH},
+            output=output,
+            cwd=machine.directory,
+        )
+        move = ["link", "set", far, "netns", str(machine.pid), "name", "eth0"]
+
+        def moved() -> bool:
+            with contextlib.suppress(ServiceError):
+                self._ip(self.head, *move)
+                return True
+            return False
+
+        if problem := wait_while_alive(moved, wire.found, 10):
+            raise ServiceError(
+                f"the wire to {machine.name} {problem}:\n{tails([output])}\nRemedy: it needs the "
+                "kernel's TUN/TAP driver, /dev/net/tun"
+            )
 
     def cut(self, machine: Machine) -> None:
         """Let nothing through to a machine or from it: neither side is told."""
@@ -297,6 +353,7 @@ class Network:
 
     def disconnect(self, machine: Machine) -> None:
         """Unplug a machine."""
+        _wire_of(machine).kill()
         with contextlib.suppress(ServiceError):
             self._ip(self.head, "link", "delete", machine.name)
 
@@ -333,6 +390,10 @@ def check_that_machines_can_be_made() -> None:
 def home() -> Path:
     """Tell this user's home, as programs that have no HOME find it."""
     return Path(pwd.getpwuid(os.geteuid()).pw_dir)
+
+
+def _wire_of(machine: Machine) -> MarkedProcesses:
+    return MarkedProcesses(machine.directory / "wire")
 
 
 def _is_plain_directory(path: str) -> bool:

@@ -11,8 +11,9 @@ import pytest
 
 from tests.services import cluster as module
 from tests.services.cluster import Cluster
-from tests.services.machines import HIERARCHIES
+from tests.services.machines import HIERARCHIES, Line
 from tests.services.processes import ServiceError, wait_for
+from tests.services.wire import Direction
 
 SERVE_ONCE = """
 import socket, sys
@@ -104,6 +105,39 @@ def test_a_node_that_is_cut_off_hears_and_says_nothing(cluster):
         cluster.mend("node2")
     assert reaches(cluster, *slurmd, on="head")
     assert reaches(cluster, *slurmctld, on="node2")
+
+
+def test_a_line_is_slow_lossy_and_narrow(cluster):
+    code = """
+import socket, time
+begun = time.monotonic()
+socket.create_connection(("10.77.0.1", 6817), 20)
+print(time.monotonic() - begun)
+"""
+    cluster.connect("node2", Line(delay_ms=100))
+    try:
+        # One way for each of the two packets; the first one asks for the address, too.
+        reaches(cluster, "10.77.0.1", 6817, on="node2")
+        assert 0.2 <= float(cluster.run(sys.executable, "-c", code, on="node2")) < 0.4
+        cluster.connect("node2", Line(loss_percent=100))
+        assert not reaches(cluster, "10.77.0.1", 6817, on="node2")
+    finally:
+        cluster.connect("node2")
+    assert float(cluster.run(sys.executable, "-c", code, on="node2")) < 0.1
+
+
+def test_a_wire_delays_loses_and_queues():
+    def arrivals(frames, at=0.0, **line):
+        way = Direction(0, **{"delay_s": 0.0, "loss": 0.0, "bits_per_s": None, "seed": 1, **line})
+        for frame in frames:
+            way.take(frame, at)
+        return [due for due, _ in way.frames]
+
+    assert arrivals([b"x"], at=5.0, delay_s=0.25) == [5.25]
+    assert arrivals([b"x" * 1000] * 3, bits_per_s=80_000) == pytest.approx([0.1, 0.2, 0.3])
+    # A port that has more than a second's frames to send drops what comes.
+    assert len(arrivals([b"x" * 1000] * 100, bits_per_s=80_000)) == 11
+    assert 9700 < len(arrivals([b"x"] * 10_000, loss=0.02)) < 9900
 
 
 def test_the_head_restarts_and_knows_its_jobs(cluster):
