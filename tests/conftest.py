@@ -52,6 +52,7 @@ def pytest_configure():
 #: The tests of Parsl: it forks, which who has used JAX should not. Then those that take longest.
 FIRST = (
     "test_faults.py",
+    "test_cluster_faults.py",
     "test_parsl.py",
     "test_parsl_runs.py",
     "test_contract.py",

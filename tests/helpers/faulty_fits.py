@@ -23,7 +23,8 @@ def fit_batch(batch):
         orders = json.loads(zlib.decompress(base64.b64decode(patch["data"])))
         log = Path(orders["log"])
         with log.open("a") as file:
-            file.write(json.dumps([orders["name"], os.getpid(), os.getppid(), time.time()]) + "\n")
+            begin = [orders["name"], os.getpid(), os.getppid(), time.time(), os.uname().nodename]
+            file.write(json.dumps(begin) + "\n")
         begun = sum(json.loads(line)[0] == orders["name"] for line in log.read_text().splitlines())
         results.append({"key": patch["key"], **_obey(orders, begun), "warnings": []})
     return {
@@ -62,6 +63,9 @@ def _obey(orders, begun):
             finally:
                 resource.setrlimit(resource.RLIMIT_AS, limits)
     time.sleep(orders.get("seconds", 0.0))
+    busy_until = time.process_time() + orders.get("cpu_s", 0.0)
+    while time.process_time() < busy_until:
+        pass
     return {
         "status": "ok",
         "CLs_obs": orders["value"],
