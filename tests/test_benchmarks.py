@@ -25,6 +25,7 @@ SMALLEST = {
         ["limits", "pyhf", "toys", "nextstat", "size", "memory", *SMALL],
     ],
     "table1.py": [["--analysis", "SS3L", "--trials", "1", "--speed-up", "1000", "--blocks", "1"]],
+    "make_scan.py": [["50", "{directory}", "--pallet", "synthetic"]],
     "throughput.py": [["--count", "20", "local:1"], ["--fits", "--count", "2", "local:1"]],
 }
 #: What the last one says, or a row of its table.
@@ -37,6 +38,7 @@ SAYS = {
     "idle_tail.py": "| as in the patchset |",
     "limits_and_toys.py": "larger",
     "table1.py": "| SS3L | 1 | warm | 1 |",
+    "make_scan.py": "50 points:",
     "throughput.py": "| local:1 |",
 }
 
@@ -54,7 +56,8 @@ def test_each_benchmark_has_a_smoke_run():
         for words in runs
     ],
 )
-def test_a_benchmark_prints_its_machine_and_a_result(name, words):
+def test_a_benchmark_prints_its_machine_and_a_result(name, words, tmp_path):
+    words = [word.format(directory=tmp_path / "made") for word in words]
     command = [sys.executable, str(BENCHMARKS / name), *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -70,7 +70,9 @@ INSIDE = {
     ),
     "pallets": (
         {"download", "packing", "sources", "verify"},
-        {"pallet", "parts"},
+        {"pallet", "parts", "table"},
+        {"columns"},
+        {"scan"},
         {"check", "read"},
         {"catalogue", "overview"},
     ),

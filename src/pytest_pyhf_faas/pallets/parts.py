@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
 from pytest_pyhf_faas.errors import PalletError
-from pytest_pyhf_faas.pallets.sources import stem_of_json
+from pytest_pyhf_faas.pallets.sources import split
 from pytest_pyhf_faas.pallets.verify import parse
 from pytest_pyhf_faas.wording import listed
 
@@ -19,25 +19,36 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.pallets.sources import Files
 
-#: What a file is, told by its name without ".json". Everything else is ignored.
+#: What a file is, told by its name without suffixes. Everything else is ignored.
 _PATCHSET_OR_BACKGROUND = re.compile(
     r"(?:(?P<prefix>.+)[._-])?"
-    r"(?:(?P<background>(?:bkg|background)[._-]?only|background)|(?P<patchset>patch[_-]?set))",
+    r"(?:(?P<background>(?:bkg|background)[._-]?only|background)|(?P<patchset>patch[_-]?set)"
+    r"|(?P<scan>scan))",
     re.IGNORECASE,
 )
+#: The suffixes of each.
+_SUFFIXES = {
+    "background": {".json"},
+    "patchset": {".json", ".jsonl"},
+    "scan": {".csv", ".parquet"},
+    "single": {".json"},
+}
 #: Where there are more files than this, they are told by their names alone.
 _MAX_READ = 50
 _SINGLE_PATCH = re.compile(r"patch[._-](?P<name>.+)", re.IGNORECASE)
 
 
 def holds_pallet(paths: Iterable[str]) -> bool:
-    """Whether one of the files is called like a background-only workspace or a patchset."""
-    return any(_PATCHSET_OR_BACKGROUND.fullmatch(stem_of_json(path)) for path in paths)
+    """Whether one of the files is called like a background-only workspace or its patches."""
+    return any(role is not None and role[1] != "single" for role in map(_role, paths))
 
 
 @dataclass
 class Part:
-    """The files that belong to one pallet; `label` tells it from others of the same source."""
+    """The files that belong to one pallet; `label` tells it from others of the same source.
+
+    A patchset may be a scan, and both are one file.
+    """
 
     directory: PurePosixPath
     prefix: str
@@ -67,9 +78,9 @@ def find_parts(files: Files, source: Path) -> list[Part]:
     if not _complete(parts):
         files.look_inside()
         parts = _sorted(files.paths, _role)
-    if not _complete(parts) and len(files.paths) <= _MAX_READ:
+    if not _complete(parts) and sum(split(path)[1] == ".json" for path in files.paths) <= _MAX_READ:
         parts = _sorted(files.paths, lambda path: _role(path) or _role_of_content(files, path))
-    found = _with_backgrounds(parts)
+    found = _with_backgrounds([part for part in parts if not _stray(part)])
     _check_parts(found, files.paths, source)
     top = PurePosixPath(os.path.commonpath([part.directory for part in found]))
     for part in found:
@@ -78,27 +89,31 @@ def find_parts(files: Files, source: Path) -> list[Part]:
     return found
 
 
-# Prefix, kind ("background", "patchset" or "single") and name.
+# Prefix, kind ("background", "patchset", "scan" or "single") and name.
 _Role = tuple[str, str, str]
 
 
 def _role(path: str) -> _Role | None:
     """Return what a file is, by its name."""
-    name = stem_of_json(path)
+    name, suffix = split(path)
+    role = None
     if match := _PATCHSET_OR_BACKGROUND.fullmatch(name):
-        return match["prefix"] or "", "background" if match["background"] else "patchset", name
-    if match := _SINGLE_PATCH.fullmatch(name):
-        return "", "single", match["name"]
-    return None
+        kind = next(kind for kind in ("background", "patchset", "scan") if match[kind])
+        role = match["prefix"] or "", kind, name
+    elif match := _SINGLE_PATCH.fullmatch(name):
+        role = "", "single", match["name"]
+    return role if role and suffix in _SUFFIXES[role[1]] else None
 
 
 def _role_of_content(files: Files, path: str) -> _Role | None:
-    """Return what a file is, by what it holds; what cannot be read is ignored, as others are."""
+    """Return what a JSON file is, by its content; what cannot be read is ignored, as others are."""
+    name, suffix = split(path)
+    if suffix != ".json":
+        return None
     try:
         content = parse(files.read(path), path)
     except PalletError:
         return None
-    name = stem_of_json(path)
     if isinstance(content, dict) and {"channels", "observations"} <= content.keys():
         return "", "background", name
     if isinstance(content, dict) and {"metadata", "patches"} <= content.keys():
@@ -118,6 +133,20 @@ def _sorted(paths: Iterable[str], role: Callable[[str], _Role | None]) -> list[P
             else:
                 (part.backgrounds if kind == "background" else part.patchsets).append(path)
     return sorted(parts.values(), key=lambda part: (str(part.directory), part.prefix))
+
+
+def is_scan(path: str) -> bool:
+    """Whether a file with patches is the table of a scan."""
+    return split(path)[1] in _SUFFIXES["scan"]
+
+
+def _stray(part: Part) -> bool:
+    """Whether it is a table with a prefix that no background has: of something else."""
+    return (
+        bool(part.prefix and part.patches)
+        and not part.backgrounds
+        and all(map(is_scan, part.patches))
+    )
 
 
 def _complete(parts: Iterable[Part]) -> bool:
@@ -171,7 +200,7 @@ def _check_parts(found: list[Part], seen: list[str], source: Path) -> None:
             problem = "there are several files for one pallet"
             remedy = "keep one of them"
         raise PalletError(
-            f"{source}: {problem}: {listed(there, 8)}\nall JSON files: {listed(seen, 8)}\n{remedy}"
+            f"{source}: {problem}: {listed(there, 8)}\nall files: {listed(seen, 8)}\n{remedy}"
         )
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_pyhf_faas.errors import PalletError
-from pytest_pyhf_faas.pallets.packing import canonical, pack_small
+from pytest_pyhf_faas.pallets.packing import canonical, pack_small, unpack
 from pytest_pyhf_faas.pallets.pallet import Packed, Pallet, SignalPatch, evenly
-from pytest_pyhf_faas.pallets.parts import Part, find_parts, no_part
-from pytest_pyhf_faas.pallets.sources import opened, stem
+from pytest_pyhf_faas.pallets.parts import Part, find_parts, is_scan, no_part
+from pytest_pyhf_faas.pallets.sources import opened, split, stem
 from pytest_pyhf_faas.pallets.verify import (
     ALLOWED_IN_NAMES,
     check_digests,
@@ -27,9 +27,10 @@ from pytest_pyhf_faas.pallets.verify import (
 from pytest_pyhf_faas.wording import brief, counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pytest_pyhf_faas.pallets.sources import Reader
+    from pytest_pyhf_faas.pallets.scan import ScanPatches
+    from pytest_pyhf_faas.pallets.sources import Files
 
 #: So many hypotheses are searched for starts where nobody has searched before.
 _SAMPLE = 16
@@ -75,25 +76,28 @@ def read_pallets(
                 no_part(source, part, everything)
         several = len(found) > 1
         return [
-            _read_part(
-                one, files.read, source, f"{name}_{one.label}" if several and one.label else name
-            )
+            _read_part(one, files, source, f"{name}_{one.label}" if several and one.label else name)
             for one in found
         ]
 
 
-def _read_part(part: Part, read: Reader, source: Path, name: str) -> Pallet:
+def _read_part(part: Part, files: Files, source: Path, name: str) -> Pallet:
     """Read one pallet. Parsed objects are dropped as soon as they are packed."""
-    background_digests, background = _read_background(part.backgrounds[0], read, source)
-    if part.patchsets:
-        path = part.patchsets[0]
-        where = f"{source}: {path}"
-        metadata, specifications = _read_patchset(path, read, source)
-        check_digests(metadata["digests"], background_digests, f"{source}: {part.backgrounds[0]}")
+    digests, background = _read_background(part.backgrounds[0], files, source)
+    path = part.patchsets[0] if part.patchsets else str(part.directory)
+    where = f"{source}: {path}"
+    patches: Sequence[SignalPatch]
+    if is_scan(path):
+        metadata, patches = _read_scan(path, files, where, name, unpack(background))
     else:
-        where = f"{source}: {part.directory}"
-        metadata, specifications = _read_single_patches(part, read, source)
-    patches = _signal_patches(name, metadata["labels"], specifications, where)
+        if not part.patchsets:
+            metadata, specifications = _read_single_patches(part, files, source)
+        elif split(path)[1] == ".jsonl":
+            metadata, specifications = _read_lines(path, files, where)
+        else:
+            metadata, specifications = _read_patchset(path, files, where)
+        check_digests(metadata["digests"], digests, f"{source}: {part.backgrounds[0]}")
+        patches = _signal_patches(name, metadata["labels"], specifications, where)
     return Pallet(
         name=name,
         description=metadata["description"],
@@ -101,7 +105,7 @@ def _read_part(part: Part, read: Reader, source: Path, name: str) -> Pallet:
         references=dict(metadata["references"]),
         doi=None,
         synthetic=metadata["description"].lower().startswith("synthetic"),
-        digest=background_digests["sha256"],
+        digest=digests["sha256"],
         background=background,
         patches=patches,
         source=str(source),
@@ -109,9 +113,9 @@ def _read_part(part: Part, read: Reader, source: Path, name: str) -> Pallet:
     )
 
 
-def _read_background(path: str, read: Reader, source: Path) -> tuple[dict[str, str], bytes]:
+def _read_background(path: str, files: Files, source: Path) -> tuple[dict[str, str], bytes]:
     where = f"{source}: {path}"
-    workspace = parse(read(path), where)
+    workspace = parse(files.read(path), where)
     validate(workspace, "workspace.json", where, "a HistFactory workspace")
     with writable(workspace, where):
         text = canonical(workspace)
@@ -132,33 +136,83 @@ class _Specification(NamedTuple):
 
 
 def _read_patchset(
-    path: str, read: Reader, source: Path
+    path: str, files: Files, where: str
 ) -> tuple[dict[str, Any], Iterable[_Specification]]:
-    where = f"{source}: {path}"
-    patchset = parse(read(path), where)
+    patchset = parse(files.read(path), where)
     validate(patchset, "patchset.json", where, "a patchset")
 
     def specifications() -> Iterator[_Specification]:
         patches = patchset.pop("patches")
         patches.reverse()
         while patches:  # drop each as soon as it is packed
-            patch = patches.pop()
-            at = f"{where}: {patch['metadata']['name']}"
-            name, values = patch["metadata"]["name"], tuple(patch["metadata"]["values"])
-            yield _Specification(name, values, _packed(patch["patch"], at))
+            yield _specification(patches.pop(), where)
 
     return patchset["metadata"], specifications()
 
 
+def _specification(patch: dict[str, Any], where: str) -> _Specification:
+    name, values = patch["metadata"]["name"], tuple(patch["metadata"]["values"])
+    return _Specification(name, values, _packed(patch["patch"], f"{where}: {name}"))
+
+
+def _read_lines(
+    path: str, files: Files, where: str
+) -> tuple[dict[str, Any], Iterable[_Specification]]:
+    """Read a patchset in JSON Lines: what it holds but for its patches, then each patch."""
+    with files.open(path) as stream:
+        head = parse(bytearray(stream.readline()), f"{where}, line 1")
+        if not isinstance(head, dict) or "patches" in head:
+            raise PalletError(
+                f"{where}, line 1: not the head of a patchset\n"
+                "the first line is a patchset without its patches, and each further line one patch"
+            )
+
+    def specifications() -> Iterator[_Specification]:
+        with files.open(path) as stream:
+            for number, line in enumerate(stream, 1):
+                if number == 1 or not line.strip():
+                    continue
+                at = f"{where}, line {number}"
+                patchset = {**head, "patches": [parse(bytearray(line), at)]}
+                validate(patchset, "patchset.json", at, "the patch of a patchset")
+                yield _specification(patchset["patches"][0], at)
+
+    validate({**head, "patches": []}, "patchset.json", f"{where}, line 1", "the head of a patchset")
+    return head["metadata"], specifications()
+
+
+def _read_scan(
+    path: str, files: Files, where: str, name: str, background: Mapping[str, Any]
+) -> tuple[dict[str, Any], ScanPatches]:
+    from pytest_pyhf_faas.pallets.columns import layout_of
+    from pytest_pyhf_faas.pallets.scan import Scan, ScanPatches
+    from pytest_pyhf_faas.pallets.table import read_csv, read_parquet
+
+    def check(columns: Sequence[str]) -> None:
+        layout_of(columns, background, where)
+
+    read = read_csv if split(path)[1] == ".csv" else read_parquet
+    with files.open(path) as stream:
+        table = read(stream, where, check)
+    layout = layout_of(table.columns, background, where)
+    scan = Scan(table, layout, where)
+    metadata = {
+        "description": f"a scan of {counted(len(scan), 'model point')}",
+        "labels": list(layout.labels) or ["index"],
+        "references": {},
+    }
+    return metadata, ScanPatches(name, scan)
+
+
 def _read_single_patches(
-    part: Part, read: Reader, source: Path
+    part: Part, files: Files, source: Path
 ) -> tuple[dict[str, Any], Iterable[_Specification]]:
     """Read ``patch.NAME.json`` files, and make up the metadata that a patchset would have."""
     names = _names_of_files(part.singles, source)
     patches = []
     for path, raw_name in part.singles.items():  # in the archive's order: it is read forward only
         where = f"{source}: {path}"
-        operations = parse(read(path), where)
+        operations = parse(files.read(path), where)
         validate(operations, "jsonpatch.json", where, "a JSON patch")
         patches.append((path, raw_name, _packed(operations, where)))
     patches.sort(key=lambda patch: _natural(patch[1]))
@@ -177,6 +231,7 @@ def _read_single_patches(
         "description": f"{counted(len(patches), 'patch')} from single files",
         "labels": labels,
         "references": {},
+        "digests": {},
     }
     return metadata, specifications
 

@@ -1,7 +1,7 @@
 """The files of a pallet: of a directory, or of an archive that is never unpacked to disk.
 
-`opened` gives the JSON files, in the order in which they are best read, and if need be those of
-archives inside. No member can lie outside, and nothing grows without bound.
+`opened` gives the files, in the order in which they are best read, and if need be those of archives
+inside; each is a stream. No member can lie outside, and nothing grows without bound.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tarfile
 import zipfile
 import zlib
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,15 +24,17 @@ from pytest_pyhf_faas.wording import brief, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from typing import IO
 
-    Reader = Callable[[str], bytearray]
+    #: Opens a file of a source.
+    Opener = Callable[[str], io.BufferedReader]
 
 #: No source may hold more than this, unpacked: a larger one is a mistake or an attack.
 MAX_UNPACKED_BYTES = 1 << 30
 
-#: No source may hold more files than this.
-MAX_MEMBERS = 100_000
+#: No source may hold more files than this: 100,000 patches and more are a large scan.
+MAX_MEMBERS = 250_000
 
 #: How many directories deep a directory is searched.
 MAX_DEPTH = 4
@@ -41,6 +44,9 @@ ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", "
 
 #: How many archives inside of others are opened, and how deep.
 MAX_INNER, MAX_INNER_DEPTH = 16, 2
+
+#: What a file of a pallet is called, which may be compressed with gzip.
+DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
 
 _CHUNK_BYTES = 1 << 20
 
@@ -53,22 +59,22 @@ def stem(path: PurePath) -> str:
     return path.name
 
 
-def stem_of_json(path: str) -> str:
-    """Return the name of a JSON file, which may be compressed, without its suffixes."""
+def split(path: str) -> tuple[str, str]:
+    """Return the name of a file of a pallet without its suffixes, and what it is: ``.json``."""
     name = PurePosixPath(path).name
-    name = name[: -len(".gz")] if name.lower().endswith(".json.gz") else name
-    return PurePosixPath(name).stem
+    name = name[: -len(".gz")] if name.lower().endswith(".gz") else name
+    return PurePosixPath(name).stem, PurePosixPath(name).suffix.lower()
 
 
 class Files:
-    """The JSON files of a directory or an archive.
+    """The files of a directory or an archive.
 
     Parameters
     ----------
     paths : sequence of str
         Its members, archives among them.
-    read : callable
-        Reads one of them.
+    opener : callable
+        Opens one of them.
     source : Path
         The directory or the archive, for messages.
     stack : ExitStack
@@ -77,28 +83,30 @@ class Files:
     Attributes
     ----------
     paths : list of str
-        The JSON files.
+        The files that may belong to a pallet.
     """
 
     def __init__(
-        self, paths: Sequence[str], read: Reader, source: Path, stack: ExitStack, depth: int = 0
+        self, paths: Sequence[str], opener: Opener, source: Path, stack: ExitStack, depth: int = 0
     ) -> None:
-        self.paths = [path for path in paths if _is_json(path)]
-        self._archives = [path for path in paths if not _is_json(path)]
-        self._readers = dict.fromkeys(self.paths, (read, ""))
-        self._read, self._source, self._stack, self._depth = read, source, stack, depth
+        self.paths = [path for path in paths if _is_data(path)]
+        self._archives = [path for path in paths if not _is_data(path)]
+        self._openers: dict[str, Callable[[], AbstractContextManager[IO[bytes]]]] = {
+            path: partial(_plain, opener, path, source) for path in self.paths
+        }
+        self._open, self._source, self._stack, self._depth = opener, source, stack, depth
+
+    def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
+        """Give the content of a file; one at a time, for those of an archive share a stream."""
+        return self._openers[path]()
 
     def read(self, path: str) -> bytearray:
-        """Return the content of a JSON file."""
-        reader, inner = self._readers[path]
-        data = reader(inner or path)
-        if path.lower().endswith(".gz"):
-            with closing(_decompressed(io.BytesIO(data), bytes(data[:6]))) as stream:
-                return _read_all(stream, MAX_UNPACKED_BYTES, self._source)
-        return data
+        """Return the content of a file."""
+        with self.open(path) as stream:
+            return _read_all(stream)
 
     def look_inside(self, most: int = MAX_INNER) -> int:
-        """Add the JSON files of the archives inside, as though each were a directory.
+        """Add the files of the archives inside, as though each were a directory.
 
         Returns
         -------
@@ -118,20 +126,33 @@ class Files:
             # One JSON file in an archive of its own lies where the archive does.
             parent = PurePosixPath(path).parent
             directory = parent if name.lower().endswith(".json") else parent / name
-            file = io.BytesIO(self._read(path))
-            paths, read = self._stack.enter_context(_archive(file, where))
-            inner = Files(paths, read, where, self._stack, self._depth + 1)
+            with self._open(path) as stream:
+                file = io.BytesIO(_read_all(stream))
+            paths, opener = self._stack.enter_context(_archive(file, where))
+            inner = Files(paths, opener, where, self._stack, self._depth + 1)
             if not inner.paths and self._depth + 1 < MAX_INNER_DEPTH:
                 most = inner.look_inside(most)
             for each in inner.paths:
-                self._readers[str(directory / each)] = inner.read, each
-        self.paths = list(self._readers)
+                self._openers[str(directory / each)] = partial(inner.open, each)
+        self.paths = list(self._openers)
         return most
 
 
 @contextmanager
+def _plain(opener: Opener, path: str, source: Path) -> Iterator[IO[bytes]]:
+    """Give a file of a source, decompressed."""
+    with opener(path) as stream:
+        if not path.lower().endswith(".gz"):
+            yield stream
+            return
+        inflated = _Metered(_decompressed(stream, stream.peek(6)), _Meter(source))
+        with io.BufferedReader(inflated) as plain:
+            yield plain
+
+
+@contextmanager
 def opened(source: Path) -> Iterator[Files]:
-    """Give the JSON files of a directory or an archive.
+    """Give the files of a directory or an archive.
 
     Raises
     ------
@@ -140,8 +161,8 @@ def opened(source: Path) -> Iterator[Files]:
     """
     try:
         how = _opened_directory if source.is_dir() else _opened_archive
-        with how(source) as (paths, read), ExitStack() as stack:
-            yield Files(paths, read, source, stack)
+        with how(source) as (paths, opener), ExitStack() as stack:
+            yield Files(paths, opener, source, stack)
     except FileNotFoundError as error:
         raise PalletError(f"there is no file or directory {error.filename or source}") from error
     except PermissionError as error:
@@ -166,7 +187,7 @@ def opened(source: Path) -> Iterator[Files]:
 
 
 @contextmanager
-def _opened_directory(root: Path) -> Iterator[tuple[list[str], Reader]]:
+def _opened_directory(root: Path) -> Iterator[tuple[list[str], Opener]]:
     def refuse(error: OSError) -> NoReturn:
         raise error
 
@@ -186,26 +207,22 @@ def _opened_directory(root: Path) -> Iterator[tuple[list[str], Reader]]:
         found = (file.relative_to(root).as_posix() for file in files if file.is_file())
         paths += [path for path in found if _is_wanted(path)]
 
-    left = MAX_UNPACKED_BYTES
+    meter = _Meter(root)
 
-    def read(path: str) -> bytearray:
-        nonlocal left
-        with (root / path).open("rb") as stream:
-            data = _read_all(stream, left, root)
-        left -= len(data)
-        return data
+    def opener(path: str) -> io.BufferedReader:
+        return io.BufferedReader(_Metered((root / path).open("rb", buffering=0), meter))
 
-    yield paths, read
+    yield paths, opener
 
 
 @contextmanager
-def _opened_archive(path: Path) -> Iterator[tuple[list[str], Reader]]:
+def _opened_archive(path: Path) -> Iterator[tuple[list[str], Opener]]:
     with path.open("rb") as file, _archive(file, path) as found:
         yield found
 
 
 @contextmanager
-def _archive(file: IO[bytes], path: Path) -> Iterator[tuple[list[str], Reader]]:
+def _archive(file: IO[bytes], path: Path) -> Iterator[tuple[list[str], Opener]]:
     start = file.read(512)
     file.seek(0)
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -280,7 +297,7 @@ def _tar(stream: _Bounded, path: Path) -> tarfile.TarFile:
         raise PalletError(f"{path} is not an archive that can be read\n{remedy}") from error
 
 
-def _in_tar(tar: tarfile.TarFile, stream: _Bounded, path: Path) -> tuple[list[str], Reader]:
+def _in_tar(tar: tarfile.TarFile, stream: _Bounded, path: Path) -> tuple[list[str], Opener]:
     members: dict[str, tarfile.TarInfo] = {}
     total = 0
     for count, member in enumerate(tar, start=1):
@@ -301,15 +318,15 @@ def _in_tar(tar: tarfile.TarFile, stream: _Bounded, path: Path) -> tuple[list[st
     while stream.read(_CHUNK_BYTES):
         pass
 
-    def read(name: str) -> bytearray:
+    def opener(name: str) -> io.BufferedReader:
         extracted = tar.extractfile(members[name])
-        assert extracted is not None  # it is a regular file
-        return _read_all(extracted, MAX_UNPACKED_BYTES, path)
+        assert isinstance(extracted, io.BufferedReader)  # it is a regular file
+        return extracted
 
-    return list(members), read
+    return list(members), opener
 
 
-def _in_zip(archive: zipfile.ZipFile, path: Path) -> tuple[list[str], Reader]:
+def _in_zip(archive: zipfile.ZipFile, path: Path) -> tuple[list[str], Opener]:
     members: dict[str, zipfile.ZipInfo] = {}
     infos = archive.infolist()
     _check_members(len(infos), path)
@@ -327,28 +344,24 @@ def _in_zip(archive: zipfile.ZipFile, path: Path) -> tuple[list[str], Reader]:
                     "make an ordinary zip archive of it"
                 )
 
-    left = MAX_UNPACKED_BYTES
+    meter = _Meter(path)
 
-    def read(name: str) -> bytearray:
-        nonlocal left
-        with archive.open(members[name]) as stream:
-            data = _read_all(stream, left, path)
-        left -= len(data)
-        return data
+    def opener(name: str) -> io.BufferedReader:
+        return io.BufferedReader(_Metered(archive.open(members[name]), meter))
 
-    return list(members), read
+    return list(members), opener
 
 
 def _is_wanted(path: str) -> bool:
-    """Whether it is a JSON file or an archive, and not hidden."""
+    """Whether it may be a file of a pallet or an archive, and not hidden."""
     file = PurePosixPath(path.replace("\\", "/"))
     hidden = any(part.startswith(".") and part != ".." for part in file.parts)
-    wanted = _is_json(file.name) or file.name.lower().endswith(ARCHIVE_SUFFIXES)
+    wanted = _is_data(file.name) or file.name.lower().endswith(ARCHIVE_SUFFIXES)
     return wanted and not hidden and "__MACOSX" not in file.parts
 
 
-def _is_json(path: str) -> bool:
-    return path.lower().endswith((".json", ".json.gz"))
+def _is_data(path: str) -> bool:
+    return path.lower().removesuffix(".gz").endswith(DATA_SUFFIXES)
 
 
 def _safe(name: str, source: Path) -> str:
@@ -388,10 +401,41 @@ def _too_large(what: str) -> str:
     )
 
 
-def _read_all(stream: IO[bytes], most: int, source: Path) -> bytearray:
+def _read_all(stream: IO[bytes]) -> bytearray:
     data = bytearray()
     while chunk := stream.read(_CHUNK_BYTES):
         data += chunk
-        if len(data) > most:
-            raise PalletError(_too_large(str(source)))
     return data
+
+
+class _Meter:
+    """Counts what is read of a source, whose sizes nobody has said before: no more than allowed."""
+
+    def __init__(self, source: Path) -> None:
+        self._left = MAX_UNPACKED_BYTES
+        self._source = source
+
+    def add(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise PalletError(_too_large(str(self._source)))
+
+
+class _Metered(io.RawIOBase):
+    """A stream that its reading is counted of."""
+
+    def __init__(self, stream: Any, meter: _Meter) -> None:
+        self._stream = stream
+        self._meter = meter
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = self._stream.readinto(buffer)
+        self._meter.add(count)
+        return count
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: What pyhf's schema of a patchset says of names; the same holds for labels.
 ALLOWED_IN_NAMES = "pyhf allows letters, digits and _ alone in the name of a patch"
-_NAME, _NOT_ALLOWED = re.compile(r"[a-zA-Z0-9_]+"), re.compile(r"[^a-zA-Z0-9_]+")
+NAME_OF_PATCH, _NOT_ALLOWED = re.compile(r"[a-zA-Z0-9_]+"), re.compile(r"[^a-zA-Z0-9_]+")
 #: Where they stand.
 _NAMED = re.compile(r"/metadata/labels/\d+|/patches/\d+/metadata/name")
 
@@ -116,7 +116,7 @@ def _refuse_names(patchset: Any, where: str) -> None:
     refused = {
         place: value
         for place, value in _leaves(patchset)
-        if isinstance(value, str) and _NAMED.fullmatch(place) and not _NAME.fullmatch(value)
+        if isinstance(value, str) and _NAMED.fullmatch(place) and not NAME_OF_PATCH.fullmatch(value)
     }
     if not refused:
         return
