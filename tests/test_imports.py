@@ -38,7 +38,16 @@ HEAVY = (
 PYTEST_LAYER = {"commands", "plugin", "suite"}
 #: Data flows down this list; a module imports only what stands above it, or on its own line.
 FLOW = (
-    {"caches", "errors", "histfactory", "redaction", "schemas", "verdicts", "wording"},
+    {
+        "caches",
+        "errors",
+        "histfactory",
+        "redaction",
+        "schemas",
+        "toml_files",
+        "verdicts",
+        "wording",
+    },
     {"worker", "pallets", "published"},
     {"engines", "inference"},
     {"campaign"},
@@ -69,11 +78,11 @@ INSIDE = {
         {"certified_limits", "certified_toys"},
     ),
     "pallets": (
-        {"download", "packing", "sources", "verify"},
+        {"combination", "download", "joining", "packing", "sources", "verify"},
         {"pallet", "parts", "table"},
         {"columns"},
         {"scan"},
-        {"check", "read"},
+        {"check", "combine", "read"},
         {"catalogue", "overview"},
     ),
     "engines": (

@@ -24,7 +24,7 @@ FIT_SETUPS = ("numpy+scipy", "numpy+minuit", "jax+scipy", "jax+minuit", CERTIFIE
 def add_pallets(parser: argparse.ArgumentParser) -> None:
     """Declare the pallets that a command is about."""
     parser.add_argument(
-        "pallet", nargs="+", metavar="PALLET", help="name, directory, archive or DOI"
+        "pallet", nargs="+", metavar="PALLET", help="name, directory, archive, DOI, or A+B"
     )
 
 

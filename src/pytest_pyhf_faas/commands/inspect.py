@@ -174,6 +174,8 @@ def _lines(found: dict[str, Any], *, patches: bool) -> list[str]:
     lines = _filled(f"{found['name']}: {found['description']}", "")
     for title, text in _rows(found):
         lines += _filled(text, title)
+    for remark in found["remarks"]:
+        lines += _filled(remark, "note")
     for finding in found["findings"]:
         which = _which(finding["patches"], len(found["patches"]))
         lines += _filled(f"{finding['text']} ({which})", finding["level"])

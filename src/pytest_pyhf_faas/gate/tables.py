@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.gate.plan import FIT_SETUP, ONE_AT_A_TIME, PRODUCT, PYTHON, Design
 from pytest_pyhf_faas.gate.selection import Selection
+from pytest_pyhf_faas.toml_files import read_toml
 from pytest_pyhf_faas.wording import listed
 
 if TYPE_CHECKING:
@@ -55,16 +55,7 @@ def read(path: Path) -> Written:
     ConfigurationError
         If it cannot be read, or says something that makes no sense.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}") from error
+    told = read_toml(path, ConfigurationError)
     try:
         return _written(told)
     except ConfigurationError as error:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.errors import PalletError
+from pytest_pyhf_faas.pallets import combination
+from pytest_pyhf_faas.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,15 +156,16 @@ def available(search_path: Sequence[Path]) -> list[str]:
 def resolve(spec: str, *, search_path: Sequence[Path]) -> list[Pallet]:
     """Find, read and verify the pallets that `spec` means.
 
-    The first of these that there is: an existing directory or archive; a directory or archive of
-    that name in the search path; the bundled pallet; a published pallet, which is downloaded once.
-    A published pallet may also be given by one of its aliases (``SUSY-2018-04``) or its DOI, and
-    is taken from the search path if it lies there under its name or an alias.
+    The first of these that there is: an existing directory, archive or combination file; a
+    directory or archive of that name in the search path; the bundled pallet; a published pallet,
+    which is downloaded once; several of these with a plus between them, which are combined. A
+    published pallet may also be given by one of its aliases (``SUSY-2018-04``) or its DOI, and is
+    taken from the search path if it lies there under its name or an alias.
 
     Parameters
     ----------
     spec
-        A name, a directory, an archive or a DOI.
+        A name, a directory, an archive, a combination file or a DOI.
     search_path
         Directories that hold pallets, see `search_path_from_environment`.
 
@@ -174,25 +177,72 @@ def resolve(spec: str, *, search_path: Sequence[Path]) -> list[Pallet]:
     Raises
     ------
     PalletError
-        If there is no such pallet, or it cannot be downloaded, read or verified.
+        If there is no such pallet, or it cannot be downloaded, read, verified or combined.
     """
-    path = _expanded(spec)
-    if os.path.exists(path):  # noqa: PTH110 - copes with names that are too long
-        return [_recognised(pallet) for pallet in _read(path)]
+    return _resolve(spec, search_path)
 
+
+def _resolve(spec: str, search_path: Sequence[Path], *, alone: bool = False) -> list[Pallet]:
+    """Find pallets; `alone` says whether a background may have no patches."""
+    in_search_path = _in_search_path(search_path)
+    how = _combination(spec, in_search_path)
+    if how is not None:
+        return [_recognised(_combined(how, search_path))]
+    if exists(spec):
+        return [_recognised(pallet) for pallet in _read(_expanded(spec), alone=alone)]
     doi = _DOI.fullmatch(spec.strip())
     published = _published_at(doi) if doi else _published_as(spec)
-    in_search_path = _in_search_path(search_path)
     if published:
         return [_get(entry, in_search_path) for entry in published]
     if local := _look_up(spec, in_search_path):
-        return [_recognised(pallet) for pallet in _read(local)]
+        return [_recognised(pallet) for pallet in _read(local, alone=alone)]
     if spec.casefold() == BUNDLED and _bundled().is_dir():
         return [bundled()]
     if doi and doi["version"] and doi["resource"]:
         url = f"https://doi.org/{doi['doi']}{doi['version']}{doi['resource']}".lower()
         return [_recognised(pallet) for pallet in _download(url)]
     raise PalletError(_unknown(spec, doi, search_path))
+
+
+def _combination(spec: str, in_search_path: dict[str, Path]) -> combination.Combination | None:
+    """Return what a spec combines, if it means several pallets as one."""
+    path = _expanded(spec)
+    if path.suffix == combination.SUFFIX and exists(spec) and path.is_file():
+        return combination.read_combination(path)
+    parts = combination.parts_of(spec, lambda each: _is_known(each, in_search_path))
+    return combination.Combination(tuple(parts)) if len(parts) > 1 else None
+
+
+def _combined(how: combination.Combination, search_path: Sequence[Path]) -> Pallet:
+    from pytest_pyhf_faas.pallets.combine import combine
+
+    pallets = []
+    for spec in how.pallets:
+        found = _resolve(spec, search_path, alone=True)
+        if len(found) > 1:
+            names = listed([pallet.name for pallet in found], 8)
+            raise PalletError(
+                f"{spec} has {len(found)} pallets: {names}\n"
+                "name the one that is combined with others, or give its directory"
+            )
+        pallets += found
+    return combine(pallets, how)
+
+
+def _is_known(spec: str, in_search_path: dict[str, Path]) -> bool:
+    """Whether something is called like that, whatever it holds."""
+    return bool(
+        exists(spec)
+        or _DOI.fullmatch(spec.strip())
+        or _published_as(spec)
+        or _look_up(spec, in_search_path)
+        or (spec.casefold() == BUNDLED and _bundled().is_dir())
+    )
+
+
+def exists(spec: str) -> bool:
+    """Whether a spec is the path of a file or directory."""
+    return os.path.exists(_expanded(spec))  # noqa: PTH110 - copes with names that are too long
 
 
 def bundled() -> Pallet:
@@ -267,10 +317,12 @@ def _published_at(doi: re.Match[str]) -> list[PublishedPallet]:
 # --- getting them -------------------------------------------------------------------------------
 
 
-def _read(path: Path, *, name: str | None = None, part: str | None = None) -> list[Pallet]:
+def _read(
+    path: Path, *, name: str | None = None, part: str | None = None, alone: bool = False
+) -> list[Pallet]:
     from pytest_pyhf_faas.pallets.read import read_pallets
 
-    return read_pallets(path, name=name, part=part)
+    return read_pallets(path, name=name, part=part, alone=alone)
 
 
 def _get(entry: PublishedPallet, in_search_path: dict[str, Path]) -> Pallet:

@@ -61,6 +61,7 @@ class Overview(TypedDict):
     synthetic: bool
     doi: str | None
     references: dict[str, str]
+    remarks: list[str]
     background_sha256: str
     measurements: list[str]
     measurement: str
@@ -103,6 +104,7 @@ def overview(
         "synthetic": pallet.synthetic,
         "doi": pallet.doi,
         "references": pallet.references,
+        "remarks": list(pallet.remarks),
         "background_sha256": pallet.digest,
         "measurements": names,
         "measurement": measurement or names[0],

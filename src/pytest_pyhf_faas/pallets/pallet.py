@@ -143,6 +143,8 @@ class Pallet:
     sample
         Signal hypotheses from all over the patchset, the same ones whichever are selected: where
         starts for all of them are searched for.
+    remarks
+        What a person should know of how it was put together.
     """
 
     name: str
@@ -156,6 +158,7 @@ class Pallet:
     patches: Sequence[SignalPatch] = field(repr=False, hash=False)
     source: str
     sample: tuple[SignalPatch, ...] = field(repr=False, hash=False, default=())
+    remarks: tuple[str, ...] = ()
 
     def select(self, wanted: Sequence[str]) -> Pallet:
         """Return this pallet with the wanted patches only, in the patchset's order.

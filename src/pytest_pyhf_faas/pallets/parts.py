@@ -68,11 +68,20 @@ class Part:
         return part.casefold() in {name.casefold() for name in names if name}
 
 
-def find_parts(files: Files, source: Path) -> list[Part]:
+def find_parts(files: Files, source: Path, *, alone: bool = False) -> list[Part]:
     """Sort the files into pallets, by directory and prefix.
 
     Archives inside are looked into where names tell no background or no patches, and then the
     content of files.
+
+    Parameters
+    ----------
+    files : Files
+        The files.
+    source : Path
+        Where they are, for messages.
+    alone : bool
+        Whether a background may have no patches.
     """
     parts = _sorted(files.paths, _role)
     if not _complete(parts):
@@ -81,7 +90,7 @@ def find_parts(files: Files, source: Path) -> list[Part]:
     if not _complete(parts) and sum(split(path)[1] == ".json" for path in files.paths) <= _MAX_READ:
         parts = _sorted(files.paths, lambda path: _role(path) or _role_of_content(files, path))
     found = _with_backgrounds([part for part in parts if not _stray(part)])
-    _check_parts(found, files.paths, source)
+    _check_parts(found, files.paths, source, alone=alone)
     top = PurePosixPath(os.path.commonpath([part.directory for part in found]))
     for part in found:
         directories = part.directory.relative_to(top).parts
@@ -180,7 +189,7 @@ def _with_backgrounds(parts: list[Part]) -> list[Part]:
     return [part for part in parts if part.patches or id(part) not in used]
 
 
-def _check_parts(found: list[Part], seen: list[str], source: Path) -> None:
+def _check_parts(found: list[Part], seen: list[str], source: Path, *, alone: bool) -> None:
     if not found:
         raise PalletError(
             f"{source} holds no pallet: {listed(seen, 8) or 'there is no JSON file in it'}\n"
@@ -188,7 +197,8 @@ def _check_parts(found: list[Part], seen: list[str], source: Path) -> None:
         )
     for part in found:
         there = part.backgrounds + part.patches
-        if len(part.backgrounds) == 1 and part.patches and len(part.patchsets) <= 1:
+        enough = part.patches or alone
+        if len(part.backgrounds) == 1 and enough and len(part.patchsets) <= 1:
             continue
         if not part.backgrounds:
             problem = "there are patches, but no background-only workspace to apply them to"

@@ -38,7 +38,7 @@ _NUMBER = re.compile(r"(?P<integer>\d+)(?:[p.](?P<fraction>\d+))?")
 
 
 def read_pallets(
-    source: Path | str, *, name: str | None = None, part: str | None = None
+    source: Path | str, *, name: str | None = None, part: str | None = None, alone: bool = False
 ) -> list[Pallet]:
     """Read and verify all pallets of a directory or an archive.
 
@@ -59,6 +59,8 @@ def read_pallets(
         several, each name is followed by ``_`` and the sub-directory or the prefix.
     part
         The sub-directory or the prefix of the one pallet that is wanted.
+    alone
+        Whether a background may have no patches.
 
     Raises
     ------
@@ -69,7 +71,7 @@ def read_pallets(
     # What ".." really is; a link keeps its own name, which Path.resolve would lose.
     name = name or stem(Path(os.path.abspath(source))) or "pallet"  # noqa: PTH100
     with opened(source) as files:
-        found = find_parts(files, source)
+        found = find_parts(files, source, alone=alone)
         if part is not None:
             everything, found = found, [one for one in found if one.is_called(part)]
             if not found:
@@ -89,6 +91,9 @@ def _read_part(part: Part, files: Files, source: Path, name: str) -> Pallet:
     patches: Sequence[SignalPatch]
     if is_scan(path):
         metadata, patches = _read_scan(path, files, where, name, unpack(background))
+    elif not part.patches:
+        metadata = {"description": "a background alone", "labels": [], "references": {}}
+        patches = ()
     else:
         if not part.patchsets:
             metadata, specifications = _read_single_patches(part, files, source)

@@ -108,6 +108,7 @@ def _finding_lines(context: Context) -> list[str]:
     }
     lines = []
     for pallet, findings in context.checked():
+        lines += [f"pyhf-faas: {pallet.name}: {remark}" for remark in pallet.remarks]
         for level, end in (("error", "; the others are fitted"), ("warning", "")):
             found = [
                 each

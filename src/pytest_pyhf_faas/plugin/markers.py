@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.plugin.options import BY_NAME
-from pytest_pyhf_faas.plugin.values import path_or_name_from
+from pytest_pyhf_faas.plugin.values import pallet_from
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +157,8 @@ def pallet_selection(
     if unknown:
         raise ConfigurationError(
             f"the marker pallet does not take the keyword {unknown[0]!r}: it takes names, "
-            "directories, archives or DOIs, and patch=..."
+            "directories, archives or DOIs, with pluses between those that are combined, and "
+            "patch=..."
         )
     patch = marker.kwargs.get("patch", ())
     patches = tuple(patch) if isinstance(patch, (list, tuple, set)) else (patch,)
@@ -169,5 +170,5 @@ def pallet_selection(
 
 
 def _from_any(places: Sequence[Path], text: str) -> str:
-    found = (path_or_name_from(place, text) for place in places)
+    found = (pallet_from(place, text) for place in places)
     return next((path for path in found if path != text), text)

@@ -40,12 +40,12 @@ OPTIONS = (
     Option(
         "pallet",
         ("--faas-pallet",),
-        "NAME|DIR|ARCHIVE|DOI",
-        "pallet to validate: a published one by name or DOI, a directory, an archive; may be "
-        "repeated",
+        "NAME|DIR|ARCHIVE|DOI|A+B",
+        "pallet to validate: a published one by name or DOI, a directory, an archive; several "
+        "with a plus, or in a combination file, are fitted as one; may be repeated",
         default="synthetic",
         ini="faas_pallet",
-        place=values.path_or_name_from,
+        place=values.pallet_from,
         marker="pallet(NAME, ...)",
         many=True,
     ),

@@ -87,6 +87,16 @@ def path_or_name_from(directory: Path, text: str) -> str:
     return path if os.path.exists(path) else text  # noqa: PTH110 - copes with any text
 
 
+def pallet_from(directory: Path, text: str) -> str:
+    """Return a pallet, or several with pluses, whose paths are relative to a directory."""
+    from pytest_pyhf_faas.pallets.combination import PLUS, parts_of
+
+    def exists(part: str) -> bool:
+        return os.path.exists(path_from(directory, part))  # noqa: PTH110 - copes with any text
+
+    return PLUS.join(path_or_name_from(directory, part) for part in parts_of(text, exists))
+
+
 def endpoint_from(directory: Path, text: str) -> str:
     """Return an endpoint whose configuration of Parsl is relative to a directory."""
     kind, colon, path = text.partition(":")
