@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import json
 import random
-import statistics
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
 #: The way to fit that the study used.
 FIT_SETUP = "numpy+scipy"
-#: So many times the median is no fit time, but a machine that stood still.
-STALLED = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +79,7 @@ def reference_times(pallet: str) -> list[float]:
 def fit_lengths(times: Sequence[float], count: int, total_s: float) -> list[float]:
     """Return so many lengths that spread as measured times do, with a given sum.
 
-    They are the quantiles of the times, in an order that has nothing to do with them. Times of a
-    machine that stood still are left out.
+    They are the quantiles of the times, in an order that has nothing to do with them.
 
     Parameters
     ----------
@@ -94,8 +90,7 @@ def fit_lengths(times: Sequence[float], count: int, total_s: float) -> list[floa
     total_s : float
         Their sum.
     """
-    limit = STALLED * statistics.median(times)
-    ranked = sorted(seconds for seconds in times if seconds < limit)
+    ranked = sorted(times)
     lengths = [ranked[(2 * i + 1) * len(ranked) // (2 * count)] for i in range(count)]
     random.Random(count).shuffle(lengths)
     scale = total_s / sum(lengths)
