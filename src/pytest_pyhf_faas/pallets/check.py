@@ -18,18 +18,20 @@ import numpy as np
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.histfactory.asymptotics import asimov_poi, tested_poi
 from pytest_pyhf_faas.histfactory.defects import repeated, sample_defects, workspace_defects
-from pytest_pyhf_faas.histfactory.errors import InvalidModel
+from pytest_pyhf_faas.histfactory.errors import HistFactoryError, InvalidModel
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
 from pytest_pyhf_faas.histfactory.search import poi_defects
 from pytest_pyhf_faas.histfactory.workspace import Workspace
+from pytest_pyhf_faas.pallets.scan import Row
 from pytest_pyhf_faas.pallets.verify import ALLOWED_IN_NAMES, validate
 from pytest_pyhf_faas.wording import brief, listed
 from pytest_pyhf_faas.worker.patching import apply_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.pallets.scan import Scan
 
 Level = Literal["error", "warning", "note"]
 #: In the order in which people read them.
@@ -78,6 +80,7 @@ def check(
         As for `pyhf.infer.hypotest`; the first measurement by default.
     """
     checker = _Checker(background, measurement, test_poi, test_stat)
+    of_kind: dict[Hashable, list[tuple[Level, str]]] = {}
     found: dict[tuple[Level, str], list[str]] = defaultdict(list)
     of_content: dict[str, list[str]] = defaultdict(list)
     of_file: dict[str, str] = {}
@@ -85,7 +88,10 @@ def check(
         if patch.file:
             of_file[patch.name] = patch.file
         of_content[patch.digest].append(patch.name)
-        for what in checker.findings(patch):
+        kind = checker.kind(patch)
+        if kind not in of_kind:
+            of_kind[kind] = list(checker.findings(patch))
+        for what in of_kind[kind]:
             found[what].append(patch.name)
     for names in of_content.values():
         if len(names) > 1:
@@ -156,6 +162,42 @@ class _Checker:
         samples = (each for channel in background["channels"] for each in channel["samples"])
         self._shared = {id(sample) for sample in samples}
         self._known: dict[tuple[int, str, int], list[str]] = {}
+        self._kinds: dict[Scan, Sequence[Hashable]] = {}
+
+    def kind(self, patch: SignalPatch) -> Hashable:
+        """Return what is the same for patches of which the same is found."""
+        content = patch.content
+        if not isinstance(content, Row):
+            return content.digest
+        if content.scan not in self._kinds:
+            self._kinds[content.scan] = self._kinds_of(content.scan, patch)
+        return content.scan, self._kinds[content.scan][content.row]
+
+    def _kinds_of(self, scan: Scan, patch: SignalPatch) -> Sequence[Hashable]:
+        """Return the kind of each row of a scan, all cells of which are known to be sound.
+
+        What is left to be found is in the background, and in bins where it expects nothing: there
+        it counts whether there is a signal, or how much of it where less than nothing is expected.
+        With a negative signal strength each yield counts.
+        """
+        test_poi, test_stat = self._test
+        try:
+            workspace = Workspace.from_json(apply_patch(patch.operations, self._background))
+            likelihood = Likelihood(workspace, self._measurement)
+        except (HistFactoryError, *_NO_WORKSPACE):
+            return [None] * len(scan)
+        start = likelihood.initial.copy()
+        tested = tested_poi(test_stat, test_poi), start[likelihood.poi]
+        start[likelihood.poi] = 0.0
+        rates = dict(zip(likelihood.bins, likelihood.expected(start), strict=True))
+        expected = np.array([rates[place] for place in scan.bins])
+        yields = scan.yields
+        if min(tested) >= 0:
+            has_signal = yields.any(axis=1, keepdims=True)
+            without = yields[:, expected == 0] > 0
+            less = yields[:, ~(expected >= 0)]
+            yields = np.hstack([has_signal, without, less])
+        return [bytes(row) for row in np.ascontiguousarray(yields)]
 
     def findings(self, patch: SignalPatch) -> Iterator[tuple[Level, str]]:
         """Yield what is wrong with a patch."""
