@@ -199,7 +199,7 @@ def _read_scan(
     read = read_csv if split(path)[1] == ".csv" else read_parquet
     with files.open(path) as stream:
         table = read(stream, where, check)
-    layout = layout_of(table.columns, background, where)
+    layout = layout_of(table.header, background, where)
     scan = Scan(table, layout, where)
     metadata = {
         "description": f"a scan of {counted(len(scan), 'model point')}",

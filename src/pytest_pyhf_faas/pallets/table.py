@@ -47,6 +47,11 @@ class Table:
     numbers: Numbers
     names: list[str] | None
 
+    @property
+    def header(self) -> tuple[str, ...]:
+        """All columns, that of the names first."""
+        return self.columns if self.names is None else (NAME, *self.columns)
+
 
 class Faults:
     """Cells that cannot be used: the first are kept to be shown, all are counted."""
