@@ -112,6 +112,7 @@ def test_what_has_no_run_is_told_and_is_no_success(desk):
 def test_a_file_says_the_same(desk):
     (desk.path / "deep").mkdir()
     (desk.path / "deep/pyhf-src").mkdir()
+    (desk.path / "deep/minuit").mkdir()  # which is no version of an optimizer
     (desk.path / "deep/gate.toml").write_text(
         'pyhf = "0.7.0..0.7.6, main=./pyhf-src"\n'
         'optimizer = ["scipy", "minuit"]\nexclude = [{ pyhf = "0.7.1" }]\n'

@@ -217,6 +217,10 @@ def _asked(options: argparse.Namespace, installer: Installer) -> tuple[Plan, lis
     from pytest_pyhf_faas.gate.selection import Selection
     from pytest_pyhf_faas.gate.versions import anywhere, resolved
 
+    def found(name: str, values: Sequence[str], here: Path) -> list[str]:
+        """Return values of a factor, paths as they are valid anywhere; a fit setup has none."""
+        return [value if name in FIT_SETUP else anywhere(value, here) for value in values]
+
     written = tables.read(options.file) if options.file else tables.Written()
     here = options.file.absolute().parent if options.file else Path.cwd()
     given = {name: getattr(options, name) for name in FACTORS}
@@ -226,9 +230,9 @@ def _asked(options: argparse.Namespace, installer: Installer) -> tuple[Plan, lis
             raise ConfigurationError(f"--with {text}: write NAME=V,V, as --with iminuit=2.24,2.30")
         given[name.strip()] = values
     factors = {
-        **{name: [anywhere(v, here) for v in values] for name, values in written.factors.items()},
+        **{name: found(name, values, here) for name, values in written.factors.items()},
         **{
-            name: [anywhere(v, Path.cwd()) for v in tables.split(text)]
+            name: found(name, tables.split(text), Path.cwd())
             for name, text in given.items()
             if text is not None
         },
