@@ -119,7 +119,7 @@ INSIDE = {
         {"preflight"},
     ),
     "report": (
-        {"axes", "form", "document", "budgets", "quantity"},
+        {"axes", "form", "document", "budgets", "quantity", "whole"},
         {"environments", "published", "wall_times"},
         {"analyses", "scaling"},
         {"ambiguous", "published_limits", "toys", "unreferenced", "upper_limits"},
@@ -129,7 +129,7 @@ INSIDE = {
         {"history", "many"},
     ),
     "session": (
-        {"display", "fitting", "hypotheses", "interrupts", "progress", "resume"},
+        {"display", "fitting", "hypotheses", "interrupts", "progress", "resume", "stream"},
         {"campaigns"},
         {"sending"},
         {"fits"},
@@ -146,7 +146,7 @@ INSIDE = {
         {"failures", "no_reference"},
         {"option", "options", "command_line", "markers", "settings", "rerun"},
         {"measuring", "terminal", "book", "header"},
-        {"schedule", "obstacles"},
+        {"analysis", "schedule", "obstacles"},
         {"context", "subjects", "outcomes"},
         {"fixtures", "summaries"},
         {"recording"},
@@ -160,6 +160,7 @@ INSIDE = {
             "test_published",
             "test_scaling",
             "test_toys",
+            "test_whole_analysis",
         },
     ),
     "commands": (

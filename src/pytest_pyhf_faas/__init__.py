@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.times import WallTime
     from pytest_pyhf_faas.inference import hypotest, toys, upper_limit
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
-    from pytest_pyhf_faas.plugin.fixtures import AssertCLs, AssertPublished, AssertRight
+    from pytest_pyhf_faas.plugin.analysis import AnalysisResult
+    from pytest_pyhf_faas.plugin.fixtures import (
+        AssertAnalysis,
+        AssertCLs,
+        AssertPublished,
+        AssertRight,
+    )
     from pytest_pyhf_faas.references.published import PublishedResult
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
     from pytest_pyhf_faas.validation import Validated, Validation, validate
@@ -21,6 +27,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _PLACES = {
+    "AnalysisResult": "plugin.analysis",
+    "AssertAnalysis": "plugin.fixtures",
     "AssertCLs": "plugin.fixtures",
     "AssertPublished": "plugin.fixtures",
     "AssertRight": "plugin.fixtures",
@@ -40,6 +48,8 @@ _PLACES = {
 }
 
 __all__ = [
+    "AnalysisResult",
+    "AssertAnalysis",
     "AssertCLs",
     "AssertPublished",
     "AssertRight",

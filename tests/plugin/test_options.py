@@ -14,7 +14,7 @@ from pytest_pyhf_faas.campaign.tasks import METHODS
 from pytest_pyhf_faas.plugin import options
 from pytest_pyhf_faas.plugin.markers import HYPOTEST_KEYWORDS
 from pytest_pyhf_faas.plugin.options import BY_NAME, OPTIONS
-from pytest_pyhf_faas.plugin.settings import UpdateMode
+from pytest_pyhf_faas.plugin.settings import Items, UpdateMode
 from pytest_pyhf_faas.references.criteria import Minimum
 from pytest_pyhf_faas.references.places import NLL_TOLERANCE
 from tests.helpers.fakes import canned
@@ -58,6 +58,7 @@ faas_nll_tolerance = 0.75
 faas_minimum = lowest
 faas_report = a_report
 faas_plane = m1, m2
+faas_items = hypothesis
 faas_scaling = 1,3
 """
 INI_KEYS = set(re.findall(r"^(\w+) =", INI, re.MULTILINE)) - {"farm", "desk"}
@@ -137,6 +138,7 @@ def test_what_stands_twice_is_the_same():
     assert options.METHODS == METHODS
     assert get_args(Minimum) == options.MINIMA
     assert get_args(UpdateMode) == options.UPDATE_MODES
+    assert get_args(Items) == options.ITEMS
     assert float(BY_NAME["nll_tolerance"].default) == NLL_TOLERANCE
 
 

@@ -325,6 +325,7 @@ FORMS = {
     form.ScalingPoint: ("properties", "scaling", "items", "properties", "points", "items"),
     form.RefusedPoint: ("properties", "scaling", "items", "properties", "refused", "items"),
     form.Hypothesis: ("definitions", "hypothesis"),
+    form.WholeAnalysis: ("properties", "analyses", "items", "properties", "whole"),
     form.PublishedAnalysis: ("properties", "analyses", "items", "properties", "published"),
     form.PublishedValues: ("definitions", "hypothesis", "properties", "published"),
     form.LimitValues: ("definitions", "hypothesis", "properties", "limits"),

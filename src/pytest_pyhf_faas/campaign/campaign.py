@@ -180,6 +180,17 @@ class Campaign:
         with self._lock:
             self._futures[task.key] = future
 
+    def expect(self, coming: int) -> None:
+        """Take note of how many more tasks are going to be submitted, for the progress."""
+        with self._lock:
+            self._tally.expect(coming, self._clock())
+
+    def forget(self, task: Task) -> None:
+        """Forget a task that is done: a campaign of many keeps what somebody still asks for."""
+        with self._lock:
+            self._futures.pop(task.key, None)
+            self._tasks.pop(task.key, None)
+
     def drain(self, on_tick: Callable[[], None] = lambda: None) -> None:
         """Wait until nothing is queued or in flight; ``on_tick`` is called now and then."""
         while True:
@@ -235,7 +246,7 @@ class Campaign:
             waits = missing_since is not None and len(state.flight) > 0
             quiet = state.quiet(now)
             progress = Progress(
-                total=tally.total,
+                total=tally.total + tally.coming,
                 done=tally.done,
                 cancelled=tally.cancelled,
                 running=0 if waits else min(state.held, workers),

@@ -94,7 +94,7 @@ class Loop:
     policy : Policy
         Of the state.
     tasks : mapping
-        The tasks by their keys; it may grow.
+        The tasks by their keys; it may grow, and what has ended may leave it.
     listener : Listener
         Is told what comes of them.
     clock : callable
@@ -346,4 +346,5 @@ class Loop:
         return replace(result, environment=environment, attempts=attempts)
 
     def _tasks_of(self, batch: int) -> list[Task]:
-        return [self._tasks[key] for key in self._keys[batch]]
+        """Return the tasks of a batch, but for those that a faster copy of it has ended."""
+        return [self._tasks[key] for key in self._keys[batch] if key in self._tasks]

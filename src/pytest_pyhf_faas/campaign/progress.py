@@ -45,20 +45,35 @@ class Progress:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts fits from the first one on; where all are done, it begins anew with the next."""
+    """Counts fits from the first one on; where all are done, it begins anew with the next.
+
+    Attributes
+    ----------
+    coming : int
+        How many more a caller is going to ask for.
+    """
 
     total: int = 0
     done: int = 0
     failed: int = 0
     cancelled: int = 0
     began_at: float | None = None
+    coming: int = 0
 
     def add(self, count: int, now: float) -> None:
         """Count fits that are asked for."""
-        if self.all_done:
+        self._begin_anew(now)
+        self.total += count
+
+    def expect(self, count: int, now: float) -> None:
+        """Take note of how many fits are still going to be asked for."""
+        self._begin_anew(now)
+        self.coming = count
+
+    def _begin_anew(self, now: float) -> None:
+        if self.all_done and not self.coming:
             self.began_at = now
             self.total = self.done = self.failed = self.cancelled = 0
-        self.total += count
 
     def end(self, *, failed: bool, cancelled: bool) -> None:
         """Count a fit that has ended."""
@@ -83,6 +98,8 @@ class Tally:
 
     def left_s(self, now: float, known_s: float | None) -> float | None:
         """Return how many seconds are left; by what is known of the fits, or by those done."""
-        if not self._left or not self.done:
+        if not (self._left + self.coming) or not self.done:
             return None
-        return self.elapsed_s(now) / self.done * self._left if known_s is None else known_s
+        if known_s is None or self.coming:
+            return self.elapsed_s(now) / self.done * (self._left + self.coming)
+        return known_s

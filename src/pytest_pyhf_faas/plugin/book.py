@@ -76,6 +76,9 @@ class Book:
             analysis["wall_time"] = note["wall_time"]
             analysis["timeline"] = note["timeline"]
             return
+        if "whole" in note:
+            self._add_whole(analysis, note)
+            return
         hypothesis = cast("Hypothesis", dict(note["hypothesis"]))
         hypothesis |= {"outcome": item.outcome, "text": item.text}
         if item.outcome == "skipped" and Verdict(hypothesis["verdict"]).is_fitted:
@@ -83,6 +86,15 @@ class Book:
         hypothesis["title"] = hypothesis["title"] or item.text.partition("\n")[0]
         hypothesis["environment"] = self._environment(note["environment"])
         analysis["hypotheses"].append(hypothesis)
+
+    def _add_whole(self, analysis: Analysis, note: dict[str, Any]) -> None:
+        """Add what one item has taken down of all hypotheses of an analysis."""
+        places = [self._environment(environment) for environment in note["environments"]]
+        for each in note["hypotheses"]:
+            own = each["environment"]
+            known = {**each, "environment": None if own is None else places[own]}
+            analysis["hypotheses"].append(cast("Hypothesis", known))
+        analysis["whole"] = note["whole"]
 
     def add_unfitted(self, subject: Subject, item: Ended) -> bool:
         """Add an item that was selected and not fitted; say whether it is a hypothesis."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.store import ReferenceStore
     from pytest_pyhf_faas.session.progress import ProgressLine
 
+#: Pallets of more patches than this are looked at in part before they are fitted.
+_CHECKED = 1_000
 _CONTEXT = pytest.StashKey["Context"]()
 
 
@@ -106,14 +108,21 @@ class Context:
         ]
 
     def findings(self, pallet: Pallet, config: HypotestConfig) -> list[Finding]:
-        """Return what is wrong with the patches of a pallet, as they are going to be tested."""
-        from pytest_pyhf_faas.pallets.check import check
+        """Return what is wrong with the patches of a pallet, as they are going to be tested.
+
+        Of a pallet of very many the sample is looked at, unless nothing of that can be fitted.
+        """
+        from pytest_pyhf_faas.pallets.check import check, without_model
         from pytest_pyhf_faas.pallets.packing import unpack
 
         how = config.measurement, config.test_poi, config.test_stat
         key = id(pallet), how
         if key not in self._findings:  # with the pallet, so that no other one gets its identity
-            found = check(unpack(pallet.background), pallet.patches, *how)
+            background = unpack(pallet.background)
+            is_large = len(pallet.patches) > _CHECKED
+            found = check(background, pallet.sample, *how) if is_large else []
+            if not is_large or len(without_model(found)) == len(pallet.sample):
+                found = check(background, pallet.patches, *how)
             self._findings[key] = Checked(pallet, found)
         return self._findings[key].findings
 
@@ -125,9 +134,17 @@ class Context:
         """Return what in the files may be why a hypothesis has no CLs, or others than expected."""
         if task is None:
             return []
+        found = self.findings(task.pallet, task.config)
+        if len(task.pallet.patches) > _CHECKED:
+            from pytest_pyhf_faas.pallets.check import check
+            from pytest_pyhf_faas.pallets.packing import unpack
+
+            config = task.config
+            how = config.measurement, config.test_poi, config.test_stat
+            found = check(unpack(task.pallet.background), [task.patch], *how)
         return [
             finding
-            for finding in self.findings(task.pallet, task.config)
+            for finding in found
             if finding.level != "note" and task.patch.name in finding.patches
         ]
 

@@ -5,6 +5,7 @@ So a fit that broke is an ERROR, and a CLs value that differs is a FAILED.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.times import Trial, WallTime
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
+    from pytest_pyhf_faas.plugin.analysis import AnalysisResult
     from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.preflight.preflight import Preflight
     from pytest_pyhf_faas.references.published import PublishedResult
@@ -36,6 +38,13 @@ class AssertPublished(Protocol):
 
     def __call__(self, found: PublishedResult, reference: PatchReference | Missing) -> None:
         """Fail where no set of minima reproduces the published limit, unless that is known."""
+
+
+class AssertAnalysis(Protocol):
+    """What the fixture `assert_analysis` gives."""
+
+    def __call__(self, found: AnalysisResult) -> None:
+        """Fail where hypotheses of an analysis are not right; skip where none was compared."""
 
 
 class AssertCLs(Protocol):
@@ -168,6 +177,33 @@ def toys_result(
     """The toys of a signal patch; see `hypotest_result`."""
     del faas_endpoint
     return _result(request, reference_result)
+
+
+@pytest.fixture
+def analysis_result(
+    request: pytest.FixtureRequest, faas_endpoint: str, pallet: Pallet
+) -> AnalysisResult:
+    """All hypotheses of a pallet, fitted and compared with their references as they come.
+
+    The setup of the item fails if fits broke and nothing else is wrong.
+    """
+    from pytest_pyhf_faas.plugin.analysis import check_analysis
+    from pytest_pyhf_faas.plugin.outcomes import refuse_broken_analysis
+
+    del faas_endpoint, pallet
+    context, subject = get_context(request.config), _subject(request)
+    found = check_analysis(context, request.node, subject)
+    refuse_broken_analysis(context, subject, found)
+    return found
+
+
+@pytest.fixture
+def assert_analysis(request: pytest.FixtureRequest) -> AssertAnalysis:
+    """Fail with the list of the hypotheses that are not right; skip where nothing was compared."""
+    from pytest_pyhf_faas.plugin.outcomes import decide_analysis
+
+    context = get_context(request.config)
+    return partial(decide_analysis, context)
 
 
 @pytest.fixture

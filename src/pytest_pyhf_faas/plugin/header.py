@@ -37,6 +37,15 @@ def plan_lines(context: Context) -> list[str]:
             f"{first.config.fit_setup}{f', {at_most}{estimate}' if estimate else ''}"
             + (": --faas-resume takes over earlier ones" if at_most else "")
         )
+    for subject in plan.checked:
+        whole, engine = subject.pallet, context.schedule.engine(subject.endpoint)
+        assert whole is not None
+        workers = f" ({counted(engine.workers, 'worker')})" if engine.workers_known else ""
+        lines.append(
+            f"pyhf-faas: {whole.name}: {at_most}{counted(len(whole.patches), 'fit')} on "
+            f"{subject.endpoint}{workers}, {subject.config.fit_setup}, in one item"
+            + (": --faas-resume takes over earlier ones" if at_most else "")
+        )
     for (endpoint, pallet, patches), counts in plan.scaling.items():
         lines.append(
             f"pyhf-faas: {pallet}: {in_scaling(patches, settings.trials, counts, endpoint)}"

@@ -28,6 +28,8 @@ from pytest_pyhf_faas.plugin.context import (
 )
 from pytest_pyhf_faas.plugin.failures import Failures
 from pytest_pyhf_faas.plugin.fixtures import (
+    analysis_result,
+    assert_analysis,
     assert_cls,
     assert_limit,
     assert_published,
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.plugin.plan import Plan
 
 __all__ = [
+    "analysis_result",
+    "assert_analysis",
     "assert_cls",
     "assert_limit",
     "assert_published",
@@ -165,7 +169,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     settings = get_context(config).settings
     wanted = {
         "test_scaling.py": bool(settings.scaling),
-        "test_analysis.py": "cls" in settings.quantities,
+        "test_analysis.py": "cls" in settings.quantities and settings.items == "hypothesis",
+        "test_whole_analysis.py": settings.items == "analysis",
         "test_limits.py": "limit" in settings.quantities,
         "test_published.py": "limit" in settings.quantities,
         "test_toys.py": "toys" in settings.quantities,

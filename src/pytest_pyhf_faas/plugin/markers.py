@@ -35,6 +35,7 @@ _QUANTITIES = {
     "limit_result": "limit",
     "published_result": "limit",
     "toys_result": "toys",
+    "analysis_result": "cls",
 }
 #: The fixture whose result is at certified minima, however others are found.
 _CERTIFIED = "published_result"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.compare import Comparison
     from pytest_pyhf_faas.references.published import PublishedResult
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
-    from pytest_pyhf_faas.report.form import Analysis
+    from pytest_pyhf_faas.report.form import Analysis, Hypothesis
 
 #: What the summary of a session says of its ambiguous hypotheses; see `terminal.ambiguous_lines`.
 AMBIGUOUS = pytest.StashKey[list[dict[str, Any]]]()
@@ -190,6 +190,28 @@ def note_scaling(
         place: point,
     }
     item.config.stash.setdefault(SCALING, []).append(item.stash[_NOTE])
+
+
+def note_analysis(
+    item: pytest.Item,
+    analysis: Analysis,
+    some: Sequence[Hypothesis],
+    environments: Sequence[dict[str, Any]],
+    whole: dict[str, Any],
+) -> None:
+    """Take down an analysis that one item has checked: some hypotheses, and what is said of all.
+
+    The ``environment`` of each is its place among the environments.
+    """
+    item.user_properties += [
+        (f"hypotheses {verdict}", count) for verdict, count in whole["verdicts"].items()
+    ]
+    item.stash[_NOTE] = {
+        "analysis": analysis,
+        "hypotheses": list(some),
+        "environments": list(environments),
+        "whole": whole,
+    }
 
 
 class NoteCarrier:

@@ -22,6 +22,8 @@ UPDATE_MODES = ("new", "changed", "all")
 MINIMA = ("any", "lowest", "nominal")
 #: Those of `campaign.tasks`, which who merely has the plugin installed does not import.
 METHODS = ("hypotest", "certified")
+#: What the suite makes an item of.
+ITEMS = ("hypothesis", "analysis")
 
 
 OPTIONS = (
@@ -59,6 +61,16 @@ OPTIONS = (
         ini="faas_patch",
         marker="pallet(..., patch=...)",
         many=True,
+    ),
+    Option(
+        "items",
+        ("--faas-items",),
+        None,
+        "what an item of the suite is: a hypothesis, or an analysis, which checks a whole pallet "
+        "and lists what fails: for 10,000 hypotheses and more",
+        default="hypothesis",
+        ini="faas_items",
+        choices=ITEMS,
     ),
     Option(
         "backend",

@@ -22,10 +22,12 @@ from pytest_pyhf_faas.references.known_issues import is_known_error
 from pytest_pyhf_faas.references.published import published_entry
 from pytest_pyhf_faas.references.sameness import error_matches
 from pytest_pyhf_faas.verdicts import Verdict
+from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.times import NotMeasured
+    from pytest_pyhf_faas.plugin.analysis import AnalysisResult
     from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.plugin.subjects import Subject
     from pytest_pyhf_faas.references.compare import Comparison
@@ -155,6 +157,35 @@ def decide_published(
         # Its minima are those of a model without the uncertainty of the cross section.
         update_part(context, subject.task, None, "published", entry, as_kept)
     _end(context, item, subject, comparison, found.result, reference)
+
+
+def refuse_broken_analysis(context: Context, subject: Subject, found: AnalysisResult) -> None:
+    """End an item whose fits broke, or were not all done, where nothing else is wrong with it."""
+    others = found.failed - found.broken
+    if others:
+        return
+    if found.fitted < found.total and context.schedule.interrupted:
+        pytest.skip(
+            f"interrupted after {found.fitted} of {counted(found.total, 'fit')}; --faas-resume "
+            "goes on from there"
+        )
+    given_up = context.schedule.campaigns.given_up(subject.endpoint)
+    if found.broken or found.fitted < found.total:
+        text = found.text(context.settings.report)
+        pytest.fail(f"{text}\n  {given_up}" if given_up else text, pytrace=False)
+
+
+def decide_analysis(context: Context, found: AnalysisResult) -> None:
+    """End an item whose hypotheses are not all right; skip it where none was compared."""
+    context.schedule.notes.extend(found.notes)
+    if found.failed:
+        pytest.fail(found.text(context.settings.report), pytrace=False)
+    missing = found.missing
+    if missing is not None:
+        pytest.skip(
+            f"not compared: {missing.explanation.partition(chr(10))[0]}; "
+            f"{counted(found.certified, 'hypothesis')} certified"
+        )
 
 
 def _end(

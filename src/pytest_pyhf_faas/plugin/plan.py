@@ -40,6 +40,8 @@ class Plan:
         self._subjects: dict[str, Subject] = {}
         #: The numbers of workers or blocks to measure with, by endpoint, pallet and its patches.
         self.scaling: dict[tuple[str, str, int], list[int]] = {}
+        #: What is checked as a whole.
+        self.checked: list[Subject] = []
         self._places: dict[str, int] = {}
         self._measured_at: dict[tuple[str, str], int] = {}
         self._measured: dict[tuple[str, str], int] = {}
@@ -50,6 +52,9 @@ class Plan:
                 where = subject.endpoint, subject.pallet.name, len(subject.pallet.patches)
                 if measures:
                     self.scaling.setdefault(where, []).append(subject.count)
+                continue
+            if subject.role == "check":
+                self.checked.append(subject)
                 continue
             self._subjects[subject.test] = subject
             self._places[subject.test] = place
@@ -117,7 +122,12 @@ class Plan:
 
     def analyses(self) -> set[tuple[str, str, HypotestConfig]]:
         """Return endpoint, pallet and configuration of what is fitted."""
-        return {
+        whole = {
+            (subject.endpoint, subject.pallet.name, subject.config)
+            for subject in self.checked
+            if subject.pallet is not None
+        }
+        return whole | {
             (subject.endpoint, task.pallet.name, task.config)
             for subject in self._subjects.values()
             for task in subject.tasks

@@ -27,6 +27,7 @@ from pytest_pyhf_faas.redaction import redacted
 from pytest_pyhf_faas.report.answer import added_up
 from pytest_pyhf_faas.report.document import VERSION
 from pytest_pyhf_faas.report.publish import main_file
+from pytest_pyhf_faas.report.whole import part_notes
 from pytest_pyhf_faas.wording import folded, terminal_width
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Recording:
         hypotheses = {item.nodeid: item for item in self._planned if role_of(item) == "compare"}
         failures: list[TestFailure] = []
         for nodeid, item in self._items.items():
-            told = "hypothesis" in item.note
+            told = "hypothesis" in item.note or "whole" in item.note
             if item.note:
                 book.add(item)
             elif context is not None and nodeid in hypotheses:
@@ -134,6 +135,7 @@ class Recording:
             book.add_timelines(fact["timelines"])
         book.add_planes(self._plane)
         outcomes = [item.outcome for item in self._items.values()]
+        notes = [*notes, *part_notes(list(book.analyses.values()))]
         words = ["pytest", *without_secrets(map(str, self._config.invocation_params.args))]
         return {
             "schema_version": VERSION,

@@ -33,11 +33,13 @@ def rerun_command(context: Context, item: pytest.Item, result: HypotestResult) -
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     chosen: dict[str, Any] = {}
     pallet = context.origins.get(result.pallet)  # none that is the only one of its source
-    if pallet and item.get_closest_marker("pallet") is None and "signal_patch" in parameters:
+    names = {*parameters, *getattr(item, "fixturenames", ())}
+    from_options = item.get_closest_marker("pallet") is None
+    if pallet and from_options and {"signal_patch", "analysis_result"} & names:
         endpoint = parameters.get("faas_endpoint", context.settings.endpoints[0])
         chosen = {"pallet": [pallet], "patch": [result.patch], "endpoint": [endpoint]}
     if chosen:
-        chosen["quantity"] = quantity_of(item)
+        chosen |= {"quantity": quantity_of(item), "items": "hypothesis"}
     words = ["pytest", *_place(config, item, by_options=bool(chosen))]
     for name, flag in _OF_PYTEST.items():
         given = getattr(config.option, name)

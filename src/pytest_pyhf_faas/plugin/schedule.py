@@ -8,19 +8,21 @@ no patch is fitted twice for one run.
 from __future__ import annotations
 
 import time
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.campaign.pools import Pools
 from pytest_pyhf_faas.campaign.quantities import joined
 from pytest_pyhf_faas.campaign.requirements import accepted
-from pytest_pyhf_faas.campaign.tasks import CERTIFIED, Pool, with_pool
+from pytest_pyhf_faas.campaign.tasks import CERTIFIED, Pool, make_task, with_pool
 from pytest_pyhf_faas.plugin.plan import Plan
 from pytest_pyhf_faas.plugin.update import may_become_reference
 from pytest_pyhf_faas.references.known_issues import is_known_error
 from pytest_pyhf_faas.references.sameness import error_matches
 from pytest_pyhf_faas.session.campaigns import Campaigns
 from pytest_pyhf_faas.session.sending import Sender
+from pytest_pyhf_faas.session.stream import stream
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.session.progress import Shows
 
 _POLL_S = 0.05
+#: Of so many hypotheses the references are remembered.
+_REMEMBERED = 20_000
 
 
 class Schedule:
@@ -139,6 +143,8 @@ class Schedule:
         """
         hypothesis = task.hypothesis
         if hypothesis not in self._found:
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
             self._found[hypothesis] = self._references.find(task)
         return self._found[hypothesis]
 
@@ -215,6 +221,34 @@ class Schedule:
             for endpoint, due in self.plan.due(subject).items():
                 self.sender.send(endpoint, self.with_pools(endpoint, due))
         return self.campaigns.wait(campaign, tasks)
+
+    def stream(self, subject: Subject) -> Iterator[tuple[Task, HypotestResult]]:
+        """Yield all hypotheses of a pallet with their fits, in their order, as these are done.
+
+        Neither these nor the tasks are kept. It ends early where nothing more is fitted.
+        """
+        pallet, config, endpoint = subject.pallet, subject.config, subject.endpoint
+        assert pallet is not None
+        campaign = self.campaign(endpoint)
+        self.campaigns.watch_interrupts()
+        # One pool for all: what it is follows from the pallet.
+        some = (make_task(pallet, patch, config) for patch in pallet.patches[:1])
+        pools = [task.pool for task in self.with_pools(endpoint, some)]
+
+        def tasks() -> Iterator[Task]:
+            for patch in pallet.patches:
+                yield make_task(pallet, patch, config, pools[0])
+
+        def goes_on() -> bool:
+            self.campaigns.show(campaign)
+            return campaign.given_up is None and not self.interrupted
+
+        send = partial(self.sender.send, endpoint)
+        try:
+            for task, result in stream(campaign, tasks(), len(pallet.patches), send, goes_on):
+                yield task, self.accepted(result)
+        finally:
+            self.campaigns.clear()
 
     def accepted(self, result: HypotestResult) -> HypotestResult:
         """Return a result, without its values if its worker is not as --faas-require asks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.plugin.options import OPTIONS, from_ini_file, given_of
@@ -11,7 +11,7 @@ from pytest_pyhf_faas.plugin.values import endpoint_from
 from pytest_pyhf_faas.session.fitting import Fitting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import pytest
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.criteria import Minimum
 
 UpdateMode = Literal["new", "changed", "all"]
+Items = Literal["hypothesis", "analysis"]
 #: Fields that are the values of the options of their names.
 _AS_READ = (
     "toys",
@@ -36,6 +37,7 @@ _AS_READ = (
     "minimum",
     "update",
     "plane",
+    "items",
     "resume",
     "dry_run",
 )
@@ -63,6 +65,7 @@ class Settings(Fitting):
     report: Path | None
     plane: tuple[str, str] | None
     scaling: tuple[int, ...]
+    items: Items
     dry_run: bool
 
 
@@ -84,6 +87,8 @@ def read_settings(config: pytest.Config) -> Settings:
             "leave one of them out"
         )
     values = {option.name: option.value(given[option.name]) for option in OPTIONS}
+    if values["items"] == "analysis":
+        _check_analyses(config, values)
     here = config.invocation_params.dir
     named = {
         name: from_ini_file(config, endpoint_from, spec)
@@ -110,6 +115,28 @@ def read_settings(config: pytest.Config) -> Settings:
         scaling=values["scaling"] or (),
         **{name: values[name] for name in _AS_READ},
     )
+
+
+def _check_analyses(config: pytest.Config, values: Mapping[str, Any]) -> None:
+    """Refuse what an item for a whole pallet cannot do.
+
+    Raises
+    ------
+    ConfigurationError
+        If something of that is asked for.
+    """
+    refused = {
+        "--faas-update": values["update"],
+        "--faas-scaling": values["scaling"],
+        "--faas-quantity": values["quantity"] != ("cls",),
+        "pytest-xdist (-n)": config.getoption("tx", None) or hasattr(config, "workerinput"),
+    }
+    for what, given in refused.items():
+        if given:
+            raise ConfigurationError(
+                f"--faas-items=analysis has one item compare the CLs of a whole pallet, and does "
+                f"not go with {what}: leave one of them out"
+            )
 
 
 def _below(directory: Path, path: str | None) -> Path | None:

@@ -23,9 +23,10 @@ ROLES: dict[str, Role] = {
     "limit_result": "compare",
     "published_result": "compare",
     "toys_result": "compare",
+    "analysis_result": "check",
 }
 
-Role = Literal["compare", "measure", "scale"]
+Role = Literal["compare", "check", "measure", "scale"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,13 @@ class Subject:
     task : Task or None
         The hypothesis that it is given.
     tasks : tuple of Task
-        What it needs to be fitted: that one, the parts of it, or all of its pallet.
+        What it needs to be fitted: that one, the parts of it, or all of its pallet; empty where it
+        has these made as they are sent.
     publication : Publication or None
         What its limits are compared with, if with published ones.
-    role : "compare", "measure", "scale" or None
-        Whether its fits are compared or their time is measured, with the endpoint's own workers or
-        with some other number of them; ``None``: it needs no fits.
+    role : "compare", "check", "measure", "scale" or None
+        Whether its fits are compared, one by one or as a whole, or their time is measured, with the
+        endpoint's own workers or with some other number of them; ``None``: it needs no fits.
     count : int
         That number.
     """

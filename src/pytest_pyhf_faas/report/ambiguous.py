@@ -64,11 +64,18 @@ def ambiguous_rows(document: Document) -> list[AmbiguousRow]:
 
 def ambiguous(document: Document) -> str:
     """Return how many hypotheses have two sets of minima, and how many exclusions flip."""
-    rows = ambiguous_rows(document)
-    if not rows:
+    ambiguous = flips = 0
+    for analysis in document["analyses"]:
+        if "whole" in analysis:
+            ambiguous += analysis["whole"]["ambiguous"]
+            flips += analysis["whole"]["flips"]
+        else:
+            found = [each.get("ambiguous") for each in analysis["hypotheses"]]
+            ambiguous += sum(each is not None for each in found)
+            flips += sum(each is not None and each["flips"] for each in found)
+    if not ambiguous:
         return ""
-    said = f"{counted(len(rows), 'hypothesis')} {'is' if len(rows) == 1 else 'are'} ambiguous"
-    flips = sum(bool(row.flips) for row in rows)
+    said = f"{counted(ambiguous, 'hypothesis')} {'is' if ambiguous == 1 else 'are'} ambiguous"
     if flips:
         said += f" (the exclusion depends on the minimum for {flips})"
     return said

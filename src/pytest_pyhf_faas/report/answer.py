@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_pyhf_faas.report.ambiguous import ambiguous
 from pytest_pyhf_faas.report.analyses import title_of
 from pytest_pyhf_faas.report.quantity import CLS, name_of_quantity
+from pytest_pyhf_faas.report.whole import verdicts_of
 from pytest_pyhf_faas.verdicts import State, Verdict
 from pytest_pyhf_faas.wording import counted, listed
 
@@ -121,16 +122,16 @@ def missing(document: Document) -> list[str]:
     """Return what a run did not do, a line for each analysis."""
     lines = []
     for analysis in document["analyses"]:
-        verdicts = [Verdict(each["verdict"]) for each in analysis["hypotheses"]]
+        verdicts = verdicts_of(analysis)
         counts = {
-            "fitted": sum(not verdict.is_fitted for verdict in verdicts),
-            "compared": verdicts.count(Verdict.NOT_COMPARED),
+            "fitted": sum(n for verdict, n in verdicts.items() if not verdict.is_fitted),
+            "compared": verdicts[Verdict.NOT_COMPARED],
         }
         if "not_measured" in analysis:
             why = analysis["not_measured"].partition("\n")[0]
             lines.append(f"{title_of(analysis)}: wall time not measured: {why}")
         lines += [
-            f"{title_of(analysis)}: {count} of {counted(len(verdicts), 'hypothesis')} not {what}"
+            f"{title_of(analysis)}: {count} of {counted(verdicts.total(), 'hypothesis')} not {what}"
             for what, count in counts.items()
             if count
         ]
@@ -152,7 +153,7 @@ def _verdicts(document: Document) -> list[Verdict]:
 
 
 def _sorted_verdicts(analyses: Sequence[Analysis]) -> list[Verdict]:
-    found = (Verdict(each["verdict"]) for one in analyses for each in one["hypotheses"])
+    found = (verdict for one in analyses for verdict in verdicts_of(one).elements())
     return sorted(found, key=lambda verdict: verdict.severity)
 
 

@@ -6,6 +6,7 @@ import csv
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.report.quantity import CLS, EXPECTED, LIMITS, OBSERVED, quantity_of
+from pytest_pyhf_faas.report.whole import all_hypotheses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,11 +33,25 @@ def write(document: Document, directory: Path) -> None:
 
     There is no table of what the run did not calculate, but for CLs.
     """
-    write_runs([({}, document)], directory)
+    write_runs([({}, document)], directory, source=directory)
 
 
-def write_runs(runs: Sequence[tuple[Mapping[str, str], Document]], directory: Path) -> list[str]:
+def write_runs(
+    runs: Sequence[tuple[Mapping[str, str], Document]],
+    directory: Path,
+    *,
+    source: Path | None = None,
+) -> list[str]:
     """Write the tables of some runs, what is said of each run in the first columns.
+
+    Parameters
+    ----------
+    runs : sequence of tuple
+        What is said of each, by column, and its document.
+    directory : Path
+        Where the tables go.
+    source : Path, optional
+        Where the files of all hypotheses lie; without it the rows are those of the documents.
 
     Returns
     -------
@@ -53,7 +68,7 @@ def write_runs(runs: Sequence[tuple[Mapping[str, str], Document]], directory: Pa
         ]
         path = directory / quantity.file
         if found or quantity is CLS:
-            _write_table(quantity, found, path)
+            _write_table(quantity, found, path, source)
             written.append(path.name)
         else:
             path.unlink(missing_ok=True)  # of an earlier run
@@ -66,7 +81,10 @@ def write_table(quantity: Quantity, analyses: Sequence[Analysis], path: Path) ->
 
 
 def _write_table(
-    quantity: Quantity, analyses: Sequence[tuple[Mapping[str, str], Analysis]], path: Path
+    quantity: Quantity,
+    analyses: Sequence[tuple[Mapping[str, str], Analysis]],
+    path: Path,
+    source: Path | None = None,
 ) -> None:
     first = list(dict.fromkeys(name for told, _analysis in analyses for name in told))
     before, after = [*first, *_BEFORE], _columns_after(quantity)
@@ -74,7 +92,7 @@ def _write_table(
     rows = (
         {**told, **_row(quantity, analysis, hypothesis, labels)}
         for told, analysis in analyses
-        for hypothesis in analysis["hypotheses"]
+        for hypothesis in all_hypotheses(analysis, source)
     )
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.DictWriter(file, [*before, *labels.values(), *after], lineterminator="\n")

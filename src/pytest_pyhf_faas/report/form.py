@@ -133,6 +133,20 @@ class Analysis(_Analysis, total=False):
     plane: list[str]
     not_measured: str
     published: PublishedAnalysis
+    whole: WholeAnalysis
+
+
+class WholeAnalysis(TypedDict):
+    """What is said of all hypotheses where the document has some of them.
+
+    How many there are with each verdict, with two sets of minima, and with an exclusion that
+    depends on these; and the file with all of them, one as JSON on each line.
+    """
+
+    verdicts: dict[str, int]
+    ambiguous: int
+    flips: int
+    file: str | None
 
 
 class PublishedAnalysis(TypedDict):

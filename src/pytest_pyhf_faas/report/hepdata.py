@@ -67,7 +67,7 @@ def write(document: Document, directory: Path) -> None:
     names = names_of(document["analyses"], with_quantity=False)
     for place, (name, analysis) in enumerate(zip(names, document["analyses"], strict=True)):
         quantity = quantity_of(analysis)
-        if quantity is None:
+        if quantity is None or "whole" in analysis:  # of which the document has a part
             continue
         published = [one for one in analysis["hypotheses"] if _may_be_published(quantity, one)]
         if not published:

@@ -27,6 +27,7 @@ from pytest_pyhf_faas.report.published_limits import published_tables
 from pytest_pyhf_faas.report.quantity import CLS, LIMITS, quantity_of
 from pytest_pyhf_faas.report.scaling import scaling_figures
 from pytest_pyhf_faas.report.unreferenced import Unreferenced, is_unreferenced, unreferenced
+from pytest_pyhf_faas.report.whole import verdicts_of
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import NOTHING, counted, duration, listed, shortened, with_spread
 
@@ -206,6 +207,7 @@ def templates() -> jinja2.Environment:
         "state": lambda verdict: Verdict(verdict).state,
         "sent": answer.sent,
         "title_of": analyses.title_of,
+        "count": lambda analysis: verdicts_of(analysis).total(),
         "largest": analyses.largest_difference,
         "limit_cells": upper_limits.cells,
         "limit_remarks": upper_limits.remarks,

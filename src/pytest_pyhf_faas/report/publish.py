@@ -10,6 +10,7 @@ from urllib.parse import quote
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.report import csv_tables, hepdata
 from pytest_pyhf_faas.report import document as documents
+from pytest_pyhf_faas.report.whole import remove_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ def check_place(place: Path) -> None:
     ReportError
         If not.
     """
-    if not _is_json_alone(place):
+    if not is_json_alone(place):
         check_packages()
     directory = _directory(place)
     probe = directory / f"{documents.FILE}.probe"
@@ -69,17 +70,18 @@ def check_place(place: Path) -> None:
         ) from error
 
 
-def _is_json_alone(place: Path) -> bool:
+def is_json_alone(place: Path) -> bool:
+    """Whether nothing but the JSON is to be written at a place."""
     return place.name == documents.FILE
 
 
 def _directory(place: Path) -> Path:
-    return place.parent if _is_json_alone(place) else place
+    return place.parent if is_json_alone(place) else place
 
 
 def main_file(place: Path) -> Path:
     """Return what a person opens of the report at a place."""
-    return place if _is_json_alone(place) else place / PAGE
+    return place if is_json_alone(place) else place / PAGE
 
 
 def publish(document: Document, place: Path) -> list[str]:
@@ -104,8 +106,9 @@ def publish(document: Document, place: Path) -> list[str]:
     """
     directory = _directory(place)
     written = documents.write(document, directory)
+    remove_others(document, directory)
     problems: list[str] = []
-    if _is_json_alone(place):
+    if is_json_alone(place):
         return problems
     for what, write_part in _PARTS.items():
         try:

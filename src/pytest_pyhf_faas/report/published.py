@@ -68,4 +68,6 @@ def patches_of(analysis: Analysis) -> int:
     wall_time = analysis["wall_time"]
     if wall_time is not None:
         return int(wall_time["trials"][-1]["fits"])
+    if "whole" in analysis:
+        return sum(analysis["whole"]["verdicts"].values())
     return len({hypothesis["patch"] for hypothesis in analysis["hypotheses"]})

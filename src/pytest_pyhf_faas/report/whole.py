@@ -1,0 +1,106 @@
+"""Analyses of so many hypotheses that a document has some of them, and a file beside it all.
+
+The file has one hypothesis on each line, as JSON, compressed. What is counted is counted of all.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, cast
+
+from pytest_pyhf_faas.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from pytest_pyhf_faas.report.form import Analysis, Document, Hypothesis
+
+#: What the files of all hypotheses are called.
+FILES = "hypotheses-*.jsonl.gz"
+#: Of the hypotheses that need no attention a document has about so many, from all over the pallet;
+#: of those that do it has the first so many.
+SAMPLED, NOTABLE = 1_000, 500
+#: Compressing more takes longer than the fits of small models leave.
+_LEVEL = 2
+
+
+class HypothesesFile:
+    """All hypotheses of an analysis, written as they come.
+
+    Parameters
+    ----------
+    path : Path
+        Where they go; what an earlier run has left there is replaced at once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = gzip.open(path, "wt", _LEVEL, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - closed by `close`
+
+    def write(self, hypothesis: Hypothesis) -> None:
+        """Append a hypothesis."""
+        self._file.write(json.dumps(hypothesis, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        """End the file."""
+        self._file.close()
+
+
+def all_hypotheses(analysis: Analysis, directory: Path | None) -> Iterator[Hypothesis]:
+    """Yield all hypotheses of an analysis, those that a document does not have as well.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Of a document.
+    directory : Path or None
+        Where that lies, with the file of all; ``None`` yields what the document has.
+
+    Raises
+    ------
+    OSError, EOFError
+        If the file is not there, or is damaged.
+    """
+    file = analysis["whole"]["file"] if "whole" in analysis else None
+    if file is None or directory is None:
+        yield from analysis["hypotheses"]
+        return
+    with gzip.open(directory / file, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            yield cast("Hypothesis", json.loads(line))
+
+
+def verdicts_of(analysis: Analysis) -> Counter[Verdict]:
+    """Return how many hypotheses of an analysis have which verdict, all of them counted."""
+    if "whole" in analysis:
+        counts = analysis["whole"]["verdicts"]
+        return Counter({Verdict(verdict): count for verdict, count in counts.items()})
+    return Counter(Verdict(each["verdict"]) for each in analysis["hypotheses"])
+
+
+def part_notes(analyses: Iterable[Analysis]) -> list[str]:
+    """Return what a document does not have of its analyses, a sentence for each."""
+    notes = []
+    for analysis in analyses:
+        has, of = len(analysis["hypotheses"]), verdicts_of(analysis).total()
+        if has < of:
+            file = analysis["whole"]["file"]
+            where = f"all are in cls.csv and {file}" if file else "the others are in no file"
+            notes.append(
+                f"{analysis['pallet']}: the page, the plots and report.json show {has} of {of} "
+                f"hypotheses: those that need attention (at most {NOTABLE}) and some from all "
+                f"over the pallet; {where}; there is no HEPData submission of it"
+            )
+    return notes
+
+
+def remove_others(document: Document, directory: Path) -> None:
+    """Remove the files of hypotheses that an earlier run has left in a directory."""
+    own = {one["whole"]["file"] for one in document["analyses"] if "whole" in one}
+    for path in directory.glob(FILES):
+        if path.name not in own:
+            path.unlink(missing_ok=True)
