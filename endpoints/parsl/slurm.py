@@ -6,7 +6,9 @@ Start pytest on a login node, in a directory that the compute nodes see:
 
 from parsl import Config
 from parsl.executors import HighThroughputExecutor
-from parsl.launchers import SingleNodeLauncher  # SrunLauncher where nodes_per_block is not 1
+
+# SrunLauncher instead of the first where nodes_per_block is not 1.
+from parsl.launchers import SingleNodeLauncher, WrappedLauncher
 from parsl.providers import SlurmProvider
 
 PARTITION = None  # "batch"; None takes the cluster's default
@@ -17,6 +19,8 @@ WALLTIME = "00:30:00"  # longer than the longest fit, short enough for the queue
 # A block without it must end: it would fit with whatever else it finds.
 WORKER_INIT = "source $HOME/pyhf-env/bin/activate || exit 1"
 # With SrunLauncher also `unset SLURM_EXPORT_ENV`, so that srun passes this environment on.
+# What starts workers in a container, which need no environment then: see docs/clusters.md.
+CONTAINER = None
 
 
 def fresh_config():
@@ -44,7 +48,7 @@ def fresh_config():
                     # Blocks begin without the variables of this shell, such as its PATH.
                     scheduler_options="#SBATCH --export=NONE",
                     worker_init=WORKER_INIT,
-                    launcher=SingleNodeLauncher(),
+                    launcher=WrappedLauncher(CONTAINER) if CONTAINER else SingleNodeLauncher(),
                 ),
             )
         ],

@@ -216,6 +216,25 @@ def test_workers_of_slurm_may_run_in_a_container(load):
     )
 
 
+def test_whatever_starts_containers_is_put_before_the_workers_as_the_page_says(load):
+    page = (REPOSITORY / "docs" / "endpoints.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(
+        r"^  container_type: custom\n  container_cmd_options: .*\n", page, re.MULTILINE
+    )
+    text = (RECIPES / "slurm" / TEMPLATE).read_text()
+    engine, *_ = load("slurm", text=text.replace("  # container_type: apptainer\n", shown))
+    command = engine.containerized_launch_cmd()
+    assert command.startswith("ch-run --set-env /your/site/pyhf-worker -- globus-compute-endpoint ")
+
+
+def test_the_launcher_of_the_parsl_recipe_may_start_a_container(tmp_path):
+    text = (RECIPES.parent / "parsl" / "slurm.py").read_text(encoding="utf-8")
+    path = tmp_path / "slurm.py"
+    path.write_text(text.replace("CONTAINER = None", 'CONTAINER = "ch-run image --"'))
+    (executor,) = runpy.run_path(str(path))["fresh_config"]().executors
+    assert executor.provider.launcher("pool", 1, 1) == "ch-run image -- pool"
+
+
 @pytest.mark.parametrize("of", ["globus_compute", "parsl"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_block_without_its_environment_ends(load, tmp_path, of, name):
@@ -245,14 +264,10 @@ def test_a_block_without_its_environment_ends(load, tmp_path, of, name):
         assert provider.scheduler_options.strip().endswith("#SBATCH --export=NONE")
 
 
-def test_both_containers_hold_the_same():
-    docker, apptainer = (
-        (RECIPES / "container" / name).read_text() for name in ("Dockerfile", "apptainer.def")
-    )
-    versions = dict(re.findall(r"^ARG (\w+)=(\S+)$", docker, re.MULTILINE))
-    assert versions.keys() == {"PYTHON", "PYHF", "GLOBUS_COMPUTE_ENDPOINT"}
-    assert versions == dict(re.findall(r"^    (\w+)=(\S+)$", apptainer, re.MULTILINE))
-    assert f"pyhf-worker:{versions['PYHF']}" in (RECIPES / "kubernetes" / TEMPLATE).read_text()
+def test_the_recipe_of_kubernetes_names_the_image_that_is_built():
+    worker_image = runpy.run_path(str(REPOSITORY / "scripts" / "worker_image.py"))
+    versions = worker_image["definition"]()["versions"]
+    assert f"pyhf-worker:{versions['pyhf']}" in (RECIPES / "kubernetes" / TEMPLATE).read_text()
 
 
 # --- on a real agent ----------------------------------------------------------------------------
