@@ -12,6 +12,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pyhf
@@ -934,6 +935,29 @@ def test_select_by_values_finds_what_was_put_in(points, data):
     index = data.draw(st.integers(0, len(points) - 1))
     want = ",".join(map(repr, points[index]))
     assert selected(pallet, want) == [f"p{index}"]
+
+
+def test_many_are_wanted_of_many():
+    """100,000 by name, or by values: each is looked up, and not compared with each other."""
+    pallet = some_pallet({f"p{i}": [i, 0.5] for i in range(20_000)})
+    begin = time.process_time()
+    assert len(pallet.select([f"p{i}" for i in range(0, 20_000, 2)]).patches) == 10_000
+    assert len(pallet.select([f"{i}.0,0.50" for i in range(0, 20_000, 4)]).patches) == 5_000
+    with pytest.raises(PalletError, match="did you mean: p19999"):
+        pallet.select([f"p{i}" for i in range(10_000)] + ["p199999"])
+    assert time.process_time() - begin < 20  # one by one it would be minutes
+
+
+@given(st.lists(st.text("ab*?[]1", min_size=1, max_size=4), min_size=1, max_size=4))
+def test_globs_are_those_of_a_shell(wanted):
+    names = ["a", "b", "ab", "ba", "a1", "abab", "bab1"]
+    pallet = some_pallet({name: [number, 0] for number, name in enumerate(names)})
+    matching = [{name for name in names if fnmatchcase(name, want)} for want in wanted]
+    if all(matching):
+        assert set(selected(pallet, *wanted)) == set.union(*matching)
+    else:
+        with pytest.raises(PalletError):
+            pallet.select(wanted)
 
 
 # --- size and speed -----------------------------------------------------------------------------

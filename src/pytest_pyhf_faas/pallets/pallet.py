@@ -6,9 +6,11 @@ What is kept is compressed: a patchset of 13 MB stays below 2 MB in memory.
 from __future__ import annotations
 
 import difflib
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import PalletError
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Between the name of a pallet and patches of it.
 OF_PALLET = "::"
+#: So many names are compared with one that is not there.
+_COMPARED = 5_000
 
 
 class Content(ABC):
@@ -209,32 +213,41 @@ def select(pallets: Sequence[Pallet], wanted: Sequence[str]) -> list[Pallet]:
     """
     if not wanted:
         return list(pallets)
-    for want in wanted:
-        if not any(_matches(patch, want) for pallet in pallets for patch in pallet.patches):
-            raise PalletError(_nothing_matches(pallets, want))
+    matched: set[str] = set()
     selected = []
     for pallet in pallets:
-        patches = tuple(p for p in pallet.patches if any(_matches(p, want) for want in wanted))
-        if patches:
-            selected.append(replace(pallet, patches=patches))
+        index = _Wanted(wanted, pallet.name)
+        patches = []
+        for patch in pallet.patches:
+            if wants := index.matching(patch):
+                matched.update(wants)
+                patches.append(patch)
+        if len(patches) == len(pallet.patches):
+            selected.append(pallet)
+        elif patches:
+            selected.append(replace(pallet, patches=tuple(patches)))
+    for want in wanted:
+        if want not in matched:
+            raise PalletError(_nothing_matches(pallets, want))
     return selected
 
 
 def _nothing_matches(pallets: Sequence[Pallet], want: str) -> str:
-    patches = [patch for pallet in pallets for patch in pallet.patches]
-    near = difflib.get_close_matches(want, [patch.name for patch in patches], n=3)
+    count = sum(len(pallet.patches) for pallet in pallets)
+    near = difflib.get_close_matches(want, _alike(pallets, want), n=3)
     which = "the pallet" if len(pallets) == 1 else "any of the pallets"
     names = listed([pallet.name for pallet in pallets], 8)
     lines = [f"no patch of {which} {names} matches {brief(want)!r}"]
     if near:
         lines.append(f"did you mean: {', '.join(near)}")
     examples = ", ".join(
-        f"{patch.name} ({','.join(map(str, patch.values))})" for patch in patches[:3]
+        f"{patch.name} ({','.join(map(str, patch.values))})"
+        for patch in islice((patch for pallet in pallets for patch in pallet.patches), 3)
     )
     labels = dict.fromkeys(",".join(pallet.labels) for pallet in pallets)
     lines.append(
         f"give a glob on the name, or values of {' or '.join(labels)}; the first of "
-        f"{counted(len(patches), 'patch')}: {examples}"
+        f"{counted(count, 'patch')}: {examples}"
     )
     return "\n".join(lines)
 
@@ -266,18 +279,48 @@ def evenly(patches: Sequence[SignalPatch], most: int) -> tuple[SignalPatch, ...]
     return tuple(patches[(2 * i + 1) * len(patches) // (2 * count)] for i in range(count))
 
 
-def _matches(patch: SignalPatch, want: str) -> bool:
-    if fnmatchcase(patch.name, want):
-        return True
-    pallet, of_one, in_it = want.partition(OF_PALLET)
-    if of_one:
-        return pallet == patch.pallet and _matches(patch, in_it)
-    values = want.split(",")
-    return len(values) == len(patch.values) and all(map(_same_value, values, patch.values))
+def _alike(pallets: Sequence[Pallet], want: str) -> list[str]:
+    """Return names of patches among which there may be the one that is meant: of many, a few."""
+    names = [patch.name for pallet in pallets for patch in pallet.patches]
+    if len(names) <= _COMPARED:
+        return names
+    same = [name for name in names if abs(len(name) - len(want)) <= 1]
+    begin = want[: len(want) // 2]
+    return [name for name in same if name.startswith(begin)][:_COMPARED]
 
 
-def _same_value(want: str, value: float | str) -> bool:
+class _Wanted:
+    """What is wanted of a pallet; names and values are looked up, and globs alone tried in turn."""
+
+    def __init__(self, wanted: Iterable[str], pallet: str) -> None:
+        self._names: dict[str, list[str]] = {}
+        self._points: dict[tuple[float | str, ...], list[str]] = {}
+        self._globs: list[tuple[re.Pattern[str], str]] = []
+        for want in dict.fromkeys(wanted):
+            name, of_one, in_it = want.partition(OF_PALLET)
+            for text in [want, in_it] if of_one and name == pallet else [want]:
+                if any(special in text for special in "*?["):
+                    self._globs.append((re.compile(translate(text)), want))
+                else:
+                    self._names.setdefault(text, []).append(want)
+                self._points.setdefault(_point(text.split(",")), []).append(want)
+
+    def matching(self, patch: SignalPatch) -> list[str]:
+        """Return which of the wanted a patch is."""
+        return [
+            *self._names.get(patch.name, ()),
+            *self._points.get(_point(patch.values), ()),
+            *(want for glob, want in self._globs if glob.match(patch.name)),
+        ]
+
+
+def _point(values: Iterable[float | str]) -> tuple[float | str, ...]:
+    """Return values of which the same number is equal, however it is written."""
+    return tuple(map(_number_or_text, values))
+
+
+def _number_or_text(value: float | str) -> float | str:
     try:
-        return float(want) == float(value)
+        return float(value)
     except ValueError:
-        return want.strip() == value
+        return str(value).strip()
