@@ -15,6 +15,7 @@ def test_points_are_a_table_and_refused_ones_have_their_reasons():
         "        1           75.0                 3.0      1.00",
         "        2           39.0                 3.0      1.92",
         "        4           21.0                 3.0      3.57",
+        "  with 4 workers: fit 74%, start-up 14%, build 7%, idle 4%",
         "  8 workers: not measured",
         "    8 workers asked for, no more than 4 seen",
         "    look at the queue",
@@ -33,6 +34,16 @@ def test_more_workers_than_fits_are_told():
     few = {"count": 2, "trials": [trial(fits=3, workers=4)]}
     lines = scaling_lines(scaling(points=[few], unit="blocks"), 80)
     assert lines[-1] == "  2 blocks: 3 fits for 4 workers, so that some had none"
+
+
+def test_a_time_of_nothing_is_told_of_nothing():
+    lines = scaling_lines(scaling(points=[{"count": 1, "trials": [nothing()]}]), 80)
+    assert lines[-1] == "        1            0.0                 0.0       nan"
+
+
+def nothing():
+    parts = ("startup", "queue", "transfer", "unpack", "build", "overhead", "idle", "unattributed")
+    return {**trial(), "wall_s": 0.0, "fit_s": 0.0, **{f"{part}_s": 0.0 for part in parts}}
 
 
 def test_it_fits_a_narrow_terminal():

@@ -25,7 +25,7 @@ from pytest_pyhf_faas.report.budgets import Text, cut, cut_all, size_of, within
 from pytest_pyhf_faas.report.published import SOURCE
 from pytest_pyhf_faas.report.published_limits import published_tables
 from pytest_pyhf_faas.report.quantity import CLS, LIMITS, quantity_of
-from pytest_pyhf_faas.report.scaling import scaling_figures
+from pytest_pyhf_faas.report.scaling import PART_TITLES, scaling_figures
 from pytest_pyhf_faas.report.unreferenced import Unreferenced, is_unreferenced, unreferenced
 from pytest_pyhf_faas.report.whole import verdicts_of
 from pytest_pyhf_faas.verdicts import Verdict
@@ -62,7 +62,6 @@ _COMMAND_BYTES = 20_000
 #: Longer names in tables lose their middle.
 _NAME = 44
 
-_PART_TITLES = {"startup": "start-up"}
 #: How each kind of plot is read, by the beginning of its name.
 _CAPTIONS = {
     "wall_time": "Each analysis on its workers, as measured, and the seconds of its fits added up, "
@@ -173,7 +172,7 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
             toys_count=len(toys.toy_rows(document)),
             published=_published(document),
             plots=_grouped(plots, document),
-            parts=[_PART_TITLES.get(part, part) for part in PARTS],
+            parts=[PART_TITLES.get(part, part) for part in PARTS],
             time_rows=_time_rows(document),
             scaling=_scaling(document),
             environments=machines,

@@ -5,14 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import fmean
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from pytest_pyhf_faas.campaign.times import PARTS
 from pytest_pyhf_faas.report.analyses import title_of
 from pytest_pyhf_faas.report.wall_times import wall_time
 from pytest_pyhf_faas.wording import counted, table, with_spread
 
 if TYPE_CHECKING:
-    from pytest_pyhf_faas.report.form import Scaling
+    from collections.abc import Sequence
+
+    from pytest_pyhf_faas.report.form import Scaling, ScalingPoint
+
+#: What the parts of the workers' time are called, where not as `PARTS` has them.
+PART_TITLES = {"startup": "start-up"}
+#: Smaller shares of it are not told.
+_TOLD_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +132,7 @@ def scaling_lines(entry: Scaling, width: int) -> list[str]:
         ]
         header = (unit, "wall time [s]", "of which start [s]", "speed-up")
         lines += [f"  {line}" for line in table(header, rows, width - 2, left=0)]
+        lines += _where_it_went(entry["points"], unit, width)
     for point in entry["points"]:
         last = point["trials"][-1]
         if last["fits"] < last["workers"]:
@@ -134,6 +144,23 @@ def scaling_lines(entry: Scaling, width: int) -> list[str]:
         lines.append(f"  {count}: not measured")
         lines += [f"    {line}" for line in refused["reason"].splitlines()]
     return lines
+
+
+def _where_it_went(points: Sequence[ScalingPoint], unit: str, width: int) -> list[str]:
+    """Say what the time of the workers went into where there were most of them."""
+    most = max(points, key=lambda point: int(point["count"]))
+    found = wall_time(most["trials"])
+    worked_s = fmean(trial.workers * trial.wall_s for trial in found.trials)
+    if worked_s <= 0:
+        return []
+    shares = {part: found.mean_of(f"{part}_s") / worked_s for part in PARTS}
+    told = ", ".join(
+        f"{PART_TITLES.get(part, part)} {shares[part]:.0%}"
+        for part in sorted(PARTS, key=lambda part: -shares[part])
+        if shares[part] >= _TOLD_SHARE
+    )
+    text = f"with {counted(most['count'], unit.removesuffix('s'))}: {told}"
+    return wrap(text, width, initial_indent="  ", subsequent_indent="    ")
 
 
 def amdahl(fraction: float, ratio: float) -> float:
