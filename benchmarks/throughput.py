@@ -31,6 +31,9 @@ from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.pallets.pallet import Packed
 from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore
 
+#: A batch system and an agent take their time until the first worker is there.
+WORKERS_COME_S = 600.0
+
 
 def real_tasks(count: int) -> list:
     """So many times the quickest hypothesis of the bundled pallet, as tasks that are told apart."""
@@ -106,7 +109,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             engine = create_engine(spec, Path(directory))
             engine.batch_s = -1.0  # no two fits share a task
-            engine.submit(function, batch_payload(tasks[:1])).result(120)
+            engine.submit(function, batch_payload(tasks[:1])).result(WORKERS_COME_S)
             # Before and after: a tenth of real fits tells as much.
             some = tasks[: max(1, len(tasks) // 10)] if options.fits else tasks
             before = bare(engine, some, function)
