@@ -850,6 +850,43 @@ def test_too_many_members(contain, monkeypatch):
     assert "more than 10 files" in refusal(contain(single_files([f"x_{i}" for i in range(20)])))
 
 
+# --- JSON Lines -----------------------------------------------------------------------------------
+
+
+def in_lines(whole):
+    head = {key: value for key, value in whole.items() if key != "patches"}
+    return "".join(f"{json.dumps(line)}\n" for line in [head, *whole["patches"]])
+
+
+def test_a_patchset_in_lines_is_the_same(tmp_path, contain):
+    background = {"BkgOnly.json": json.dumps(workspace())}
+    source = contain({**background, "it_patchset.jsonl": in_lines(patchset())})
+    (expected,) = read_pallets(write_directory(tmp_path / "whole", published()), name="it")
+    (found,) = read_pallets(source, name="it")
+    assert found.patches == expected.patches
+    assert (found.content, found.labels) == (expected.content, expected.labels)
+    assert found.references == expected.references
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda lines: lines[1:], "line 1: not a patchset's head"),
+        (lambda lines: lines[:1], "no patch below the head"),
+        (lambda lines: [], "line 1: not valid JSON"),
+        (lambda lines: [*lines, lines[1]], "two patches are called sig_200_100"),
+        (lambda lines: [*lines[:2], lines[2][:40]], "line 3: not valid JSON at line 1, column"),
+        (lambda lines: [*lines, '{"metadata": {}}\n'], "line 5: not the patch of a patchset"),
+        (lambda lines: [json.dumps(patchset())], "line 1: not the head of a patchset"),
+        (lambda lines: [*lines[:1], lines[1].replace("add", "ad")], "line 2"),
+    ],
+)
+def test_damaged_lines(tmp_path, change, told):
+    lines = in_lines(patchset()).splitlines(keepends=True)
+    files = {"BkgOnly.json": json.dumps(workspace()), "patchset.jsonl": "".join(change(lines))}
+    assert told in refusal(write_directory(tmp_path, files))
+
+
 # --- select -------------------------------------------------------------------------------------
 
 

@@ -173,6 +173,7 @@ def _read_lines(
             )
 
     def specifications() -> Iterator[_Specification]:
+        number = 0
         with files.open(path) as stream:
             for number, line in enumerate(stream, 1):
                 if number == 1 or not line.strip():
@@ -182,7 +183,11 @@ def _read_lines(
                 validate(patchset, "patchset.json", at, "the patch of a patchset")
                 yield _specification(patchset["patches"][0], at)
 
-    validate({**head, "patches": []}, "patchset.json", f"{where}, line 1", "the head of a patchset")
+        if number <= 1:
+            raise PalletError(f"{where}: no patch below the head\nthe file may be truncated")
+
+    some = [{"metadata": {"name": "some", "values": [0]}, "patch": []}]
+    validate({**head, "patches": some}, "patchset.json", f"{where}, line 1", "a patchset's head")
     return head["metadata"], specifications()
 
 
