@@ -224,7 +224,9 @@ def test_whatever_starts_containers_is_put_before_the_workers_as_the_page_says(l
     text = (RECIPES / "slurm" / TEMPLATE).read_text()
     engine, *_ = load("slurm", text=text.replace("  # container_type: apptainer\n", shown))
     command = engine.containerized_launch_cmd()
-    assert command.startswith("ch-run --set-env /your/site/pyhf-worker -- globus-compute-endpoint ")
+    assert command.startswith(
+        "ch-run --home --set-env /your/site/pyhf-worker -- globus-compute-endpoint "
+    )
 
 
 def test_the_launcher_of_the_parsl_recipe_may_start_a_container(tmp_path):

@@ -51,8 +51,7 @@ def perform(cluster, fault, strike, *, fits, blocks=2, workers=2, limit_s=200.0)
     Parameters
     ----------
     cluster
-        A running `Cluster`; it has the project's recipe for Slurm, and its environment at
-        ``$HOME/pyhf-env``, as the recipe wants.
+        A running `Cluster`; the fits run there by the project's recipe for Slurm, unchanged.
     fault
         What to call it.
     strike
@@ -60,9 +59,6 @@ def perform(cluster, fault, strike, *, fits, blocks=2, workers=2, limit_s=200.0)
     fits
         Orders, as `Stage.begin` takes them.
     """
-    home = cluster.shared / "home"
-    (home / "pyhf-env").unlink(missing_ok=True)
-    (home / "pyhf-env").symlink_to(sys.prefix)
     directory = cluster.shared / "stage"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()

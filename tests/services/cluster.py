@@ -4,7 +4,7 @@ Head and nodes are network, process and mount namespaces (see `machines.py`), ea
 address, hostname, /tmp, /etc and slurmd, so that what leans on a shared /tmp, on loopback or on
 the shell's PATH fails here as it does on a cluster. What they share: DIR/shared, writable; the home
 directory, DIR/shared/home; and, only to be read, this project and the environment that this
-program runs in. As root only. From a shell::
+program runs in, which is `~/pyhf-env`, too. As root only. From a shell::
 
     python tests/services/cluster.py start /tmp/cluster --nodes 2
     python tests/services/cluster.py run /tmp/cluster -- srun --nodes=2 hostname
@@ -304,6 +304,9 @@ class Cluster(SlurmService):
 
     def _configure(self) -> None:
         (self.shared / "home").mkdir(parents=True, exist_ok=True)
+        # Where the recipes of this project look for the workers' environment.
+        (self.shared / "home" / "pyhf-env").unlink(missing_ok=True)
+        (self.shared / "home" / "pyhf-env").symlink_to(sys.prefix)
         self._etc.mkdir(exist_ok=True)
         make_munge_key(self._etc / "munge.key")
         values = {"nodes": len(self.nodes), "cpus": self.cpus, "memory": memory_mb()}

@@ -11,11 +11,9 @@ import contextlib
 import os
 import pwd
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tests.services.processes import (
     SYSTEM_PATH,
@@ -27,9 +25,6 @@ from tests.services.processes import (
     tails,
     wait_while_alive,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 PACKAGES = ("iproute2", "util-linux")
 PROGRAMS = ("ip", "bridge", "unshare", "nsenter", "mount", "umount", "pivot_root", "prlimit")
@@ -153,14 +148,6 @@ class Machine:
         if (pid := self.pid) is None:
             raise ServiceError(f"{self.name} is off. Remedy: start it")
         return ["nsenter", f"--target={pid}", *(f"--{name}" for name in namespaces), "--"]
-
-    def call(self, *command: str, timeout: float = 30, env: Mapping[str, str] | None = None) -> str:
-        """Run a program there that ends; returns and raises what `processes.call` does."""
-        return call([*self.within(), *command], timeout=timeout, env=env)
-
-    def popen(self, *command: str, **options: object) -> subprocess.Popen[str]:
-        """Start a program there; the options are those of `subprocess.Popen`."""
-        return subprocess.Popen([*self.within(), *command], **options)
 
     def boot(self, hosts: str) -> None:
         """Start it, unless it runs.

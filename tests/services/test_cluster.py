@@ -94,6 +94,21 @@ def test_a_job_without_the_shells_environment_does_not_find_its_programs(cluster
         assert (cluster.shared / "found").read_text(encoding="utf-8").startswith(found)
 
 
+def test_a_recipe_that_leans_on_loopback_fails_and_says_so(cluster):
+    recipe = (module.PROJECT / "endpoints" / "parsl" / "slurm.py").read_text(encoding="utf-8")
+    leaning = cluster.shared / "leaning.py"
+    leaning.write_text(recipe.replace('label="slurm",', 'label="slurm", address="127.0.0.1",'))
+    command = [sys.executable, "-m", "pytest", "--pyargs", "pytest_pyhf_faas.suite"]
+    command += [f"--faas-endpoint=parsl:{leaning}", "-k", "test_endpoint_answers"]
+    command += ["--faas-queue-timeout=20", "--faas-workers=1"]
+    with pytest.raises(ServiceError) as caught:
+        cluster.run(*command, timeout=120)
+    said = " ".join(str(caught.value).split())
+    assert "without a connected worker" in said
+    assert "its workers cannot reach this machine" in said
+    assert wait_for(lambda: not cluster.jobs(), 30)
+
+
 def test_a_node_that_is_cut_off_hears_and_says_nothing(cluster):
     slurmctld, slurmd = ("10.77.0.1", 6817), ("10.77.0.3", 6818)
     cluster.cut("node2")

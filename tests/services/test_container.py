@@ -24,7 +24,7 @@ RECIPE = REPOSITORY / "endpoints" / "parsl" / "slurm.py"
 
 pytestmark = [
     pytest.mark.services,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(not IMAGE, reason="PYHF_WORKER_IMAGE names no directory image"),
     pytest.mark.skipif(shutil.which("ch-run") is None, reason="charliecloud is not installed"),
 ]
@@ -56,7 +56,7 @@ def validate(cluster):
         ]
         command += [f"--faas-endpoint={endpoint}", "--faas-patch=synthetic_?00_0"]
         command += [f"--faas-report={report}", *words]
-        cluster.run(*command, timeout=200)
+        cluster.run(*command, timeout=500)
         return json.loads((report / "report.json").read_text(encoding="utf-8"))
 
     return run
@@ -68,7 +68,7 @@ label: container
 address: 10.77.0.1
 max_workers_per_node: 1
 container_type: custom
-container_cmd_options: ch-run --set-env {image} -- {{EXECUTOR_LAUNCH_CMD}}
+container_cmd_options: ch-run --home --set-env {image} -- {{EXECUTOR_LAUNCH_CMD}}
 provider:
   type: SlurmProvider
   exclusive: false
@@ -102,7 +102,7 @@ def in_the_container(cluster, name, runner):
     for line, edited in (
         (
             'WORKER_INIT = "source $HOME/pyhf-env/bin/activate || exit 1"',
-            'WORKER_INIT = "export USER=root"',
+            'WORKER_INIT = "export USER=$(id -un)"',
         ),
         ("CONTAINER = None", f"CONTAINER = {runner!r}"),
     ):
