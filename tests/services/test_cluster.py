@@ -100,9 +100,9 @@ def test_a_recipe_that_leans_on_loopback_fails_and_says_so(cluster):
     leaning.write_text(recipe.replace('label="slurm",', 'label="slurm", address="127.0.0.1",'))
     command = [sys.executable, "-m", "pytest", "--pyargs", "pytest_pyhf_faas.suite"]
     command += [f"--faas-endpoint=parsl:{leaning}", "-k", "test_endpoint_answers"]
-    command += ["--faas-queue-timeout=20", "--faas-workers=1"]
+    command += ["--faas-queue-timeout=30", "--faas-workers=1"]
     with pytest.raises(ServiceError) as caught:
-        cluster.run(*command, timeout=120)
+        cluster.run(*command, timeout=250)
     said = " ".join(str(caught.value).split())
     assert "without a connected worker" in said
     assert "its workers cannot reach this machine" in said
