@@ -55,6 +55,7 @@ FIRST = (
     "test_cluster_faults.py",
     "test_parsl.py",
     "test_parsl_runs.py",
+    "test_schedulers.py",
     "test_contract.py",
     "test_globus_faults.py",
     "test_globus_compute.py",
@@ -86,7 +87,7 @@ def pytest_collection_modifyitems(items):
 
 
 #: The tests of one engine share its services and wait for one another, those of two need not.
-BY_ENGINE = ("test_faults.py", "test_contract.py")
+BY_ENGINE = ("test_faults.py", "test_contract.py", "test_schedulers.py")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -87,7 +87,7 @@ INSIDE = {
     ),
     "engines": (
         {"base", "texts", "local_worker", "remote_worker", "parsl_interchange"},
-        {"parsl_failures", "remote", "session"},
+        {"parsl_failures", "parsl_pods", "remote", "session"},
         {"globus_client", "globus_errors", "globus_outbox", "parsl_blocks", "parsl_config"},
         {"globus_connection", "globus_health", "parsl_session"},
         {"globus_session"},

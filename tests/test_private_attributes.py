@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -67,6 +68,12 @@ def of_parsl_executors_at_their_start():
     return inspect.getsource(HighThroughputExecutor.start).replace("self.", " ").split()
 
 
+def of_the_provider_of_pods():
+    from parsl.providers import KubernetesProvider
+
+    return re.split(r"\W+", inspect.getsource(KubernetesProvider))
+
+
 def of_parsl_timers():
     from parsl.utils import Timer
 
@@ -109,6 +116,7 @@ def of_configurations_with_benchmarks():
 ATTRIBUTES = [
     ("_workers_per_node", of_parsl_executors, "--faas-workers"),
     ("_last_poll_time", of_parsl_executors, "a lost block is noticed at once"),
+    ("_status", of_the_provider_of_pods, "pods that are gone, or fail again and again"),
     ("_kill_event", of_parsl_timers, "no block is started while Parsl ends"),
     ("_thread", of_parsl_timers, "no block is started while Parsl ends"),
     ("_lock", of_parsl_command_clients, "no socket is closed that a thread waits in"),
@@ -129,6 +137,7 @@ UNDOCUMENTED = [
     ("job_ids_to_block", of_parsl_executors, "process groups that are to be ended"),
     ("interchange_launch_cmd", of_parsl_executors, "an interchange that ends with its client"),
     ("interchange_proc", of_parsl_executors, "a dead interchange is noticed"),
+    ("kube_client", of_the_provider_of_pods, "pods that are gone, or fail again and again"),
     ("prefetch_capacity", of_parsl_executors, "a dead worker does not hang its manager"),
     ("block_error_handler", of_parsl_executors, "one block that ends does not end all"),
     (

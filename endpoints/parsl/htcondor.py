@@ -9,7 +9,7 @@ from parsl.executors import HighThroughputExecutor
 from parsl.providers import CondorProvider
 
 CORES_PER_SLOT = 8
-WALLTIME = "00:30:00"
+MINUTES = 30  # longer than the longest fit
 # What makes pyhf importable in a slot; nothing else is needed there but Parsl.
 # A block without it must end: it would fit with whatever else it finds.
 WORKER_INIT = "source /cvmfs/your.experiment/pyhf-env/bin/activate || exit 1"
@@ -31,7 +31,11 @@ def fresh_config():
                     min_blocks=0,
                     max_blocks=4,
                     parallelism=1.0,
-                    walltime=WALLTIME,
+                    # Parsl does not tell HTCondor of a walltime: blocks that run for longer go.
+                    scheduler_options=(
+                        "periodic_remove = (JobStatus == 2) && "
+                        f"(time() - EnteredCurrentStatus > {MINUTES * 60})"
+                    ),
                     worker_init=WORKER_INIT,
                 ),
             )

@@ -259,7 +259,7 @@ def test_each_recipe_can_be_used(tmp_path, monkeypatch, name):
     assert provider.max_blocks == (1 if name == "local" else 4)
     assert executor.prefetch_capacity == 0
     assert executor.block_error_handler is windowed_error_handler
-    assert executor.label == name
+    assert executor.label == {"k8s": "kubernetes"}.get(name, name)
     assert engine.workers == provider.max_blocks * executor.max_workers_per_node
     if name == "local":
         assert engine.workers == cores

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import parsl
 import pytest
 from parsl.executors.high_throughput.errors import VersionMismatch
+from parsl.jobs.states import JobState, JobStatus
 
 from pytest_pyhf_faas.engines.parsl_failures import TELL_PARSL, failed_blocks, said_by
 
@@ -26,6 +27,7 @@ def told(version):
 def block(stderr="", *, terminal=True, stdout="", message=None, exit_code=2):
     return SimpleNamespace(
         stderr_summary=stderr,
+        stderr_path=None,
         stdout_summary=stdout,
         message=message,
         terminal=terminal,
@@ -86,6 +88,26 @@ def test_a_block_that_fails_for_another_reason_shows_what_it_wrote():
     alike = [block(f"/spool/job{number}/script: no such file") for number in range(7, 10)]
     assert "before they have done anything: 3 ended with exit status 2: /spool/job7/" in why(*alike)
     assert why(error=RuntimeError("no\nroom")) == "its blocks fail: no room"
+
+
+@pytest.mark.parametrize("name", ["parsl.torque.block-1.17.25.submit", "htcondor.block-1.17.25"])
+def test_what_a_block_wrote_is_found_where_its_provider_does_not_say_where(tmp_path, name):
+    """As of Torque, HTCondor and Grid Engine."""
+    said = "Job is marked as MISSING since the workers failed to register to the executor."
+    (tmp_path / f"{name}.stderr").write_text("activate: no such file\n")
+    (tmp_path / f"{name}.stdout").write_text("")
+    (tmp_path / f"{name.replace('block-1', 'block-10')}.stderr").write_text("of another block\n")
+    lost, silent = (JobStatus(JobState.MISSING, said) for _ in range(2))
+    executor = SimpleNamespace(
+        status_facade={"1": lost, "2": silent},
+        executor_exception=None,
+        provider=SimpleNamespace(script_dir=str(tmp_path)),
+    )
+    found = failed_blocks(executor)
+    assert "1 ended: activate: no such file; 1 ended. Look at worker_init" in found
+    assert f"the logs in {tmp_path}" in found
+    executor.provider.script_dir = None  # pods have none
+    assert "the logs" not in failed_blocks(executor)
 
 
 def test_what_a_block_says_of_its_parsl_does_not_hide_the_rest():

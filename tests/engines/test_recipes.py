@@ -60,6 +60,8 @@ INJECTIONS = (
     "{% raw %}",
     "",
 )
+#: The files for Parsl: one called kubernetes.py would hide the module of that name.
+FILES = {"kubernetes": "k8s.py"}
 #: Their workers run in the environment of the agent, or of a container.
 NOTHING_TO_ACTIVATE = (
     ("globus_compute", "local"),
@@ -111,7 +113,9 @@ def load(monkeypatch):
 
 
 def test_there_is_a_recipe_for_each_of_parsl():
-    assert sorted(path.stem for path in RECIPES.parent.glob("parsl/*.py")) == NAMES
+    assert {path.name for path in RECIPES.parent.glob("parsl/*.py")} == {
+        FILES.get(name, f"{name}.py") for name in NAMES
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -242,8 +246,8 @@ def test_the_launcher_of_the_parsl_recipe_may_start_a_container(tmp_path):
 def test_a_block_without_its_environment_ends(load, tmp_path, of, name):
     """It would go on with what is found on the PATH, which may be another pyhf."""
     if of == "parsl":
-        provider = runpy.run_path(str(RECIPES.parent / "parsl" / f"{name}.py"))["fresh_config"]()
-        provider = provider.executors[0].provider
+        path = RECIPES.parent / "parsl" / FILES.get(name, f"{name}.py")
+        provider = runpy.run_path(str(path))["fresh_config"]().executors[0].provider
     else:
         provider = load(name)[2]
     words = "\n".join(

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.status_handling import BlockProviderExecutor
-from parsl.providers import LocalProvider, SlurmProvider
+from parsl.providers import KubernetesProvider, LocalProvider, SlurmProvider
 
-from pytest_pyhf_faas.engines.parsl_failures import said_by
+from pytest_pyhf_faas.engines import parsl_pods
+from pytest_pyhf_faas.engines.parsl_failures import ended_blocks, said_by
 from pytest_pyhf_faas.engines.parsl_interchange import end_groups, remember_jobs
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def states(executors: Sequence[Any], queue_says: str) -> str:
     for executor in with_blocks(executors):
         for status in list(executor.status_facade.values()):
             counts[status.status_name.lower()] += 1
-            if status.terminal and (said := said_by(status)):
+        for status in ended_blocks(executor):
+            if said := said_by(status):
                 messages[said] = None
     counted = ", ".join(f"{count} {state}" for state, count in counts.items())
     said = "; ".join(filter(None, [queue_says, *messages]))
@@ -75,15 +77,17 @@ def _names(executors: Sequence[Any]) -> set[str]:
 
 
 def queue_states(executors: Sequence[Any]) -> str:
-    """Ask Slurm why blocks are pending."""
+    """Ask Slurm or Kubernetes why blocks are pending."""
     return "; ".join(filter(None, map(_queue_state, with_blocks(executors))))
 
 
 def _queue_state(executor: Any) -> str:
     jobs = live_jobs(executor)
-    if not jobs or not isinstance(executor.provider, SlurmProvider):
-        return ""
     try:
+        if isinstance(executor.provider, KubernetesProvider):
+            return parsl_pods.waiting(executor.provider, jobs)
+        if not jobs or not isinstance(executor.provider, SlurmProvider):
+            return ""
         command = f"squeue --noheader --format='%T (%r)' --jobs={','.join(jobs)}"
         code, output, _errors = executor.provider.execute_wait(command)
     except Exception:  # noqa: BLE001 - a queue that does not answer is no news

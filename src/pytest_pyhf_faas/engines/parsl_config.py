@@ -12,7 +12,9 @@ import parsl
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.threads import ThreadPoolExecutor
 from parsl.jobs.error_handlers import simple_error_handler, windowed_error_handler
+from parsl.providers import KubernetesProvider
 
+from pytest_pyhf_faas.engines import parsl_pods
 from pytest_pyhf_faas.engines.parsl_failures import TELL_PARSL
 from pytest_pyhf_faas.engines.texts import in_one_line
 from pytest_pyhf_faas.errors import ConfigurationError
@@ -126,6 +128,8 @@ def _override(executor: Any, blocks: int | None, workers: int | None) -> None:
     if blocks is not None and provider is not None:
         provider.init_blocks = provider.max_blocks = blocks
         provider.min_blocks = min(provider.min_blocks, blocks)
+    if isinstance(provider, KubernetesProvider):
+        parsl_pods.watch(provider)
     if isinstance(executor, HighThroughputExecutor):
         if workers is not None:
             executor.max_workers_per_node = workers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import parsl
@@ -19,13 +20,15 @@ TELL_PARSL = (
 )
 _TOLD = re.compile(r"pyhf-faas: Parsl (\S+) of (.+)\n?")
 _VERSIONS = re.compile(r"py\.v=(\S+) parsl\.v=(\S+)")
+#: Parsl's words for a block without workers, where it knows nothing else.
+_NOTHING_KNOWN = "Job is marked as MISSING"
 _WORKER_COMMAND = "process_worker_pool.py"
 
 
 def failed_blocks(executor: Any) -> str:
     """Say in one line how blocks failed, and why if that is known."""
     error = executor.executor_exception
-    ended = [status for status in list(executor.status_facade.values()) if status.terminal]
+    ended = ended_blocks(executor)
     causes = filter(None, [_mismatch(error), *map(_cause, map(_written, ended))])
     cause = next(causes, None)
     if cause is not None:
@@ -41,16 +44,38 @@ def failed_blocks(executor: Any) -> str:
         failed.setdefault(re.sub(r"\d+", "0", how), []).append(how)
     counted = "; ".join(f"{len(those)} ended{those[0]}" for those in failed.values())
     where = getattr(executor.provider, "script_dir", None)
+    logs = f", and at the logs in {where}" if where else ""
     return (
         f"its blocks of workers end before they have done anything: {counted}. Look at "
-        f"worker_init and the provider of the configuration, and at the logs in {where}"
+        f"worker_init and the provider of the configuration{logs}"
     )
+
+
+def ended_blocks(executor: Any) -> list[Any]:
+    """Return the statuses of the blocks that ended, with the files that these wrote to.
+
+    Some providers (Torque, HTCondor, Grid Engine) do not say which files that are.
+    """
+    directory = getattr(executor.provider, "script_dir", None)
+    ended = []
+    for block, status in list(executor.status_facade.items()):
+        if not status.terminal:
+            continue
+        ended.append(status)
+        if directory and not status.stderr_path:
+            for stream in ("stdout", "stderr"):
+                for path in Path(directory).glob(f"*.block-{block}.*.{stream}"):
+                    setattr(status, f"{stream}_path", str(path))
+    return ended
 
 
 def said_by(status: Any) -> str:
     """Return what a block wrote, or else what is said of it."""
     errors = _TOLD.sub("", status.stderr_summary or "").strip()
-    return in_one_line(errors or status.stdout_summary or status.message or "")
+    said = status.message or ""
+    if said.startswith(_NOTHING_KNOWN):
+        said = ""
+    return in_one_line(errors or status.stdout_summary or said)
 
 
 def _written(status: Any) -> str:

@@ -1,6 +1,6 @@
 """A Kubernetes cluster, with the blocks of the published study: at most 4, of one pod each.
 
-``pyhf-faas validate --faas-endpoint parsl:endpoints/parsl/kubernetes.py``, in a pod of the
+``pyhf-faas validate --faas-endpoint parsl:endpoints/parsl/k8s.py``, in a pod of the
 cluster or elsewhere that pods can reach; needs ``pip install kubernetes``.
 """
 

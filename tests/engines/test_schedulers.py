@@ -1,0 +1,150 @@
+"""The recipes for Parsl on the other batch systems: their blocks run, fail, and are taken away.
+
+Each recipe runs as it stands, but for the place of the workers' environment where that is none
+that a test can make, and the walltime where a test waits for its end.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import IN_CI
+from tests.engines.test_parsl_runs import begin, patches  # noqa: F401 - a fixture
+from tests.helpers.paths import REPOSITORY
+from tests.helpers.scripted_engine import wait_until
+from tests.services.htcondor import HTCondor
+from tests.services.kubernetes_api import KubernetesApi
+from tests.services.pbs import Pbs, Torque
+
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc"),
+    pytest.mark.services,
+]
+
+RECIPES = REPOSITORY / "endpoints" / "parsl"
+ENVIRONMENTS = re.compile(r"(\$HOME|/cvmfs/your\.experiment)/pyhf-env")
+GONE_S = 15.0
+BIN = Path(sys.executable).parent
+IMAGE = "pyhf/pyhf:v0.7.6"
+PIP = """\
+#!/bin/sh
+exec python3 -c '
+import sys
+from importlib.metadata import version
+name, _, wanted = sys.argv[1].partition("==")
+sys.exit(None if version(name) == wanted else f"ERROR: No matching distribution for {name}")
+' "$3"
+"""
+
+
+class Site:
+    """A batch system with one of the recipes, for which there is an environment on its nodes."""
+
+    def __init__(self, name, place):
+        self.name = name
+        # A file called kubernetes.py would hide the module of that name.
+        self.file = "k8s.py" if name == "kubernetes" else f"{name}.py"
+        #: What a block says that does not find its environment.
+        self.complaint = "/no/such/bin/activate: No such file"
+        if name == "kubernetes":
+            self.complaint = "ERROR: No matching distribution for pyhf"
+        self.environment = place / "pyhf-env"
+        (self.environment / "bin").mkdir(parents=True)
+        (self.environment / "bin" / "activate").write_text(f"export PATH={BIN}:$PATH\n")
+        self.service = self._service(place)
+
+    def _service(self, place):
+        if self.name == "kubernetes":
+            return KubernetesApi(place / "api", images={IMAGE: self._image(place)})
+        kind = {"htcondor": HTCondor, "pbspro": Pbs, "torque": Torque}[self.name]
+        return kind(place / "service", home=place)
+
+    def _image(self, place):
+        """Make what pods find on their PATH: Python with pyhf, Parsl's own, and pip."""
+        found = place / "image" / "bin"
+        found.mkdir(parents=True)
+        (found / "process_worker_pool.py").symlink_to(BIN / "process_worker_pool.py")
+        # A link to the Python of a virtual environment would not find that.
+        for name, text in {
+            "python3": f'#!/bin/sh\nexec {sys.executable} "$@"\n',
+            "pip": PIP,
+        }.items():
+            (found / name).write_text(text)
+            (found / name).chmod(0o755)
+        return found.parent
+
+    def recipe(self, directory, *, environment=None, **constants):
+        """Copy the recipe to a directory, with another environment or other constants."""
+        text = (RECIPES / self.file).read_text()
+        if environment is not None or self.name == "htcondor":
+            text, count = ENVIRONMENTS.subn(str(environment or self.environment), text)
+            assert count == 1
+        for key, value in constants.items():
+            text, count = re.subn(rf"^{key} = .*$", f"{key} = {value!r}", text, flags=re.MULTILINE)
+            assert count == 1
+        path = directory / self.file
+        path.write_text(text)
+        return f"parsl:{path.name}"
+
+    def broken(self, directory):
+        """Copy the recipe with an environment that is not there."""
+        if self.name == "kubernetes":
+            endpoint = self.recipe(directory)
+            path = directory / self.file
+            path.write_text(path.read_text().replace("parsl=={", "pyhf=={"))
+            return endpoint
+        return self.recipe(directory, environment="/no/such")
+
+
+SITES = ("pbspro", "torque", "htcondor", "kubernetes")
+
+
+@pytest.fixture(scope="module", params=SITES)
+def site(request):
+    name = request.param
+    if name == "kubernetes" and not IN_CI:
+        pytest.importorskip("kubernetes")
+    with tempfile.TemporaryDirectory(prefix="site") as directory:
+        site = Site(name, Path(directory))
+        with site.service:
+            yield site
+
+
+@pytest.fixture
+def at_site(site, monkeypatch):
+    """The site, with its commands on the PATH."""
+    for name, value in site.service.env.items():
+        monkeypatch.setenv(name, value)
+    yield site
+    wait_until(lambda: not site.service.jobs(), "no job is left", GONE_S)
+
+
+ONE_WORKER = ("--faas-workers=1", "--faas-blocks=1")
+
+
+def test_fits_run_in_its_blocks(at_site, begin, tmp_path):  # noqa: F811
+    endpoint = at_site.recipe(tmp_path)
+    run = begin(f"--faas-endpoint={endpoint}", *ONE_WORKER, *patches("700_0", "800_0"))
+    assert run.end() == 0, run.output
+    assert "2 passed" in run.output
+    assert "2 fits sent to workers" in run.output
+    run.assert_nothing_is_left()
+
+
+def test_a_block_that_fails_at_its_start_says_why(at_site, begin, tmp_path):  # noqa: F811
+    endpoint = at_site.broken(tmp_path)
+    began = time.monotonic()
+    run = begin(f"--faas-endpoint={endpoint}", *ONE_WORKER, *patches("700_0"))
+    assert run.end() == 1, run.output
+    assert time.monotonic() - began < 60.0
+    assert "1 error" in run.output
+    assert "Traceback" not in run.output
+    assert at_site.complaint in run.output
+    assert "Look at worker_init" in run.output
+    run.assert_nothing_is_left()
