@@ -111,3 +111,10 @@ def test_a_version_that_is_not_in_use_may_change():
 )
 def test_what_a_worker_would_answer_again_stands(result, stands):
     assert _stands(result) is stands
+
+
+def test_a_result_is_read_when_it_is_used_even_if_its_journal_is_gone_by_then(tmp_path):
+    write(tmp_path, "1", "same")
+    (known,) = read_earlier(tmp_path, "local").results.values()
+    (tmp_path / "1.jsonl").unlink()
+    assert known.read() == replace(RESULT, key="same", worker="host:1")

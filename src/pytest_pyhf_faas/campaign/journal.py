@@ -10,12 +10,14 @@ configuration. The same file is how the workers of pytest-xdist read what one of
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
 import time
+import weakref
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_pyhf_faas.campaign.log import record_from_json, record_to_json
 from pytest_pyhf_faas.campaign.results import HypotestResult, WorkerEnvironment
@@ -110,6 +112,38 @@ class Journal:
                 self._give_up(error)
 
 
+class _Kept:
+    """A file that can be read for as long as this is there, even if it is removed meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.number)
+
+
+class StoredResult(NamedTuple):
+    """Where in a journal a result is: a fraction of its size.
+
+    Attributes
+    ----------
+    file : _Kept
+        The journal.
+    offset, length : int
+        Of the line, in bytes.
+    environment : WorkerEnvironment or None
+        Of its worker.
+    """
+
+    file: _Kept
+    offset: int
+    length: int
+    environment: WorkerEnvironment | None
+
+    def read(self) -> HypotestResult:
+        """Return the result."""
+        line = os.pread(self.file.number, self.length, self.offset)
+        return HypotestResult.from_json(json.loads(line)["result"], self.environment)
+
+
 class JournalReader:
     """Reads a journal that may still grow."""
 
@@ -123,6 +157,7 @@ class JournalReader:
         #: References of what an endpoint has accepted and not answered, by endpoint and key.
         self.accepted: dict[tuple[str, str], str] = {}
         self._offset = 0
+        self._at = (0, 0)  # of the line that was read last: offset and length
         self._environments: dict[str, WorkerEnvironment] = {}
         self._batches: dict[tuple[str, int], list[str]] = {}
 
@@ -137,6 +172,13 @@ class JournalReader:
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue  # damaged
 
+    def read_places(self) -> Iterator[tuple[str, HypotestResult, StoredResult]]:
+        """Yield (endpoint, result, where it is) as `read` does, for who keeps the last alone."""
+        with contextlib.suppress(FileNotFoundError):
+            file = _Kept(self.path)
+            for endpoint, result in self.read():
+                yield endpoint, result, StoredResult(file, *self._at, result.environment)
+
     def records(self, endpoint: str) -> Iterator[tuple[float, Record]]:
         """Yield the log of the campaigns on an endpoint, as far as it is new: moment and record."""
         for line in self._lines():
@@ -147,29 +189,31 @@ class JournalReader:
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         try:
-            with self.path.open("rb") as file:
-                file.seek(self._offset)
-                data = file.read()
+            file = self.path.open("rb")
         except FileNotFoundError:
             return
-        whole, newline, _cut_off = data.rpartition(b"\n")
-        self._offset += len(whole) + len(newline)
-        for line in whole.splitlines():
-            try:
-                data_ = json.loads(line)
-            except ValueError:
-                continue  # empty, or cut off by a crash and then appended to
-            if not isinstance(data_, dict):
-                continue
-            version = data_.get("version", VERSION)
-            if version not in (VERSION, None) and version == data_.get("again"):
-                self.problem = (
-                    f"the journal {self.path} has version {version!r}, and only "
-                    f"{VERSION} and older ones are known: it was written by a newer pytest-pyhf-"
-                    "faas and is left out. Use that one to take its results over"
-                )
-            if self.problem is None:
-                yield data_
+        with file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return  # cut off, or still being written
+                self._at = self._offset, len(line)
+                self._offset += len(line)
+                try:
+                    data = json.loads(line)
+                except ValueError:
+                    continue  # empty, or cut off by a crash and then appended to
+                if not isinstance(data, dict):
+                    continue
+                version = data.get("version", VERSION)
+                if version not in (VERSION, None) and version == data.get("again"):
+                    self.problem = (
+                        f"the journal {self.path} has version {version!r}, and only "
+                        f"{VERSION} and older ones are known: it was written by a newer pytest-"
+                        "pyhf-faas and is left out. Use that one to take its results over"
+                    )
+                if self.problem is None:
+                    yield data
 
     def _result(self, endpoint: str, data: dict[str, Any]) -> HypotestResult:
         self.accepted.pop((endpoint, data["key"]), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_pyhf_faas.advice import speaks_of_the_worker
 from pytest_pyhf_faas.campaign import journal as journals
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from pytest_pyhf_faas.campaign.journal import StoredResult
     from pytest_pyhf_faas.campaign.results import HypotestResult
+
+    Known: TypeAlias = HypotestResult | StoredResult
 
 _OTHER_CODE = (
     "another version of pytest-pyhf-faas, whose code for workers differs, had done or sent them"
@@ -29,7 +32,7 @@ class Earlier:
     Attributes
     ----------
     results : dict
-        Answers, by the keys of their tasks.
+        Answers, or where in a journal they are, by the keys of their tasks.
     accepted : dict
         References of what was sent and not received, by the keys of tasks.
     left_out : dict
@@ -38,7 +41,7 @@ class Earlier:
         What is wrong with the journals.
     """
 
-    results: dict[str, HypotestResult] = field(default_factory=dict)
+    results: dict[str, Known] = field(default_factory=dict)
     accepted: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -50,17 +53,22 @@ def read_earlier(directory: Path, endpoint: str) -> Earlier:
     of_other_code: set[str] = set()
     for path in journals.earlier(directory):
         reader = journals.JournalReader(path)
-        results = [result for where, result in reader.read() if where == endpoint]
+        answered: set[str] = set()
+        stored: dict[str, StoredResult] = {}
+        for where, result, place in reader.read_places():
+            if where == endpoint:
+                answered.add(result.key)
+                if result.environment is not None and _stands(result):
+                    stored[result.key] = place
         sent = {key: text for (where, key), text in reader.accepted.items() if where == endpoint}
         if reader.problem:
             found.problems.append(reader.problem)
         if reader.worker_sha256 != worker_sha256():
-            of_other_code |= sent.keys() | {result.key for result in results}
+            of_other_code |= sent.keys() | answered
             continue
-        for result in results:
-            found.accepted.pop(result.key, None)
-            if result.environment is not None and _stands(result):
-                found.results[result.key] = result
+        for key in answered:
+            found.accepted.pop(key, None)
+        found.results.update(stored)
         found.accepted.update(sent)
     lost = of_other_code - found.results.keys() - found.accepted.keys()
     found.left_out.update(dict.fromkeys(lost, _OTHER_CODE))
@@ -68,8 +76,8 @@ def read_earlier(directory: Path, endpoint: str) -> Earlier:
 
 
 def of_the_same_workers(
-    results: Mapping[str, HypotestResult], probe: Mapping[str, Any]
-) -> tuple[dict[str, HypotestResult], dict[str, str]]:
+    results: Mapping[str, Known], probe: Mapping[str, Any]
+) -> tuple[dict[str, Known], dict[str, str]]:
     """Return the results that workers like those of today gave, and why not the others.
 
     Parameters
@@ -80,7 +88,8 @@ def of_the_same_workers(
         What a worker of today is, as `fitting.probe_environment` says it.
     """
     today = {"python": probe["python"], **probe["versions"]}
-    usable, left_out = {}, {}
+    usable: dict[str, Known] = {}
+    left_out: dict[str, str] = {}
     for key, result in results.items():
         then = result.environment.computing if result.environment else {}
         changed = [

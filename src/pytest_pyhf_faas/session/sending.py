@@ -6,6 +6,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyhf_faas.campaign.journal import StoredResult
 from pytest_pyhf_faas.errors import FaasError, NotReadyError
 from pytest_pyhf_faas.preflight.remedies import Remedies
 from pytest_pyhf_faas.preflight.waiting import Questions
@@ -81,10 +82,12 @@ class Sender:
             if task in campaign:
                 continue
             if task.key in earlier.results:
-                campaign.adopt(task, earlier.results[task.key])
+                known = earlier.results[task.key]
+                result = known.read() if isinstance(known, StoredResult) else known
+                campaign.adopt(task, result)
                 self.adopted += 1
                 if self._shared is not None and self._fitting.resume:
-                    self._campaigns.journal().write(endpoint, earlier.results[task.key])
+                    self._campaigns.journal().write(endpoint, result)
             elif task.key in earlier.accepted:
                 sent_before.setdefault(earlier.accepted[task.key], []).append(task)
                 self.collected += 1
