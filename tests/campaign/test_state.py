@@ -639,3 +639,101 @@ StateMachine.TestCase.settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 TestStateMachine = StateMachine.TestCase
+
+
+# --- fits that are longer than a block lives ----------------------------------------------------
+
+#: A batch system ends its blocks after ten minutes.
+SHORT_LIVED = replace(FACTS, workers=1, workers_there=1, ready_at=0.0, walltime_s=600.0)
+
+
+def lose_after(scene, ran_s):
+    """Let the block go that has a fit for so long; return what is sent, and who is given up."""
+    send = of(Send, scene.decided)[-1]
+    decided = scene.tell(Failed(send.batch, "block lost", "its block is gone"), ran_s)
+    return of(Send, decided), of(GiveUp, decided)
+
+
+def submitted(facts, *numbers):
+    scene = Scene(facts=facts)
+    send = scene.tell(Submitted(tuple(a_fit(number) for number in numbers)))[0]
+    scene.tell(Sent(send.batch))
+    return scene
+
+
+def resend(scene):
+    scene.tell(Sent(of(Send, scene.decided)[-1].batch))
+
+
+def test_a_walltime_that_is_shorter_than_a_fit_is_told_after_two_blocks():
+    scene = submitted(SHORT_LIVED, 1)
+    assert lose_after(scene, 580.0)[1] == []
+    resend(scene)
+    sent, (ended,) = lose_after(scene, 590.0)
+    assert sent == []
+    assert ended.status == "broken"
+    assert "The walltime of a block, 10 min 00 s, is shorter than the fit" in ended.text
+    assert "has run for all of it 2 times" in ended.text
+    assert "set a longer walltime" in ended.text
+    assert "the fit had run for 9 min 40 s, the walltime is 10 min 00 s" in ended.text
+
+
+@pytest.mark.parametrize("facts", [SHORT_LIVED, replace(SHORT_LIVED, walltime_s=None)])
+def test_a_block_that_goes_early_says_nothing_of_a_walltime(facts):
+    ran_s = 300.0 if facts.walltime_s else 590.0
+    scene = submitted(facts, 1)
+    for _ in range(3):
+        assert lose_after(scene, ran_s)[1] == []
+        resend(scene)
+    _, (ended,) = lose_after(scene, ran_s)
+    assert "shorter than the fit" not in ended.text
+
+
+def test_a_fit_that_waited_at_a_worker_has_not_run():
+    """Its block ended with its walltime, and the fit before it took most of that."""
+    facts = replace(SHORT_LIVED, in_flight=2)
+    scene = submitted(facts, 1, 2)
+    second = of(Send, scene.decided)[-1]
+    if second.keys == keys(1):
+        second = scene.tell(Ticked())[0]
+    scene.tell(Sent(second.batch))
+    first = of(Send, scene.decided)[0]
+    scene.tell(Answered(first.batch, "worker", (Outcome("key1", 400.0),)), 400.0)
+    for _ in range(2):
+        sent, ended = lose_after(scene, 200.0)
+        assert (len(sent), ended) == (1, [])
+        resend(scene)
+
+
+def test_time_without_a_worker_does_not_count_as_run():
+    scene = submitted(SHORT_LIVED, 1)
+    for _ in range(2):
+        scene.tell(Looked(replace(SHORT_LIVED, workers_there=0, missing_since=scene.now)), 1.0)
+        scene.tell(Looked(SHORT_LIVED), 3000.0)
+        assert lose_after(scene, 100.0)[1] == []
+        resend(scene)
+
+
+def test_of_fits_like_one_that_is_too_long_one_block_is_enough():
+    scene = submitted(SHORT_LIVED, 1)
+    lose_after(scene, 590.0)
+    resend(scene)
+    lose_after(scene, 590.0)
+    send = of(Send, scene.tell(Submitted((a_fit(2),))))[0]
+    scene.tell(Sent(send.batch))
+    _, (ended,) = lose_after(scene, 590.0)
+    assert "shorter than the fit" in ended.text
+
+
+def test_the_time_left_counts_how_long_fits_have_run_already():
+    facts = replace(FACTS, ready_at=0.0, in_flight=2)
+    scene = Scene(facts=facts)
+    first = of(Send, scene.tell(Submitted(tuple(a_fit(n, 600.0) for n in range(4)))))[0]
+    scene.tell(Sent(first.batch))
+    scene.tell(Sent(of(Send, scene.decided)[-1].batch))
+    begun_at = scene.now
+    assert scene.state.left_s(begun_at) == 4 * 600.0 / 2
+    assert scene.state.left_s(begun_at + 300.0) == (4 * 600.0 - 2 * 300.0) / 2
+    assert scene.state.running_s(begun_at + 300.0) == 300.0
+    # They are longer than their like elsewhere: so will be the others.
+    assert scene.state.left_s(begun_at + 900.0) == (1.5 * 4 * 600.0 - 2 * 900.0) / 2

@@ -482,3 +482,27 @@ def test_who_stays_in_what_asks_the_interchange_keeps_it_open(monkeypatch):
 
 def test_an_executor_that_asks_nothing_is_closed_as_it_is():
     parsl_session._close_commands(object())
+
+
+@pytest.mark.parametrize(
+    ("walltime", "seconds"),
+    [
+        ("00:10:00", 600.0),
+        ("48:00:30", 172830.0),
+        ("1-02:00:00", 93600.0),
+        ("ten minutes", None),
+        (3600, None),
+        (None, None),
+    ],
+)
+def test_a_walltime_is_read_as_batch_systems_write_it(walltime, seconds):
+    assert parsl_config.seconds_of(walltime) == seconds
+
+
+def test_the_shortest_walltime_counts():
+    there = [ModuleType("executor") for _ in range(3)]
+    for executor, walltime in zip(there[:2], ("01:00:00", "00:20:00"), strict=True):
+        executor.provider = ModuleType("provider")
+        executor.provider.walltime = walltime
+    assert parsl_config.walltime_s(there) == 1200.0
+    assert parsl_config.walltime_s(there[2:]) is None

@@ -423,6 +423,18 @@ def relayed(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("done", "said"),
+    [
+        (0, "toy: 0/20 fits done, 2 running, the first for 12 min 10 s; 1 worker connected"),
+        (1, "toy: 1/20 fits done, no news for 30 s: 2 running; 1 worker connected"),
+    ],
+)
+def test_before_the_first_has_ended_it_says_how_long_they_run(done, said):
+    told = progress(done=done, quiet_s=30.0, running_s=730.0, knows="1 worker connected")
+    assert describe("toy", told) == said
+
+
 def test_what_the_worker_tells_is_shown_by_the_controller(relayed):
     relayed.loop.go_on()  # nothing is told yet
     relayed.worker.show("toy", progress(done=2, quiet_s=15.0, knows="1 worker connected"))

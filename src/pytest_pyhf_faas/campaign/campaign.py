@@ -256,6 +256,7 @@ class Campaign:
                 waits_s=now - missing_since if waits and missing_since is not None else None,
                 waits_for=waits_for if waits else None,
                 missing=missing,
+                running_s=state.running_s(now),
             )
         if quiet is None:
             return progress

@@ -86,7 +86,7 @@ class Pace:
         self._began_at += pause_s
         self._last_at = max(self._last_at, self._began_at)
 
-    def left_s(self, work_s: float, workers: int, now: float) -> float:
+    def left_s(self, work_s: float, workers: int, now: float, ran_s: float = 0.0) -> float:
         """Return how many seconds are left until other fits are done, 0 where they should be.
 
         Parameters
@@ -97,10 +97,12 @@ class Pace:
             Among so many, until enough is measured.
         now : float
             When it is asked: since the last fit was done they have run.
+        ran_s : float
+            How long those that run have run already, together.
         """
         measured_s = self._last_at - self._began_at
         if self._count < max(_FEWEST, 2 * workers) or not (self._work_s and measured_s > 0):
-            return work_s / workers
+            return max(0.0, work_s - ran_s) / workers
         return max(0.0, measured_s * work_s / self._work_s - (now - self._last_at))
 
 

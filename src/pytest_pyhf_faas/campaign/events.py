@@ -83,6 +83,7 @@ class Facts:
     missing: str = WORKER
     broken: bool = False
     failure: str | None = None
+    walltime_s: float | None = None
 
 
 # Events

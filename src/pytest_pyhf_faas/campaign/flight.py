@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class Batch:
         Whether it was sent once more, or is what was sent once more.
     collected : bool
         Whether an earlier session has sent it.
+    begun_at : float or None
+        When a worker was free for it: they take what was sent in its order.
     overtaken_at : float or None
         When something that was sent later was answered, so that it has begun or is lost.
     """
@@ -35,6 +38,7 @@ class Batch:
     alone: bool = False
     copied: bool = False
     collected: bool = False
+    begun_at: float | None = None
     overtaken_at: float | None = None
 
     @property
@@ -72,6 +76,17 @@ class Flight:
         for entry in batch.entries:
             entry.in_flight -= 1
         return batch
+
+    def begin(self, workers: int, now: float) -> None:
+        """Take note that so many workers have what was sent first."""
+        for batch in islice(self.batches.values(), workers):
+            if batch.begun_at is None:
+                batch.begun_at = now
+
+    def interrupt(self) -> None:
+        """Take note that no worker is there, so that nothing runs."""
+        for batch in self:
+            batch.begun_at = None
 
     def add_ping(self, now: float) -> int:
         """Take note of a ping; return its number."""

@@ -19,6 +19,8 @@ class Progress:
         While there is no worker: for how long, what for, and what is missing; see `Engine`.
     quiet_s : float or None
         For how long nothing has come of what is with the workers, where that is long.
+    running_s : float or None
+        How long the fit has run that a worker has longest.
     expected_s, knows : float or None, str or None
         Then, how long the first of it should take, and what the engine knows of them.
     """
@@ -34,6 +36,7 @@ class Progress:
     waits_for: str | None = None
     missing: str = WORKER
     quiet_s: float | None = None
+    running_s: float | None = None
     expected_s: float | None = None
     knows: str | None = None
 

@@ -26,6 +26,8 @@ class Entry:
         How often it was there when a block or an engine was lost.
     silences : int
         How often it was the only one that a silent engine held.
+    outlived : int
+        How often its block ended with its walltime, all of which the fit had run.
     in_flight : int
         Batches that hold it; two while a straggler runs twice.
     alone : bool
@@ -40,6 +42,7 @@ class Entry:
     attempts: int = 0
     losses: int = 0
     silences: int = 0
+    outlived: int = 0
     in_flight: int = 0
     alone: bool = False
     ended: bool = False

@@ -22,7 +22,7 @@ from pytest_pyhf_faas.campaign.flight import Batch
 from pytest_pyhf_faas.campaign.queue import Entry
 from pytest_pyhf_faas.campaign.results import ENGINE
 from pytest_pyhf_faas.campaign.watch import Watch
-from pytest_pyhf_faas.wording import counted
+from pytest_pyhf_faas.wording import counted, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -57,6 +57,8 @@ class CampaignState:
         self._watch = Watch(policy, self.times)
         self._open: dict[str, Entry] = {}
         self._pace = Pace(-math.inf)
+        #: Families of fits that are longer than a block lives.
+        self._too_long: set[str] = set()
         self._left_behind: set[str] = set()
         self._winding_down: str | None = None
         #: Whether any worker was ever there; before, what the engine has is with no worker.
@@ -100,6 +102,8 @@ class CampaignState:
         self._out = []
         self._handlers[type(event)](event)
         self._go_on()
+        if self.facts.missing_since is None and self.facts.ready_at is not None:
+            self.flight.begin(self.facts.workers_there, now)
         return self._out
 
     # What can be asked
@@ -119,9 +123,29 @@ class CampaignState:
         return self._watch.quiet(self.flight, self.facts, now)
 
     def left_s(self, now: float) -> float | None:
-        """Return how many seconds are left until all is done, if all times are known."""
+        """Return how many seconds are left until all is done, if all times are known.
+
+        Where the fits that run are longer than it is known of their like, the others are, too.
+        """
         work_s = self.times.of_all(entry.fit for entry in self._open.values())
-        return None if work_s is None else self._pace.left_s(work_s, self.facts.workers, now)
+        if work_s is None:
+            return None
+        expected_s = taken_s = 0.0
+        for batch in self._running():
+            batch_s = self.times.of_all(entry.fit for entry in batch.open_entries) or 0.0
+            expected_s += batch_s
+            taken_s += max(batch_s, now - (batch.begun_at or now))
+        stretch = taken_s / expected_s if expected_s else 1.0
+        ran_s = sum(now - (batch.begun_at or now) for batch in self._running())
+        return self._pace.left_s(stretch * work_s, self.facts.workers, now, ran_s)
+
+    def running_s(self, now: float) -> float | None:
+        """Return how long the fit has run that a worker has longest."""
+        moments = [batch.begun_at for batch in self._running() if batch.begun_at is not None]
+        return now - min(moments) if moments else None
+
+    def _running(self) -> list[Batch]:
+        return [batch for batch in self.flight if batch.begun_at is not None]
 
     # Callers
 
@@ -170,6 +194,8 @@ class CampaignState:
         self._watch.looked(self.facts, event.facts, self._now)
         if self.facts.missing_since is not None and event.facts.missing_since is None:
             self._pace.paused(self.facts.missing_since, self._now)
+        if event.facts.missing_since is not None:
+            self.flight.interrupt()
         self.facts = event.facts
         self.reached = self.reached or self.facts.ready_at is not None
 
@@ -232,7 +258,7 @@ class CampaignState:
             if entry.in_flight:  # another copy may yet answer
                 self._note(entry, event.trouble, event.text)
             elif event.trouble == "block lost":
-                self._lose(entry, event.trouble, event.text)
+                self._lose(entry, event.trouble, event.text, self._ran_s(batch))
             else:
                 self._note(entry, event.trouble, event.text)
                 what = recovery.after_trouble(
@@ -321,11 +347,37 @@ class CampaignState:
         for entry in waiting:
             self._lose(entry, trouble, reason)
 
-    def _lose(self, entry: Entry, trouble: Trouble, text: str) -> None:
+    def _lose(self, entry: Entry, trouble: Trouble, text: str, ran_s: float | None = None) -> None:
         """Take note that a fit was lost with all around it: most of these are not to blame."""
         entry.losses += 1
+        walltime_s = self.facts.walltime_s
+        if ran_s is not None and walltime_s is not None:
+            text += (
+                f" (the fit had run for {duration(ran_s)}, the walltime is {duration(walltime_s)})"
+            )
+        if recovery.ran_out(ran_s, walltime_s):
+            entry.outlived += 1
+        else:
+            walltime_s = None
         self._note(entry, trouble, text)
-        self._follow(entry, recovery.after_loss(entry, trouble, text, self.policy), text)
+        what = recovery.after_loss(
+            entry,
+            trouble,
+            text,
+            self.policy,
+            walltime_s=walltime_s,
+            others_are_too_long=entry.fit.family in self._too_long
+            and not self.times.measured([entry.fit]),
+        )
+        if walltime_s is not None and isinstance(what, recovery.End):
+            self._too_long.add(entry.fit.family)
+        self._follow(entry, what, text)
+
+    def _ran_s(self, batch: Batch) -> float | None:
+        """Return how long the fit of a batch has run; of several it is not known which."""
+        if batch.begun_at is None or len(batch.entries) > 1:
+            return None
+        return self._now - batch.begun_at
 
     def _follow(self, entry: Entry, what: recovery.Again | recovery.End, text: str) -> None:
         """Send a fit again or end it, as the rules say."""

@@ -44,6 +44,7 @@ def look_at(engine: Engine) -> tuple[Any, ...]:
         engine.missing,
         broken,
         engine.failure if broken else None,
+        engine.walltime_s,
     )
 
 

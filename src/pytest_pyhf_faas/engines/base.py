@@ -40,6 +40,8 @@ class Engine(Executor):
         failure, and a straggler is run again on an idle worker.
     loses_tasks : bool
         Whether a task may be lost without a word. Then it takes a `ping`.
+    walltime_s : float or None
+        How long its workers live until a batch system ends them, where that is known.
     whole : str
         What people call the whole of it, which is lost when it breaks down.
     worker_setup : str
@@ -55,6 +57,7 @@ class Engine(Executor):
     fixed_workers: bool = False
     watches_workers: bool = True
     loses_tasks: bool = False
+    walltime_s: float | None = None
     whole: str = "engine"
     worker_setup: str = "the environment of its workers"
     on_accepted: Callable[[Future[Any], str], None] = staticmethod(lambda _future, _reference: None)

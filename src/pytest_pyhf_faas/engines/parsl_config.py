@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import runpy
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,13 @@ from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 #: Parsl's own defaults, which are too slow or too loud for a session of pytest.
 _RUN_DIR, _STRATEGY_PERIOD_S = "runinfo", 5
 _QUICK_STRATEGY_PERIOD_S = 0.3
+_WALLTIME = re.compile(r"(?:(\d+)-)?(\d+):(\d+):(\d+)")
 
 
 def load(path: Path, directory: Path, *, blocks: int | None, workers: int | None) -> parsl.Config:
@@ -148,3 +151,19 @@ def _workers_per_node(executor: Any) -> int:
         return int(executor.workers_per_node)
     except (AttributeError, NotImplementedError, TypeError, ValueError):
         return 1
+
+
+def walltime_s(executors: Sequence[Any]) -> float | None:
+    """Return how long a block lives at most, the shortest of those that say it."""
+    providers = (getattr(executor, "provider", None) for executor in executors)
+    texts = (getattr(provider, "walltime", None) for provider in providers)
+    return min(filter(None, map(seconds_of, texts)), default=None)
+
+
+def seconds_of(walltime: object) -> float | None:
+    """Return the seconds of ``[days-]hours:minutes:seconds``, as batch systems write them."""
+    match = _WALLTIME.fullmatch(walltime) if isinstance(walltime, str) else None
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)

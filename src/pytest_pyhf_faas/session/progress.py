@@ -169,7 +169,11 @@ def describe(what: str, progress: Progress) -> str:
         nothing = nothing_for(progress.missing, progress.waits_s, progress.waits_for)
         return ", ".join([*parts, nothing])
     if progress.quiet_s is not None:
-        parts.append(f"no news for {duration(progress.quiet_s)}: {progress.running} running")
+        running = f"{progress.running} running"
+        if progress.done or progress.running_s is None:
+            parts.append(f"no news for {duration(progress.quiet_s)}: {running}")
+        else:
+            parts.append(f"{running}, the first for {duration(progress.running_s)}")
         if progress.expected_s is not None:
             parts[-1] += f" (about {_briefly(progress.expected_s)} expected)"
         return ", ".join(parts) + (f"; {progress.knows}" if progress.knows else "")
