@@ -329,8 +329,8 @@ def test_a_table_of_something_else_is_left_alone(tmp_path):
 
 
 def test_items_of_a_scan_are_named_after_its_points(project, tmp_path):
-    scan = write(tmp_path / "scan")
-    found = project.run("--faas-patch=300,50.5", "--collect-only", "-q", pallet=str(scan))
+    words = [f"--faas-pallet={write(tmp_path / 'scan')}", "--faas-patch=300,50.5"]
+    found = project.run(*words, "--collect-only", "-q", pallet=None)
     ids = [line.partition("::")[2] for line in found.outlines if "::" in line]
     assert "test_cls[scan-b]" in ids
     assert "test_cls[scan-a]" not in ids
