@@ -67,6 +67,7 @@ class Tally:
         """Count fits that are asked for."""
         self._begin_anew(now)
         self.total += count
+        self.coming = max(0, self.coming - count)
 
     def expect(self, count: int, now: float) -> None:
         """Take note of how many fits are still going to be asked for."""

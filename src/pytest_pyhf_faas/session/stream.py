@@ -64,8 +64,10 @@ def stream(
                 count = sent
             else:
                 known = [task in campaign for task in some]
-                campaign.expect(count - sent - len(some))
+                # With these: if all others are done, the count of fits must not begin anew.
+                campaign.expect(count - sent)
                 send(some)
+                campaign.expect(count - sent - len(some))
                 for task, was_known in zip(some, known, strict=True):
                     future = campaign.result(task)
                     held[sent] = task, future, was_known
