@@ -26,6 +26,7 @@ GIVEN = {
     "backend": "jax",
     "optimizer": "minuit",
     "method": "certified",
+    "items": "analysis",
     "quantity": "limit",
     "toys": "40",
     "published": "table.csv",
@@ -53,7 +54,10 @@ GIVEN = {
 OF_THE_ITEM = {"endpoint": "local:3", "pallet": "tiny", "patch": PATCH}
 #: Of wall times and reports (a rerun would write over that of the run), and what fits nothing; what
 #: is calculated, the fixture of the item says.
-NO_PART = {"trials", "report", "plane", "scaling", "resume", "dry_run", "quantity", "quantities"}
+NO_PART = {
+    *("trials", "report", "plane", "scaling", "resume", "dry_run"),
+    *("quantity", "quantities", "items"),
+}
 MARKED = """\
 import pytest
 

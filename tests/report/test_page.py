@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 from pytest_pyhf_faas.campaign.times import PARTS
 from pytest_pyhf_faas.report import answer, markdown, page
 from pytest_pyhf_faas.report.document import read
+from pytest_pyhf_faas.report.scaling import PART_TITLES
 from pytest_pyhf_faas.schemas import accepted_by_own_schema
 from tests.helpers import report_documents as documents
 from tests.helpers.paths import STORED
@@ -486,7 +487,7 @@ def test_the_parts_of_the_time_are_all_there():
     _source, found = rendered(documents.document())
     section = found.text.partition("Where the time went")[2].partition("Endpoints")[0]
     for part in PARTS:
-        assert page._PART_TITLES.get(part, part) in section
+        assert PART_TITLES.get(part, part) in section
 
 
 # The Markdown
