@@ -216,8 +216,12 @@ class Cluster(SlurmService):
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment of a shell on the head."""
-        return {**environment(), "HOME": str(machines.home())}
+        """The environment of a shell on the head, which knows nothing of tox.
+
+        pytest puts its cache where tox has its environment, which these machines only read.
+        """
+        here = {name: text for name, text in environment().items() if not name.startswith("TOX_")}
+        return {**here, "HOME": str(machines.home())}
 
     @property
     def _plain(self) -> dict[str, str]:
