@@ -20,7 +20,7 @@ from pytest_pyhf_faas.report.many.compare import compare_many
 from pytest_pyhf_faas.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_pyhf_faas.report.form import Document, Hypothesis, Number
     from pytest_pyhf_faas.report.many.cell import Cell
@@ -40,10 +40,14 @@ def main() -> None:
     parser.add_argument("gates", type=Path, nargs="+", metavar="GATE")
     parser.add_argument("--machine", required=True, help="what it ran on")
     parser.add_argument("--command", required=True, help="the commands that ran it")
+    parser.add_argument(
+        "--times", type=Path, metavar="GATE", help="where the times are from: one that ran alone"
+    )
     parser.add_argument("--page", type=Path, default=PAGE, help="(default: %(default)s)")
     options = parser.parse_args()
     cells = named(read_cell(path) for gate in options.gates for path in runs_of(gate))
-    measured = "\n\n".join(parts(cells, options.machine, options.command))
+    alone = [read_cell(path) for path in runs_of(options.times)] if options.times else cells
+    measured = "\n\n".join(parts(cells, alone, options.machine, options.command))
     before, _, rest = options.page.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
     options.page.write_text(f"{before}{BEGIN}\n{measured}\n\n{END}{after}", encoding="utf-8")
@@ -59,15 +63,18 @@ def runs_of(gate: Path) -> list[Path]:
     return [places[each["name"]] for each in told["environments"]]
 
 
-def parts(cells: Sequence[Cell], machine: str, command: str) -> Iterator[str]:
+def parts(
+    cells: Sequence[Cell], alone: Sequence[Cell], machine: str, command: str
+) -> Iterator[str]:
     """Yield the parts of the page that are measured."""
     many = compare_many(cells)
+    timed = {each.name: each for each in compare_many(alone).environments}
     dates = sorted({cell.document["run"]["began_at"][:10] for cell in cells if cell.document})
     yield f"Measured on {' and '.join(dates)}, on {machine}, by"
     yield f"```console\n{command}\n```"
     yield f"{words.answer(many)}."
     yield "### By environment"
-    yield table(*by_environment(many, cells))
+    yield table(*by_environment(many, cells, timed))
     yield "### By pallet: how many are right"
     yield table(*by_pallet(cells))
     moved = [words.shift_cells(each) for each in many.shifts]
@@ -87,7 +94,9 @@ def parts(cells: Sequence[Cell], machine: str, command: str) -> Iterator[str]:
         yield "\n".join(missing)
 
 
-def by_environment(many: Many, cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+def by_environment(
+    many: Many, cells: Sequence[Cell], timed: Mapping[str, Environment]
+) -> tuple[list[str], list[list[str]]]:
     """Return how many hypotheses of each environment are right, and how wrong the others are."""
     header = ["environment", "fitted", "right", f"off by > {NEAR:g}", f"> {FAR:g}", "flips"]
     rows = []
@@ -105,13 +114,13 @@ def by_environment(many: Many, cells: Sequence[Cell]) -> tuple[list[str], list[l
             sum(map(flips, fitted)),
             sum(not is_right(each) and not each["CLs"] for each in fitted),
         )
-        rows.append([name, *map(str, counts), *times(environment)])
+        rows.append([name, *map(str, counts), *times(timed.get(environment.name))])
     return [*header, "error", "s per fit", "ratio"], rows
 
 
-def times(environment: Environment) -> tuple[str, str]:
+def times(environment: Environment | None) -> tuple[str, str]:
     """Return the median of the seconds of a fit, and of its ratios to the base."""
-    if environment.fit_s is None or environment.fit_ratio is None:
+    if environment is None or environment.fit_s is None or environment.fit_ratio is None:
         return "–", "–"
     return f"{environment.fit_s:.2g}", f"{environment.fit_ratio:.2f}"
 
