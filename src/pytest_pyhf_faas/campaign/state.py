@@ -130,22 +130,22 @@ class CampaignState:
         work_s = self.times.of_all(entry.fit for entry in self._open.values())
         if work_s is None:
             return None
-        expected_s = taken_s = 0.0
-        for batch in self._running():
+        expected_s = taken_s = ran_s = 0.0
+        for batch, so_far_s in self._running(now):
             batch_s = self.times.of_all(entry.fit for entry in batch.open_entries) or 0.0
             expected_s += batch_s
-            taken_s += max(batch_s, now - (batch.begun_at or now))
+            taken_s += max(batch_s, so_far_s)
+            ran_s += so_far_s
         stretch = taken_s / expected_s if expected_s else 1.0
-        ran_s = sum(now - (batch.begun_at or now) for batch in self._running())
         return self._pace.left_s(stretch * work_s, self.facts.workers, now, ran_s)
 
     def running_s(self, now: float) -> float | None:
         """Return how long the fit has run that a worker has longest."""
-        moments = [batch.begun_at for batch in self._running() if batch.begun_at is not None]
-        return now - min(moments) if moments else None
+        return max((so_far_s for _batch, so_far_s in self._running(now)), default=None)
 
-    def _running(self) -> list[Batch]:
-        return [batch for batch in self.flight if batch.begun_at is not None]
+    def _running(self, now: float) -> list[tuple[Batch, float]]:
+        """Return what workers have, and for how long."""
+        return [(b, now - b.begun_at) for b in self.flight if b.begun_at is not None]
 
     # Callers
 
