@@ -263,11 +263,22 @@ def pytest_runtest_makereport(
     return report
 
 
+# Before pytest-benchmark saves, whichever of the two was installed first.
+@pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_sessionfinish")
+def pytest_sessionfinish_before_benchmarks(session: pytest.Session) -> Any:
+    """Have pytest-benchmark save nothing where nothing was measured."""
+    from pytest_pyhf_faas.plugin.measuring import save_no_empty_benchmarks
+
+    context = existing_context(session.config)
+    if context is not None:
+        unsaved = save_no_empty_benchmarks(session.config)
+        context.schedule.notes.extend(filter(None, [unsaved]))
+    return (yield)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Any:
     """Write updated references, end the engines, and fail if something could not be kept."""
-    from pytest_pyhf_faas.plugin.measuring import save_no_empty_benchmarks
-
     config = session.config
     context = existing_context(config)
     failed = False
@@ -279,8 +290,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Any:
             failed = True
         interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         context.schedule.close(interrupted=interrupted)
-        unsaved = save_no_empty_benchmarks(config)
-        context.schedule.notes.extend(filter(None, [unsaved]))
         if sharing.is_worker(config):
             sharing.hand_in(config, summary_of(context, failed=failed))
     outcome = yield  # xdist ends its workers here
