@@ -149,6 +149,7 @@ STALLS = "toy: 5/20 fits done, no news for"
         ({"total": 1}, "toy: 0/1 fit done, 2 running"),
         ({"done": 5, "failed": 1}, "toy: 5/20 fits done, 1 failed, 2 running, 0.5/s"),
         ({"done": 20, "running": 0, "elapsed_s": 3.0}, "toy: 20/20 fits done, 0 running, 6.7/s"),
+        ({"done": 20, "running": 0, "elapsed_s": 0.16}, "toy: 20/20 fits done, 0 running, 120/s"),
         (
             {"done": 5, "left_s": 4.0, "waits_s": 12.0, "waits_for": "blocks: 1 pending"},
             "toy: 5/20 fits done, no worker for 12 s (blocks: 1 pending)",

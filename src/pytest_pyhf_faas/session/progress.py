@@ -179,7 +179,7 @@ def describe(what: str, progress: Progress) -> str:
         return ", ".join(parts) + (f"; {progress.knows}" if progress.knows else "")
     parts.append(f"{progress.running} running")
     if progress.done:
-        parts.append(f"{progress.rate:.2g}/s")
+        parts.append(f"{float(f'{progress.rate:.2g}'):g}/s")
     if progress.left_s and progress.running:  # what should be done by now has no estimate
         parts.append(f"{duration(progress.left_s)} left")
     return ", ".join(parts)
