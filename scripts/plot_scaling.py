@@ -1,4 +1,4 @@
-"""Draw the plots of docs/scaling.md from what `benchmarks/table1.py --json FILE` has measured.
+"""Draw the plots of docs/explanation/scaling.md: what `benchmarks/table1.py --json FILE` measured.
 
 Usage: python scripts/plot_scaling.py FILE ...
 """

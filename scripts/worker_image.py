@@ -23,7 +23,7 @@ CONTAINER = Path(__file__).resolve().parents[1] / "endpoints" / "container"
 VENV = "/opt/worker"
 
 DOCKERFILE = """\
-# Workers that fit with pyhf; see docs/clusters.md. Made of environment.toml.
+# Workers that fit with pyhf; see docs/how-to/clusters.md. Made of environment.toml.
 #
 #   docker build --tag registry.example.org/pyhf-worker:{pyhf} .
 #   docker build --build-arg PYHF=0.7.5 --tag registry.example.org/pyhf-worker:0.7.5 .
@@ -45,7 +45,7 @@ WORKDIR /home/worker
 """
 
 APPTAINER = """\
-# Workers that fit with pyhf; see docs/clusters.md. Made of environment.toml.
+# Workers that fit with pyhf; see docs/how-to/clusters.md. Made of environment.toml.
 #
 #   apptainer build pyhf-worker.sif apptainer.def
 #   apptainer build --build-arg PYHF=0.7.5 pyhf-worker.sif apptainer.def

@@ -1,4 +1,4 @@
-"""docs/action.md is true, and its workflows stand up to the linters of the field."""
+"""docs/how-to/action.md is true, and its workflows stand up to the linters of the field."""
 
 import os
 import re
@@ -12,7 +12,7 @@ import yaml
 
 from tests.helpers.paths import REPOSITORY
 
-TEXT = (REPOSITORY / "docs" / "action.md").read_text(encoding="utf-8")
+TEXT = (REPOSITORY / "docs" / "how-to" / "action.md").read_text(encoding="utf-8")
 ACTION = yaml.safe_load((REPOSITORY / "action.yml").read_text(encoding="utf-8"))
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 WORKFLOWS = {yaml.safe_load(block)["name"]: block for block in BLOCKS if "\non:" in block}

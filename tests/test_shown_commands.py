@@ -7,7 +7,11 @@ import pytest
 from tests.helpers.paths import REPOSITORY
 
 PAGES = sorted(
-    [REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("endpoints/**/*.py")]
+    [
+        REPOSITORY / "README.md",
+        *REPOSITORY.glob("docs/**/*.md"),
+        *REPOSITORY.glob("endpoints/**/*.py"),
+    ]
 )
 #: A bare pytest with options of ours finds no tests there; what is printed for a rerun is output.
 BARE = re.compile(r"^(?!\s*rerun:).*\bpytest\s+--(?:faas|funcx)", re.MULTILINE)

@@ -19,7 +19,7 @@ WALLTIME = "00:30:00"  # longer than the longest fit, short enough for the queue
 # A block without it must end: it would fit with whatever else it finds.
 WORKER_INIT = "source $HOME/pyhf-env/bin/activate || exit 1"
 # With SrunLauncher also `unset SLURM_EXPORT_ENV`, so that srun passes this environment on.
-# What starts workers in a container, which need no environment then: see docs/clusters.md.
+# What starts workers in a container, which need no environment then: see docs/how-to/clusters.md.
 CONTAINER = None
 
 

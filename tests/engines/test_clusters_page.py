@@ -1,4 +1,4 @@
-"""The table of docs/clusters.md says what the tests do with each recipe."""
+"""The table of docs/how-to/clusters.md says what the tests do with each recipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REAL = {"local", "slurm"}
 
 
 def table():
-    text = (REPOSITORY / "docs" / "clusters.md").read_text()
+    text = (REPOSITORY / "docs" / "how-to" / "clusters.md").read_text()
     rows = re.findall(r"^\| (\w+) \| ([\w -]+) \| ([\w -]+) \|$", text, re.MULTILINE)
     return {name: words for name, *words in rows if name != "scheduler"}
 

@@ -221,7 +221,7 @@ def test_workers_of_slurm_may_run_in_a_container(load):
 
 
 def test_whatever_starts_containers_is_put_before_the_workers_as_the_page_says(load):
-    page = (REPOSITORY / "docs" / "endpoints.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "how-to" / "endpoints.md").read_text(encoding="utf-8")
     (shown,) = re.findall(
         r"^  container_type: custom\n  container_cmd_options: .*\n", page, re.MULTILINE
     )

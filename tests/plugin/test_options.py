@@ -20,7 +20,7 @@ from pytest_pyhf_faas.references.places import NLL_TOLERANCE
 from tests.helpers.fakes import canned
 from tests.helpers.paths import REPOSITORY
 
-DOCUMENTATION = REPOSITORY / "docs" / "options.md"
+DOCUMENTATION = REPOSITORY / "docs" / "reference" / "options.md"
 
 #: What stands in the ini file and on the command line, and how each of the two is recognised.
 INI = """\
@@ -95,7 +95,7 @@ def test_help_shows_each_ini_key(help_text, option):
 
 
 def documented():
-    """Return the sections of docs/options.md by their heading."""
+    """Return the sections of docs/reference/options.md by their heading."""
     text = DOCUMENTATION.read_text(encoding="utf-8")
     headings = re.split(r"^## (.+)$", text, flags=re.MULTILINE)[1:]
     return dict(zip(headings[::2], headings[1::2], strict=True))

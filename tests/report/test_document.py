@@ -21,7 +21,7 @@ from pytest_pyhf_faas.schemas import accepted_by_own_schema, own_schema
 from tests.helpers import report_documents as make
 from tests.helpers.paths import REPOSITORY, STORED
 
-DOCS = REPOSITORY / "docs" / "report.md"
+DOCS = REPOSITORY / "docs" / "reference" / "report-json.md"
 REPORTS = STORED / "reports"
 #: All that Python can hold; two surrogates that make one letter come back as that letter.
 names = st.text(st.characters(exclude_categories=())).filter(
@@ -260,7 +260,7 @@ def test_what_json_cannot_say_is_not_written(tmp_path):
 
 
 def parts_of_the_schema():
-    """Yield name and properties of each part that docs/report.md explains."""
+    """Yield name and properties of each part that docs/reference/report-json.md explains."""
     schema = own_schema(SCHEMA)
     yield "report", schema["properties"]
     yield "run", schema["properties"]["run"]["properties"]

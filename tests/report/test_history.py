@@ -617,7 +617,7 @@ def test_the_docs_name_every_field(tmp_path, history):
         series["points"][1]["shifts"][0],
     ]
     places += [series["changes"][0], series["changes"][0]["verdicts"][0]]
-    docs = (REPOSITORY / "docs" / "history.md").read_text(encoding="utf-8")
+    docs = (REPOSITORY / "docs" / "how-to" / "history.md").read_text(encoding="utf-8")
     docs = docs.partition("## The JSON")[2]
     names = {name for place in places for name in place}
     assert {name for name in names if f"`{name}`" not in docs} == set()

@@ -97,7 +97,7 @@ def agent(cluster):
 
 
 def in_the_container(cluster, name, runner):
-    """The project's recipe for Slurm, with two lines edited as docs/clusters.md says."""
+    """The project's recipe for Slurm, with two lines edited as docs/how-to/clusters.md says."""
     text = RECIPE.read_text(encoding="utf-8")
     for line, edited in (
         (

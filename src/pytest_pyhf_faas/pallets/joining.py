@@ -36,7 +36,10 @@ class Clash(NamedTuple):
     remedy: str
 
 
-_RENAME = "rename one of them, or do not correlate it, in a combination file (docs/how-to.md)"
+_RENAME = (
+    "rename one of them, or do not correlate it, in a combination file "
+    "(docs/how-to/combinations.md)"
+)
 
 
 def join(workspaces: Mapping[str, Workspace]) -> dict[str, Any]:
@@ -200,7 +203,7 @@ def _joined_config(
     if len(set(pois.values())) > 1:
         yield Clash(
             f"the parameter of interest is another one: {_each(pois)}",
-            "give it one name: rename it in a combination file (docs/how-to.md)",
+            "give it one name: rename it in a combination file (docs/how-to/combinations.md)",
         )
     known: dict[str, tuple[str, Any]] = {}
     joined["parameters"] = []

@@ -93,7 +93,8 @@ def _publication_lines(context: Context) -> list[str]:
             if tables_of(pallet) is not None:
                 lines.append(
                     f"pyhf-faas: {pallet}: no table of published limits found: put it beside the "
-                    f"pallet or in {SEARCH_PATH_VARIABLE} (see docs/options.md, --faas-published)"
+                    f"pallet or in {SEARCH_PATH_VARIABLE} "
+                    "(see docs/reference/options.md, --faas-published)"
                 )
             continue
         where = listed([path.name for path in found.paths], _TABLES)

@@ -1,7 +1,7 @@
 """The options: one table, from which the command line, the ini keys and the rerun line are made.
 
-Precedence: marker, then command line, then ini. `docs/options.md` documents each of them in four
-equal lines; a test holds the two together.
+Precedence: marker, then command line, then ini. `docs/reference/options.md` documents each of
+them in four equal lines; a test holds the two together.
 """
 
 from __future__ import annotations

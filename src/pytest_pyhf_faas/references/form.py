@@ -1,6 +1,6 @@
 """The types of a reference file, as `data/reference.schema.json` describes it.
 
-What a field means is said there and in ``docs/references.md``; a test holds the two to each other.
+What a field means is said there and in ``docs/explanation/references.md``; a test compares the two.
 """
 
 from __future__ import annotations

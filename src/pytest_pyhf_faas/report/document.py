@@ -1,6 +1,6 @@
 """The report of a run as JSON: read, checked and written.
 
-Its form is `data/report.schema.json`; `docs/report.md` explains it.
+Its form is `data/report.schema.json`; `docs/reference/report-json.md` explains it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The types of a report, as `data/report.schema.json` describes it.
 
-What a field means is said there and in ``docs/report.md``; a test holds the two to each other.
+What a field means is said there and in ``docs/reference/report-json.md``; a test compares the two.
 """
 
 from __future__ import annotations

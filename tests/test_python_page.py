@@ -1,4 +1,4 @@
-"""The examples of docs/api.md print what the page says."""
+"""The examples of docs/how-to/python.md print what the page says."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.paths import REPOSITORY
 
 BUNDLED = REPOSITORY / "src" / "pytest_pyhf_faas" / "data" / "synthetic"
-PAGE = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "how-to" / "python.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```\s+```\n(.*?)```", PAGE, re.DOTALL)
 
 
