@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_pyhf_faas.campaign.results import CLS_LABELS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 #: Absolute tolerance on CLs: no limit in the field depends on less.
 DEFAULT_ATOL = 1e-6
@@ -68,9 +68,9 @@ class Row:
         )
 
 
-def default_rtol(fit_setup: str) -> float:
+def default_rtol(fit_setup: str, of: Mapping[str, float] = DEFAULT_RTOL) -> float:
     """Return the relative tolerance of a fit setup; an unknown optimizer has the least."""
-    return DEFAULT_RTOL.get(fit_setup.rpartition("+")[2], min(DEFAULT_RTOL.values()))
+    return of.get(fit_setup.rpartition("+")[2], min(of.values()))
 
 
 def close(obtained: float, reference: float, rtol: float, atol: float) -> bool:
