@@ -265,8 +265,9 @@ def _expanded(path: str) -> Path:
 
 def _in_search_path(search_path: Sequence[Path]) -> dict[str, Path]:
     """Return what looks like a pallet in the search path, by name; the first of a name counts."""
+    from pytest_pyhf_faas.pallets.bounds import ARCHIVE_SUFFIXES
     from pytest_pyhf_faas.pallets.parts import holds_pallet
-    from pytest_pyhf_faas.pallets.sources import ARCHIVE_SUFFIXES, stem
+    from pytest_pyhf_faas.pallets.sources import stem
 
     found: dict[str, Path] = {}
     for directory in search_path:
