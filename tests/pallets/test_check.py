@@ -19,7 +19,8 @@ from pytest_pyhf_faas.histfactory.errors import InvalidModel
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
 from pytest_pyhf_faas.histfactory.search import Search
 from pytest_pyhf_faas.histfactory.workspace import Workspace
-from pytest_pyhf_faas.pallets.check import Finding, check, refuse, without_model
+from pytest_pyhf_faas.pallets import check as module
+from pytest_pyhf_faas.pallets.check import Finding, PalletCheck, check, refuse, without_model
 from pytest_pyhf_faas.pallets.packing import digest, unpack
 from pytest_pyhf_faas.pallets.pallet import Packed, SignalPatch
 from pytest_pyhf_faas.pallets.read import read_pallets
@@ -413,3 +414,28 @@ def test_published_pallets_stay_usable(name):
     without_signal = {"sbottom_1500_1495_60"} if name == "sbottom_RegionB" else set()
     assert without_model(found) == without_signal
     assert not [each for each in found if each.level == "warning"]
+
+
+@pytest.mark.parametrize("most", [2, 1_000])
+def test_what_is_found_of_a_patch_is_what_is_found_among_all(tmp_path, monkeypatch, most):
+    """Of a pallet of many the sample alone is checked beforehand, and the others when asked for."""
+    specification = background()
+    (tmp_path / "BkgOnly.json").write_text(json.dumps(specification))
+    for number, rates in enumerate([(0, 0), (5, 2), (5,), (-60, 1), (4, 4)] * 5):
+        operations = signal("a", rates).operations
+        (tmp_path / f"patch.a_{number}.json").write_text(json.dumps(operations))
+    (pallet,) = read_pallets(tmp_path)
+    monkeypatch.setattr(module, "_CHECKED", most)
+    how = (None, 1.0, "qtilde")
+    found = PalletCheck(pallet, *how)
+    every = check(specification, pallet.patches, *how)
+    for patch in pallet.patches:
+        expected = [each for each in every if patch.name in each.patches]
+        told, known = (
+            [(each.level, each.text) for each in some if each.level != "note"]
+            for some in (found.of(patch), expected)
+        )
+        assert told == known
+    assert {each.level for each in every} == {"error", "warning", "note"}
+    looked_at = {name for each in found.findings for name in each.patches}
+    assert (len(looked_at) == len(pallet.patches)) == (most > 2)

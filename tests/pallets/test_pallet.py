@@ -15,17 +15,20 @@ import zipfile
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import jsonpatch
 import pyhf
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from pytest_pyhf_faas.errors import PalletError
-from pytest_pyhf_faas.pallets import sources as module
+from pytest_pyhf_faas.pallets import bounds
 from pytest_pyhf_faas.pallets.check import check
 from pytest_pyhf_faas.pallets.packing import digest, pack, unpack
 from pytest_pyhf_faas.pallets.pallet import Packed, Pallet, SignalPatch, select
 from pytest_pyhf_faas.pallets.read import read_pallets
+from pytest_pyhf_faas.pallets.verify import is_plain_hypothesis
+from pytest_pyhf_faas.schemas import accepted_by_pyhf_schema
 
 REAL = os.environ.get("PYHF_PALLET_PATH")
 needs_real = pytest.mark.skipif(not REAL, reason="PYHF_PALLET_PATH is not set")
@@ -325,7 +328,7 @@ def test_the_rules_of_archives_hold_inside_of_archives(tmp_path, monkeypatch):
     inner = {f"{index}.tgz": archived({"notes.json": "{}"}) for index in range(8)}
     spread = {f"{index}.tar": archived(inner, "w") for index in range(3)}
     assert "1.tar holds 8 archives" in refusal(write_zip(tmp_path / "c.zip", spread))
-    monkeypatch.setattr(module, "MAX_UNPACKED_BYTES", 100_000)
+    monkeypatch.setattr(bounds, "MAX_UNPACKED_BYTES", 100_000)
     bomb = {"bomb.json.gz": gzip.compress(b" " * 200_000), "BkgOnly.json": BACKGROUND}
     assert "no patches to it" in refusal(write_directory(tmp_path / "d", bomb))
     zeros = {"bomb.tar.gz": archived({"BkgOnly.json": b" " * 200_000})}
@@ -783,7 +786,7 @@ def test_tar_that_announces_terabytes_is_refused_at_once(tmp_path, name):
 
 def test_tar_bomb_is_not_inflated(tmp_path, monkeypatch):
     """The real bytes are there, behind a header that is honest; they are more than allowed."""
-    monkeypatch.setattr(module, "MAX_UNPACKED_BYTES", 5_000_000)
+    monkeypatch.setattr(bounds, "MAX_UNPACKED_BYTES", 5_000_000)
     source = write_tar(tmp_path / "demo.tar.gz", published() | {"zeros.bin": bytes(20_000_000)})
     assert source.stat().st_size < 100_000
     assert peak_of(lambda: refusal(source)) < 1e7
@@ -791,10 +794,10 @@ def test_tar_bomb_is_not_inflated(tmp_path, monkeypatch):
 
 
 def test_bomb_behind_the_end_of_a_tar(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_UNPACKED_BYTES", 5_000_000)
+    monkeypatch.setattr(bounds, "MAX_UNPACKED_BYTES", 5_000_000)
     plain = write_tar(tmp_path / "plain.tar", published(), "w").read_bytes()
     source = tmp_path / "demo.tar.gz"
-    source.write_bytes(module.gzip.compress(plain + bytes(20_000_000)))
+    source.write_bytes(gzip.compress(plain + bytes(20_000_000)))
     assert "GiB when unpacked" in refusal(source)
 
 
@@ -804,9 +807,7 @@ def test_huge_extended_header_is_not_read(tmp_path):
     member.type = tarfile.XHDTYPE
     member.size = 1 << 26
     source = tmp_path / "demo.tar.gz"
-    source.write_bytes(
-        module.gzip.compress(member.tobuf(format=tarfile.GNU_FORMAT) + bytes(1 << 26))
-    )
+    source.write_bytes(gzip.compress(member.tobuf(format=tarfile.GNU_FORMAT) + bytes(1 << 26)))
     assert peak_of(lambda: refusal(source)) < 2e7
     assert "header of a member" in refusal(source)
 
@@ -841,12 +842,12 @@ def test_what_is_really_read_is_bounded(tmp_path, monkeypatch, container):
     files = single_files([f"x_{i}" for i in range(20)])
     source = CONTAINERS[container](tmp_path, files)
     total = sum(len(content) for content in files.values())
-    monkeypatch.setattr(module, "MAX_UNPACKED_BYTES", total // 2)
+    monkeypatch.setattr(bounds, "MAX_UNPACKED_BYTES", total // 2)
     assert "GiB when unpacked" in refusal(source)
 
 
 def test_too_many_members(contain, monkeypatch):
-    monkeypatch.setattr(module, "MAX_MEMBERS", 10)
+    monkeypatch.setattr(bounds, "MAX_MEMBERS", 10)
     assert "more than 10 files" in refusal(contain(single_files([f"x_{i}" for i in range(20)])))
 
 
@@ -866,6 +867,62 @@ def test_a_patchset_in_lines_is_the_same(tmp_path, contain):
     assert found.patches == expected.patches
     assert (found.content, found.labels) == (expected.content, expected.labels)
     assert found.references == expected.references
+
+
+_ODD = st.none() | st.booleans() | st.integers() | st.just("a~2b") | st.just([]) | st.just({})
+_OPERATION = st.fixed_dictionaries(
+    {},
+    optional={
+        "op": st.sampled_from(["add", "add", "add", "remove", "copy"]) | _ODD,
+        "path": st.sampled_from(["/a/0", "", "a", "/~1", "/~2", "/channels/0/samples/-"]) | _ODD,
+        "value": _ODD,
+        "from": _ODD,
+    },
+)
+_ABOUT = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["a_1", "a 1", "", "a\n", "\u00e9"]) | _ODD,
+        "values": st.lists(st.integers() | st.floats() | st.text(max_size=2) | _ODD, max_size=3),
+        "more": _ODD,
+    },
+)
+_PLAIN_OPERATION = st.just({"op": "add", "path": "/channels/0/samples/-", "value": {}})
+_HYPOTHESIS = st.fixed_dictionaries(
+    {},
+    optional={
+        "metadata": st.just({"name": "a", "values": [1]}) | _ABOUT | _ODD,
+        "patch": st.lists(_PLAIN_OPERATION | _OPERATION, max_size=3) | _ODD,
+        "more": _ODD,
+    },
+)
+
+
+@given(_HYPOTHESIS | _ODD)
+def test_what_is_plain_is_accepted_by_the_schema_and_as_a_json_patch(hypothesis):
+    plain = is_plain_hypothesis(hypothesis)
+    event(f"plain: {plain}")
+    if plain:
+        patchset = {
+            "metadata": {
+                "description": "",
+                "digests": {"md5": "0" * 32},
+                "labels": ["x"],
+                "references": {"hepdata": "ins1234567"},
+            },
+            "patches": [hypothesis],
+            "version": "1.0.0",
+        }
+        assert accepted_by_pyhf_schema(patchset, "patchset.json")
+        jsonpatch.JsonPatch(hypothesis["patch"])
+
+
+def test_what_pallets_have_is_plain():
+    """Otherwise what is above holds of nothing."""
+    patch = {"op": "add", "path": "/channels/0/samples/-", "value": {"name": "signal"}}
+    hypothesis = {"metadata": {"name": "a", "values": [1, 2.5, "x"]}, "patch": [patch]}
+    assert is_plain_hypothesis(hypothesis)
+    assert not is_plain_hypothesis({**hypothesis, "patch": [{**patch, "op": "replace"}]})
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, batch_payload, make_tasks
 from pytest_pyhf_faas.errors import PalletError
+from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.pallets.check import check
+from pytest_pyhf_faas.pallets.combined_scans import CombinedScans
 from pytest_pyhf_faas.pallets.packing import unpack
 from pytest_pyhf_faas.pallets.read import read_pallets
 from pytest_pyhf_faas.worker.certified import certify_batch
@@ -180,6 +182,71 @@ def test_what_is_found_in_a_scan_is_what_is_found_in_its_patchset(tmp_path):
         )
         assert found == expected
         assert len(found) > 2
+
+
+# --- scans, combined ----------------------------------------------------------------------------
+
+
+def other_background():
+    channels = {
+        "SR2": [sample("bkg", [30.0]), sample("more", [3.0])],
+        "SR3": [sample("bkg", [9.0])],
+    }
+    return workspace(channels, {"SR2": [31], "SR3": [8]}, [])
+
+
+def two_scans(directory, rows=None):
+    """Write two scans, with some rows of the second in another order and one without a partner."""
+    header = ["name", "value:m2", "value:m1", "SR3[0]", "SR2[0]", "unc:JES", "stat:SR2[0]"]
+    rows = rows or [
+        ["other", 7, 7, 1, 1, 0, 0],
+        ["c2", 100, 400, 2.5, 0, 0.2, 0],
+        ["a2", 100, 300, 0.5, 1.5, 0.1, 0.3],
+    ]
+    write(directory / "A", header=[*HEADER, "unc:JES"], rows=[[*row, 0.25] for row in ROWS])
+    write(directory / "B", rows, header, other_background())
+    return f"{directory / 'A'}+{directory / 'B'}"
+
+
+def resolved(spec):
+    (pallet,) = catalogue.resolve(str(spec), search_path=())
+    return pallet
+
+
+@pytest.mark.parametrize("correlate", [True, False])
+def test_scans_combined_are_their_patchsets_combined(tmp_path, correlate):
+    two_scans(tmp_path)
+    both = tmp_path / "both.toml"
+    both.write_text(f'pallets = ["A/", "B/"]\ncorrelate = {json.dumps(correlate)}\n')
+    combined = resolved(both)
+    assert isinstance(combined.patches[0].content.rows, CombinedScans)
+    for name in "AB":
+        patchset = spelled_out(read(tmp_path / name))
+        (tmp_path / name / "scan.csv").unlink()
+        (tmp_path / name / "patchset.json").write_text(json.dumps(patchset))
+    expected = resolved(both)
+    assert [patch.name for patch in combined.patches] == ["a", "c"]
+    assert combined.patches == expected.patches
+    assert combined.digest == expected.digest
+    assert combined.remarks == expected.remarks
+    for patch in combined.patches:
+        assert patch.digest == pyhf.utils.digest(patch.operations)
+        assert check(unpack(combined.background), [patch]) == check(
+            unpack(expected.background), [patch]
+        )
+
+
+def test_what_clashes_in_any_row_of_scans_is_told(tmp_path):
+    rows = [["a", 100, 300, 1, 1, 0, 0], ["c", 100, 400, 1, 1, 0.2, 0]]
+    spec = two_scans(tmp_path, rows)
+    staterror = {"data": [1.0], "name": "JES", "type": "staterror"}
+    background = other_background()
+    background["channels"][0]["samples"][0]["modifiers"].append(staterror)
+    table = tmp_path / "B" / "scan.csv"
+    table.write_text(table.read_text().replace("unc:JES", "unc:other"))
+    (tmp_path / "B" / "BkgOnly.json").write_text(json.dumps(background))
+    with pytest.raises(PalletError, match="the modifier JES is of another type"):
+        resolved(spec)
 
 
 # --- columns and cells --------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 import textwrap
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
@@ -22,7 +23,8 @@ from pytest_pyhf_faas.histfactory.errors import HistFactoryError, InvalidModel
 from pytest_pyhf_faas.histfactory.likelihood import Likelihood
 from pytest_pyhf_faas.histfactory.search import poi_defects
 from pytest_pyhf_faas.histfactory.workspace import Workspace
-from pytest_pyhf_faas.pallets.scan import Row
+from pytest_pyhf_faas.pallets.packing import unpack
+from pytest_pyhf_faas.pallets.rows import Row, SignalRows
 from pytest_pyhf_faas.pallets.verify import ALLOWED_IN_NAMES, validate
 from pytest_pyhf_faas.wording import brief, listed
 from pytest_pyhf_faas.worker.patching import apply_patch
@@ -31,11 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
-    from pytest_pyhf_faas.pallets.scan import Scan
 
 Level = Literal["error", "warning", "note"]
 #: In the order in which people read them.
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+#: Pallets of more patches than this are checked in part.
+_CHECKED = 1_000
 #: So many findings stand in a message.
 _SHOWN = 8
 #: What a file that has no schema of a workspace raises when it is read as one.
@@ -79,28 +82,54 @@ def check(
     measurement, test_poi, test_stat
         As for `pyhf.infer.hypotest`; the first measurement by default.
     """
-    checker = _Checker(background, measurement, test_poi, test_stat)
-    of_kind: dict[Hashable, list[tuple[Level, str]]] = {}
-    found: dict[tuple[Level, str], list[str]] = defaultdict(list)
-    of_content: dict[str, list[str]] = defaultdict(list)
-    of_file: dict[str, str] = {}
-    for patch in patches:
-        if patch.file:
-            of_file[patch.name] = patch.file
-        of_content[patch.digest].append(patch.name)
-        kind = checker.kind(patch)
-        if kind not in of_kind:
-            of_kind[kind] = list(checker.findings(patch))
-        for what in of_kind[kind]:
-            found[what].append(patch.name)
-    for names in of_content.values():
-        if len(names) > 1:
-            found["note", f"they have the same content, that of {names[0]}"] = names
-    if of_file:
-        name, file = next(iter(of_file.items()))
-        found["warning", f"{file} is called {name}: {ALLOWED_IN_NAMES}"] = list(of_file)
-    findings = [Finding(level, text, tuple(names)) for (level, text), names in found.items()]
-    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+    return _Checker(background, measurement, test_poi, test_stat).check(patches)
+
+
+class PalletCheck:
+    """What is wrong with the patches of a pallet, as they are going to be tested.
+
+    Of a pallet of very many patches the sample is checked, unless nothing of that can be fitted.
+
+    Parameters
+    ----------
+    pallet : Pallet
+        The pallet.
+    measurement, test_poi, test_stat
+        As for `check`.
+
+    Attributes
+    ----------
+    pallet : Pallet
+        See above.
+    findings : list of Finding
+        What is wrong with those that were checked.
+    """
+
+    def __init__(
+        self, pallet: Pallet, measurement: str | None, test_poi: float, test_stat: str
+    ) -> None:
+        self.pallet = pallet
+        checker = _Checker(unpack(pallet.background), measurement, test_poi, test_stat)
+        is_large = len(pallet.patches) > _CHECKED
+        self.findings = checker.check(pallet.sample) if is_large else []
+        in_part = is_large and len(without_model(self.findings)) < len(pallet.sample)
+        self._checker = checker if in_part else None
+        if not in_part:
+            self.findings = checker.check(pallet.patches)
+
+    def of(self, patch: SignalPatch) -> list[Finding]:
+        """Return what is wrong with a patch, whether it was checked before or not."""
+        if self._checker is not None:
+            return self._checker.check([patch])
+        return self._by_patch.get(patch.name, [])
+
+    @cached_property
+    def _by_patch(self) -> dict[str, list[Finding]]:
+        found: dict[str, list[Finding]] = defaultdict(list)
+        for finding in self.findings:
+            for name in finding.patches:
+                found[name].append(finding)
+        return found
 
 
 def without_model(findings: Iterable[Finding]) -> set[str]:
@@ -162,18 +191,43 @@ class _Checker:
         samples = (each for channel in background["channels"] for each in channel["samples"])
         self._shared = {id(sample) for sample in samples}
         self._known: dict[tuple[int, str, int], list[str]] = {}
-        self._kinds: dict[Scan, Sequence[Hashable]] = {}
+        self._kinds: dict[SignalRows, Sequence[Hashable]] = {}
+        self._of_kind: dict[Hashable, list[tuple[Level, str]]] = {}
 
-    def kind(self, patch: SignalPatch) -> Hashable:
+    def check(self, patches: Iterable[SignalPatch]) -> list[Finding]:
+        """Return what is wrong with some patches, errors first."""
+        found: dict[tuple[Level, str], list[str]] = defaultdict(list)
+        of_content: dict[str, list[str]] = defaultdict(list)
+        of_file: dict[str, str] = {}
+        for patch in patches:
+            if patch.file:
+                of_file[patch.name] = patch.file
+            of_content[patch.digest].append(patch.name)
+            kind = self._kind(patch)
+            if kind not in self._of_kind:
+                self._of_kind[kind] = list(self._of_patch(patch))
+            for what in self._of_kind[kind]:
+                found[what].append(patch.name)
+        for names in of_content.values():
+            if len(names) > 1:
+                found["note", f"they have the same content, that of {names[0]}"] = names
+        if of_file:
+            name, file = next(iter(of_file.items()))
+            found["warning", f"{file} is called {name}: {ALLOWED_IN_NAMES}"] = list(of_file)
+        findings = [Finding(level, text, tuple(names)) for (level, text), names in found.items()]
+        return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+
+    def _kind(self, patch: SignalPatch) -> Hashable:
         """Return what is the same for patches of which the same is found."""
         content = patch.content
-        if not isinstance(content, Row):
+        if not (isinstance(content, Row) and isinstance(content.rows, SignalRows)):
             return content.digest
-        if content.scan not in self._kinds:
-            self._kinds[content.scan] = self._kinds_of(content.scan, patch)
-        return content.scan, self._kinds[content.scan][content.row]
+        rows = content.rows
+        if rows not in self._kinds:
+            self._kinds[rows] = self._kinds_of(rows, patch)
+        return rows, self._kinds[rows][content.row]
 
-    def _kinds_of(self, scan: Scan, patch: SignalPatch) -> Sequence[Hashable]:
+    def _kinds_of(self, scan: SignalRows, patch: SignalPatch) -> Sequence[Hashable]:
         """Return the kind of each row of a scan, all cells of which are known to be sound.
 
         What is left to be found is in the background, and in bins where it expects nothing: there
@@ -199,7 +253,7 @@ class _Checker:
             yields = np.hstack([has_signal, without, less])
         return [bytes(row) for row in np.ascontiguousarray(yields)]
 
-    def findings(self, patch: SignalPatch) -> Iterator[tuple[Level, str]]:
+    def _of_patch(self, patch: SignalPatch) -> Iterator[tuple[Level, str]]:
         """Yield what is wrong with a patch."""
         try:
             patched = apply_patch(patch.operations, self._background)

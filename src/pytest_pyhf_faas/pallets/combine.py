@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from array import array
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.pallets.combination import PLUS
+from pytest_pyhf_faas.pallets.combined_scans import CombinedScans, Share
 from pytest_pyhf_faas.pallets.joining import LUMI, Renaming, changes, join, one_sided
 from pytest_pyhf_faas.pallets.packing import digest, pack_small, unpack
-from pytest_pyhf_faas.pallets.pallet import Packed, Pallet, SignalPatch, evenly
+from pytest_pyhf_faas.pallets.pallet import Packed, Pallet, evenly
+from pytest_pyhf_faas.pallets.rows import PackedRows, Patches
+from pytest_pyhf_faas.pallets.scan import Scan
 from pytest_pyhf_faas.wording import brief, counted, listed
 from pytest_pyhf_faas.worker.patching import apply_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from pytest_pyhf_faas.pallets.combination import Combination
+    from pytest_pyhf_faas.pallets.joining import Workspace
+    from pytest_pyhf_faas.pallets.pallet import SignalPatch
 
 #: So many hypotheses are searched for starts, as of any pallet.
 _SAMPLE = 16
@@ -47,35 +55,15 @@ def combine(pallets: Sequence[Pallet], how: Combination) -> Pallet:
             f"pallets of one name cannot be combined: {sources}\n"
             "rename the directory of one of them: systematics may get the names of pallets"
         )
-    hypotheses, left_out = _hypotheses(pallets)
+    together, left_out = _hypotheses(pallets)
     backgrounds = {pallet.name: unpack(pallet.background) for pallet in pallets}
-    _check_names(how, backgrounds, hypotheses[0])
+    _check_names(how, backgrounds, next(together.each()))
     renamings = _renamings(how, backgrounds)
     own = {name: renamings[name](workspace) for name, workspace in backgrounds.items()}
     whole = join(own)
+    joined = _Joined(backgrounds, own, whole, renamings)
     name = how.name or PLUS.join(names)
-
-    def patched(patches: Mapping[str, SignalPatch]) -> list[dict[str, Any]]:
-        workspaces = dict(own)
-        for of, patch in patches.items():
-            try:
-                workspaces[of] = renamings[of](apply_patch(patch.operations, backgrounds[of]))
-            except ValueError as error:
-                raise PalletError(
-                    f"{of}: the patch {patch.name} cannot be applied: {brief(error)}\n"
-                    "correct it, or remove it from the patchset"
-                ) from error
-        try:
-            return changes(whole, join(workspaces))
-        except PalletError as error:
-            first = next(iter(patches.values()))
-            raise PalletError(f"with the patch {first.name}, {error}") from None
-
-    found = []
-    for patches in hypotheses:
-        first = next(iter(patches.values()))
-        operations = patched(patches)
-        found.append(SignalPatch(name, first.name, first.values, Packed.of(operations)))
+    patches = Patches(name, joined.scans(together) or joined.patchset(together))
     return Pallet(
         name=name,
         description=f"{' and '.join(names)} as one: {how.words}",
@@ -85,11 +73,84 @@ def combine(pallets: Sequence[Pallet], how: Combination) -> Pallet:
         synthetic=any(pallet.synthetic for pallet in pallets),
         digest=digest(whole),
         background=pack_small(whole),
-        patches=tuple(found),
+        patches=patches,
         source=f" {PLUS} ".join(pallet.source for pallet in pallets),
-        sample=evenly(tuple(found), _SAMPLE),
+        sample=evenly(patches, _SAMPLE),
         remarks=(*left_out, *one_sided(own)),
     )
+
+
+class _Joined(NamedTuple):
+    """Backgrounds that were joined; all but the result by the names of their pallets.
+
+    `own` are those with the names that modifiers have in the combination.
+    """
+
+    backgrounds: Mapping[str, Workspace]
+    own: Mapping[str, Workspace]
+    whole: Workspace
+    renamings: Mapping[str, Renaming]
+
+    def patchset(self, together: _Together) -> PackedRows:
+        """Return the hypotheses of patchsets, each joined."""
+        rows = PackedRows()
+        for patches in together.each():
+            first = next(iter(patches.values()))
+            operations = {of: patch.operations for of, patch in patches.items()}
+            content = Packed.of(self._patched(operations, first.name))
+            rows.add(first.name, first.values, content)
+        return rows
+
+    def scans(self, together: _Together) -> CombinedScans | None:
+        """Return the hypotheses of scans, which are joined when they are asked for.
+
+        ``None`` if one of them is no scan. What could clash is the same in all rows: it is in the
+        patch that has all that any row has.
+        """
+        scans = {of: _scan_of(patches) for of, patches in together.patches.items()}
+        found = {of: scan for of, scan in scans.items() if scan is not None}
+        if len(found) < len(scans):
+            return None
+        self._patched({of: json.loads(scan.fullest()) for of, scan in found.items()}, "of any row")
+        ends: dict[str, list[str]] = {}
+        number = count()
+        for of, workspace in self.own.items():
+            ends[of] = [
+                f"/channels/{next(number)}/samples/{len(channel['samples'])}"
+                for channel in workspace["channels"]
+            ]
+        return CombinedScans(
+            [
+                Share(scan, together.places[of], ends[of], self.renamings[of].sample)
+                for of, scan in found.items()
+            ]
+        )
+
+    def _patched(
+        self, operations: Mapping[str, list[dict[str, Any]]], name: str
+    ) -> list[dict[str, Any]]:
+        """Return the patch to the combination that patches to its parts are."""
+        workspaces = dict(self.own)
+        for of, patch in operations.items():
+            try:
+                patched = apply_patch(patch, self.backgrounds[of])
+            except ValueError as error:
+                raise PalletError(
+                    f"{of}: the patch {name} cannot be applied: {brief(error)}\n"
+                    "correct it, or remove it from the patchset"
+                ) from error
+            workspaces[of] = self.renamings[of](patched)
+        try:
+            return changes(self.whole, join(workspaces))
+        except PalletError as error:
+            raise PalletError(f"with the patch {name}, {error}") from None
+
+
+def _scan_of(patches: Sequence[SignalPatch]) -> Scan | None:
+    """Return the scan that patches are all rows of, in their order."""
+    if isinstance(patches, Patches) and isinstance(patches.which, range):
+        return patches.rows if isinstance(patches.rows, Scan) else None
+    return None
 
 
 def _references(pallets: Sequence[Pallet]) -> dict[str, str]:
@@ -157,10 +218,21 @@ def _names_in(content: Any) -> Iterator[str]:
 # --- which hypotheses belong together -----------------------------------------------------------
 
 
-def _hypotheses(
-    pallets: Sequence[Pallet],
-) -> tuple[list[dict[str, SignalPatch]], list[str]]:
-    """Return the patches of each hypothesis that all have, by pallet, and say which are left out.
+class _Together(NamedTuple):
+    """The hypotheses that all pallets have: by pallet, its patches, and the place of each there."""
+
+    patches: Mapping[str, Sequence[SignalPatch]]
+    places: Mapping[str, Sequence[int]]
+
+    def each(self) -> Iterator[dict[str, SignalPatch]]:
+        """Yield the patches of each hypothesis by pallet."""
+        for places in zip(*self.places.values(), strict=True):
+            pairs = zip(self.patches.items(), places, strict=True)
+            yield {of: patches[place] for (of, patches), place in pairs}
+
+
+def _hypotheses(pallets: Sequence[Pallet]) -> tuple[_Together, list[str]]:
+    """Return the hypotheses that all have, and say which are left out.
 
     Patches belong together by their values where the labels are the same, and else by their names.
     """
@@ -173,8 +245,8 @@ def _hypotheses(
     labels = {frozenset(pallet.labels) for pallet in having}
     by_values = len(labels) == 1 and having[0].labels != _PLACES
     keyed = {pallet.name: _keyed(pallet, by_values=by_values) for pallet in having}
-    first = keyed[having[0].name]
-    common = [key for key in first if all(key in patches for patches in keyed.values())]
+    first, *others = keyed.values()
+    common = [key for key in first if all(key in those for those in others)]
     how = f"the values of {', '.join(having[0].labels)}" if by_values else "the names"
     if not common:
         examples = "; ".join(
@@ -190,22 +262,25 @@ def _hypotheses(
         )
     left_out = []
     shared = set(common)
-    for name, patches in keyed.items():
-        alone = [patch.name for key, patch in patches.items() if key not in shared]
+    for pallet in having:
+        alone = [p for key, p in keyed[pallet.name].items() if key not in shared]
         if alone:
+            names = [pallet.patches[place].name for place in alone]
             left_out.append(
-                f"{counted(len(alone), 'hypothesis')} of {name} without a partner, by {how}, "
-                f"left out: {listed(alone)}"
+                f"{counted(len(alone), 'hypothesis')} of {pallet.name} without a partner, by "
+                f"{how}, left out: {listed(names)}"
             )
-    return [{name: patches[key] for name, patches in keyed.items()} for key in common], left_out
+    places = {of: array("L", (those[key] for key in common)) for of, those in keyed.items()}
+    return _Together({pallet.name: pallet.patches for pallet in having}, places), left_out
 
 
-def _keyed(pallet: Pallet, *, by_values: bool) -> dict[Any, SignalPatch]:
+def _keyed(pallet: Pallet, *, by_values: bool) -> dict[Hashable, int]:
+    """Return the places of patches, by what makes patches belong together."""
     if not by_values:
-        return {patch.name: patch for patch in pallet.patches}
-    return {
-        frozenset(zip(pallet.labels, patch.values, strict=True)): patch for patch in pallet.patches
-    }
+        return {patch.name: place for place, patch in enumerate(pallet.patches)}
+    order = sorted(range(len(pallet.labels)), key=pallet.labels.__getitem__)
+    values = (patch.values for patch in pallet.patches)
+    return {tuple(some[i] for i in order): place for place, some in enumerate(values)}
 
 
 def _shown(patch: SignalPatch) -> str:

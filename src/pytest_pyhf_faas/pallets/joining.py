@@ -297,7 +297,7 @@ class Renaming:
     def __init__(self, new_name: Callable[[str], str], background: Workspace) -> None:
         self._new_name = new_name
         samples = [each for channel in background["channels"] for each in channel["samples"]]
-        self._shared = {id(sample): (sample, self._sample(sample)) for sample in samples}
+        self._shared = {id(sample): (sample, self.sample(sample)) for sample in samples}
 
     def __call__(self, workspace: Workspace) -> dict[str, Any]:
         """Return a workspace with the new names."""
@@ -315,9 +315,10 @@ class Renaming:
 
     def _known(self, sample: Any) -> Any:
         shared = self._shared.get(id(sample))
-        return shared[1] if shared else self._sample(sample)
+        return shared[1] if shared else self.sample(sample)
 
-    def _sample(self, sample: Any) -> Any:
+    def sample(self, sample: Any) -> Any:
+        """Return a sample with the new names."""
         return {**sample, "modifiers": self._named(sample["modifiers"])}
 
     def _config(self, config: Any) -> Any:

@@ -6,7 +6,9 @@ What is kept is compressed: a patchset of 13 MB stays below 2 MB in memory.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
+import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from fnmatch import translate
@@ -14,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.errors import PalletError
-from pytest_pyhf_faas.pallets.packing import digest, pack, unpack
+from pytest_pyhf_faas.pallets.packing import canonical, unpack
 from pytest_pyhf_faas.wording import brief, counted, listed
 
 if TYPE_CHECKING:
@@ -68,7 +70,8 @@ class Packed(Content):
         ValueError
             As `packing.digest` does.
         """
-        return cls(digest(operations), pack(operations))
+        text = canonical(operations)
+        return cls(hashlib.sha256(text).hexdigest(), zlib.compress(text))
 
     @property
     def digest(self) -> str:

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.pallets.packing import canonical, pack_small, unpack
-from pytest_pyhf_faas.pallets.pallet import Packed, Pallet, SignalPatch, evenly
+from pytest_pyhf_faas.pallets.pallet import Packed, Pallet, evenly
 from pytest_pyhf_faas.pallets.parts import Part, find_parts, is_scan, no_part
+from pytest_pyhf_faas.pallets.rows import PackedRows, Patches
 from pytest_pyhf_faas.pallets.sources import opened, split, stem
 from pytest_pyhf_faas.pallets.verify import (
     ALLOWED_IN_NAMES,
     check_digests,
+    is_plain_hypothesis,
+    is_plain_patch,
     parse,
     validate,
     writable,
@@ -29,7 +32,8 @@ from pytest_pyhf_faas.wording import brief, counted, listed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pytest_pyhf_faas.pallets.scan import ScanPatches
+    from pytest_pyhf_faas.pallets.pallet import SignalPatch
+    from pytest_pyhf_faas.pallets.scan import Scan
     from pytest_pyhf_faas.pallets.sources import Files
 
 #: So many hypotheses are searched for starts where nobody has searched before.
@@ -90,7 +94,8 @@ def _read_part(part: Part, files: Files, source: Path, name: str) -> Pallet:
     where = f"{source}: {path}"
     patches: Sequence[SignalPatch]
     if is_scan(path):
-        metadata, patches = _read_scan(path, files, where, name, unpack(background))
+        metadata, scan = _read_scan(path, files, where, unpack(background))
+        patches = Patches(name, scan)
     elif not part.patches:
         metadata = {"description": "a background alone", "labels": [], "references": {}}
         patches = ()
@@ -102,7 +107,9 @@ def _read_part(part: Part, files: Files, source: Path, name: str) -> Pallet:
         else:
             metadata, specifications = _read_patchset(path, files, where)
         check_digests(metadata["digests"], digests, f"{source}: {part.backgrounds[0]}")
-        patches = _signal_patches(name, metadata["labels"], specifications, where)
+        rows = _signal_rows(metadata["labels"], specifications, where)
+        in_order = None if part.patchsets else _in_natural_order(list(part.singles.values()))
+        patches = Patches(name, rows, in_order)
     return Pallet(
         name=name,
         description=metadata["description"],
@@ -144,7 +151,7 @@ def _read_patchset(
     path: str, files: Files, where: str
 ) -> tuple[dict[str, Any], Iterable[_Specification]]:
     patchset = parse(files.read(path), where)
-    validate(patchset, "patchset.json", where, "a patchset")
+    validate(_without_plain(patchset), "patchset.json", where, "a patchset")
 
     def specifications() -> Iterator[_Specification]:
         patches = patchset.pop("patches")
@@ -153,6 +160,14 @@ def _read_patchset(
             yield _specification(patches.pop(), where)
 
     return patchset["metadata"], specifications()
+
+
+def _without_plain(patchset: Any) -> Any:
+    """Return a patchset with the first patch alone, if all are ones for sure."""
+    patches = patchset.get("patches") if isinstance(patchset, dict) else None
+    if type(patches) is list and all(map(is_plain_hypothesis, patches)):
+        return {**patchset, "patches": patches[:1]}
+    return patchset
 
 
 def _specification(patch: dict[str, Any], where: str) -> _Specification:
@@ -179,9 +194,11 @@ def _read_lines(
                 if number == 1 or not line.strip():
                     continue
                 at = f"{where}, line {number}"
-                patchset = {**head, "patches": [parse(bytearray(line), at)]}
-                validate(patchset, "patchset.json", at, "the patch of a patchset")
-                yield _specification(patchset["patches"][0], at)
+                patch = parse(bytearray(line), at)
+                if not is_plain_hypothesis(patch):
+                    patchset = {**head, "patches": [patch]}
+                    validate(patchset, "patchset.json", at, "the patch of a patchset")
+                yield _specification(patch, at)
 
         if number <= 1:
             raise PalletError(f"{where}: no patch below the head\nthe file may be truncated")
@@ -192,10 +209,10 @@ def _read_lines(
 
 
 def _read_scan(
-    path: str, files: Files, where: str, name: str, background: Mapping[str, Any]
-) -> tuple[dict[str, Any], ScanPatches]:
+    path: str, files: Files, where: str, background: Mapping[str, Any]
+) -> tuple[dict[str, Any], Scan]:
     from pytest_pyhf_faas.pallets.columns import layout_of
-    from pytest_pyhf_faas.pallets.scan import Scan, ScanPatches
+    from pytest_pyhf_faas.pallets.scan import Scan
     from pytest_pyhf_faas.pallets.table import read_csv, read_parquet
 
     def check(columns: Sequence[str]) -> None:
@@ -211,7 +228,7 @@ def _read_scan(
         "labels": list(layout.labels) or ["index"],
         "references": {},
     }
-    return metadata, ScanPatches(name, scan)
+    return metadata, scan
 
 
 def _read_single_patches(
@@ -219,31 +236,33 @@ def _read_single_patches(
 ) -> tuple[dict[str, Any], Iterable[_Specification]]:
     """Read ``patch.NAME.json`` files, and make up the metadata that a patchset would have."""
     names = _names_of_files(part.singles, source)
-    patches = []
-    for path, raw_name in part.singles.items():  # in the archive's order: it is read forward only
-        where = f"{source}: {path}"
-        operations = parse(files.read(path), where)
-        validate(operations, "jsonpatch.json", where, "a JSON patch")
-        patches.append((path, raw_name, _packed(operations, where)))
-    patches.sort(key=lambda patch: _natural(patch[1]))
-
-    values = [_values_in(raw_name) for _, raw_name, _ in patches]
+    raw_names = list(part.singles.values())
+    raw_names = [raw_names[place] for place in _in_natural_order(raw_names)]
+    values = [_values_in(raw_name) for raw_name in raw_names]
     count = len(values[0])
     labels = [f"value_{i + 1}" for i in range(count)]
     if not count or len({len(some) for some in values}) > 1 or len(set(values)) < len(values):
         labels = ["index"]
-        values = [(i + 1,) for i in range(len(patches))]
-    specifications = [
-        _Specification(names[path], some, content, "" if names[path] == raw_name else path)
-        for (path, raw_name, content), some in zip(patches, values, strict=True)
-    ]
+        values = [(i + 1,) for i in range(len(values))]
+    values_of = dict(zip(raw_names, values, strict=True))
+
+    def specifications() -> Iterator[_Specification]:
+        for path, raw_name in part.singles.items():  # an archive is read forward only
+            where = f"{source}: {path}"
+            operations = parse(files.read(path), where)
+            if not is_plain_patch(operations):
+                validate(operations, "jsonpatch.json", where, "a JSON patch")
+            name = names[path]
+            file = "" if name == raw_name else path
+            yield _Specification(name, values_of[raw_name], _packed(operations, where), file)
+
     metadata = {
-        "description": f"{counted(len(patches), 'patch')} from single files",
+        "description": f"{counted(len(names), 'patch')} from single files",
         "labels": labels,
         "references": {},
         "digests": {},
     }
-    return metadata, specifications
+    return metadata, specifications()
 
 
 def _names_of_files(singles: Mapping[str, str], source: Path) -> dict[str, str]:
@@ -276,14 +295,25 @@ def _values_in(name: str) -> tuple[float | int, ...]:
     return tuple(values)
 
 
+def _in_natural_order(names: Sequence[str]) -> list[int]:
+    """Return the places of names in their order, ``x_9`` before ``x_10``."""
+    return sorted(range(len(names)), key=lambda place: _natural(names[place]))
+
+
 def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """Return a key that sorts ``x_9`` before ``x_10``."""
     tokens = re.split(r"(\d+)", name)
     return [(i % 2 == 1, int(token) if i % 2 else 0, token) for i, token in enumerate(tokens)]
 
 
 def _packed(operations: list[dict[str, Any]], where: str) -> Packed:
     """Check the syntax of a JSON patch, and pack it."""
+    if not is_plain_patch(operations):
+        _check_syntax(operations, where)
+    with writable(operations, where):
+        return Packed.of(operations)
+
+
+def _check_syntax(operations: list[dict[str, Any]], where: str) -> None:
     import jsonpatch
 
     try:
@@ -293,14 +323,12 @@ def _packed(operations: list[dict[str, Any]], where: str) -> Packed:
             f"{where}: not a JSON patch (RFC 6902): {brief(error)}\n"
             "the file is damaged, or was edited by hand"
         ) from error
-    with writable(operations, where):
-        return Packed.of(operations)
 
 
-def _signal_patches(
-    pallet: str, labels: list[str], specifications: Iterable[_Specification], where: str
-) -> tuple[SignalPatch, ...]:
-    patches = []
+def _signal_rows(
+    labels: list[str], specifications: Iterable[_Specification], where: str
+) -> PackedRows:
+    rows = PackedRows()
     names: set[str] = set()
     points: dict[tuple[float | int | str, ...], str] = {}
     for name, values, content, file in specifications:
@@ -323,5 +351,5 @@ def _signal_patches(
             )
         names.add(name)
         points[values] = name
-        patches.append(SignalPatch(pallet, name, values, content, file))
-    return tuple(patches)
+        rows.add(name, values, content, file)
+    return rows

@@ -7,34 +7,29 @@ points is kept as one array.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import zlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.pallets.columns import LUMI
-from pytest_pyhf_faas.pallets.pallet import Content, SignalPatch
+from pytest_pyhf_faas.pallets.rows import SignalRows
 from pytest_pyhf_faas.pallets.table import NAME, Faults
 from pytest_pyhf_faas.pallets.verify import ALLOWED_IN_NAMES, NAME_OF_PATCH
 from pytest_pyhf_faas.wording import brief
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_pyhf_faas.pallets.columns import Layout
     from pytest_pyhf_faas.pallets.table import Numbers, Table
 
 #: Up to here each whole number is one of 64 bits, too.
 _WHOLE = 2.0**53
-_DIGEST_BYTES = 32
-_NO_DIGEST = bytes(_DIGEST_BYTES)
 
 
-class Scan:
+class Scan(SignalRows):
     """The hypotheses of a table, each a row.
 
     Parameters
@@ -53,6 +48,7 @@ class Scan:
     """
 
     def __init__(self, table: Table, layout: Layout, where: str) -> None:
+        super().__init__(len(table.numbers))
         self.layout = layout
         self._numbers = table.numbers
         self._names = table.names
@@ -77,14 +73,10 @@ class Scan:
         ]
         self._modifiers = [_modifier(layout.poi, "normfactor")]
         self._modifiers += [_modifier(LUMI, "lumi")] if layout.lumi else []
-        self._digests = bytearray(_DIGEST_BYTES * len(self))
-
-    def __len__(self) -> int:
-        return len(self._numbers)
 
     @property
     def yields(self) -> Numbers:
-        """All yields, by row and named bin, in the order of `bins`."""
+        """All yields, by row and named bin."""
         places = [
             place for each in self.layout.channels for place in each.bins if place is not None
         ]
@@ -118,20 +110,15 @@ class Scan:
             for place, whole in zip(self.layout.values, self._whole, strict=True)
         )
 
-    def digest(self, row: int) -> str:
-        """Return the digest of the patch of a row, see `packing.digest`."""
-        place = slice(_DIGEST_BYTES * row, _DIGEST_BYTES * (row + 1))
-        if self._digests[place] == _NO_DIGEST:
-            self._digests[place] = hashlib.sha256(self.canonical(row)).digest()
-        return self._digests[place].hex()
-
-    def packed(self, row: int) -> bytes:
-        """Return the patch of a row as `packing.unpack` takes it."""
-        return zlib.compress(self.canonical(row), 1)
-
     def canonical(self, row: int) -> bytes:
         """Return the JSON of the patch of a row, spelled as `packing.canonical` does."""
-        cells = self._numbers[row].tolist()
+        return self._spelled(self._numbers[row].tolist())
+
+    def fullest(self) -> bytes:
+        """Return the JSON of a patch that has all that any row has, in no less a size."""
+        return self._spelled(self._numbers.max(axis=0).tolist())
+
+    def _spelled(self, cells: Sequence[float]) -> bytes:
         systematics = ((name, cells[place]) for name, place in self.layout.systematics.items())
         shared = ", ".join(
             self._modifiers
@@ -209,68 +196,3 @@ def _modifier(name: str, kind: str, data: str = "null") -> str:
 
 def _normsys(size: float) -> str:
     return f'{{"hi": {1.0 + size!r}, "lo": {1.0 - size!r}}}'
-
-
-class Row(Content):
-    """The JSON patch of a row of a scan."""
-
-    __slots__ = ("row", "scan")
-
-    def __init__(self, scan: Scan, row: int) -> None:
-        self.scan = scan
-        self.row = row
-
-    @property
-    def digest(self) -> str:
-        """Its digest."""
-        return self.scan.digest(self.row)
-
-    @property
-    def packed(self) -> bytes:
-        """Itself."""
-        return self.scan.packed(self.row)
-
-
-class ScanPatches(Sequence[SignalPatch]):
-    """The patches of a scan, each made when it is asked for.
-
-    Parameters
-    ----------
-    pallet : str
-        The name of the pallet.
-    scan : Scan
-        The scan.
-    rows : sequence of int, optional
-        Those that are meant; all by default.
-    """
-
-    def __init__(self, pallet: str, scan: Scan, rows: Sequence[int] | None = None) -> None:
-        self._pallet = pallet
-        self._scan = scan
-        self._rows = range(len(scan)) if rows is None else rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> SignalPatch: ...
-    @overload
-    def __getitem__(self, index: slice) -> ScanPatches: ...
-    def __getitem__(self, index: int | slice) -> SignalPatch | ScanPatches:
-        if isinstance(index, slice):
-            return ScanPatches(self._pallet, self._scan, self._rows[index])
-        return self._make(self._rows[index])
-
-    def __iter__(self) -> Iterator[SignalPatch]:
-        return map(self._make, self._rows)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence):
-            return NotImplemented
-        return len(self) == len(other) and all(map(SignalPatch.__eq__, self, other))
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def _make(self, row: int) -> SignalPatch:
-        scan = self._scan
-        return SignalPatch(self._pallet, scan.name(row), scan.values(row), Row(scan, row))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task
-    from pytest_pyhf_faas.pallets.check import Finding
+    from pytest_pyhf_faas.pallets.check import Finding, PalletCheck
     from pytest_pyhf_faas.pallets.pallet import Pallet
     from pytest_pyhf_faas.plugin.obstacles import Obstacles
     from pytest_pyhf_faas.plugin.schedule import Schedule
@@ -28,16 +28,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.store import ReferenceStore
     from pytest_pyhf_faas.session.progress import ProgressLine
 
-#: Pallets of more patches than this are looked at in part before they are fitted.
-_CHECKED = 1_000
 _CONTEXT = pytest.StashKey["Context"]()
-
-
-class Checked(NamedTuple):
-    """A pallet, and what is wrong with it."""
-
-    pallet: Pallet
-    findings: list[Finding]
 
 
 @dataclass
@@ -76,7 +67,7 @@ class Context:
     _loaded: dict[str, list[Pallet]] = field(default_factory=dict)
     _selected: dict[tuple[int, tuple[str, ...]], Pallet] = field(default_factory=dict)
     _whole: dict[int, Pallet] = field(default_factory=dict)
-    _findings: dict[Hashable, Checked] = field(default_factory=dict)
+    _checks: dict[Hashable, PalletCheck] = field(default_factory=dict)
     _publications: dict[str, Publication | None] = field(default_factory=dict)
     _agreements: dict[Hashable, PublishedLimits] = field(default_factory=dict)
 
@@ -107,46 +98,26 @@ class Context:
             for selected in select(wholes, patches)
         ]
 
-    def findings(self, pallet: Pallet, config: HypotestConfig) -> list[Finding]:
-        """Return what is wrong with the patches of a pallet, as they are going to be tested.
-
-        Of a pallet of very many the sample is looked at, unless nothing of that can be fitted.
-        """
-        from pytest_pyhf_faas.pallets.check import check, without_model
-        from pytest_pyhf_faas.pallets.packing import unpack
+    def check(self, pallet: Pallet, config: HypotestConfig) -> PalletCheck:
+        """Return what is wrong with the patches of a pallet, as they are going to be tested."""
+        from pytest_pyhf_faas.pallets.check import PalletCheck
 
         how = config.measurement, config.test_poi, config.test_stat
-        key = id(pallet), how
-        if key not in self._findings:  # with the pallet, so that no other one gets its identity
-            background = unpack(pallet.background)
-            is_large = len(pallet.patches) > _CHECKED
-            found = check(background, pallet.sample, *how) if is_large else []
-            if not is_large or len(without_model(found)) == len(pallet.sample):
-                found = check(background, pallet.patches, *how)
-            self._findings[key] = Checked(pallet, found)
-        return self._findings[key].findings
+        key = id(pallet), how  # it holds the pallet, so that no other one gets its identity
+        if key not in self._checks:
+            self._checks[key] = PalletCheck(pallet, *how)
+        return self._checks[key]
 
-    def checked(self) -> list[Checked]:
-        """Return all pallets that were checked."""
-        return list(self._findings.values())
+    def checks(self) -> list[PalletCheck]:
+        """Return what was found of all pallets that were checked."""
+        return list(self._checks.values())
 
     def findings_of(self, task: Task | None) -> list[Finding]:
         """Return what in the files may be why a hypothesis has no CLs, or others than expected."""
         if task is None:
             return []
-        found = self.findings(task.pallet, task.config)
-        if len(task.pallet.patches) > _CHECKED:
-            from pytest_pyhf_faas.pallets.check import check
-            from pytest_pyhf_faas.pallets.packing import unpack
-
-            config = task.config
-            how = config.measurement, config.test_poi, config.test_stat
-            found = check(unpack(task.pallet.background), [task.patch], *how)
-        return [
-            finding
-            for finding in found
-            if finding.level != "note" and task.patch.name in finding.patches
-        ]
+        found = self.check(task.pallet, task.config).of(task.patch)
+        return [finding for finding in found if finding.level != "note"]
 
     def refuse_unless_any_fits(self, pallet: Pallet, config: HypotestConfig) -> None:
         """Refuse a pallet of which no patch can be fitted, whichever were selected.
@@ -160,7 +131,7 @@ class Context:
 
         if not self.any_fits(pallet, config):
             whole = self._whole.get(id(pallet), pallet)
-            refuse(whole, self.findings(whole, config))
+            refuse(whole, self.check(whole, config).findings)
 
     def any_fits(self, pallet: Pallet, config: HypotestConfig) -> bool:
         """Whether any patch of a pallet can be fitted, whichever were selected."""
@@ -168,7 +139,7 @@ class Context:
 
         # The selected ones are checked anyway, and nearly always enough.
         return any(
-            len(without_model(self.findings(those, config))) < len(those.patches)
+            len(without_model(self.check(those, config).findings)) < len(those.patches)
             for those in (pallet, self._whole.get(id(pallet), pallet))
         )
 

@@ -117,12 +117,13 @@ def _finding_lines(context: Context) -> list[str]:
         if (reference := context.schedule.reference(task)) and reference.error is not None
     }
     lines = []
-    for pallet, findings in context.checked():
+    for check in context.checks():
+        pallet = check.pallet
         lines += [f"pyhf-faas: {pallet.name}: {remark}" for remark in pallet.remarks]
         for level, end in (("error", "; the others are fitted"), ("warning", "")):
             found = [
                 each
-                for each in findings
+                for each in check.findings
                 if each.level == level
                 and (level == "warning" or {(pallet.name, n) for n in each.patches} - expected)
             ]
