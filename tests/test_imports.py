@@ -102,7 +102,7 @@ INSIDE = {
         {"times", "requirements", "quantities"},
         {"accounting", "answers", "events", "policy", "pools", "progress"},
         {"estimates", "flight", "queue", "sendings"},
-        {"recovery", "watch", "dispatch", "translate"},
+        {"recovery", "lifetimes", "watch", "dispatch", "translate"},
         {"state"},
         {"loop", "log"},
         {"journal", "campaign"},

@@ -52,6 +52,12 @@ def of_parsl_executors():
     return vars(made).keys() | set(dir(made))
 
 
+def of_parsl_interchanges():
+    from parsl.executors.high_throughput import interchange
+
+    return re.split(r"\W+", inspect.getsource(interchange))
+
+
 def of_parsl_command_clients():
     from parsl.executors.high_throughput.zmq_pipes import CommandClient
 
@@ -137,6 +143,9 @@ UNDOCUMENTED = [
     ("job_ids_to_block", of_parsl_executors, "process groups that are to be ended"),
     ("interchange_launch_cmd", of_parsl_executors, "an interchange that ends with its client"),
     ("interchange_proc", of_parsl_executors, "a dead interchange is noticed"),
+    ("expire_bad_managers", of_parsl_interchanges, "how old heartbeats are"),
+    ("last_heartbeat", of_parsl_interchanges, "how old heartbeats are"),
+    ("_ready_managers", of_parsl_interchanges, "how old heartbeats are"),
     ("kube_client", of_the_provider_of_pods, "pods that are gone, or fail again and again"),
     ("prefetch_capacity", of_parsl_executors, "a dead worker does not hang its manager"),
     ("block_error_handler", of_parsl_executors, "one block that ends does not end all"),

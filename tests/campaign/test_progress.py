@@ -73,6 +73,14 @@ def test_fits_that_take_long_are_no_stall(campaign, engine, clock):
     assert campaign.progress().expected_s == pytest.approx(50.0)
 
 
+def test_while_a_long_fit_runs_as_expected_it_is_said_what_is_known(campaign, engine, clock):
+    engine.submissions[0].answer(fit_s=600.0)
+    assert quiet(campaign, clock, 0.0) is None
+    assert campaign.progress().knows is None
+    assert quiet(campaign, clock, 15.0) is None
+    assert campaign.progress().knows == "its worker is there"
+
+
 def test_fits_of_another_fit_setup_tell_nothing_of_how_long_these_take(engine, clock):
     campaign = SteppedCampaign(engine, clock)
     campaign.submit(toy_tasks(3))

@@ -678,15 +678,149 @@ def test_a_walltime_that_is_shorter_than_a_fit_is_told_after_two_blocks():
     assert "the fit had run for 9 min 40 s, the walltime is 10 min 00 s" in ended.text
 
 
-@pytest.mark.parametrize("facts", [SHORT_LIVED, replace(SHORT_LIVED, walltime_s=None)])
-def test_a_block_that_goes_early_says_nothing_of_a_walltime(facts):
-    ran_s = 300.0 if facts.walltime_s else 590.0
+UNKNOWN = replace(SHORT_LIVED, walltime_s=None)
+
+
+def test_a_block_that_is_missed_late_has_not_lived_longer():
+    """Its end shows when no heartbeat has come for two minutes."""
+    scene = submitted(replace(SHORT_LIVED, missed_after_s=120.0, workers=2), 1)
+    for _ in range(2):
+        assert lose_after(scene, 599.0)[1] == []
+        resend(scene)
+    (note,) = of(Note, scene.decided)[-1:]
+    assert "the fit had run for 7 min 59 s, the walltime is 10 min 00 s" in note.text
+
+
+@pytest.mark.parametrize("facts", [SHORT_LIVED, UNKNOWN])
+def test_blocks_that_end_at_one_age_are_likely_shorter_than_the_fit(facts):
     scene = submitted(facts, 1)
-    for _ in range(3):
+    assert lose_after(scene, 300.0)[1] == []
+    resend(scene)
+    sent, (ended,) = lose_after(scene, 310.0)
+    assert (sent, ended.status) == ([], "broken")
+    assert "ended 2 times when such a fit had run for 5 min 00 s to 5 min 10 s" in ended.text
+    assert "likely the walltime of a block is shorter than the fit" in ended.text
+    assert "or the fit brings its node down" in ended.text
+
+
+@pytest.mark.parametrize(
+    "ages", [(590.0, 300.0, 100.0, 40.0), (5.0, 5.0, 5.0, 5.0)], ids=["unlike", "at once"]
+)
+def test_blocks_that_end_by_accident_say_nothing_of_a_walltime(ages):
+    scene = submitted(UNKNOWN, 1)
+    for ran_s in ages[:-1]:
         assert lose_after(scene, ran_s)[1] == []
         resend(scene)
-    _, (ended,) = lose_after(scene, ran_s)
-    assert "shorter than the fit" not in ended.text
+    _, (ended,) = lose_after(scene, ages[-1])
+    assert "likely" not in ended.text
+    assert "It was there 4 times" in ended.text
+
+
+def lose_all(scene, ran_s):
+    """Let the block go with all that it has; return what is sent then, and who is given up."""
+    before = len(scene.decided)
+    held = list(scene.state.flight.batches)
+    for number, batch in enumerate(held):
+        scene.tell(Failed(batch, "block lost", "its block is gone"), 0.0 if number else ran_s)
+    send_all(scene)
+    return of(Send, scene.decided[before:]), of(GiveUp, scene.decided[before:])
+
+
+def send_all(scene):
+    while (
+        scene.state.with_engine
+        and (last := of(Send, scene.decided)[-1])
+        and of(Send, scene.tell(Sent(last.batch)))
+    ):
+        pass
+
+
+WIDE = replace(UNKNOWN, workers=4, workers_there=4, in_flight=8)
+
+
+def wide(facts=WIDE, count=4):
+    scene = Scene(facts=facts)
+    scene.tell(Submitted(tuple(a_fit(number) for number in range(count))))
+    send_all(scene)
+    return scene
+
+
+def test_no_walltime_is_blamed_on_fits_that_were_there_with_others():
+    """One of them may bring its node down: each has two blocks, then one of its own."""
+    scene = wide()
+    for _ in range(2):
+        assert lose_all(scene, 300.0)[1] == []
+    for name in (1, 2):
+        (send,) = list(scene.state.flight.batches)
+        _, ended = lose_all(scene, 300.0)
+        assert ended, (name, send)
+        if name == 1:
+            assert len(ended) == 1
+    # Two have ended so by themselves: of the others no more blocks are taken.
+    assert len(of(GiveUp, scene.decided)) == 4
+    assert len(of(Send, scene.decided)) == 2 * 4 + 2
+    assert all("likely" in each.text for each in of(GiveUp, scene.decided))
+
+
+def test_one_fit_that_brings_nodes_down_takes_no_other_along():
+    scene = wide()
+    for _ in range(2):
+        lose_all(scene, 300.0)
+    (ended,) = lose_all(scene, 300.0)[1]
+    for _ in range(3):
+        (batch,) = scene.state.flight.batches.items()
+        outcome = Outcome(batch[1].entries[0].fit.key, 400.0)
+        scene.tell(Answered(batch[0], "worker", (outcome,)), 400.0)
+        if scene.state.with_engine:
+            send_all(scene)
+    assert len(of(Take, scene.decided)) == 3
+    assert of(GiveUp, scene.decided) == [ended]
+
+
+def test_a_known_walltime_is_told_of_all_fits_of_a_block_at_once():
+    scene = wide(replace(WIDE, walltime_s=600.0))
+    assert lose_all(scene, 590.0)[1] == []
+    sent, ended = lose_all(scene, 590.0)
+    assert sent == []
+    assert len(ended) == 4
+    assert all("The walltime of a block, 10 min 00 s, is shorter" in each.text for each in ended)
+
+
+def test_one_worker_takes_a_fit_after_the_other_and_two_blocks_are_enough():
+    """What was lost goes behind what waits: no fit need be lost twice."""
+    scene = submitted(replace(SHORT_LIVED, in_flight=1), 1, 2, 3)
+    assert lose_all(scene, 590.0)[1] == []
+    for number in (2, 3, 1):
+        (ended,) = lose_all(scene, 590.0)[1]
+        assert ended.key == f"key{number}"
+    assert "for all of it 1 time, as others like it have: set" in of(GiveUp, scene.decided)[0].text
+
+
+def test_one_worker_of_unknown_walltime_takes_three_blocks():
+    scene = submitted(replace(UNKNOWN, in_flight=1), 1, 2, 3)
+    assert lose_all(scene, 300.0)[1] == lose_all(scene, 310.0)[1] == []
+    (ended,) = lose_all(scene, 305.0)[1]
+    assert ended.key == "key3"
+    assert "ended 3 times when such a fit had run for 5 min 00 s to 5 min 10 s" in ended.text
+
+
+def test_fits_that_one_block_took_along_are_no_proof_for_each_other():
+    scene = wide(replace(WIDE, walltime_s=600.0))
+    batches = list(scene.state.flight.batches)
+    for number, batch in enumerate(batches):
+        ended = scene.tell(Failed(batch, "block lost", "gone"), 1.0 if number else 590.0)
+        assert of(GiveUp, ended) == []
+
+
+def test_that_no_worker_is_there_may_be_known_before_what_was_lost():
+    scene = submitted(SHORT_LIVED, 1)
+    for _ in range(2):
+        scene.tell(Looked(replace(SHORT_LIVED, workers_there=0, missing_since=scene.now)), 590.0)
+        sent, ended = lose_after(scene, 30.0)
+        if sent:
+            scene.tell(Looked(SHORT_LIVED), 100.0)
+            resend(scene)
+    assert "shorter than the fit" in ended[0].text
 
 
 def test_a_fit_that_waited_at_a_worker_has_not_run():
@@ -707,11 +841,20 @@ def test_a_fit_that_waited_at_a_worker_has_not_run():
 
 def test_time_without_a_worker_does_not_count_as_run():
     scene = submitted(SHORT_LIVED, 1)
-    for _ in range(2):
+    for ran_s in (100.0, 200.0):
         scene.tell(Looked(replace(SHORT_LIVED, workers_there=0, missing_since=scene.now)), 1.0)
         scene.tell(Looked(SHORT_LIVED), 3000.0)
-        assert lose_after(scene, 100.0)[1] == []
+        assert lose_after(scene, ran_s)[1] == []
         resend(scene)
+
+
+def test_a_fit_like_those_that_were_done_is_too_long_only_by_itself():
+    facts = replace(SHORT_LIVED, in_flight=1)
+    scene = submitted(facts, 1, 2, 3)
+    scene.tell(Answered(of(Send, scene.decided)[0].batch, "w", (Outcome("key1", 300.0),)), 300.0)
+    send_all(scene)
+    assert lose_all(scene, 590.0)[1] == lose_all(scene, 590.0)[1] == []
+    assert [each.key for each in lose_all(scene, 590.0)[1]] == ["key2"]
 
 
 def test_of_fits_like_one_that_is_too_long_one_block_is_enough():

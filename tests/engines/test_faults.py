@@ -17,7 +17,7 @@ import pytest
 from pytest_pyhf_faas.engines import create_engine
 from tests.helpers.paths import SERVICES
 from tests.helpers.scripted_engine import wait_until
-from tests.helpers.stage import MARK, Stage, fits, ok, parsl_processes
+from tests.helpers.stage import MARK, START_S, Stage, fits, ok, parsl_processes
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc"),
@@ -79,7 +79,10 @@ def stage(request, tmp_path, monkeypatch):
     elif kind == PARSL:
         config = tmp_path / "parsl_here.py"
         bin_directory = Path(os.sys.executable).parent
-        config.write_text(PARSL_HERE.replace("{bin}", str(bin_directory)).replace("{init}", init))
+        text = PARSL_HERE.replace("{bin}", str(bin_directory)).replace("{init}", init)
+        for old, new in getattr(request.function, "changes", {}).items():
+            text = text.replace(old, new)
+        config.write_text(text)
         spec = f"parsl:{config}"
     else:
         spec = f"parsl:{SERVICES / 'parsl_slurm.py'}"
@@ -167,6 +170,30 @@ def test_walltime_reached_in_mid_fit(stage, record_property):
     assert ok(stage.finish(180))
     assert "block lost" in {event.kind for event in stage.told.events}
     stage.note_down(record_property, "walltime reached")
+
+
+@on(ON_PARSL)
+def test_a_walltime_that_is_shorter_than_the_fits(stage):
+    stage.begin(fits(2, 3600.0), timeout_s=None)
+    stage.wait_for_running()
+    wait_until(lambda: "(heartbeats at most 1 s old)" in stage.engine.knows, "one was heard", 10)
+    wait_until(lambda: stage.results, "one is given up", START_S)
+    (ended,) = stage.results
+    assert ended.status == "broken"
+    assert "The walltime of a block, 2 s, is shorter than the fit" in ended.error.message
+    assert [name for name, *_ in stage.begun()][:2] == ["toy_000", "toy_001"]
+
+
+#: A block lives for 3 s more when its first fit has begun, however long it takes to start.
+test_a_walltime_that_is_shorter_than_the_fits.block_init = (
+    "( lines() { wc -l < begun.jsonl; }; before=$(lines); while [ $(lines) = $before ]; "
+    "do sleep 0.2; done; sleep 3; kill -KILL 0 ) &"
+)
+test_a_walltime_that_is_shorter_than_the_fits.changes = {
+    "blocks=2": "blocks=1",
+    "heartbeat_threshold=4": "heartbeat_threshold=2",
+    "status_polling_interval = 1": 'status_polling_interval = 1\n    walltime = "00:00:02"',
+}
 
 
 @on(ON_SLURM)

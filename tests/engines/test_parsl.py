@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shlex
@@ -24,7 +25,9 @@ from parsl.jobs.states import JobState, JobStatus
 
 from pytest_pyhf_faas import engines
 from pytest_pyhf_faas.engines import create_engine, parsl_config, parsl_session
+from pytest_pyhf_faas.engines import parsl_interchange as interchange
 from pytest_pyhf_faas.engines.parsl import ParslEngine
+from pytest_pyhf_faas.engines.parsl_blocks import Jobs
 from pytest_pyhf_faas.engines.parsl_session import ParslSession
 from pytest_pyhf_faas.errors import EngineError
 from pytest_pyhf_faas.worker.fitting import probe_environment
@@ -506,3 +509,25 @@ def test_the_shortest_walltime_counts():
         executor.provider.walltime = walltime
     assert parsl_config.walltime_s(there) == 1200.0
     assert parsl_config.walltime_s(there[2:]) is None
+    assert parsl_config.missed_after_s(there) == 0.0
+    there[1].heartbeat_threshold = 20
+    assert parsl_config.missed_after_s(there) == 20.0
+
+
+def test_the_interchange_says_how_old_the_oldest_heartbeat_is(tmp_path, monkeypatch):
+    jobs, now = tmp_path / "jobs-1-2.pickle", 1000.0
+    monkeypatch.setattr(interchange.time, "time", lambda: now)
+    made = interchange.Interchange.__new__(interchange.Interchange)
+    made._heard, made._noted_at = interchange.heartbeat_path(jobs, 7), -math.inf
+    made.heartbeat_threshold, made._ready_managers = 120, {}
+    assert interchange.heartbeat_age_s(jobs, 7) is None
+    made.expire_bad_managers(set(), None)
+    assert interchange.heartbeat_age_s(jobs, 7) is None
+    for name, age_s in ((b"one", 3.0), (b"two", 8.0)):
+        made._ready_managers[name] = {"last_heartbeat": now - age_s}
+    made._noted_at = -math.inf
+    made.expire_bad_managers(set(), None)
+    assert interchange.heartbeat_age_s(jobs, 7) == 8.0
+    assert interchange.heartbeat_age_s(jobs, 8) is None
+    Jobs(jobs).end()
+    assert list(tmp_path.iterdir()) == []

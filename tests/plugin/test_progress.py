@@ -160,6 +160,10 @@ STALLS = "toy: 5/20 fits done, no news for"
             f"{STALLS} 1 min 30 s: 2 running (about 0.3 s expected); 1 worker connected",
         ),
         (
+            {"done": 5, "left_s": 42.4, "knows": "1 worker connected"},
+            "toy: 5/20 fits done, 2 running, 0.5/s, 42 s left; 1 worker connected",
+        ),
+        (
             {"done": 5, "quiet_s": 90.0, "expected_s": 61.0},
             f"{STALLS} 1 min 30 s: 2 running (about 1 min 01 s expected)",
         ),

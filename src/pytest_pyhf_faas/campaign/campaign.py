@@ -21,6 +21,7 @@ from pytest_pyhf_faas.campaign.loop import TICK_S, Loop
 from pytest_pyhf_faas.campaign.policy import Policy
 from pytest_pyhf_faas.campaign.progress import Progress, Tally
 from pytest_pyhf_faas.campaign.results import ENGINE, FitError, HypotestResult
+from pytest_pyhf_faas.campaign.watch import QUIET_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -244,7 +245,7 @@ class Campaign:
         with self._lock:
             state, tally = self._loop.state, self._tally
             waits = missing_since is not None and len(state.flight) > 0
-            quiet = state.quiet(now)
+            quiet, silent_s = state.quiet(now), state.silent_s(now)
             progress = Progress(
                 total=tally.total + tally.coming,
                 done=tally.done,
@@ -258,10 +259,11 @@ class Campaign:
                 missing=missing,
                 running_s=state.running_s(now),
             )
+        if silent_s >= QUIET_S:  # it may be asked on disk
+            progress = replace(progress, knows=self.engine.knows)
         if quiet is None:
             return progress
-        quiet_s, expected_s = quiet
-        return replace(progress, quiet_s=quiet_s, expected_s=expected_s, knows=self.engine.knows)
+        return replace(progress, quiet_s=quiet[0], expected_s=quiet[1])
 
     @property
     def sendings(self) -> Sendings:

@@ -84,6 +84,7 @@ class Facts:
     broken: bool = False
     failure: str | None = None
     walltime_s: float | None = None
+    missed_after_s: float = 0.0
 
 
 # Events

@@ -28,7 +28,10 @@ class Batch:
     collected : bool
         Whether an earlier session has sent it.
     begun_at : float or None
-        When a worker was free for it: they take what was sent in its order.
+        When a worker was free for it: they take what was sent in its order. ``None`` while there is
+        no worker.
+    interrupted_s : float or None
+        How long it had run when the last worker went.
     overtaken_at : float or None
         When something that was sent later was answered, so that it has begun or is lost.
     """
@@ -39,12 +42,17 @@ class Batch:
     copied: bool = False
     collected: bool = False
     begun_at: float | None = None
+    interrupted_s: float | None = None
     overtaken_at: float | None = None
 
     @property
     def open_entries(self) -> list[Entry]:
         """Those of its fits that have no result yet."""
         return [entry for entry in self.entries if not entry.ended]
+
+    def ran_s(self, now: float) -> float | None:
+        """Return how long a worker has, or had, it; ``None`` if none was ever free for it."""
+        return self.interrupted_s if self.begun_at is None else now - self.begun_at
 
 
 class Flight:
@@ -83,10 +91,10 @@ class Flight:
             if batch.begun_at is None:
                 batch.begun_at = now
 
-    def interrupt(self) -> None:
+    def interrupt(self, now: float) -> None:
         """Take note that no worker is there, so that nothing runs."""
         for batch in self:
-            batch.begun_at = None
+            batch.interrupted_s, batch.begun_at = batch.ran_s(now), None
 
     def add_ping(self, now: float) -> int:
         """Take note of a ping; return its number."""

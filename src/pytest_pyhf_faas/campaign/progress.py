@@ -21,8 +21,10 @@ class Progress:
         For how long nothing has come of what is with the workers, where that is long.
     running_s : float or None
         How long the fit has run that a worker has longest.
-    expected_s, knows : float or None, str or None
-        Then, how long the first of it should take, and what the engine knows of them.
+    expected_s : float or None
+        Then, how long the first of it should take.
+    knows : str or None
+        What the engine knows of the workers, while nothing has come for some seconds.
     """
 
     total: int

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from pytest_pyhf_faas.campaign.estimates import FitTimes
     from pytest_pyhf_faas.campaign.events import Fit
@@ -26,14 +26,14 @@ class Entry:
         How often it was there when a block or an engine was lost.
     silences : int
         How often it was the only one that a silent engine held.
-    outlived : int
-        How often its block ended with its walltime, all of which the fit had run.
     in_flight : int
         Batches that hold it; two while a straggler runs twice.
     alone : bool
         Whether its batch came to grief once, so that it may be the one that did it.
     ended : bool
         Whether it has a result.
+    ran_s : list of float
+        How long it had run whenever its block ended, where that is known.
     troubles : list of str
         What befell it.
     """
@@ -42,10 +42,10 @@ class Entry:
     attempts: int = 0
     losses: int = 0
     silences: int = 0
-    outlived: int = 0
     in_flight: int = 0
     alone: bool = False
     ended: bool = False
+    ran_s: list[float] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
 
 
@@ -92,6 +92,12 @@ class Queue:
     def add_suspect(self, entry: Entry) -> None:
         """Take a suspect in."""
         self._suspects.append(entry)
+
+    def take_suspects(self, among: Callable[[Entry], bool]) -> list[Entry]:
+        """Take out those suspects of which something holds."""
+        taken = [entry for entry in self._suspects if among(entry)]
+        self._suspects = [entry for entry in self._suspects if entry not in taken]
+        return taken
 
     def clear(self) -> list[Entry]:
         """Empty it, and return what waited."""

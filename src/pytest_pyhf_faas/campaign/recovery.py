@@ -7,8 +7,7 @@
 - A block that goes with all its workers, or an engine that breaks down: no fault of most fits that
   were there. One that was there twice is a suspect: it runs once more with nothing else on the
   engine, so that it takes no other down, and is given up in the end.
-- A fit that has run for the whole walltime of its block when that ended, twice, is too long for it;
-  of fits like it, of which none was ever done, once is enough.
+- A fit that is longer than a block lives is given up before; see `lifetimes`.
 - An engine that is silent with only one fit on it: as if the fit had taken too long.
 """
 
@@ -17,18 +16,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_pyhf_faas.wording import counted, duration
-
 if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.events import Outcome, Trouble
     from pytest_pyhf_faas.campaign.policy import Policy
     from pytest_pyhf_faas.campaign.queue import Entry
     from pytest_pyhf_faas.campaign.results import Status
 
-#: The part of a walltime that is left to a fit: workers take some time to start and to connect.
-_WHOLE = 0.8
-#: So often a fit ends with the walltime of its block until that is no accident.
-_OUTLIVED = 2
 #: Exceptions on a worker that say nothing about the fit: worth another try elsewhere.
 _OF_THE_WORKER = frozenset({"MemoryError"})
 
@@ -65,38 +58,8 @@ def after_trouble(
     return End("timeout" if trouble == "timeout" else "broken", text)
 
 
-def ran_out(ran_s: float | None, walltime_s: float | None) -> bool:
-    """Whether a fit had run for all of the walltime, but for the start of its workers."""
-    return ran_s is not None and walltime_s is not None and ran_s >= _WHOLE * walltime_s
-
-
-def after_loss(
-    entry: Entry,
-    trouble: Trouble,
-    text: str,
-    policy: Policy,
-    *,
-    walltime_s: float | None = None,
-    others_are_too_long: bool = False,
-) -> Again | End:
-    """Decide about a fit that was lost with all around it, this loss counted.
-
-    Parameters
-    ----------
-    entry, trouble, text, policy : Entry, Trouble, str, Policy
-        The fit, and what befell it.
-    walltime_s : float, optional
-        That of the block that it has outlived now.
-    others_are_too_long : bool
-        Whether fits like it are known to be longer than that.
-    """
-    if walltime_s is not None and (entry.outlived >= _OUTLIVED or others_are_too_long):
-        return End(
-            "broken",
-            f"{text}. The walltime of a block, {duration(walltime_s)}, is shorter than the fit, "
-            f"which has run for all of it {counted(entry.outlived, 'time')}: set a longer "
-            "walltime in the provider of the configuration, and let the queue allow it",
-        )
+def after_loss(entry: Entry, trouble: Trouble, text: str, policy: Policy) -> Again | End:
+    """Decide about a fit that was lost with all around it, this loss counted."""
     if entry.losses <= policy.losses:
         return Again(free=True)
     return End(

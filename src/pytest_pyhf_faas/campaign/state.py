@@ -5,8 +5,8 @@ that it was handed and from the moments that these came with. So whatever a camp
 again from its log, see `log.replay`.
 
 The rules stand in modules of their own: `dispatch` and `queue` say what is sent when, `recovery`
-what becomes of a fit that met trouble, `watch` what no answer tells of, `estimates` how long a fit
-takes.
+what becomes of a fit that met trouble, `lifetimes` which are longer than a block lives, `watch`
+what no answer tells of, `estimates` how long a fit takes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pytest_pyhf_faas.campaign.dispatch import Dispatch
 from pytest_pyhf_faas.campaign.estimates import FitTimes, Pace
 from pytest_pyhf_faas.campaign.events import Facts
 from pytest_pyhf_faas.campaign.flight import Batch
+from pytest_pyhf_faas.campaign.lifetimes import Lifetimes
 from pytest_pyhf_faas.campaign.queue import Entry
 from pytest_pyhf_faas.campaign.results import ENGINE
 from pytest_pyhf_faas.campaign.watch import Watch
@@ -57,8 +58,7 @@ class CampaignState:
         self._watch = Watch(policy, self.times)
         self._open: dict[str, Entry] = {}
         self._pace = Pace(-math.inf)
-        #: Families of fits that are longer than a block lives.
-        self._too_long: set[str] = set()
+        self._lifetimes = Lifetimes(self.times)
         self._left_behind: set[str] = set()
         self._winding_down: str | None = None
         #: Whether any worker was ever there; before, what the engine has is with no worker.
@@ -121,6 +121,10 @@ class CampaignState:
     def quiet(self, now: float) -> tuple[float, float | None] | None:
         """Return for how long nothing has come; see `Watch`."""
         return self._watch.quiet(self.flight, self.facts, now)
+
+    def silent_s(self, now: float) -> float:
+        """Return for how long nothing has come of what is with workers; see `Watch`."""
+        return self._watch.silent_s(self.flight, self.facts, now) or 0.0
 
     def left_s(self, now: float) -> float | None:
         """Return how many seconds are left until all is done, if all times are known.
@@ -195,7 +199,7 @@ class CampaignState:
         if self.facts.missing_since is not None and event.facts.missing_since is None:
             self._pace.paused(self.facts.missing_since, self._now)
         if event.facts.missing_since is not None:
-            self.flight.interrupt()
+            self.flight.interrupt(self._now)
         self.facts = event.facts
         self.reached = self.reached or self.facts.ready_at is not None
 
@@ -258,7 +262,7 @@ class CampaignState:
             if entry.in_flight:  # another copy may yet answer
                 self._note(entry, event.trouble, event.text)
             elif event.trouble == "block lost":
-                self._lose(entry, event.trouble, event.text, self._ran_s(batch))
+                self._lose_block(batch, entry, event.text)
             else:
                 self._note(entry, event.trouble, event.text)
                 what = recovery.after_trouble(
@@ -347,37 +351,36 @@ class CampaignState:
         for entry in waiting:
             self._lose(entry, trouble, reason)
 
-    def _lose(self, entry: Entry, trouble: Trouble, text: str, ran_s: float | None = None) -> None:
+    def _lose(self, entry: Entry, trouble: Trouble, text: str) -> None:
         """Take note that a fit was lost with all around it: most of these are not to blame."""
         entry.losses += 1
-        walltime_s = self.facts.walltime_s
-        if ran_s is not None and walltime_s is not None:
+        self._note(entry, trouble, text)
+        self._follow(entry, recovery.after_loss(entry, trouble, text, self.policy), text)
+
+    def _lose_block(self, batch: Batch, entry: Entry, text: str) -> None:
+        """Take note that a fit was lost with its block, for which it may be too long."""
+        facts, ran_s = self.facts, batch.ran_s(self._now)
+        if ran_s is None or len(batch.entries) > 1:  # of several it is not known which ran
+            self._lose(entry, "block lost", text)
+            return
+        ran_s = max(0.0, ran_s - facts.missed_after_s)
+        walltime_s = facts.walltime_s
+        if walltime_s is not None:
             text += (
                 f" (the fit had run for {duration(ran_s)}, the walltime is {duration(walltime_s)})"
             )
-        if recovery.ran_out(ran_s, walltime_s):
-            entry.outlived += 1
-        else:
-            walltime_s = None
-        self._note(entry, trouble, text)
-        what = recovery.after_loss(
-            entry,
-            trouble,
-            text,
-            self.policy,
-            walltime_s=walltime_s,
-            others_are_too_long=entry.fit.family in self._too_long
-            and not self.times.measured([entry.fit]),
-        )
-        if walltime_s is not None and isinstance(what, recovery.End):
-            self._too_long.add(entry.fit.family)
-        self._follow(entry, what, text)
-
-    def _ran_s(self, batch: Batch) -> float | None:
-        """Return how long the fit of a batch has run; of several it is not known which."""
-        if batch.begun_at is None or len(batch.entries) > 1:
-            return None
-        return self._now - batch.begun_at
+        by_itself = batch.alone or facts.workers == 1
+        too_long = self._lifetimes.lost(entry, ran_s, walltime_s, self._now, by_itself=by_itself)
+        if too_long is None:
+            self._lose(entry, "block lost", text)
+            return
+        self._note(entry, "block lost", text)
+        self._give_up(entry, "broken", f"{text}. {too_long}")
+        for other in self.queue.take_suspects(
+            lambda each: self._lifetimes.concerns(each) is not None
+        ):
+            text = f"{other.troubles[-1]}. {self._lifetimes.concerns(other)}"
+            self._give_up(other, "broken", text)
 
     def _follow(self, entry: Entry, what: recovery.Again | recovery.End, text: str) -> None:
         """Send a fit again or end it, as the rules say."""

@@ -45,6 +45,7 @@ def look_at(engine: Engine) -> tuple[Any, ...]:
         broken,
         engine.failure if broken else None,
         engine.walltime_s,
+        engine.missed_after_s,
     )
 
 

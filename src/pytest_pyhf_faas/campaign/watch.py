@@ -86,6 +86,13 @@ class Watch:
             "was sent"
         )
 
+    def silent_s(self, flight: Flight, facts: Facts, now: float) -> float | None:
+        """Return for how long nothing has come of what is with workers, if one has ever come."""
+        waits_for_the_first = facts.missing_since is not None and facts.ready_at is None
+        if waits_for_the_first or not flight:
+            return None
+        return now - self._news_at(flight, facts)
+
     def quiet(self, flight: Flight, facts: Facts, now: float) -> tuple[float, float | None] | None:
         """Return for how long nothing has come, and how long what is next should take.
 
@@ -93,13 +100,12 @@ class Watch:
         fit takes longer, since JAX compiles then: until each worker can have done one, it is not
         said how long the next should take.
         """
-        waits_for_the_first = facts.missing_since is not None and facts.ready_at is None
-        if waits_for_the_first or not flight:
+        quiet_s = self.silent_s(flight, facts, now)
+        if quiet_s is None:
             return None
         first = next(iter(flight))
         measured = self._measured(first)
         expected_s = self._batch_s(first) if measured else None
-        quiet_s = now - self._news_at(flight, facts)
         if quiet_s < max(QUIET_S, QUIET_FACTOR * (expected_s or 0.0)):
             return None
         return quiet_s, expected_s if measured > facts.workers_there else None

@@ -42,6 +42,8 @@ class Engine(Executor):
         Whether a task may be lost without a word. Then it takes a `ping`.
     walltime_s : float or None
         How long its workers live until a batch system ends them, where that is known.
+    missed_after_s : float
+        How long after their end workers are missed that were lost with their block.
     whole : str
         What people call the whole of it, which is lost when it breaks down.
     worker_setup : str
@@ -58,6 +60,7 @@ class Engine(Executor):
     watches_workers: bool = True
     loses_tasks: bool = False
     walltime_s: float | None = None
+    missed_after_s: float = 0.0
     whole: str = "engine"
     worker_setup: str = "the environment of its workers"
     on_accepted: Callable[[Future[Any], str], None] = staticmethod(lambda _future, _reference: None)

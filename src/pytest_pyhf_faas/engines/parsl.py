@@ -56,6 +56,7 @@ class ParslEngine(SessionEngine[ParslSession]):
         self._description = parsl_config.described(self._config)
         self.workers = sum(map(parsl_config.slots, self._config.executors))
         self.walltime_s = parsl_config.walltime_s(self._config.executors)
+        self.missed_after_s = parsl_config.missed_after_s(self._config.executors)
 
     def _load(self) -> parsl.Config:
         return parsl_config.load(self._path, self._directory, **self._asked)

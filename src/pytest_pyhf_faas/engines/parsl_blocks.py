@@ -155,5 +155,5 @@ class Jobs:
     def end(self) -> None:
         """End what is left on this machine, and forget all."""
         end_groups(list(self._groups.values()))
-        for suffix in (".pickle", ".log", ".new"):
-            self.path.with_suffix(suffix).unlink(missing_ok=True)
+        for path in self.path.parent.glob(f"{self.path.stem}.*"):
+            path.unlink(missing_ok=True)

@@ -160,6 +160,11 @@ def walltime_s(executors: Sequence[Any]) -> float | None:
     return min(filter(None, map(seconds_of, texts)), default=None)
 
 
+def missed_after_s(executors: Sequence[Any]) -> float:
+    """Return how long after its end a block is missed at the latest: no heartbeat comes."""
+    return max((getattr(each, "heartbeat_threshold", 0.0) for each in executors), default=0.0)
+
+
 def seconds_of(walltime: object) -> float | None:
     """Return the seconds of ``[days-]hours:minutes:seconds``, as batch systems write them."""
     match = _WALLTIME.fullmatch(walltime) if isinstance(walltime, str) else None

@@ -3,14 +3,16 @@
 Parsl leaves the interchange, its blocks and their jobs alone when the client is killed. This one
 watches its parent, takes the jobs back, and ends itself; then managers end for want of it. It is
 also found where the environment's bin directory is not on the PATH, keeps out of reach of the
-Ctrl-C that is meant for pytest, and does not hold pytest's output open.
+Ctrl-C that is meant for pytest, and does not hold pytest's output open. It also says how old the
+heartbeats of its managers are, which Parsl keeps to itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import runpy
+import pickle
 import signal
 import sys
 import threading
@@ -19,8 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import dill  # pickles a provider whose class stands in the configuration, too
+from parsl.executors.high_throughput import interchange
+from parsl.utils import setproctitle
 
 _POLL_S = 0.5
+#: So often it writes down when it has heard from its managers.
+_HEARD_S = 1.0
 
 
 def launch_command(jobs: Path) -> list[str]:
@@ -38,6 +44,49 @@ def remember_jobs(path: Path, jobs: list[tuple[Any, list[str], list[int]]]) -> N
     partial.touch(mode=0o600)
     partial.write_bytes(data)
     partial.replace(path)
+
+
+def heartbeat_path(jobs: Path, pid: int) -> Path:
+    """Return where an interchange writes down when it has heard from its managers."""
+    return jobs.with_suffix(f".{pid}.heard")
+
+
+def heartbeat_age_s(jobs: Path, pid: int) -> float | None:
+    """Return how old the last heartbeat is of the manager whose is the oldest, if there is one."""
+    try:
+        return max(0.0, time.time() - float(heartbeat_path(jobs, pid).read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+class Interchange(interchange.Interchange):
+    """Parsl's interchange, which also writes down when it has heard from its managers.
+
+    Parameters
+    ----------
+    heard : Path
+        Where to.
+    config : dict
+        As Parsl's takes it.
+    """
+
+    def __init__(self, heard: Path, **config: Any) -> None:
+        super().__init__(**config)
+        self._heard = heard
+        self._noted_at = -math.inf
+
+    def expire_bad_managers(self, *arguments: Any) -> None:
+        """Let go of managers that are not heard from; called in each turn."""
+        super().expire_bad_managers(*arguments)
+        now = time.monotonic()
+        if now - self._noted_at < _HEARD_S:
+            return
+        self._noted_at = now
+        last = [manager["last_heartbeat"] for manager in self._ready_managers.values()]
+        with contextlib.suppress(OSError):  # nothing but a text for people depends on it
+            partial = self._heard.with_suffix(".part")
+            partial.write_text(str(min(last)) if last else "")
+            partial.replace(self._heard)
 
 
 def end_groups(groups: list[int], grace_s: float = 2.0) -> None:
@@ -82,7 +131,10 @@ def main() -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     threading.Thread(target=_end_with, args=(parent, jobs), daemon=True).start()
-    runpy.run_module("parsl.executors.high_throughput.interchange", run_name="__main__")
+    setproctitle("parsl: HTEX interchange")
+    # Parsl writes it to this pipe, and reads it so in its own interchange.
+    config = pickle.load(sys.stdin.buffer)  # noqa: S301
+    Interchange(heartbeat_path(jobs, os.getpid()), **config).start()
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from pytest_pyhf_faas.engines.parsl_blocks import (
     with_blocks,
 )
 from pytest_pyhf_faas.engines.parsl_failures import failed_blocks
-from pytest_pyhf_faas.engines.parsl_interchange import launch_command
+from pytest_pyhf_faas.engines.parsl_interchange import heartbeat_age_s, launch_command
 from pytest_pyhf_faas.engines.remote import unpack_answer
 from pytest_pyhf_faas.engines.session import Session
 from pytest_pyhf_faas.engines.texts import in_one_line
@@ -207,9 +207,16 @@ class ParslSession(Session):
 
     @property
     def knows(self) -> str | None:
-        """Say in which state the blocks are, and how many workers are connected."""
-        workers = counted(self.connected_workers, "worker")
-        return f"{workers} connected, {states(self._executors, '')}"
+        """Say how many workers are connected, when they were heard from, and how blocks are."""
+        workers = f"{counted(self.connected_workers, 'worker')} connected"
+        ages_s = [
+            heartbeat_age_s(self._jobs.path, executor.interchange_proc.pid)
+            for executor in managed(self._executors)
+            if executor.interchange_proc is not None
+        ]
+        if known_s := [age_s for age_s in ages_s if age_s is not None]:
+            workers += f" (heartbeats at most {max(1, math.ceil(max(known_s)))} s old)"
+        return f"{workers}, {states(self._executors, '')}"
 
     # The end
 

@@ -160,6 +160,7 @@ def _worth_lines(seconds: float | None, first_s: float) -> int:
 
 def describe(what: str, progress: Progress) -> str:
     """Return progress in words; where nothing comes, no estimate stands there."""
+    knows = f"; {progress.knows}" if progress.knows else ""
     parts = [f"{what}: {progress.done}/{counted(progress.total, 'fit')} done"]
     if progress.cancelled:
         parts.append(f"{progress.cancelled} cancelled")
@@ -176,13 +177,13 @@ def describe(what: str, progress: Progress) -> str:
             parts.append(f"{running}, the first for {duration(progress.running_s)}")
         if progress.expected_s is not None:
             parts[-1] += f" (about {_briefly(progress.expected_s)} expected)"
-        return ", ".join(parts) + (f"; {progress.knows}" if progress.knows else "")
+        return ", ".join(parts) + knows
     parts.append(f"{progress.running} running")
     if progress.done:
         parts.append(f"{float(f'{progress.rate:.2g}'):g}/s")
     if progress.left_s and progress.running:  # what should be done by now has no estimate
         parts.append(f"{duration(progress.left_s)} left")
-    return ", ".join(parts)
+    return ", ".join(parts) + knows
 
 
 def _briefly(seconds: float) -> str:
