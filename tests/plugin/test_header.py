@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig
-from pytest_pyhf_faas.plugin.header import in_scaling, needed
+from pytest_pyhf_faas.plugin.header import in_scaling, needed, too_short
 from pytest_pyhf_faas.plugin.plan import Need
 
 USUAL = HypotestConfig()
@@ -91,3 +91,48 @@ def test_what_is_skipped_is_not_announced(project):
     project.pallet(1)
     words = ("--faas-scaling=1,2", "--faas-resume", "--pyargs", "pytest_pyhf_faas.suite")
     assert "with each of" not in project.run(*words, "--collect-only", suite=False).stdout.str()
+
+
+LONGER = (
+    "1Lbb: warning: a fit took 12 min 10 s when its reference was made, longer than {}, 10 min 00 s"
+)
+SET_IT = ": set a longer walltime in its configuration, and let the queue allow it"
+LATER = (
+    "parsl:a.py: warning: --faas-timeout, 1 h 00 min, is longer than the walltime of a block, "
+    "10 min 00 s, which ends fits before"
+)
+
+
+@pytest.mark.parametrize(
+    ("longest_s", "timeout_s", "walltime_s", "said"),
+    [
+        (None, None, None, ()),
+        (600.0, None, None, ()),
+        (600.0, 600.0, 600.0, ()),
+        (None, 60.0, 600.0, ()),
+        (730.0, None, 600.0, (LONGER.format("the walltime of a block of parsl:a.py") + SET_IT,)),
+        (730.0, 600.0, None, (LONGER.format("--faas-timeout"),)),
+        (None, 3600.0, 600.0, (LATER,)),
+        (
+            730.0,
+            700.0,
+            600.0,
+            (
+                LONGER.format("the walltime of a block of parsl:a.py") + SET_IT,
+                LATER.replace("1 h 00 min", "11 min 40 s"),
+                LONGER.format("--faas-timeout").replace("10 min 00 s", "11 min 40 s"),
+            ),
+        ),
+    ],
+)
+def test_limits_that_are_too_short_are_told_before(longest_s, timeout_s, walltime_s, said):
+    assert tuple(too_short("1Lbb", "parsl:a.py", longest_s, timeout_s, walltime_s)) == said
+
+
+def test_a_time_limit_that_is_shorter_than_a_fit_of_a_reference_is_told_at_the_start(project):
+    project.pallet(3)
+    project.change_reference("sig_100_50", checked={"numpy+scipy": {"fit_s": 90.0}})
+    shown = " ".join(project.run(*SUITE, "--faas-timeout=60", suite=False).stdout.str().split())
+    line = "pyhf-faas: tiny: warning: a fit took 1 min 30 s when its reference was made, longer"
+    assert shown.count(line) == 1
+    assert "warning" not in project.run(*SUITE, "--faas-timeout=120", suite=False).stdout.str()

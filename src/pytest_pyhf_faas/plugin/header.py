@@ -50,7 +50,55 @@ def plan_lines(context: Context) -> list[str]:
         lines.append(
             f"pyhf-faas: {pallet}: {in_scaling(patches, settings.trials, counts, endpoint)}"
         )
+    lines += _limit_lines(context)
     return lines + _publication_lines(context) + _finding_lines(context)
+
+
+def _limit_lines(context: Context) -> list[str]:
+    """Say which limits end fits before they are done, as far as it is known how long they take."""
+    timeout_s, schedule = context.settings.timeout_s, context.schedule
+    lines: dict[str, None] = {}
+    for (endpoint, pallet, _), need in schedule.plan.needs().items():
+        known = filter(None, map(schedule.expected_s, need.fits))
+        walltime_s = schedule.engine(endpoint).walltime_s
+        for line in too_short(pallet, endpoint, max(known, default=None), timeout_s, walltime_s):
+            lines[f"pyhf-faas: {line}"] = None
+    return list(lines)
+
+
+def too_short(
+    pallet: str,
+    endpoint: str,
+    longest_s: float | None,
+    timeout_s: float | None,
+    walltime_s: float | None,
+) -> list[str]:
+    """Say which limits are too short for the longest fit of a pallet, or for each other.
+
+    Parameters
+    ----------
+    pallet, endpoint : str
+        What is fitted, and where.
+    longest_s : float or None
+        How long the longest fit took when its reference was made, in seconds.
+    timeout_s, walltime_s : float or None
+        The time limit of a fit, and how long a block lives.
+    """
+    lines = []
+    took = f"{pallet}: warning: a fit took {duration(longest_s or 0.0)} when its reference was made"
+    if longest_s is not None and walltime_s is not None and longest_s > walltime_s:
+        lines.append(
+            f"{took}, longer than the walltime of a block of {endpoint}, {duration(walltime_s)}: "
+            "set a longer walltime in its configuration, and let the queue allow it"
+        )
+    if timeout_s is not None and walltime_s is not None and timeout_s > walltime_s:
+        lines.append(
+            f"{endpoint}: warning: --faas-timeout, {duration(timeout_s)}, is longer than the "
+            f"walltime of a block, {duration(walltime_s)}, which ends fits before"
+        )
+    if longest_s is not None and timeout_s is not None and longest_s > timeout_s:
+        lines.append(f"{took}, longer than --faas-timeout, {duration(timeout_s)}")
+    return lines
 
 
 def needed(need: Need, trials: int) -> str:
