@@ -66,3 +66,11 @@ def test_where_no_worker_was_ever_there_nothing_was_sent_to_one():
     sendings.reached = True
     sendings.hear(send("c"))
     assert (sendings.fits, sendings.kept) == (3, 0)
+
+
+def test_fits_are_counted_by_what_is_known_of_the_end_of_their_block():
+    sendings = Sendings("engine", reached=True)
+    for key, text in (("a", "job 7: qdel"), ("b", "job 7: qdel"), ("a", "job 8: walltime")):
+        sendings.hear(Note(key, "block lost", 1, text))
+    sendings.hear(Note("c", "worker lost", 1, "killed"))
+    assert sendings.blocks == {"job 7: qdel": 2, "job 8: walltime": 1}

@@ -676,6 +676,8 @@ def test_a_walltime_that_is_shorter_than_a_fit_is_told_after_two_blocks():
     assert "has run for all of it 2 times" in ended.text
     assert "set a longer walltime" in ended.text
     assert "the fit had run for 9 min 40 s, the walltime is 10 min 00 s" in ended.text
+    # What a block ended with is one text for all fits that ran there.
+    assert {note.text for note in of(Note, scene.decided)} == {"its block is gone"}
 
 
 UNKNOWN = replace(SHORT_LIVED, walltime_s=None)

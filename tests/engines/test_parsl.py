@@ -304,6 +304,9 @@ def test_a_configuration_may_be_used_by_two_engines(tmp_path):
     assert first is not second
 
 
+MANAGER = {"manager": "a1b2", "block_id": "0", "active": True, "worker_count": 1}
+
+
 # --- watching it -------------------------------------------------------------------------------
 
 
@@ -322,7 +325,7 @@ def session(tmp_path, monkeypatch):
 
 def test_an_interchange_that_does_not_answer_now_is_asked_again(session):
     """Its sockets may be closed already, and it may be slow."""
-    manager = {"active": True, "worker_count": 3}
+    manager = {**MANAGER, "worker_count": 3}
     answers = iter([zmq.ZMQError(), CommandClientTimeoutError("slow"), [manager]])
 
     def connected_managers():
@@ -353,7 +356,7 @@ def test_the_batch_system_is_asked_soon_and_then_rarely_while_no_worker_is_there
         assert (session.executor._last_poll_time == 0.0) == (asked[-1] == now)
     assert asked[:4] == [0, 3, 6, 9]
     assert asked[-1] - asked[-2] > 120
-    session.executor.connected_managers = lambda: [{"active": True, "worker_count": 1}]
+    session.executor.connected_managers = lambda: [MANAGER]
     many, now = len(asked), 9999.0
     session._count_once({})
     assert len(asked) == many

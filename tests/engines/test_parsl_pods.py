@@ -91,7 +91,7 @@ def test_a_container_that_starts_again_failed_and_is_not_left_to_go_on(now):
 def test_a_pod_that_is_gone_has_ended():
     status = seen(Api(error=ApiError(404))).resources["1a"]["status"]
     assert status.state == JobState.CANCELLED
-    assert "its pod is gone" in status.message
+    assert "its pod was deleted" in status.message
 
 
 @pytest.mark.parametrize("error", [ApiError(500), ConnectionError()])

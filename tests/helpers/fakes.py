@@ -25,6 +25,7 @@ from pytest_pyhf_faas.campaign import journal
 from pytest_pyhf_faas.campaign.results import FITS
 from pytest_pyhf_faas.engines.base import Engine
 from pytest_pyhf_faas.errors import (
+    BlockLostError,
     EngineError,
     RemoteCallError,
     TaskTimeoutError,
@@ -53,6 +54,8 @@ class Plan:
         How often the worker dies in the fit of a patch; -1 means always.
     says
         What is said of a worker that died.
+    block_says
+        What is said of its block, if that is what is lost.
     timeout
         Patches whose fits never end in time.
     errors
@@ -84,6 +87,7 @@ class Plan:
     batch_s: float = 0.0
     lose: dict[str, int] = field(default_factory=dict)
     says: str = "its worker process was killed (signal 9)"
+    block_says: str = ""
     timeout: list[str] = field(default_factory=list)
     errors: dict[str, list[str]] = field(default_factory=dict)
     answers: dict[str, dict] = field(default_factory=dict)
@@ -372,6 +376,8 @@ class FakeEngine(Engine):
         with self._lock:
             if self.losses.get(name):
                 self.losses[name] -= 1
+                if plan.block_says:
+                    raise BlockLostError(plan.block_says)
                 raise WorkerLostError(plan.says)
         if name in plan.timeout:
             raise TaskTimeoutError(f"it was ended after its time limit of {timeout_s} s")

@@ -296,6 +296,19 @@ def test_worker_lost_now_and_then_is_made_good(project, times):
     assert project.fits() == [*(1 + times) * [PATCH], "sig_100_50"]
 
 
+def test_a_block_that_ended_is_told_at_the_end_of_the_run(project):
+    project.pallet(2)
+    project.plan(lose={PATCH: 2}, block_says="the block on node3 (job 7) is gone: qdel")
+    result = project.run()
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*sent to workers, 2 of them again (block lost: 2)",
+            "the block on node3 (job 7) is gone: qdel (2 fits ran there)",
+        ]
+    )
+
+
 def test_a_lost_batch_is_made_good_one_by_one(project):
     patches = project.pallet(12)
     project.plan(workers=1, batch_s=10, lose={"sig_300_0": 1})

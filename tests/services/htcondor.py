@@ -7,6 +7,7 @@ without a HOME or a PATH; there is no walltime but what a job's own ``periodic_r
 
 from __future__ import annotations
 
+import getpass
 import re
 import shlex
 import shutil
@@ -18,10 +19,12 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.services.batch import (
+    CANCELLED,
     ENDED,
     FINISHED,
     QUEUED,
     RUNNING,
+    WALLTIME,
     Queue,
     StandIn,
     settings,
@@ -36,7 +39,7 @@ THREADS = (
 )
 #: The one form of an expression that is understood.
 OUT_OF_TIME = re.compile(
-    r"\(JobStatus == 2\) && \(time\(\) - EnteredCurrentStatus > (\d+)\)", re.IGNORECASE
+    r"\(JobStatus == 2\) && \(time\(\) - EnteredCurrentStatus > (\d+(?:\.\d+)?)\)", re.IGNORECASE
 )
 
 
@@ -79,9 +82,10 @@ class Commands:
             if match is None:
                 print(f"ERROR: Parse error in expression: \n\t{expression}", file=sys.stderr)
                 return 1
-            limit = int(match[1])
+            limit = float(match[1])
         job = {
             "walltime_s": limit,
+            "periodic_remove": expression,
             "stdout": asked["output"],
             "stderr": asked["error"],
             # Files come back when a job exits or is evicted, not when it is removed.
@@ -113,16 +117,26 @@ class Commands:
         }
 
     def condor_q(self, *words: str) -> int:
-        """Show one attribute of jobs, as ``JOBS -af:jr JobStatus`` asks for it."""
-        assert words[-2:] == ("-af:jr", "JobStatus"), words
-        for number, job in self._named(words[:-2]).items():
-            state = {QUEUED: IDLE_STATUS, RUNNING: RUNNING_STATUS}.get(job["state"])
-            if state is None:
-                state = COMPLETED_STATUS if job["why"] == FINISHED else REMOVED_STATUS
-                if not job["stays"]:
-                    continue
-            print(f"{number}.0 {state}")
+        """Show one attribute of jobs: ``JOBS -af:jr JobStatus``, ``JOBS -af RemoveReason``."""
+        *jobs, form, attribute = words
+        show = {"JobStatus": self._status, "RemoveReason": self._reason}[attribute]
+        for number, job in self._named(jobs).items():
+            if job["state"] != ENDED or job["stays"]:
+                print(f"{number}.0 {show(job)}" if form == "-af:jr" else show(job))
         return 0
+
+    def _status(self, job: dict[str, Any]) -> int:
+        if job["state"] != ENDED:
+            return {QUEUED: IDLE_STATUS, RUNNING: RUNNING_STATUS}[job["state"]]
+        return COMPLETED_STATUS if job["why"] == FINISHED else REMOVED_STATUS
+
+    def _reason(self, job: dict[str, Any]) -> str:
+        if job.get("why") == WALLTIME:
+            expression = job["periodic_remove"]
+            return f"The job attribute PeriodicRemove expression '{expression}' evaluated to TRUE"
+        if job.get("why") == CANCELLED:
+            return f"via condor_rm (by user {getpass.getuser()})"
+        return "undefined"
 
     def condor_rm(self, *words: str) -> int:
         """Remove jobs; with -forcex also those from the queue that only are shown there."""

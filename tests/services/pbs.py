@@ -35,8 +35,8 @@ from tests.services.batch import (
 
 #: Exit statuses are PBS's error numbers, of which a shell sees the last byte.
 UNKNOWN_JOB, UNKNOWN_QUEUE = 15001 % 256, 15018 % 256
-#: 256 and the signal for one that was deleted; that of a walltime is PBS Pro's own.
-DELETED, OUT_OF_WALLTIME = 256 + 15, -29
+#: 256 and the signal for one that was deleted; those of a walltime are each server's own.
+DELETED, OUT_OF_WALLTIME, OUT_OF_TORQUES_WALLTIME = 256 + 15, -29, -11
 DEFAULT_WALLTIME_S = 3600
 #: Name and owner have so many columns.
 NAME_COLUMNS, OWNER_COLUMNS = 16, 15
@@ -197,7 +197,10 @@ class Commands:
             found, status = {}, 0  # and succeeds, as PBS Pro does
         else:
             found, status = self._find(asked, old=old)
-        if "json" in words:
+        if "-f" in flags and not self.pro:
+            for number, job in found.items():
+                self._print_full(number, job)
+        elif "json" in words:
             head = {"timestamp": int(time.time()), "pbs_version": "23.06.06"}
             shown = {job_id(number): self._full(job) for number, job in found.items()}
             print(
@@ -251,10 +254,21 @@ class Commands:
         if job["state"] == QUEUED:
             full["comment"] = "Not Running: Not enough free nodes available"
         if job["state"] == ENDED and job["exit_status"] is not None:
-            ended = {CANCELLED: DELETED, WALLTIME: OUT_OF_WALLTIME}
+            limit = OUT_OF_WALLTIME if self.pro else OUT_OF_TORQUES_WALLTIME
+            ended = {CANCELLED: DELETED, WALLTIME: limit}
             status = job["exit_status"]
             full["Exit_status"] = ended.get(job["why"], status if status >= 0 else 256 - status)
         return full
+
+    def _print_full(self, number: int, job: dict[str, Any]) -> None:
+        full = self._full(job)
+        full["exit_status"] = full.pop("Exit_status", None)
+        limits = full.pop("Resource_List")
+        print(f"Job Id: {job_id(number)}")
+        for key, value in {**full, "Resource_List.walltime": limits["walltime"]}.items():
+            if value is not None:
+                print(f"    {key} = {value}")
+        print()
 
     def _print_table(self, jobs: dict[int, dict[str, Any]]) -> None:
         form = "{:<25} {:<16} {:<15} {:>8} {} {}"

@@ -32,11 +32,14 @@ class Sendings:
         Whether any worker was ever there: nothing was sent to one before.
     again : Counter
         How many of them not for the first time, by the reason.
+    blocks : Counter
+        How many were lost with a block, by what is known of its end.
     """
 
     engine: str = "engine"
     reached: bool = False
     again: Counter[str] = field(default_factory=Counter)
+    blocks: Counter[str] = field(default_factory=Counter)
     _given: int = 0
     _troubles: dict[str, Trouble] = field(default_factory=dict)
 
@@ -58,8 +61,10 @@ class Sendings:
     def hear(self, instruction: Instruction) -> None:
         """Take note of what the state of a campaign wants done."""
         match instruction:
-            case Note(key, trouble):
+            case Note(key, trouble, _attempt, text):
                 self._troubles[key] = trouble
+                if trouble == "block lost":
+                    self.blocks[text] += 1
             case Send(_batch, keys, _attempts, why):
                 self._given += len(keys)
                 for key in keys:

@@ -351,10 +351,11 @@ class CampaignState:
         for entry in waiting:
             self._lose(entry, trouble, reason)
 
-    def _lose(self, entry: Entry, trouble: Trouble, text: str) -> None:
+    def _lose(self, entry: Entry, trouble: Trouble, text: str, of_the_fit: str = "") -> None:
         """Take note that a fit was lost with all around it: most of these are not to blame."""
         entry.losses += 1
         self._note(entry, trouble, text)
+        text += of_the_fit
         self._follow(entry, recovery.after_loss(entry, trouble, text, self.policy), text)
 
     def _lose_block(self, batch: Batch, entry: Entry, text: str) -> None:
@@ -365,17 +366,18 @@ class CampaignState:
             return
         ran_s = max(0.0, ran_s - facts.missed_after_s)
         walltime_s = facts.walltime_s
+        of_the_fit = ""
         if walltime_s is not None:
-            text += (
+            of_the_fit = (
                 f" (the fit had run for {duration(ran_s)}, the walltime is {duration(walltime_s)})"
             )
         by_itself = batch.alone or facts.workers == 1
         too_long = self._lifetimes.lost(entry, ran_s, walltime_s, self._now, by_itself=by_itself)
         if too_long is None:
-            self._lose(entry, "block lost", text)
+            self._lose(entry, "block lost", text, of_the_fit)
             return
         self._note(entry, "block lost", text)
-        self._give_up(entry, "broken", f"{text}. {too_long}")
+        self._give_up(entry, "broken", f"{text}{of_the_fit}. {too_long}")
         for other in self.queue.take_suspects(
             lambda each: self._lifetimes.concerns(each) is not None
         ):

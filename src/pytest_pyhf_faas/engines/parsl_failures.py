@@ -46,7 +46,7 @@ def failed_blocks(executor: Any) -> str:
     where = getattr(executor.provider, "script_dir", None)
     logs = f", and at the logs in {where}" if where else ""
     return (
-        f"its blocks of workers end before they have done anything: {counted}. Look at "
+        f"its blocks of workers end before they have done anything: {counted.rstrip('.')}. Look at "
         f"worker_init and the provider of the configuration{logs}"
     )
 
@@ -56,17 +56,27 @@ def ended_blocks(executor: Any) -> list[Any]:
 
     Some providers (Torque, HTCondor, Grid Engine) do not say which files that are.
     """
-    directory = getattr(executor.provider, "script_dir", None)
     ended = []
     for block, status in list(executor.status_facade.items()):
         if not status.terminal:
             continue
         ended.append(status)
-        if directory and not status.stderr_path:
-            for stream in ("stdout", "stderr"):
-                for path in Path(directory).glob(f"*.block-{block}.*.{stream}"):
-                    setattr(status, f"{stream}_path", str(path))
+        if not status.stderr_path:
+            for stream, path in files_of(executor.provider, block).items():
+                setattr(status, f"{stream}_path", str(path))
     return ended
+
+
+def files_of(provider: Any, block: str) -> dict[str, Path]:
+    """Return the files that a block has written to, by stream: ``stdout`` and ``stderr``."""
+    directory = getattr(provider, "script_dir", None)
+    if not directory:
+        return {}
+    return {
+        stream: path
+        for stream in ("stdout", "stderr")
+        for path in Path(directory).glob(f"*.block-{block}.*.{stream}")
+    }
 
 
 def said_by(status: Any) -> str:

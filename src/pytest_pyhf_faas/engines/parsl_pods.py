@@ -21,6 +21,7 @@ _PHASES = {
     "Failed": JobState.FAILED,
 }
 _LOG_LINES = 20
+_GONE = "its pod was deleted or evicted, or its node died"
 
 
 def watch(provider: Any) -> None:
@@ -34,6 +35,18 @@ def waiting(provider: Any, jobs: list[str]) -> str:
     return ", ".join(f"{count} {reason} in Kubernetes" for reason, count in reasons.items())
 
 
+def why_it_ended(provider: Any, job: str) -> str | None:
+    """Return what Kubernetes knows of the end of a pod, or None if it has not ended."""
+    pod = _read(provider, job)
+    if pod is None:
+        return _GONE
+    said = [pod.status.reason, pod.status.message]  # of an eviction, or of a deadline
+    ended = _ended(pod)
+    if ended is not None:
+        said += [ended.reason, f"exit status {ended.exit_code}"]
+    return ", ".join(filter(None, said)) or None
+
+
 def _update(provider: Any) -> None:
     for job, resource in list(provider.resources.items()):
         if not resource["status"].terminal:
@@ -44,7 +57,7 @@ def _update(provider: Any) -> None:
 def _status(provider: Any, job: str) -> JobStatus:
     pod = _read(provider, job)
     if pod is None:
-        return JobStatus(JobState.CANCELLED, "its pod is gone: deleted, evicted, or a dead node")
+        return JobStatus(JobState.CANCELLED, _GONE)
     ended = _ended(pod)
     if ended is not None:
         status = JobStatus(JobState.FAILED, _log(provider, job), exit_code=ended.exit_code)

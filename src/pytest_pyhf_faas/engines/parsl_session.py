@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import math
 import os
+import queue
 import shutil
 import threading
 import time
@@ -33,6 +34,7 @@ from pytest_pyhf_faas.engines.parsl_blocks import (
     states,
     with_blocks,
 )
+from pytest_pyhf_faas.engines.parsl_ends import called, why_it_ended
 from pytest_pyhf_faas.engines.parsl_failures import failed_blocks
 from pytest_pyhf_faas.engines.parsl_interchange import heartbeat_age_s, launch_command
 from pytest_pyhf_faas.engines.remote import unpack_answer
@@ -85,6 +87,8 @@ class ParslSession(Session):
         self._submitting = threading.Lock()  # Parsl's sockets are for one thread at a time
         self._queue_says = ""
         self._asked_at = -math.inf
+        self._blocks: dict[str, str] = {}  # by the manager that is or was connected
+        self._lost: queue.SimpleQueue[tuple[Future[Any], Any, ManagerLost]] = queue.SimpleQueue()
         self._jobs = Jobs(directory / f"jobs-{os.getpid()}-{id(self)}.pickle")
         self._starting = self._in_thread(self._start)
 
@@ -101,6 +105,7 @@ class ParslSession(Session):
             return
         self._in_thread(self._watch)
         self._in_thread(self._count)
+        self._in_thread(self._explain)
         with contextlib.suppress(FaasError):
             self.submit("None", {})  # says when the first worker is there
 
@@ -124,7 +129,8 @@ class ParslSession(Session):
         error = inner.exception()
         if isinstance(error, ManagerLost):
             poll_at_once(executor)
-        if isinstance(error, BadStateException):
+            self._lost.put((outer, executor, error))
+        elif isinstance(error, BadStateException):
             self._fail_for_all(failed_blocks(executor))
         elif error is not None:
             self._finish(outer, error=_translated(error))
@@ -135,6 +141,31 @@ class ParslSession(Session):
                 self._finish(outer, value=None if answer is None else unpack_answer(answer))
             except FaasError as problem:
                 self._finish(outer, error=problem)
+
+    def _explain(self) -> None:
+        """End those whose block is gone with the reason; apart, for schedulers take their time."""
+        known: dict[bytes, str] = {}
+        while not self._closed.is_set() and self.failure is None:
+            try:
+                outer, executor, error = self._lost.get(timeout=_WATCH_S)
+            except queue.Empty:
+                continue
+            if error.manager_id not in known:
+                known[error.manager_id] = self._end_of_block(executor, error)
+            self._finish(outer, error=BlockLostError(known[error.manager_id]))
+
+    def _end_of_block(self, executor: Any, error: ManagerLost) -> str:
+        block = self._blocks.get(error.manager_id.decode())
+        job = executor.blocks_to_job_id.get(block)
+        which, why = "", None
+        if block is not None and job is not None:
+            which = f" ({called(executor.provider, job)})"
+            with contextlib.suppress(Exception):  # a scheduler that does not answer is no news
+                why = why_it_ended(executor.provider, block, job)
+        return (
+            f"the block on {error.hostname}{which} is gone: "
+            f"{why or 'cancelled, out of walltime, or a dead node'}"
+        )
 
     def _answered(self) -> None:
         """Whoever answers is there, whatever the last count says."""
@@ -174,7 +205,9 @@ class ParslSession(Session):
     def _count_once(self, managers_before: dict[str, int]) -> None:
         workers = 0
         for executor in managed(self._executors):
-            active = [manager for manager in executor.connected_managers() if manager["active"]]
+            connected = executor.connected_managers()
+            self._blocks.update((each["manager"], each["block_id"]) for each in connected)
+            active = [manager for manager in connected if manager["active"]]
             workers += sum(manager["worker_count"] for manager in active)
             if len(active) < managers_before.get(executor.label, 0):
                 poll_at_once(executor)
@@ -294,10 +327,6 @@ def _translated(error: BaseException) -> FaasError:
     if isinstance(error, WorkerLost):
         return WorkerLostError(
             f"its worker process on {error.hostname} died: killed, crashed or out of memory"
-        )
-    if isinstance(error, ManagerLost):
-        return BlockLostError(
-            f"its block on {error.hostname} is gone: cancelled, out of walltime, or a dead node"
         )
     if isinstance(error, MemoryError):
         return WorkerLostError("its worker ran out of memory")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.session.fitting import Fitting
     from pytest_pyhf_faas.session.progress import Shows
 
+#: Of the blocks that ended while fits ran there, those that most fits were lost with.
+_BLOCKS_TOLD = 3
 _INTERRUPTED = "the session was interrupted before this fit began"
 
 
@@ -237,6 +239,7 @@ class Campaigns:
 
     def close(self) -> None:
         """End all that was started."""
+        self._note_lost_blocks()
         for campaign in self._campaigns.values():
             progress = campaign.progress()
             if progress.done < progress.total:
@@ -260,6 +263,16 @@ class Campaigns:
             self._journal.close()
             if self._journal.problem:
                 self.notes.append(self._journal.problem)
+
+    def _note_lost_blocks(self) -> None:
+        lost = sum((each.blocks for each in self.sendings), Counter[str]())
+        for text, count in lost.most_common(_BLOCKS_TOLD):
+            self.notes.append(f"{text} ({counted(count, 'fit')} ran there)")
+        if len(lost) > _BLOCKS_TOLD:
+            self.notes.append(
+                f"{len(lost) - _BLOCKS_TOLD} more blocks ended while fits ran: see `block lost` in "
+                "the journal"
+            )
 
     def restore_interrupts(self) -> None:
         """Leave Ctrl-C to whoever had it before."""
