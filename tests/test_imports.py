@@ -91,8 +91,10 @@ INSIDE = {
     ),
     "engines": (
         {"base", "texts", "local_worker", "remote_worker", "parsl_interchange"},
-        {"parsl_failures", "parsl_pods", "remote", "session"},
-        {"globus_client", "globus_errors", "globus_outbox", "parsl_blocks", "parsl_config"},
+        {"parsl_failures", "parsl_gridengine", "parsl_pods", "parsl_refusals"},
+        {"remote", "session"},
+        {"globus_client", "globus_errors", "globus_outbox"},
+        {"parsl_blocks", "parsl_config", "parsl_ends"},
         {"globus_connection", "globus_health", "parsl_session"},
         {"globus_session"},
         {"local", "parsl", "globus_compute"},

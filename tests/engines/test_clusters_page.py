@@ -9,7 +9,7 @@ from tests.helpers.paths import REPOSITORY
 
 TESTS = REPOSITORY / "tests" / "engines"
 #: Where Parsl meets the scheduler itself, and the agents that the tests start.
-REAL = {"local", "slurm"}
+REAL = {"local", "slurm", "gridengine"}
 
 
 def table():
@@ -29,5 +29,5 @@ def test_the_table_names_what_is_run_and_against_what():
     names = {path.parent.name for path in recipes.glob("*/*.j2")}
     agents = set(re.findall(r'\bask\("(\w+)"', (TESTS / "test_recipes.py").read_text()))
     assert table() == {
-        name: [how(name, runs={*REAL, *SITES}), how(name, runs=agents)] for name in names
+        name: [how(name, runs={"local", "slurm", *SITES}), how(name, runs=agents)] for name in names
     }

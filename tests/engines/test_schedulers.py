@@ -1,7 +1,7 @@
 """The recipes for Parsl on the other batch systems: their blocks run, fail, and are taken away.
 
 Each recipe runs as it stands, but for the place of the workers' environment where that is none
-that a test can make, and the walltime where a test waits for its end.
+that a test can make, and the walltime and the heartbeats where a test waits for these.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from pytest_pyhf_faas.campaign.events import Note
+from pytest_pyhf_faas.engines import create_engine
 from tests.conftest import IN_CI
 from tests.engines.test_parsl_runs import begin, patches  # noqa: F401 - a fixture
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.scripted_engine import wait_until
+from tests.helpers.stage import MARK, Stage, fits, ok
+from tests.services.gridengine import LocalGridEngine
 from tests.services.htcondor import HTCondor
 from tests.services.kubernetes_api import KubernetesApi
 from tests.services.pbs import Pbs, Torque
@@ -62,6 +66,8 @@ class Site:
     def _service(self, place):
         if self.name == "kubernetes":
             return KubernetesApi(place / "api", images={IMAGE: self._image(place)})
+        if self.name == "gridengine":
+            return LocalGridEngine(place / "service")
         kind = {"htcondor": HTCondor, "pbspro": Pbs, "torque": Torque}[self.name]
         return kind(place / "service", home=place)
 
@@ -82,11 +88,12 @@ class Site:
     def recipe(self, directory, *, environment=None, **constants):
         """Copy the recipe to a directory, with another environment or other constants."""
         text = (RECIPES / self.file).read_text()
-        if environment is not None or self.name == "htcondor":
+        if environment is not None or self.name in ELSEWHERE:
             text, count = ENVIRONMENTS.subn(str(environment or self.environment), text)
             assert count == 1
         for key, value in constants.items():
-            text, count = re.subn(rf"^{key} = .*$", f"{key} = {value!r}", text, flags=re.MULTILINE)
+            line = rf"^( *{key} ?= ?)[^,#\n]+?(,?(?:  #.*)?)$"
+            text, count = re.subn(line, rf"\g<1>{value!r}\2", text, flags=re.MULTILINE)
             assert count == 1
         path = directory / self.file
         path.write_text(text)
@@ -102,7 +109,9 @@ class Site:
         return self.recipe(directory, environment="/no/such")
 
 
-SITES = ("pbspro", "torque", "htcondor", "kubernetes")
+#: Where the environment of a recipe is not in the home directory that a test makes.
+ELSEWHERE = ("htcondor", "gridengine")
+SITES = ("gridengine", "pbspro", "torque", "htcondor", "kubernetes")
 
 
 @pytest.fixture(scope="module", params=SITES)
@@ -110,6 +119,8 @@ def site(request):
     name = request.param
     if name == "kubernetes" and not IN_CI:
         pytest.importorskip("kubernetes")
+    if name == "gridengine" and not LocalGridEngine.installed() and not IN_CI:
+        pytest.skip("not installed: python tests/services/gridengine.py install")
     with tempfile.TemporaryDirectory(prefix="site") as directory:
         site = Site(name, Path(directory))
         with site.service:
@@ -121,11 +132,40 @@ def at_site(site, monkeypatch):
     """The site, with its commands on the PATH."""
     for name, value in site.service.env.items():
         monkeypatch.setenv(name, value)
+    if site.name == "kubernetes":  # whose client looks into its environment when it is imported
+        place = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+        monkeypatch.setattr(place, str(site.service.kubeconfig))
     yield site
     wait_until(lambda: not site.service.jobs(), "no job is left", GONE_S)
 
 
 ONE_WORKER = ("--faas-workers=1", "--faas-blocks=1")
+REFUSED = {
+    "gridengine": 'qsub -q nowhere .*job requests unknown queue "nowhere"',
+    "pbspro": "qsub .*-q nowhere .*qsub: Unknown queue",
+    "torque": "qsub .*-q nowhere .*qsub: Unknown queue MSG=requested queue not found",
+}
+
+
+@pytest.mark.parametrize("site", REFUSED, indirect=True)
+def test_a_job_that_is_refused_says_why(at_site, begin, tmp_path):  # noqa: F811
+    endpoint = at_site.recipe(tmp_path, QUEUE="nowhere")
+    run = begin(f"--faas-endpoint={endpoint}", *ONE_WORKER, *patches("700_0"))
+    assert run.end() == 1, run.output
+    assert re.search(REFUSED[at_site.name], " ".join(run.output.split())), run.output
+    assert "Traceback" not in run.output
+    run.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("site", ["gridengine"], indirect=True)
+def test_a_job_that_cannot_be_started_says_why_and_leaves_the_queue(at_site, begin, tmp_path):  # noqa: F811
+    endpoint = at_site.recipe(tmp_path)
+    path = tmp_path / at_site.file
+    path.write_text(path.read_text().replace('f"#$ -pe', 'f"#$ -wd /no/such\\n#$ -pe'))
+    run = begin(f"--faas-endpoint={endpoint}", *ONE_WORKER, *patches("700_0"))
+    assert run.end() == 1, run.output
+    assert "can't chdir to /no/such: No such file or directory" in " ".join(run.output.split())
+    assert at_site.service.jobs() == {}
 
 
 def test_fits_run_in_its_blocks(at_site, begin, tmp_path):  # noqa: F811
@@ -148,3 +188,55 @@ def test_a_block_that_fails_at_its_start_says_why(at_site, begin, tmp_path):  # 
     assert at_site.complaint in run.output
     assert "Look at worker_init" in run.output
     run.assert_nothing_is_left()
+
+
+@pytest.fixture
+def stage(at_site, tmp_path, monkeypatch):
+    """The site with fits that do as they are told, in one block of one worker."""
+    name, value = MARK.split("=")
+    monkeypatch.setenv(name, value)
+    limit = WALLTIMES.get(at_site.name, {"WALLTIME": "00:00:12"})
+    endpoint = at_site.recipe(tmp_path, heartbeat_period=1, heartbeat_threshold=4, **limit)
+    path = tmp_path / endpoint.removeprefix("parsl:")
+    engine = create_engine(f"parsl:{path}", tmp_path / "engine", workers=1, blocks=1)
+    stage = Stage(at_site.name, engine, tmp_path, monkeypatch, at_site.service)
+    yield stage
+    if stage.campaign is not None:
+        stage.campaign.cancel("the test is over")
+    stage.engine.stop()
+
+
+#: Those who have another name for it, or none.
+WALLTIMES = {"htcondor": {"MINUTES": 0.2}, "kubernetes": {}}
+#: What each says of a block that is cancelled by its own command, and of its walltime.
+SAID = {
+    "gridengine": ("Grid Engine says: failed 100", "Grid Engine says: failed 37"),
+    "htcondor": (
+        "HTCondor says: via condor_rm (by user ",
+        "HTCondor says: The job attribute Period",
+    ),
+    "kubernetes": ("its pod was deleted or evicted, or its node died", None),
+    "pbspro": (
+        "PBS Pro says: Exit_status 271, ended by signal 15",
+        "walltime 13 exceeded limit 12",
+    ),
+    "torque": ("Torque says: exit_status 271, ended by signal 15", "walltime 13 exceeded limit 12"),
+}
+
+
+def test_a_block_that_is_cancelled_and_one_out_of_walltime_cost_no_fit(at_site, stage):
+    cancelled, out_of_walltime = SAID[at_site.name]
+    orders = fits(2)
+    orders[0] |= {"do": "never end", "times": 2 if out_of_walltime else 1}
+    stage.begin(orders)
+    stage.wait_for_running()
+    (first,) = at_site.service.jobs()
+    at_site.service.cancel(first)
+    assert ok(stage.finish())
+    texts = [note.text for _at, note in stage.told.records if isinstance(note, Note)]
+    assert f" {first}) is gone: " in texts[0]
+    assert cancelled in texts[0]
+    if out_of_walltime:
+        assert out_of_walltime in texts[1]
+    assert len(texts) == orders[0]["times"]
+    assert len(stage.begun()) == len(orders) + len(texts)

@@ -13,9 +13,10 @@ import parsl
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.threads import ThreadPoolExecutor
 from parsl.jobs.error_handlers import simple_error_handler, windowed_error_handler
-from parsl.providers import KubernetesProvider
+from parsl.providers import CondorProvider, GridEngineProvider, KubernetesProvider
+from parsl.providers.cluster_provider import ClusterProvider
 
-from pytest_pyhf_faas.engines import parsl_pods
+from pytest_pyhf_faas.engines import parsl_gridengine, parsl_pods, parsl_refusals
 from pytest_pyhf_faas.engines.parsl_failures import TELL_PARSL
 from pytest_pyhf_faas.engines.texts import in_one_line
 from pytest_pyhf_faas.errors import ConfigurationError
@@ -133,6 +134,10 @@ def _override(executor: Any, blocks: int | None, workers: int | None) -> None:
         provider.min_blocks = min(provider.min_blocks, blocks)
     if isinstance(provider, KubernetesProvider):
         parsl_pods.watch(provider)
+    if isinstance(provider, ClusterProvider):
+        parsl_refusals.watch(provider)
+    if isinstance(provider, GridEngineProvider):
+        parsl_gridengine.watch(provider)
     if isinstance(executor, HighThroughputExecutor):
         if workers is not None:
             executor.max_workers_per_node = workers
@@ -154,9 +159,16 @@ def _workers_per_node(executor: Any) -> int:
 
 
 def walltime_s(executors: Sequence[Any]) -> float | None:
-    """Return how long a block lives at most, the shortest of those that say it."""
+    """Return how long a block lives at most, the shortest of those that say it.
+
+    Parsl tells HTCondor nothing of the walltime that its provider has.
+    """
     providers = (getattr(executor, "provider", None) for executor in executors)
-    texts = (getattr(provider, "walltime", None) for provider in providers)
+    texts = (
+        getattr(provider, "walltime", None)
+        for provider in providers
+        if not isinstance(provider, CondorProvider)
+    )
     return min(filter(None, map(seconds_of, texts)), default=None)
 
 

@@ -1,0 +1,46 @@
+"""A Grid Engine cluster, with the blocks of the published study: at most 4, of one node each.
+
+``pyhf-faas validate --faas-endpoint parsl:endpoints/parsl/gridengine.py``, on a submit host, in
+a directory that the execution hosts see.
+"""
+
+from parsl import Config
+from parsl.executors import HighThroughputExecutor
+from parsl.launchers import SingleNodeLauncher
+from parsl.providers import GridEngineProvider
+
+QUEUE = None  # "all.q"; None lets Grid Engine choose
+# Gives a job all its slots on one host (allocation_rule $pe_slots); `qconf -spl` lists them.
+PARALLEL_ENVIRONMENT = "smp"
+CORES_PER_NODE = 16
+WALLTIME = "00:30:00"  # longer than the longest fit, short enough for the queue
+# What makes pyhf importable on an execution host; nothing else is needed there but Parsl.
+# A block without it must end: it would fit with whatever else it finds.
+WORKER_INIT = "source $HOME/pyhf-env/bin/activate || exit 1"
+
+
+def fresh_config():
+    """Return the configuration; a new one each time, for Parsl uses one only once."""
+    return Config(
+        executors=[
+            HighThroughputExecutor(
+                label="gridengine",
+                max_workers_per_node=CORES_PER_NODE,
+                heartbeat_period=5,
+                heartbeat_threshold=20,
+                provider=GridEngineProvider(
+                    queue=QUEUE,
+                    nodes_per_block=1,
+                    init_blocks=1,
+                    min_blocks=0,
+                    max_blocks=4,
+                    parallelism=1.0,
+                    walltime=WALLTIME,
+                    # Parsl itself asks for one slot, however many workers there are.
+                    scheduler_options=f"#$ -pe {PARALLEL_ENVIRONMENT} {CORES_PER_NODE}",
+                    worker_init=WORKER_INIT,
+                    launcher=SingleNodeLauncher(),
+                ),
+            )
+        ],
+    )
