@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_pyhf_faas.advice import advice_in, advice_on, to_have, too_old
 from pytest_pyhf_faas.campaign.requirements import required_in
-from pytest_pyhf_faas.campaign.results import FitError, HypotestResult, WorkerEnvironment
+from pytest_pyhf_faas.campaign.results import TOO_LONG, FitError, HypotestResult, WorkerEnvironment
 from pytest_pyhf_faas.pallets.check import Finding
 from pytest_pyhf_faas.plugin.terminal import broken_text
 
@@ -227,6 +227,15 @@ def test_what_no_worker_finished_gets_the_advice_of_its_exception():
     ]
     lost = HypotestResult("k", "tiny", "s", "broken", error=FitError("worker lost", "it died"))
     assert "memory and the logs" in broken_text(lost, "pytest", SETUP)
+
+
+def test_a_rerun_does_not_help_a_fit_that_is_longer_than_a_block_lives():
+    error = FitError(TOO_LONG, "its block is gone. Set a longer walltime")
+    result = HypotestResult("k", "tiny", "s", "broken", error=error)
+    assert broken_text(result, "pytest", SETUP).splitlines()[1:] == [
+        "  its block is gone. Set a longer walltime",
+        "  rerun:  pytest",
+    ]
 
 
 def test_a_fault_of_the_environment_is_put_right_before_one_of_the_patch():

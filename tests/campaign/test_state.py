@@ -40,6 +40,7 @@ from pytest_pyhf_faas.campaign.events import (
 )
 from pytest_pyhf_faas.campaign.log import replay
 from pytest_pyhf_faas.campaign.policy import Policy
+from pytest_pyhf_faas.campaign.results import TOO_LONG
 from pytest_pyhf_faas.campaign.state import CampaignState
 
 pytestmark = pytest.mark.timeout(300)
@@ -700,14 +701,14 @@ def test_blocks_that_end_at_one_age_are_likely_shorter_than_the_fit(facts):
     assert lose_after(scene, 300.0)[1] == []
     resend(scene)
     sent, (ended,) = lose_after(scene, 310.0)
-    assert (sent, ended.status) == ([], "broken")
+    assert (sent, ended.status, ended.error) == ([], "broken", TOO_LONG)
     assert "ended 2 times when such a fit had run for 5 min 00 s to 5 min 10 s" in ended.text
     assert "likely the walltime of a block is shorter than the fit" in ended.text
     assert "or the fit brings its node down" in ended.text
 
 
 @pytest.mark.parametrize(
-    "ages", [(590.0, 300.0, 100.0, 40.0), (5.0, 5.0, 5.0, 5.0)], ids=["unlike", "at once"]
+    "ages", [(590.0, 300.0, 100.0, 40.0), (4.0, 4.0, 4.0, 4.0)], ids=["unlike", "at once"]
 )
 def test_blocks_that_end_by_accident_say_nothing_of_a_walltime(ages):
     scene = submitted(UNKNOWN, 1)
@@ -763,6 +764,7 @@ def test_no_walltime_is_blamed_on_fits_that_were_there_with_others():
     assert len(of(GiveUp, scene.decided)) == 4
     assert len(of(Send, scene.decided)) == 2 * 4 + 2
     assert all("likely" in each.text for each in of(GiveUp, scene.decided))
+    assert {each.error for each in of(GiveUp, scene.decided)} == {TOO_LONG}
 
 
 def test_one_fit_that_brings_nodes_down_takes_no_other_along():

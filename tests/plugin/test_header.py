@@ -98,7 +98,7 @@ LONGER = (
 )
 SET_IT = ": set a longer walltime in its configuration, and let the queue allow it"
 LATER = (
-    "parsl:a.py: warning: --faas-timeout, 1 h 00 min, is longer than the walltime of a block, "
+    "parsl:a.py: warning: --faas-timeout, 2 h 00 min, is longer than the walltime of a block, "
     "10 min 00 s, which ends fits before"
 )
 
@@ -112,14 +112,15 @@ LATER = (
         (None, 60.0, 600.0, ()),
         (730.0, None, 600.0, (LONGER.format("the walltime of a block of parsl:a.py") + SET_IT,)),
         (730.0, 600.0, None, (LONGER.format("--faas-timeout"),)),
-        (None, 3600.0, 600.0, (LATER,)),
+        (None, 7200.0, 600.0, (LATER,)),
+        (None, 3600.0, 600.0, ()),
         (
             730.0,
             700.0,
             600.0,
             (
                 LONGER.format("the walltime of a block of parsl:a.py") + SET_IT,
-                LATER.replace("1 h 00 min", "11 min 40 s"),
+                LATER.replace("2 h 00 min", "11 min 40 s"),
                 LONGER.format("--faas-timeout").replace("10 min 00 s", "11 min 40 s"),
             ),
         ),

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 #: The part of a walltime that is left to a fit: workers take some time to start and to connect.
 _WHOLE = 0.8
-#: Times are about the same within this ratio: workers start, and lost blocks are missed, some
-#: seconds sooner or later.
-_ALIKE = 1.2
-#: A block that lives shorter has no walltime; something brings it down.
-SHORTEST_S = 10.0
+#: Times are about the same within this ratio, or so many seconds: workers start, and lost blocks
+#: are missed, sooner or later.
+_ALIKE, _ALIKE_S = 1.2, 5.0
+#: A block in which a fit has run for less had no walltime; something brought it down.
+_SHORTEST_S = 5.0
 #: So often it happens to a fit, or to fits like it, until that is no accident.
 _OFTEN = 2
 
@@ -94,7 +94,7 @@ class Lifetimes:
             if times >= _OFTEN or (family.outlived >= _OFTEN and not self._were_done(entry)):
                 return _longer(walltime_s, times)
             return None
-        if ran_s < SHORTEST_S or self._were_done(entry):
+        if ran_s < _SHORTEST_S or self._were_done(entry):
             return None
         alike_s = [each_s for each_s in entry.ran_s if _alike(each_s, ran_s)]
         if by_itself:
@@ -121,7 +121,8 @@ class Lifetimes:
 
 
 def _alike(one_s: float, other_s: float) -> bool:
-    return max(one_s, other_s) <= _ALIKE * min(one_s, other_s)
+    shorter, longer = sorted((one_s, other_s))
+    return longer <= max(_ALIKE * shorter, shorter + _ALIKE_S)
 
 
 def _longer(walltime_s: float, times: int) -> str:

@@ -17,6 +17,8 @@ Status = Literal["ok", "error", "broken", "timeout", "cancelled"]
 
 #: Type of the error of a fit that ended because nothing more is to be had from its engine.
 ENGINE = "engine"
+#: Type of the error of a fit that is longer than a block lives; it says what to do.
+TOO_LONG = "too long"
 
 #: The five fits of a hypothesis test, named as in `pyhf.infer.calculators.HypoTestFitResults`;
 #: the background fit is the one that makes the Asimov data.

@@ -21,7 +21,7 @@ from pytest_pyhf_faas.campaign.events import Facts
 from pytest_pyhf_faas.campaign.flight import Batch
 from pytest_pyhf_faas.campaign.lifetimes import Lifetimes
 from pytest_pyhf_faas.campaign.queue import Entry
-from pytest_pyhf_faas.campaign.results import ENGINE
+from pytest_pyhf_faas.campaign.results import ENGINE, TOO_LONG
 from pytest_pyhf_faas.campaign.watch import Watch
 from pytest_pyhf_faas.wording import counted, duration
 
@@ -377,12 +377,12 @@ class CampaignState:
             self._lose(entry, "block lost", text, of_the_fit)
             return
         self._note(entry, "block lost", text)
-        self._give_up(entry, "broken", f"{text}{of_the_fit}. {too_long}")
+        self._give_up(entry, "broken", f"{text}{of_the_fit}. {too_long}", TOO_LONG)
         for other in self.queue.take_suspects(
             lambda each: self._lifetimes.concerns(each) is not None
         ):
             text = f"{other.troubles[-1]}. {self._lifetimes.concerns(other)}"
-            self._give_up(other, "broken", text)
+            self._give_up(other, "broken", text, TOO_LONG)
 
     def _follow(self, entry: Entry, what: recovery.Again | recovery.End, text: str) -> None:
         """Send a fit again or end it, as the rules say."""
@@ -417,9 +417,9 @@ class CampaignState:
     def _note(self, entry: Entry, trouble: Trouble, text: str) -> None:
         self._out.append(events.Note(entry.fit.key, trouble, entry.attempts, text))
 
-    def _give_up(self, entry: Entry, status: Status, text: str) -> None:
-        # What ends all fits says itself what is to be done.
-        error = ENGINE if status == "broken" and self.stopped is not None else status
+    def _give_up(self, entry: Entry, status: Status, text: str, error: str | None = None) -> None:
+        if error is None:  # what ends all fits says itself what is to be done
+            error = ENGINE if status == "broken" and self.stopped is not None else status
         history = "".join(
             f"\nattempt {number}: {trouble}" for number, trouble in enumerate(entry.troubles, 1)
         )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_pyhf_faas.plugin.measuring import scaling_unit
+from pytest_pyhf_faas.plugin.options import OPTIONS
 from pytest_pyhf_faas.wording import counted, duration, listed
 
 #: So many names are in a line.
 _TABLES = 3
+_USUAL_TIMEOUT_S = next(option for option in OPTIONS if option.name == "timeout").value(None)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,9 +93,11 @@ def too_short(
             f"{took}, longer than the walltime of a block of {endpoint}, {duration(walltime_s)}: "
             "set a longer walltime in its configuration, and let the queue allow it"
         )
-    if timeout_s is not None and walltime_s is not None and timeout_s > walltime_s:
+    # The default is longer than many a walltime, and nobody has chosen it.
+    chosen_s = None if timeout_s == _USUAL_TIMEOUT_S else timeout_s
+    if chosen_s is not None and walltime_s is not None and chosen_s > walltime_s:
         lines.append(
-            f"{endpoint}: warning: --faas-timeout, {duration(timeout_s)}, is longer than the "
+            f"{endpoint}: warning: --faas-timeout, {duration(chosen_s)}, is longer than the "
             f"walltime of a block, {duration(walltime_s)}, which ends fits before"
         )
     if longest_s is not None and timeout_s is not None and longest_s > timeout_s:

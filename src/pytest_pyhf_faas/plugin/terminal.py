@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.advice import Advice, advice_in, advice_on
-from pytest_pyhf_faas.campaign.results import ENGINE
+from pytest_pyhf_faas.campaign.results import ENGINE, TOO_LONG
 from pytest_pyhf_faas.campaign.times import PARTS
 from pytest_pyhf_faas.plugin.book import Book, Ended
 from pytest_pyhf_faas.plugin.no_reference import unreferenced_lines
@@ -127,7 +127,7 @@ def broken_text(
             advice = known or Advice()
         else:
             lines += error.message.splitlines()
-            if error.type == ENGINE:
+            if error.type in (ENGINE, TOO_LONG):  # what to do stands there
                 advice = Advice()
             elif result.status == "broken":
                 advice = advice_in(error.message) or advice
