@@ -259,27 +259,6 @@ def test_what_json_cannot_say_is_not_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def parts_of_the_schema():
-    """Yield name and properties of each part that docs/reference/report-json.md explains."""
-    schema = own_schema(SCHEMA)
-    yield "report", schema["properties"]
-    yield "run", schema["properties"]["run"]["properties"]
-    for name in ("endpoints", "analyses", "scaling"):
-        properties = schema["properties"][name]["items"]["properties"]
-        yield name, properties
-        for inner in sorted({"reference", "wall_time", "timeline", "points"} & properties.keys()):
-            part = properties[inner]
-            yield f"{name}/{inner}", part.get("items", part)["properties"]
-    for name in ("environment", "trial", "hypothesis"):
-        yield name, schema["definitions"][name]["properties"]
-
-
-@pytest.mark.parametrize(("part", "properties"), list(parts_of_the_schema()))
-def test_the_docs_name_every_field(part, properties):
-    text = DOCS.read_text(encoding="utf-8")
-    assert [name for name in properties if f"`{name}`" not in text] == []
-
-
 def test_the_docs_name_every_verdict():
     text = DOCS.read_text(encoding="utf-8")
     hypothesis = own_schema(SCHEMA)["definitions"]["hypothesis"]["properties"]
