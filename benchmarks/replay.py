@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.helpers.made_up_fits import SLEEP
 from tests.helpers.scripted_engine import toy_pallet
 
 from pytest_pyhf_faas.errors import PalletError
@@ -134,7 +135,7 @@ def replayed(analysis: Analysis, lengths: Sequence[float], pallet: Pallet | None
     for number, seconds in enumerate(lengths):
         patch = base.patches[number % len(base.patches)]
         name = f"{analysis.name}_{number:03}"
-        sleep = {"op": "sleep", "path": name, "value": seconds}
+        sleep = {"op": SLEEP, "path": name, "value": seconds}
         content = Packed.of([*patch.operations, sleep])
         patches.append(replace(patch, pallet=analysis.name, name=name, content=content))
     return replace(base, name=analysis.name, patches=tuple(patches))

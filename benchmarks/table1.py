@@ -33,7 +33,7 @@ from replay import (
     serial_fractions,
     shortest_s,
 )
-from tests.helpers import replayed_fits
+from tests.helpers import made_up_fits
 
 from pytest_pyhf_faas.campaign import loop
 from pytest_pyhf_faas.campaign.campaign import Campaign
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--directory", help="that the workers see, for what Parsl keeps")
     parser.add_argument("--json", type=Path, help="what was measured, one trial a line")
     options = parser.parse_args()
-    loop.worker_function = lambda _config: replayed_fits.fit_batch
+    loop.worker_function = lambda _config: made_up_fits.fit_batch
     print_machine()
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + "---|" * len(COLUMNS), flush=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from machine import print_machine
-from tests.helpers import noop_fits
+from tests.helpers import made_up_fits
 from tests.helpers.scripted_engine import toy_tasks
 
 from pytest_pyhf_faas.campaign import loop
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("endpoints", nargs="*", default=["local:2"])
     options = parser.parse_args()
     if not options.fits:
-        loop.worker_function = lambda _config: noop_fits.fit_batch
+        loop.worker_function = lambda _config: made_up_fits.fit_batch
     tasks = real_tasks(options.count) if options.fits else toy_tasks(options.count)
     function = loop.worker_function(tasks[0].config)
     print_machine()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pytest_pyhf_faas.campaign.answers import parse_answer
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, batch_payload, make_tasks
 from pytest_pyhf_faas.campaign.times import Trial
-from tests.helpers import replayed_fits
+from tests.helpers import made_up_fits
 from tests.helpers.paths import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
@@ -103,7 +103,7 @@ def test_a_replayed_fit_takes_as_long_as_its_patch_says():
     pallet = replay.replayed(analysis, [0.02, 0.0], None)
     tasks = make_tasks(pallet, HypotestConfig())
     assert len({task.key for task in tasks}) == 2
-    answer = parse_answer(replayed_fits.fit_batch(batch_payload(tasks)), tasks)
+    answer = parse_answer(made_up_fits.fit_batch(batch_payload(tasks)), tasks)
     longer, shorter = (answer.results[task.key] for task in tasks)
     assert longer.status == shorter.status == "ok"
     assert longer.seconds["fit"] >= 0.02 > shorter.seconds["fit"]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pytest_pyhf_faas.engines import create_engine
+from tests.helpers.parsl_here import configuration
 from tests.helpers.paths import SERVICES
 from tests.helpers.scripted_engine import wait_until
 from tests.helpers.stage import MARK, START_S, Stage, fits, ok, parsl_processes
@@ -27,37 +28,6 @@ pytestmark = [
 LOCAL, PARSL, SLURM = "local", "parsl", "slurm"
 ON_PARSL, ON_SLURM = (pytest.param(kind, marks=pytest.mark.services) for kind in (PARSL, SLURM))
 ENGINES = [LOCAL, ON_PARSL, ON_SLURM]
-PARSL_HERE = """\
-import sys
-from pathlib import Path
-
-from parsl import Config
-from parsl.executors import HighThroughputExecutor
-from parsl.providers import LocalProvider
-
-
-class QuickLocalProvider(LocalProvider):
-    status_polling_interval = 1
-
-
-def fresh_config():
-    return Config(
-        executors=[
-            HighThroughputExecutor(
-                label="here",
-                address="127.0.0.1",
-                max_workers_per_node=1,
-                heartbeat_period=1,
-                heartbeat_threshold=4,
-                provider=QuickLocalProvider(
-                    init_blocks=2,
-                    max_blocks=2,
-                    worker_init="export PATH={bin}:$PATH; {init}",
-                ),
-            )
-        ],
-    )
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,16 +43,14 @@ def stage(request, tmp_path, monkeypatch):
     """A stage on one of the engines; a test may say how a block starts."""
     kind = request.param
     slurm = request.getfixturevalue("slurm") if kind == SLURM else None
-    init = getattr(request.function, "block_init", "")
+    init = getattr(request.function, "block_init", "true")
     if kind == LOCAL:
         spec = "local:2"
     elif kind == PARSL:
+        configuration(tmp_path, "parsl_here.py", init, blocks=2)
         config = tmp_path / "parsl_here.py"
-        bin_directory = Path(os.sys.executable).parent
-        text = PARSL_HERE.replace("{bin}", str(bin_directory)).replace("{init}", init)
         for old, new in getattr(request.function, "changes", {}).items():
-            text = text.replace(old, new)
-        config.write_text(text)
+            config.write_text(config.read_text().replace(old, new))
         spec = f"parsl:{config}"
     else:
         spec = f"parsl:{SERVICES / 'parsl_slurm.py'}"

@@ -1,6 +1,7 @@
-"""Stands in for `worker.fit_batch` where only the time that fits take counts: it sleeps as long.
+"""Stands in for `worker.fit_batch` where all but the fits counts: they sleep, and have one answer.
 
-The last operation of each patch says for how long. What is around the fit is the real worker's.
+A patch may end with an operation that says for how long; else the answer comes at once. What is
+around the fit is the real worker's.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import time
 
 from pytest_pyhf_faas.worker import fitting
 
+SLEEP = "sleep"
+
 
 def fit_batch(batch):
     """Sleep as long as each patch says, and answer as a worker does."""
@@ -18,7 +21,9 @@ def fit_batch(batch):
 
 def _sleep(_background, patch, seconds):
     began = time.perf_counter()
-    time.sleep(json.loads(fitting.unpack(patch["data"]))[-1]["value"])
+    operations = json.loads(fitting.unpack(patch["data"]))
+    if operations and operations[-1]["op"] == SLEEP:
+        time.sleep(operations[-1]["value"])
     seconds["fit"] = time.perf_counter() - began
     return {
         "CLs_obs": 0.05,

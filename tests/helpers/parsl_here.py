@@ -1,4 +1,4 @@
-"""A configuration of Parsl with one block of one worker on this machine."""
+"""A configuration of Parsl with blocks of one worker on this machine."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,9 @@ class QuickLocalProvider(LocalProvider):
             max_workers_per_node=1,
             heartbeat_period=1,
             heartbeat_threshold=4,
-            provider=QuickLocalProvider(init_blocks=1, max_blocks=1, worker_init={init!r}),
+            provider=QuickLocalProvider(
+                init_blocks={blocks}, max_blocks={blocks}, worker_init={init!r}
+            ),
         )
     ],
 )
@@ -30,9 +32,10 @@ class QuickLocalProvider(LocalProvider):
 FRESH, MODULE_LEVEL = "def fresh_config():\n    return ", "config = "
 
 
-def configuration(path, name="here.py", init="true", begin=FRESH):
-    """Write a configuration of one worker on this machine, and return its endpoint."""
-    text = CONFIGURATION.format(begin=begin, init=f"export PATH={BIN}:$PATH; {init}")
+def configuration(path, name="here.py", init="true", begin=FRESH, blocks=1):
+    """Write a configuration of so many workers on this machine, and return its endpoint."""
+    init = f"export PATH={BIN}:$PATH; {init}"
+    text = CONFIGURATION.format(begin=begin, init=init, blocks=blocks)
     (path / name).write_text(text)
     return f"parsl:{name}"
 

@@ -360,8 +360,7 @@ class Network:
 
 def install() -> None:
     """Install the Debian packages, unless all the programs are there."""
-    if missing(PROGRAMS):
-        install_packages(*PACKAGES)
+    install_packages(PACKAGES, lambda: missing(PROGRAMS))
 
 
 def check_that_machines_can_be_made() -> None:

@@ -4,6 +4,7 @@ They are for fits that sleep: two cores start and hold 96 workers, see `forked_p
 see this environment.
 """
 
+import runpy
 import sys
 from pathlib import Path
 
@@ -11,17 +12,12 @@ from parsl import Config
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 from parsl.launchers import SimpleLauncher
-from parsl.providers import SlurmProvider
 
 BIN = Path(sys.executable).parent
 POOL = f"{sys.executable} {Path(__file__).with_name('forked_pool.py')}"
 WORKERS = 24
-
-
-class QuickSlurmProvider(SlurmProvider):
-    """Asks for the state of its jobs more often than is fair on a cluster that others use."""
-
-    status_polling_interval = 2
+# Configurations are run, not imported.
+BESIDE = runpy.run_path(str(Path(__file__).with_name("parsl_slurm.py")))
 
 
 def fresh_config():
@@ -31,7 +27,7 @@ def fresh_config():
                 label="blocks",
                 launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", POOL),
                 max_workers_per_node=WORKERS,
-                provider=QuickSlurmProvider(
+                provider=BESIDE["QuickSlurmProvider"](
                     exclusive=False,
                     cores_per_node=WORKERS,
                     nodes_per_block=1,

@@ -382,14 +382,28 @@ def call(command: Iterable[str], *, timeout: float, env: Mapping[str, str] | Non
     return done.stdout
 
 
-def install_packages(*names: str) -> None:
-    """Install Debian packages; the daemons in them are not started.
+def install_packages(names: Iterable[str], lacking: Callable[[], list[str]]) -> None:
+    """Install Debian packages, unless all that is wanted of them is there; start no daemon.
+
+    Parameters
+    ----------
+    names
+        The packages.
+    lacking
+        Tells which of their programs are not there.
 
     Raises
     ------
     ServiceError
-        If that cannot be done, with what apt-get said.
+        If that cannot be done, with what apt-get said, or if something is still missing.
     """
+    if lacking():
+        _install(*names)
+        if still := lacking():
+            raise ServiceError(f"installed {' '.join(names)}, but {', '.join(still)} not found")
+
+
+def _install(*names: str) -> None:
     if shutil.which("apt-get") is None:
         raise ServiceError(f"cannot install {' '.join(names)}: no apt-get")
     sudo = ["sudo", "-n"] if os.geteuid() != 0 and shutil.which("sudo") else []

@@ -90,7 +90,7 @@ class LocalRabbitMQ(Service):
     @staticmethod
     def installed() -> bool:
         """Whether all the programs are there."""
-        return not missing((str(SCRIPT), "erl", "epmd"))
+        return not _lacking()
 
     @staticmethod
     def install() -> None:
@@ -101,11 +101,7 @@ class LocalRabbitMQ(Service):
         ServiceError
             If that cannot be done, with what apt-get said.
         """
-        if LocalRabbitMQ.installed():
-            return
-        install_packages(PACKAGE)
-        if not LocalRabbitMQ.installed():
-            raise ServiceError(f"installed {PACKAGE}, but {SCRIPT}, erl or epmd is missing")
+        install_packages([PACKAGE], _lacking)
 
     def url(self, **options: object) -> str:
         """Tell the address for AMQP clients, with user and password.
@@ -262,6 +258,10 @@ class LocalRabbitMQ(Service):
         self._processes.end(NODE, seconds=20)
         # epmd, and helpers that a kill of the node has left behind.
         self._processes.end(seconds=3)
+
+
+def _lacking() -> list[str]:
+    return missing((str(SCRIPT), "erl", "epmd"))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -172,7 +172,7 @@ class SlurmService(Service):
     @staticmethod
     def installed() -> bool:
         """Whether all the programs are there."""
-        return not missing(PROGRAMS, search_path())
+        return not _lacking()
 
     @staticmethod
     def install() -> None:
@@ -183,11 +183,7 @@ class SlurmService(Service):
         ServiceError
             If that cannot be done, with what apt-get said.
         """
-        if SlurmService.installed():
-            return
-        install_packages(*PACKAGES)
-        if lacking := missing(PROGRAMS, search_path()):
-            raise ServiceError(f"installed Slurm, but {', '.join(lacking)} not found")
+        install_packages(PACKAGES, _lacking)
 
     def run(self, *command: str, timeout: float = 30) -> str:
         """Run one of Slurm's client tools.
@@ -244,7 +240,7 @@ class SlurmService(Service):
         self.run("scontrol", "update", f"JobId={job}", f"EndTime={end:%Y-%m-%dT%H:%M:%S}")
 
     def _check(self) -> None:
-        if lacking := missing(PROGRAMS, search_path()):
+        if lacking := _lacking():
             remedy = f"run `python tests/services/slurm.py install` (Debian: {' '.join(PACKAGES)})"
             raise ServiceError(f"not found on PATH: {', '.join(lacking)}. Remedy: {remedy}")
         if not re.fullmatch(r"[\w./+-]+", str(self.directory)):
@@ -291,6 +287,10 @@ def environment() -> dict[str, str]:
 def search_path() -> str:
     """Where the programs are looked for."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), SYSTEM_PATH])
+
+
+def _lacking() -> list[str]:
+    return missing(PROGRAMS, search_path())
 
 
 def program(command: list[str]) -> str:
