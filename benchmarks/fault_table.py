@@ -1,6 +1,7 @@
 """Run the fault tests and make a table of what they noted down.
 
-``python benchmarks/fault_table.py [-k cluster_faults]``; words that follow go to pytest.
+``python benchmarks/fault_table.py [-k cluster_faults]``; words that follow go to pytest. The
+cluster has four nodes then instead of two.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ COLUMNS = (
     "lost",
     "doubled",
     "noticed_s",
+    "replaced_s",
     "left",
     "wall_s",
 )

@@ -147,14 +147,14 @@ def slurm():
 
 @pytest.fixture(scope="session")
 def cluster():
-    """A head and two nodes that share nothing but what is exported."""
+    """A head and two nodes that share nothing but what is exported; four for the fault table."""
     from tests.services.cluster import Cluster
 
     if (lacking := Cluster.missing()) and not IN_CI:
         pytest.skip(f"no cluster can be made here: {lacking}")
     with (
         tempfile.TemporaryDirectory(prefix="cluster") as directory,
-        Cluster(Path(directory), nodes=2, slurmd_timeout_s=10) as service,
+        Cluster(Path(directory), nodes=4 if os.environ.get("FAAS_FAULT_TABLE") else 2) as service,
     ):
         yield service
 

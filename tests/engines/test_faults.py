@@ -116,6 +116,22 @@ def test_a_manager_killed_in_mid_fit(stage, record_property):
     stage.note_down(record_property, "manager killed (-9)")
 
 
+@on(ON_PARSL)
+def test_blocks_that_outlive_their_managers_are_replaced(stage, record_property):
+    """As Slurm's jobs on dead nodes do, for five minutes."""
+    stage.begin(fits(6, 1.0))
+    managers = {manager for *_, manager in stage.wait_for_running(2)}
+    for manager in managers:
+        stage.strike(manager)
+    assert ok(stage.finish())
+    stage.note_down(record_property, "managers killed, jobs run on")
+
+
+test_blocks_that_outlive_their_managers_are_replaced.block_init = (
+    "trap 'trap - EXIT; exit' TERM; trap 'sleep 600' EXIT"
+)
+
+
 @on(ON_PARSL, ON_SLURM)
 def test_a_block_that_ends_in_mid_fit(stage, record_property):
     stage.begin(fits(8, 1.0))

@@ -27,7 +27,7 @@ from pytest_pyhf_faas import engines
 from pytest_pyhf_faas.engines import create_engine, parsl_config, parsl_session
 from pytest_pyhf_faas.engines import parsl_interchange as interchange
 from pytest_pyhf_faas.engines.parsl import ParslEngine
-from pytest_pyhf_faas.engines.parsl_blocks import Jobs
+from pytest_pyhf_faas.engines.parsl_blocks import VACANT_S, Jobs, Vacancies
 from pytest_pyhf_faas.engines.parsl_session import ParslSession
 from pytest_pyhf_faas.errors import EngineError
 from pytest_pyhf_faas.worker.fitting import probe_environment
@@ -360,6 +360,38 @@ def test_the_batch_system_is_asked_soon_and_then_rarely_while_no_worker_is_there
     many, now = len(asked), 9999.0
     session._count_once({})
     assert len(asked) == many
+
+
+def test_a_block_without_managers_is_ended_though_the_batch_system_says_that_it_runs(
+    session, monkeypatch
+):
+    now, cancelled = 1000.0, []
+    monkeypatch.setattr(parsl_session.time, "monotonic", lambda: now)
+    session.executor._provider.cancel = cancelled.extend
+    session.executor.blocks_to_job_id = {"0": "job0", "1": "job1"}
+    session.executor._status = {each: JobStatus(JobState.RUNNING) for each in "01"}
+    managers = [{**MANAGER, "manager": each, "block_id": each} for each in "01"]
+    session.executor.connected_managers = lambda: managers
+    session._count_once({})
+    managers.pop()
+    session._count_once({})
+    assert cancelled == []  # it may be about to end
+    now += VACANT_S
+    session._count_once({})
+    assert cancelled == ["job1"]
+    assert session.executor._last_poll_time == 0.0  # so that Parsl starts another one now
+
+
+def test_which_blocks_are_vacant():
+    vacancies = Vacancies()
+    assert vacancies.due([], ["0"], 0.0) == []
+    assert vacancies.due([], ["0"], 999.0) == []  # its managers have not come yet
+    assert vacancies.due(["0", "1", "2"], ["0", "1", "2"], 1000.0) == []
+    assert vacancies.due(["2"], ["0", "2"], 1001.0) == []
+    assert vacancies
+    assert vacancies.due(["2"], ["0", "2"], 1001.0 + VACANT_S) == ["0"]
+    assert vacancies.due(["2"], ["0", "2"], 1100.0) == []  # each only once
+    assert not vacancies
 
 
 def test_it_says_what_is_known_of_workers_and_blocks(session, tmp_path):

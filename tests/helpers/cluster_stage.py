@@ -44,8 +44,16 @@ class ClusterStage(Stage):
         ]
         return min([*copies, *filter(None, [super().noticed_s()])], default=None)
 
+    def replaced_s(self):
+        """How long after the fault the first fit began on a node that had none before."""
+        struck_at = time.time() - (time.monotonic() - self.injected_at)
+        begun = [(began_at, node) for *_, began_at, node in self.begun()]
+        before = {node for began_at, node in begun if began_at < struck_at}
+        later = [began_at - struck_at for began_at, node in begun if node not in before]
+        return min(later, default=None)
 
-def perform(cluster, fault, strike, *, fits, blocks=2, workers=2, limit_s=200.0):
+
+def perform(cluster, fault, strike, *, fits, blocks, workers=2, limit_s=200.0):
     """Have fits run on a cluster, strike while they do, and return a row of the fault table.
 
     Parameters
@@ -58,6 +66,10 @@ def perform(cluster, fault, strike, *, fits, blocks=2, workers=2, limit_s=200.0)
         Called with the cluster and the node of a fit that runs.
     fits
         Orders, as `Stage.begin` takes them.
+    blocks, workers
+        How many, and how many on each.
+    limit_s
+        How long all may take after the strike.
     """
     directory = cluster.shared / "stage"
     shutil.rmtree(directory, ignore_errors=True)
@@ -111,7 +123,8 @@ def main(directory, play):
                 stage.campaign.cancel("the client ends")
             engine.stop()
     assert set(statuses.values()) == {"ok"}, statuses
-    print(json.dumps({**rows[0], "wall_s": taken_s}), flush=True)
+    row = {**rows[0], "replaced_s": stage.replaced_s(), "wall_s": taken_s}
+    print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.status_handling import BlockProviderExecutor
+from parsl.jobs.states import JobState
 from parsl.providers import KubernetesProvider, LocalProvider, SlurmProvider
 
 from pytest_pyhf_faas.engines import parsl_pods
@@ -16,8 +18,11 @@ from pytest_pyhf_faas.engines.parsl_failures import ended_blocks, said_by
 from pytest_pyhf_faas.engines.parsl_interchange import end_groups, remember_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+#: So long a block may run on without a manager, which is what ends it.
+VACANT_S = 5.0
 
 
 def with_blocks(executors: Sequence[Any]) -> list[Any]:
@@ -109,6 +114,57 @@ def live_jobs(executor: Any) -> list[str]:
 def poll_at_once(executor: Any) -> None:
     """Let Parsl notice now that a block is gone; on clusters it asks once a minute only."""
     executor._last_poll_time = 0.0  # noqa: SLF001
+
+
+class Vacancies:
+    """The blocks of an executor that run for the batch system, but have lost all their managers.
+
+    Slurm takes a job on a dead node for running for five minutes, and Parsl starts no other block
+    meanwhile. A manager that Parsl has given up ends itself, so that such a block is of no use.
+    """
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+        self._since: dict[str, float] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._since)
+
+    def due(self, connected: Iterable[str], running: Iterable[str], now: float) -> list[str]:
+        """Return the blocks to end now, each of them once.
+
+        Parameters
+        ----------
+        connected : iterable of str
+            The blocks that have a manager.
+        running : iterable of str
+            Those that run, as far as the batch system knows.
+        now : float
+            In seconds.
+        """
+        managed = set(connected)
+        self._known |= managed
+        vacant = self._known.intersection(running) - managed
+        self._since = {block: self._since.get(block, now) for block in vacant}
+        due = [block for block, since in self._since.items() if now - since >= VACANT_S]
+        self._known.difference_update(due)
+        return due
+
+
+def end_vacant(executor: Any, managers: Sequence[dict[str, Any]], vacancies: Vacancies) -> None:
+    """End the blocks of an executor whose managers are gone, so that Parsl starts others."""
+    status = executor.status_facade
+    running = [block for block, each in status.items() if each.state == JobState.RUNNING]
+    connected = [manager["block_id"] for manager in managers]
+    jobs = [
+        executor.blocks_to_job_id[block]
+        for block in vacancies.due(connected, running, time.monotonic())
+    ]
+    if jobs:
+        with contextlib.suppress(Exception):
+            executor.provider.cancel(jobs)
+    if jobs or vacancies:  # it may have ended by itself
+        poll_at_once(executor)
 
 
 class Jobs:

@@ -10,6 +10,7 @@ import queue
 import shutil
 import threading
 import time
+from collections import defaultdict
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ from parsl.executors.high_throughput.executor import DEFAULT_INTERCHANGE_LAUNCH_
 
 from pytest_pyhf_faas.engines.parsl_blocks import (
     Jobs,
+    Vacancies,
+    end_vacant,
     managed,
     pending_text,
     poll_at_once,
@@ -89,6 +92,7 @@ class ParslSession(Session):
         self._asked_at = -math.inf
         self._blocks: dict[str, str] = {}  # by the manager that is or was connected
         self._lost: queue.SimpleQueue[tuple[Future[Any], Any, ManagerLost]] = queue.SimpleQueue()
+        self._vacancies: defaultdict[str, Vacancies] = defaultdict(Vacancies)
         self._jobs = Jobs(directory / f"jobs-{os.getpid()}-{id(self)}.pickle")
         self._starting = self._in_thread(self._start)
 
@@ -214,6 +218,8 @@ class ParslSession(Session):
                 if not active and self._config.strategy in (None, "none"):
                     self._fail_for_all("all blocks ended, and strategy='none' starts no others")
             managers_before[executor.label] = len(active)
+            if executor.provider is not None:
+                end_vacant(executor, connected, self._vacancies[executor.label])
         self.connected_workers = workers
         if workers or (not managers_before and self.ready_at is not None):
             self.missing_since = None
