@@ -1,12 +1,17 @@
 """What the campaign costs: tasks that do nothing, against the bare executor's, and memory.
 
-``python benchmarks/throughput.py [--count N] [--fits] [ENDPOINT ...]``; each task is a batch of one
-fit. With ``--fits`` these are real: over and over the quickest hypothesis of the bundled pallet.
+``python benchmarks/throughput.py [--count N] [--fits] [--blocks N --workers N] [ENDPOINT]...``; a
+task is a batch of one fit. With ``--fits`` these are real: over and over the quickest hypothesis of
+the bundled pallet. With ``--blocks`` and ``--workers`` it begins when all of these have answered.
+
+*Round trip* is one task alone, there and back; *CPU* is what each task costs the processes of this
+machine that are between client and workers, which says which of them limits the rate.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import resource
@@ -16,6 +21,9 @@ import time
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
+
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -33,6 +41,24 @@ from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore
 
 #: A batch system and an agent take their time until the first worker is there.
 WORKERS_COME_S = 600.0
+NAP_S = 1.0
+
+#: What is between a client and its workers, and a mark of its command.
+ON_THE_WAY = {
+    "interchange": "interchange",
+    "broker": "beam.smp",
+    "agent": "Globus Compute Endpoint",
+}
+COLUMNS = (
+    "endpoint",
+    "workers",
+    "engine [tasks/s]",
+    "campaign [tasks/s]",
+    "ratio",
+    "round trip [ms]",
+    "CPU of a task [ms]",
+    "memory [MB]",
+)
 
 
 def real_tasks(count: int) -> list:
@@ -76,6 +102,44 @@ def bare(engine, tasks, function) -> float:
     return len(tasks) / (time.perf_counter() - started)
 
 
+def wait_for_workers(engine, count: int | None) -> None:
+    """Return when so many workers have answered, or the first of an unknown number."""
+    (task,) = toy_tasks(1)
+    naps = Packed.of([{"op": made_up_fits.SLEEP, "value": NAP_S}])  # so that each gets one
+    call = batch_payload([replace(task, patch=replace(task.patch, content=naps))])
+    deadline = time.monotonic() + WORKERS_COME_S
+    while True:
+        futures = [engine.submit(made_up_fits.fit_batch, call) for _ in range(count or 1)]
+        for future in futures:
+            future.result(WORKERS_COME_S)
+        if engine.workers_there >= (count or 0) or time.monotonic() > deadline:
+            return
+
+
+def round_trip_s(engine, task, function, times: int = 15) -> float:
+    """The median time of a task that is alone."""
+    taken = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        engine.submit(function, batch_payload([task])).result()
+        taken.append(time.perf_counter() - begun)
+    return median(taken)
+
+
+def cpu_s() -> dict[str, float]:
+    """CPU time so far of the processes on the way, by what they are."""
+    used = dict.fromkeys(("client", *ON_THE_WAY), 0.0)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command = " ".join(process.cmdline())
+            names = [name for name, mark in ON_THE_WAY.items() if mark in command]
+            if process.pid == os.getpid():
+                names = ["client"]
+            for name in names[:1]:
+                used[name] += sum(process.cpu_times()[:2])
+    return used
+
+
 def measured(engine, tasks) -> tuple[float, float, float]:
     """The campaign: fits for each second, and memory at a tenth and at the end."""
     memory = []
@@ -96,6 +160,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--fits", action="store_true")
+    parser.add_argument("--blocks", type=int)
+    parser.add_argument("--workers", type=int, help="of each block")
+    parser.add_argument("--directory", help="that the workers see, for what Parsl keeps")
     parser.add_argument("endpoints", nargs="*", default=["local:2"])
     options = parser.parse_args()
     if not options.fits:
@@ -103,20 +170,33 @@ def main() -> None:
     tasks = real_tasks(options.count) if options.fits else toy_tasks(options.count)
     function = loop.worker_function(tasks[0].config)
     print_machine()
-    print("| endpoint | engine [tasks/s] | campaign [tasks/s] | ratio | memory [MB] |")
-    print("|---|---|---|---|---|")
+    count = None if options.workers is None else (options.blocks or 1) * options.workers
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for spec in options.endpoints:
-        with tempfile.TemporaryDirectory() as directory:
-            engine = create_engine(spec, Path(directory))
+        with tempfile.TemporaryDirectory(dir=options.directory) as directory:
+            sizes = {"blocks": options.blocks, "workers": options.workers}
+            engine = create_engine(spec, Path(directory), **sizes)
             engine.batch_s = -1.0  # no two fits share a task
-            engine.submit(function, batch_payload(tasks[:1])).result(WORKERS_COME_S)
+            wait_for_workers(engine, count)
+            alone_s = round_trip_s(engine, tasks[0], function)
             # Before and after: a tenth of real fits tells as much.
             some = tasks[: max(1, len(tasks) // 10)] if options.fits else tasks
             before = bare(engine, some, function)
+            used = cpu_s()
             rate, early, late = measured(engine, tasks)
-            alone = (before + bare(engine, some, function)) / 2
-            memory = f"{early:.0f} at {options.count // 10}, {late:.0f} at {options.count}"
-            print(f"| {spec} | {alone:.0f} | {rate:.0f} | {rate / alone:.2f} | {memory} |")
+            cpu = {name: after - used[name] for name, after in cpu_s().items()}
+            rate_alone = (before + bare(engine, some, function)) / 2
+            cells = (
+                spec,
+                engine.workers_there or engine.workers,
+                f"{rate_alone:.0f}",
+                f"{rate:.0f}",
+                f"{rate / rate_alone:.2f}",
+                f"{1e3 * alone_s:.0f}",
+                ", ".join(f"{n} {1e3 * s / len(tasks):.1f}" for n, s in cpu.items() if s),
+                f"{early:.0f} at {options.count // 10}, {late:.0f} at {options.count}",
+            )
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
             engine.stop()
 
 
