@@ -149,7 +149,7 @@ class LocalGridEngine(Service):
     @staticmethod
     def installed() -> bool:
         """Whether all the programs are there."""
-        return not (missing(NEEDED, str(PROGRAMS)) or missing(CLIENTS))
+        return not _lacking()
 
     @staticmethod
     def install() -> None:
@@ -160,11 +160,7 @@ class LocalGridEngine(Service):
         ServiceError
             If that cannot be done, with what apt-get said.
         """
-        if LocalGridEngine.installed():
-            return
-        install_packages(*PACKAGES)
-        if not LocalGridEngine.installed():
-            raise ServiceError(f"installed {' '.join(PACKAGES)}, but not all programs are there")
+        install_packages(PACKAGES, _lacking)
 
     @property
     def env(self) -> dict[str, str]:
@@ -299,6 +295,10 @@ def _changed(text: str, changes: dict[str, str]) -> str:
         assert line.search(text), key
         text = line.sub(f"{key} {value}", text)
     return text
+
+
+def _lacking() -> list[str]:
+    return [*missing(NEEDED, str(PROGRAMS)), *missing(CLIENTS)]
 
 
 def main(arguments: list[str] | None = None) -> int:
