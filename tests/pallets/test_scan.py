@@ -377,7 +377,7 @@ def test_parquet_is_the_same(tmp_path):
     (source / "scan.csv").unlink()
     columns = [list(column) for column in zip(*ROWS, strict=True)]
     table = dict(zip(HEADER, columns, strict=True))
-    pq.write_table(pa.table(table), source / "scan.parquet")
+    pq.write_table(pa.table(table), source / "scan.parquet", row_group_size=2)
     assert read(source).patches == expected.patches
     table["SR[1]"] = [1.0, None, 2.0]
     pq.write_table(pa.table(table), source / "scan.parquet")

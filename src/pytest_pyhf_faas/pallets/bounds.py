@@ -95,11 +95,22 @@ class Meter:
 
 
 class Metered(io.RawIOBase):
-    """A stream that its reading is counted of."""
+    """A stream that its reading is counted of; a file itself can be read from any place on."""
 
     def __init__(self, stream: Any, meter: Meter) -> None:
         self._stream = stream
         self._meter = meter
+
+    def seekable(self) -> bool:
+        """Whether it is a file: another stream would be read anew from its beginning."""
+        return isinstance(self._stream, io.FileIO)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place in a file."""
+        if not self.seekable():
+            raise io.UnsupportedOperation("seek")
+        reached: int = self._stream.seek(offset, whence)
+        return reached
 
     def readable(self) -> bool:
         """Say so."""

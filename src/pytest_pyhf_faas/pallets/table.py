@@ -201,8 +201,9 @@ def read_parquet(stream: IO[bytes], where: str, check: Callable[[Sequence[str]],
             "install it (pip install 'pytest-pyhf-faas[parquet]'), or write the table as CSV"
         ) from error
     try:
-        # Whole, for Parquet is read from its end; it is compressed.
-        with pq.ParquetFile(io.BytesIO(stream.read())) as file:
+        # Parquet is read from its end: what is a stream alone is read whole, compressed as it is.
+        source = stream if stream.seekable() else io.BytesIO(stream.read())
+        with pq.ParquetFile(source) as file:
             return _read_columns(file, where, check)
     except pa.ArrowException as error:
         raise PalletError(
@@ -228,15 +229,18 @@ def _read_columns(file: Any, where: str, check: Callable[[Sequence[str]], None])
             f"{where}: {counted(len(wrong), 'column')} that have no numbers: {listed(wrong, 5)}\n"
             "each column but the name is of an integer or floating-point type"
         )
-    rows = file.metadata.num_rows
-    numbers = np.empty((rows, len(columns)))
+    numbers = np.empty((file.metadata.num_rows, len(columns)))
     names: list[str] | None = [] if NAME in schema.names else None
     begin = 0
-    for batch in file.iter_batches():
+    for group in range(file.num_row_groups):  # one column at a time, or all are in memory twice
+
+        def read(column: str, group: int = group) -> Any:
+            return file.read_row_group(group, columns=[column], use_threads=False).column(column)
+
+        end = begin + file.metadata.row_group(group).num_rows
         for place, column in enumerate(columns):
-            values = batch.column(column).cast(pa.float64(), safe=False)
-            numbers[begin : begin + len(batch), place] = values.to_numpy(zero_copy_only=False)
+            numbers[begin:end, place] = read(column).cast(pa.float64(), safe=False).to_numpy()
         if names is not None:
-            names += ["" if name is None else str(name) for name in batch.column(NAME).to_pylist()]
-        begin += len(batch)
+            names += ["" if name is None else str(name) for name in read(NAME).to_pylist()]
+        begin = end
     return Table(columns, numbers, names)
