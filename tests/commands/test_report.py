@@ -14,6 +14,7 @@ import pytest
 from pytest_pyhf_faas import commands
 from pytest_pyhf_faas.report import document as documents
 from pytest_pyhf_faas.report.comparison import text
+from pytest_pyhf_faas.report.whole import HypothesesFile
 from tests.helpers import report_documents as make
 from tests.helpers.environments import FACTORS, grid
 
@@ -51,6 +52,49 @@ def test_the_command_compares_two_runs(two, capsys):
     assert out.startswith("1 of 1 hypothesis moved (at most 1.0e-01 relative)")
     assert err == ""
     assert main([f"{two[0]}/report.json", two[0]]) == 0
+
+
+@pytest.fixture
+def two_in_part(tmp_path):
+    """Two runs of which the report has the first hypothesis alone; the third has moved."""
+    for name, third in (("a", 0.5), ("b", 0.6)):
+        hypotheses = [make.hypothesis(f"p_{number}") for number in range(3)]
+        hypotheses[2]["CLs"][0] = third
+        run = one(hypotheses[0])
+        file = HypothesesFile(tmp_path / name / "hypotheses-0.jsonl.gz")
+        for each in hypotheses:
+            file.write({**each, "environment": None})
+        file.close()
+        run["analyses"][0]["whole"] = {
+            "verdicts": {"right": 3},
+            "ambiguous": 0,
+            "flips": 0,
+            "file": file.path.name,
+        }
+        documents.write(run, tmp_path / name)
+    return [str(tmp_path / name) for name in "ab"]
+
+
+def test_all_hypotheses_are_compared_though_a_report_has_a_part(two_in_part, tmp_path, capsys):
+    assert main(two_in_part) == 1
+    assert capsys.readouterr().out.startswith("1 of 3 hypotheses moved")
+    assert main([*two_in_part, two_in_part[0]]) == 1
+    assert "p_2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut", "no gzip"])
+def test_a_file_of_all_hypotheses_that_cannot_be_read_is_named(
+    two_in_part, tmp_path, capsys, damage
+):
+    file = tmp_path / "b" / "hypotheses-0.jsonl.gz"
+    content = file.read_bytes()
+    file.write_bytes(content[:-20] if damage == "cut" else b"{}")
+    if damage == "removed":
+        file.unlink()
+    assert main(two_in_part) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"{file}, which has all hypotheses of" in told
+    assert "Copy it whole from where the run wrote it" in told
 
 
 @pytest.mark.parametrize(

@@ -197,3 +197,23 @@ def test_most(analysis_result, assert_analysis):
 """
     )
     project.run(suite=False).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "marker", "named"),
+    [
+        (("-n2",), "", "pytest-xdist (-n)"),
+        (("--faas-update=new",), "", "--faas-update"),
+        ((), "@pytest.mark.hypotest(quantity='limit')", "the quantity limit"),
+    ],
+)
+def test_what_a_test_of_ones_own_cannot_do_is_told(project, words, marker, named):
+    project.pallet(2)
+    project.own_test(
+        f"import pytest\n{marker}\n"
+        "def test_all(analysis_result, assert_analysis):\n    assert_analysis(analysis_result)\n"
+    )
+    result = project.run(*words, suite=False)
+    result.assert_outcomes(errors=1)
+    project.assert_told(result, f"does not go with {named}", code=1)
+    assert not project.fits()

@@ -115,12 +115,12 @@ def _draw(path: Path) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from pytest_pyhf_faas.report import document
     from pytest_pyhf_faas.report.comparison import runs, text
+    from pytest_pyhf_faas.report.whole import read_all
 
     found = runs.compare_runs(
-        document.read(options.run_directory),
-        document.read(options.others[0]),
+        read_all(options.run_directory),
+        read_all(options.others[0]),
         rtol=options.rtol,
         atol=options.atol,
         slower=options.fail_slower,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.plugin.context import get_context
 
 if TYPE_CHECKING:
@@ -189,9 +190,21 @@ def analysis_result(
     """
     from pytest_pyhf_faas.plugin.analysis import check_analysis
     from pytest_pyhf_faas.plugin.outcomes import refuse_broken_analysis
+    from pytest_pyhf_faas.plugin.settings import check_analysis_goes_with
 
     del faas_endpoint, pallet
     context, subject = get_context(request.config), _subject(request)
+    unsuited = {
+        "--faas-update": context.settings.update,
+        f"the quantity {subject.quantity}": subject.quantity != "cls",
+    }
+    problem = ""
+    try:
+        check_analysis_goes_with(request.config, unsuited)
+    except ConfigurationError as error:
+        problem = str(error)
+    if problem:  # not in there, or pytest shows both
+        pytest.fail(problem, pytrace=False)
     found = check_analysis(context, request.node, subject)
     refuse_broken_analysis(context, subject, found)
     return found

@@ -88,7 +88,14 @@ def read_settings(config: pytest.Config) -> Settings:
         )
     values = {option.name: option.value(given[option.name]) for option in OPTIONS}
     if values["items"] == "analysis":
-        _check_analyses(config, values)
+        check_analysis_goes_with(
+            config,
+            {
+                "--faas-update": values["update"],
+                "--faas-scaling": values["scaling"],
+                "--faas-quantity": values["quantity"] != ("cls",),
+            },
+        )
     here = config.invocation_params.dir
     named = {
         name: from_ini_file(config, endpoint_from, spec)
@@ -117,25 +124,27 @@ def read_settings(config: pytest.Config) -> Settings:
     )
 
 
-def _check_analyses(config: pytest.Config, values: Mapping[str, Any]) -> None:
-    """Refuse what an item for a whole pallet cannot do.
+def check_analysis_goes_with(config: pytest.Config, given: Mapping[str, Any]) -> None:
+    """Refuse what one item cannot do that checks a whole pallet.
+
+    Parameters
+    ----------
+    config : Config
+        Of the session.
+    given : mapping
+        What else is asked for, by its name: refused where it is true.
 
     Raises
     ------
     ConfigurationError
-        If something of that is asked for.
+        If something of that is asked for, or items are shared among processes.
     """
-    refused = {
-        "--faas-update": values["update"],
-        "--faas-scaling": values["scaling"],
-        "--faas-quantity": values["quantity"] != ("cls",),
-        "pytest-xdist (-n)": config.getoption("tx", None) or hasattr(config, "workerinput"),
-    }
-    for what, given in refused.items():
-        if given:
+    under_xdist = config.getoption("tx", None) or hasattr(config, "workerinput")
+    for what, asked_for in {**given, "pytest-xdist (-n)": under_xdist}.items():
+        if asked_for:
             raise ConfigurationError(
-                f"--faas-items=analysis has one item compare the CLs of a whole pallet, and does "
-                f"not go with {what}: leave one of them out"
+                "one item that compares the CLs of a whole pallet (--faas-items=analysis, or the "
+                f"fixture analysis_result) does not go with {what}: leave one of them out"
             )
 
 

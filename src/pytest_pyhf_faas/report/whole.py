@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
+import zlib
 from collections import Counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from pytest_pyhf_faas.errors import ReportError
+from pytest_pyhf_faas.report import document as documents
 from pytest_pyhf_faas.verdicts import Verdict
+from pytest_pyhf_faas.wording import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -71,7 +76,55 @@ def all_hypotheses(analysis: Analysis, directory: Path | None) -> Iterator[Hypot
         return
     with gzip.open(directory / file, "rt", encoding="utf-8") as lines:
         for line in lines:
-            yield cast("Hypothesis", json.loads(line))
+            yield cast("Hypothesis", json.loads(line, object_hook=_with_shared_names))
+
+
+def _with_shared_names(found: dict[str, Any]) -> dict[str, Any]:
+    """Return an object with the names that others have: each line would have its own."""
+    return {sys.intern(name): value for name, value in found.items()}
+
+
+def read_all(path: Path) -> Document:
+    """Read a report with all hypotheses of its analyses, those in files beside it as well.
+
+    Parameters
+    ----------
+    path : Path
+        As for `document.read`.
+
+    Raises
+    ------
+    ReportError
+        If it, or a file that it names, is not there or cannot be read.
+    """
+    report = documents.read(path)
+    directory = path if path.is_dir() else path.parent
+    return {**report, "analyses": [_completed(each, directory) for each in report["analyses"]]}
+
+
+def _completed(analysis: Analysis, directory: Path) -> Analysis:
+    """Return an analysis with all hypotheses; where those of the document ran is known."""
+    if "whole" not in analysis or analysis["whole"]["file"] is None:
+        return analysis
+    file = directory / analysis["whole"]["file"]
+    environments = {_which(each): each["environment"] for each in analysis["hypotheses"]}
+    try:
+        hypotheses = list(all_hypotheses(analysis, directory))
+        for each in hypotheses:
+            each["environment"] = environments.get(_which(each))
+    except (OSError, EOFError, ValueError, LookupError, TypeError, zlib.error) as error:
+        what = "there is no" if isinstance(error, FileNotFoundError) else "cannot read"
+        raise ReportError(
+            f"{what} {file}, which has all hypotheses of {analysis['pallet']}: "
+            f"{brief(getattr(error, 'strerror', None) or error) or 'it is damaged'}. Copy it "
+            f"whole from where the run wrote it, or compare what is in {documents.FILE} alone: "
+            "copy that to a directory of its own"
+        ) from error
+    return {**analysis, "hypotheses": hypotheses}
+
+
+def _which(hypothesis: Hypothesis) -> tuple[str, str]:
+    return hypothesis["patch"], hypothesis["test"]
 
 
 def verdicts_of(analysis: Analysis) -> Counter[Verdict]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.report import document as documents
 from pytest_pyhf_faas.report.many.factors import factors_of, telling_apart, with_asked
+from pytest_pyhf_faas.report.whole import read_all
 from pytest_pyhf_faas.verdicts import Verdict
 from pytest_pyhf_faas.wording import brief, counted, one_line
 
@@ -95,13 +96,13 @@ def read_cell(path: Path) -> Cell:
     """
     directory, report = (path, path / documents.FILE) if path.is_dir() else (path.parent, path)
     if not (directory / FILE).is_file():
-        return Cell("", {}, documents.read(path), directory=directory)
+        return Cell("", {}, read_all(path), directory=directory)
     told = _read_file(directory / FILE)
     cell = Cell(told["name"], told["factors"], None, told["reason"], directory)
     if not report.is_file():
         return replace(cell, reason=cell.reason or "it has no report")
     try:
-        return replace(cell, document=documents.read(report))
+        return replace(cell, document=read_all(report))
     except ReportError as error:
         return replace(cell, reason=cell.reason or one_line(error))
 
