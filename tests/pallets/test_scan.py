@@ -256,7 +256,12 @@ def test_what_clashes_in_any_row_of_scans_is_told(tmp_path):
     ("header", "told"),
     [
         (["name", "SRx[0]"], "SRx[0]: do you mean the channel SR?"),
-        (["name", "SR[2]"], "SR[2]: SR has 2 bins, counted from 0"),
+        (["name", "SR[2]"], "SR[2]: SR has 2 bins, SR[0] and so on"),
+        (["name", "SR[-1]"], "SR[-1]: SR has 2 bins"),
+        (["name", "SR[0]", "SR[00]"], "SR[00]: SR has 2 bins"),
+        (["Name", "SR[0]"], "Name: do you mean name?"),
+        (["name", "Value:m1", "SR[0]"], "Value:m1: do you mean value:m1?"),
+        (["__index_level_0__", "SR[0]"], "write the table with index=False"),
         (["name", "CR"], "CR: do you mean CR[0]?"),
         (["name", "stat:CR", "CR[0]"], "stat:CR: do you mean stat:CR[0]?"),
         (["name", "m1", "CR[0]"], "m1: a value of the point is value:m1"),
@@ -331,7 +336,9 @@ def test_rows_at_one_point_are_refused(tmp_path):
         (b"", "the file is empty"),
         (b"name,CR[0]\n", "no row below the header"),
         (b"name,CR[0]\na\n", "line 2 has 1 cell, and the header 2 columns"),
-        (b"name;CR[0]\na;1\n", "that cannot be used"),
+        (b"name;CR[0]\na;1\n", "line 1 has one column, with semicolons in it"),
+        (b"name\tCR[0]\na\t1\n", "one column, with tabs in it"),
+        (b"name,CR[0]\na,1\n,\n", "row 2, column CR[0]: it is empty"),
         (b"name,CR[0]\n\xff,1\n", "not valid UTF-8"),
         (b'name,CR[0]\n"a,1\n', "not valid CSV"),
     ],
@@ -339,6 +346,13 @@ def test_rows_at_one_point_are_refused(tmp_path):
 def test_what_is_no_table(tmp_path, text, told):
     (write(tmp_path) / "scan.csv").write_bytes(text)
     assert told in refusal(tmp_path)
+
+
+def test_lines_without_anything_are_left_out(tmp_path):
+    (write(tmp_path) / "scan.csv").write_bytes(
+        b"\xef\xbb\xbf\r\n\r\nname,CR[0]\r\na,1\r\n\r\n  \r\n"
+    )
+    assert [patch.name for patch in read(tmp_path).patches] == ["a"]
 
 
 def test_names_are_made_of_the_values(tmp_path):
@@ -384,7 +398,7 @@ def test_parquet_is_the_same(tmp_path):
     assert "row 2, column SR[1]: nan is no finite number (empty, perhaps)" in refusal(source)
     table["SR[1]"] = ["x", "y", "z"]
     pq.write_table(pa.table(table), source / "scan.parquet")
-    assert "1 column that have no numbers: SR[1] (string)" in refusal(source)
+    assert "1 column without numbers: SR[1] (string)" in refusal(source)
     (source / "scan.parquet").write_bytes(b"PAR1 no more")
     assert "not a Parquet file that can be read" in refusal(source)
 

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 #: What the sample that a scan adds is called, unless the background has one of that name.
 _SAMPLE = "signal"
 LUMI = "lumi"
-_BIN = re.compile(r"(?P<channel>.+)\[(?P<bin>\d+)\]")
+#: A bin has one spelling, or two columns could mean it.
+_BIN = re.compile(r"(?P<channel>.+)\[(?P<bin>0|[1-9][0-9]*)\]")
+_LIKE_BIN = re.compile(r"(?P<channel>.+?)\s*\[.*\]")
+#: What is before the colon of a column.
+_KINDS = ("value", "unc", "stat")
+#: What pandas adds unless it is told not to.
+_INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+|index")
 _COLUMNS = (
     "columns are name, value:LABEL, CHANNEL[BIN] (yields; bins are counted from 0), unc:MODIFIER "
     "and stat:CHANNEL[BIN] (relative uncertainties)"
@@ -170,12 +176,14 @@ def _bin(column: str, bins: Mapping[str, int]) -> tuple[str, int] | None:
 def _hint(column: str, bins: Mapping[str, int]) -> str:
     """Return what may be meant by a column that means nothing."""
     kind, colon, rest = column.partition(":")
+    if hint := _hint_of_kind(column):
+        return hint
     prefix = f"{kind}:" if colon and kind == "stat" else ""
     wanted = rest if prefix else column
-    match = _BIN.fullmatch(wanted)
+    match = _LIKE_BIN.fullmatch(wanted)
     channel = match["channel"] if match else wanted
     if match and channel in bins:
-        return f": {channel} has {counted(bins[channel], 'bin')}, counted from 0"
+        return f": {channel} has {counted(bins[channel], 'bin')}, {channel}[0] and so on"
     if channel in bins:
         return f": do you mean {prefix}{channel}[0]?"
     near = difflib.get_close_matches(channel, bins, n=1)
@@ -184,6 +192,16 @@ def _hint(column: str, bins: Mapping[str, int]) -> str:
     if match:
         return f": the background has no channel {brief(channel, 60)}, but {listed(list(bins))}"
     return "" if colon else f": a value of the point is value:{column}"
+
+
+def _hint_of_kind(column: str) -> str:
+    kind, colon, rest = (part.strip() for part in column.partition(":"))
+    if _INDEX.fullmatch(column):
+        return ": an index that pandas has added: write the table with index=False"
+    if column.lower() == NAME:
+        return f": do you mean {NAME}?"
+    is_like_one = colon and kind not in _KINDS and kind.lower() in _KINDS
+    return f": do you mean {kind.lower()}:{rest}?" if is_like_one else ""
 
 
 def _name_of_sample(background: Mapping[str, Any]) -> str:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: The column that has no numbers.
 NAME = "name"
+#: What separates cells elsewhere.
+_OTHERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 #: So many cells are shown.
 _SHOWN = 5
 
@@ -136,9 +138,16 @@ def read_csv(stream: IO[bytes], where: str, check: Callable[[Sequence[str]], Non
 
 
 def _read_lines(lines: Any, where: str, check: Callable[[Sequence[str]], None]) -> Table:
-    header = [cell.strip() for cell in next(lines, ())]
+    header = [cell.strip() for cell in next(filter(_is_filled, lines), ())]
     if not header:
         raise PalletError(f"{where}: the file is empty\nits first line names the columns")
+    if len(header) == 1 and (
+        others := [word for char, word in _OTHERS.items() if char in header[0]]
+    ):
+        raise PalletError(
+            f"{where}: line {lines.line_num} has one column, with {others[0]} in it\n"
+            "cells are separated by commas, and numbers have a point: write the table so"
+        )
     check_header(header, where)
     check(header)
     place = header.index(NAME) if NAME in header else None
@@ -147,9 +156,7 @@ def _read_lines(lines: Any, where: str, check: Callable[[Sequence[str]], None]) 
     names: list[str] = []
     numbers = array("d")
     row = 0
-    for cells in lines:
-        if not cells:  # an empty line
-            continue
+    for cells in filter(_is_filled, lines):
         if len(cells) != len(header):
             raise PalletError(
                 f"{where}: line {lines.line_num} has {counted(len(cells), 'cell')}, and the header "
@@ -170,6 +177,11 @@ def _read_lines(lines: Any, where: str, check: Callable[[Sequence[str]], None]) 
         np.frombuffer(numbers).reshape(row, len(columns)),
         None if place is None else names,
     )
+
+
+def _is_filled(cells: Sequence[str]) -> bool:
+    """Whether there is something on a line."""
+    return len(cells) > 1 or bool("".join(cells).strip())
 
 
 def _numbers(cells: Sequence[str], row: int, columns: Sequence[str], faults: Faults) -> list[float]:
@@ -226,7 +238,7 @@ def _read_columns(file: Any, where: str, check: Callable[[Sequence[str]], None])
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind))
     ]:
         raise PalletError(
-            f"{where}: {counted(len(wrong), 'column')} that have no numbers: {listed(wrong, 5)}\n"
+            f"{where}: {counted(len(wrong), 'column')} without numbers: {listed(wrong, 5)}\n"
             "each column but the name is of an integer or floating-point type"
         )
     numbers = np.empty((file.metadata.num_rows, len(columns)))
