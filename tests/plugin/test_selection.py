@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 from importlib.util import find_spec
 
@@ -323,14 +324,16 @@ def test_plain(number):
 
 @pytest.mark.timeout(600)
 def test_collecting_thousands_of_patches_is_quick_and_linear(project, pytester):
-    runs = [
-        (
+    least = [math.inf] * 4
+    for _repetition in range(3):
+        seconds = (
             *(cpu_of_collecting(project, count) for count in (10, 500, 2_000)),
             cpu_of_plain_tests(pytester, 2_000),
         )
-        for _repetition in range(2)
-    ]
-    # Others on the machine can only make it slower.
-    few, some, many, plain = (min(seconds) for seconds in zip(*runs, strict=True))
-    assert many < 4 * plain  # twice as much is usual
-    assert many - few < 10 * (some - few)  # four times as many; by the square it would be sixteen
+        # Others on the machine can only make it slower.
+        least = list(map(min, least, seconds))
+        few, some, many, plain = least
+        # Twice as much is usual; and four times as many, where by the square it would be sixteen.
+        if many < 4 * plain and many - few < 10 * (some - few):
+            return
+    pytest.fail(f"10, 500, 2,000 patches and as many plain tests: {least}")

@@ -61,8 +61,8 @@ type: GlobusComputeEngine
 label: loopback
 address: 127.0.0.1
 max_workers_per_node: {workers}
-heartbeat_period: 2
-heartbeat_threshold: 10
+heartbeat_period: 1
+heartbeat_threshold: 5
 job_status_kwargs:
   strategy_period: 1
   max_idletime: 3600
