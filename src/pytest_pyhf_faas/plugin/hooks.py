@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_pyhf_faas.advice import check_client
 from pytest_pyhf_faas.caches import passing_directory
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin import sharing
@@ -111,7 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         check_positionals(config)
         if any_given(config):
-            check_client()
+            _check_client()
             check_paths(config)
             settings = read_settings(config)
             if settings.report is not None and not config.option.collectonly:
@@ -144,7 +143,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     arguments = ["pallet", *(n for n in ("signal_patch", _PUBLISHED) if _ours(metafunc, n))]
     problem = ""
     try:
-        check_client()
+        _check_client()
         for found in _pallets(metafunc, context):
             rows |= _rows(context, found, arguments)
     except FaasError as error:
@@ -208,7 +207,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             comparing = (i for i in session.items if "assert_cls" in getattr(i, "fixturenames", ()))
             refuse_losses(context, (subject_of(item, context.settings) for item in comparing))
             if not sharing.is_worker(session.config):
-                check_client()
+                _check_client()
                 _check_endpoints(context, session.items)
             _check_plane(context)
         except FaasError as error:
@@ -339,6 +338,12 @@ def _record(config: pytest.Config, place: Path, plane: tuple[str, str] | None) -
         check_place(place)
         seen = recording.Recording(config, place, plane)
         config.pluginmanager.register(seen, recording.PLUGIN)
+
+
+def _check_client() -> None:
+    from pytest_pyhf_faas.advice import check_client
+
+    check_client()
 
 
 def _usage_error(*problems: object) -> pytest.UsageError:
