@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ntpath
 import re
 import shlex
+from pathlib import Path, PureWindowsPath
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_pyhf_faas import wording
 from pytest_pyhf_faas.wording import (
     brief,
     counted,
@@ -20,6 +24,7 @@ from pytest_pyhf_faas.wording import (
     listed,
     one_line,
     printable,
+    relative_path,
     short_uuid,
     shortened,
     table,
@@ -231,3 +236,12 @@ def test_an_exception_without_a_message_says_what_caused_it():
     assert described(caused) == told
     assert described(ValueError("no")) == "ValueError('no')"
     assert described(ValueError()) == "ValueError"
+
+
+def test_a_path_is_relative_where_it_can_be(monkeypatch):
+    assert relative_path(Path("/a/b/c"), Path("/a/d")) == "../b/c"
+    assert relative_path(Path("here").absolute()) == "here"
+    monkeypatch.setattr(wording, "os", SimpleNamespace(path=ntpath))
+    report = PureWindowsPath(r"D:\runs\report.html")
+    assert relative_path(report, PureWindowsPath("D:/runs/old")) == r"..\report.html"
+    assert relative_path(report, PureWindowsPath("C:/tests")) == str(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 #: What stands in a table where there is nothing.
 NOTHING = "–"
@@ -90,6 +92,17 @@ def listed(names: Sequence[str], most: int = 3, width: int = NAME_CHARACTERS) ->
     """Return the first of some names, long ones without their middle, and how many follow."""
     more = f", and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(shortened(name, width, cut="middle") for name in names[:most]) + more
+
+
+def relative_path(path: Path, directory: Path | None = None) -> str:
+    """Return a path as seen from a directory, by default the current one.
+
+    It stays whole where no relative one exists: between the drives of Windows.
+    """
+    try:
+        return os.path.relpath(path, directory)
+    except ValueError:
+        return str(path)
 
 
 def terminal_width() -> int:

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from pytest_pyhf_faas import commands
 from pytest_pyhf_faas.commands import gate as command
+from pytest_pyhf_faas.gate import processes
 from pytest_pyhf_faas.gate.installer import Installer
 from tests.gate.stand_ins import Place
 from tests.helpers.fakes import wait_until
@@ -194,6 +196,14 @@ def test_what_makes_no_sense_is_told_before_anything_is_made(desk, words, told):
     assert told in err
     assert "Traceback" not in out + err
     assert not (desk.path / "cache" / "environments").exists()
+
+
+def test_windows_has_no_gate_and_is_told_what_to_do(desk, monkeypatch):
+    monkeypatch.setattr(processes, "sys", SimpleNamespace(platform="win32"))
+    status, out, error = desk.type("--pyhf", "0.7.5,0.7.6")
+    assert (status, out) == (2, "")
+    assert error.startswith("error: pyhf-faas gate needs Linux or macOS. On Windows use WSL")
+    assert not (desk.path / ".pyhf-faas-gate").exists()
 
 
 def test_an_option_of_the_suite_that_is_none(desk):

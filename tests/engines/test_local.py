@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -134,6 +136,16 @@ def test_results_of_all_sizes_come_back(engine):
 
 
 def test_each_worker_computes_with_one_thread(engine):
+    answer = engine.submit(worker_functions.environment_of, THREAD_VARIABLES).result(START_S)
+    assert answer == dict.fromkeys(THREAD_VARIABLES, "1")
+
+
+def test_workers_start_alone_where_nothing_forks(make_engine, monkeypatch):
+    """As on Windows, where no socket needs a short path either."""
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: f"/tmp/{'x' * 200}")
+    engine = make_engine(1)
+    assert engine.submit(os.getppid).result(START_S) == os.getpid()
     answer = engine.submit(worker_functions.environment_of, THREAD_VARIABLES).result(START_S)
     assert answer == dict.fromkeys(THREAD_VARIABLES, "1")
 

@@ -116,8 +116,15 @@ class _Kept:
     """A file that can be read for as long as this is there, even if it is removed meanwhile."""
 
     def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self.number)
+        self._lock = threading.Lock()
+        self._file = path.open("rb")
+        weakref.finalize(self, self._file.close)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return a part of it."""
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.read(length)
 
 
 class StoredResult(NamedTuple):
@@ -140,7 +147,7 @@ class StoredResult(NamedTuple):
 
     def read(self) -> HypotestResult:
         """Return the result."""
-        line = os.pread(self.file.number, self.length, self.offset)
+        line = self.file.read(self.offset, self.length)
         return HypotestResult.from_json(json.loads(line)["result"], self.environment)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from difflib import get_close_matches
@@ -17,7 +16,14 @@ from pytest_pyhf_faas.commands.errors import write_error
 from pytest_pyhf_faas.errors import ConfigurationError
 from pytest_pyhf_faas.gate.tables import DESIGNS, FACTORS
 from pytest_pyhf_faas.plugin.options import BY_NAME
-from pytest_pyhf_faas.wording import brief, counted, folded, listed, terminal_width
+from pytest_pyhf_faas.wording import (
+    brief,
+    counted,
+    folded,
+    listed,
+    relative_path,
+    terminal_width,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -133,11 +139,12 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     from pytest_pyhf_faas.gate.environments import Environments
     from pytest_pyhf_faas.gate.gate import Gate
     from pytest_pyhf_faas.gate.installer import Installer
-    from pytest_pyhf_faas.gate.processes import Interruption
+    from pytest_pyhf_faas.gate.processes import Interruption, check_system
     from pytest_pyhf_faas.pallets.download import cache_directory
     from pytest_pyhf_faas.report.publish import check_packages
     from pytest_pyhf_faas.session.display import StreamDisplay
 
+    check_system()
     check_packages()
     if options.jobs is not None and options.jobs < 1:
         parser.error(f"--jobs {options.jobs}: at least one must run")
@@ -355,7 +362,7 @@ def _compared(cells: Sequence[CellDirectory], outcomes: Sequence[Outcome], direc
     ]
     found = compare_many(read)
     sys.stdout.write(f"{text(found, terminal_width())}\n")
-    _say(f"page: {os.path.relpath(publish_many(found, read, directory))}")
+    _say(f"page: {relative_path(publish_many(found, read, directory))}")
     problems = append_job_summary(markdown.comparison(partial(text, found)))
     for problem in problems:
         write_error(problem)

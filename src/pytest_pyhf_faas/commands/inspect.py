@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import textwrap
 from collections import Counter
@@ -21,7 +20,15 @@ from pytest_pyhf_faas.commands.choosing import (
 from pytest_pyhf_faas.commands.errors import write_error
 from pytest_pyhf_faas.errors import FaasError
 from pytest_pyhf_faas.plugin.options import BY_NAME
-from pytest_pyhf_faas.wording import counted, duration, listed, shortened, table, terminal_width
+from pytest_pyhf_faas.wording import (
+    counted,
+    duration,
+    listed,
+    relative_path,
+    shortened,
+    table,
+    terminal_width,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -154,7 +161,7 @@ def _references(pallet: Pallet, config: Any, store: ReferenceStore) -> dict[str,
         if reference.fit_s is not None:
             seconds.setdefault(CERTIFIED, []).append(reference.fit_s)
     return {
-        "path": os.path.relpath(there[0].path) if there else None,
+        "path": relative_path(there[0].path) if there else None,
         "patches": len(there),
         "invalid_model": [reference.patch for reference in there if reference.error],
         "ambiguous": sum(reference.ambiguous for reference in there),

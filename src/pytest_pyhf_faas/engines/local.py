@@ -11,7 +11,7 @@ import threading
 import time
 from concurrent.futures import Future, TimeoutError  # noqa: A004 - not builtin before Python 3.11
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -38,7 +38,7 @@ _SOCKET_PATH_BYTES = 108 if sys.platform == "linux" else 104
 
 
 class LocalEngine(SessionEngine["_PoolSession"]):
-    """Pebble's process pool over a fork server that has pyhf loaded.
+    """Pebble's process pool, over a fork server that has pyhf loaded where the system can fork.
 
     A worker that dies costs its own task. Where one dies while no task runs, Pebble gives the
     whole pool up; `broken` says so, and `restart` makes a new one.
@@ -51,7 +51,8 @@ class LocalEngine(SessionEngine["_PoolSession"]):
 
     def __init__(self, spec: str, workers: int) -> None:
         super().__init__(spec)
-        _check_temporary_directory()
+        if _start_method() == "forkserver":
+            _check_temporary_directory()
         _check_main_module()
         self.workers = workers
 
@@ -78,7 +79,7 @@ class _PoolSession(Session):
 
     def __init__(self, workers: int) -> None:
         super().__init__()
-        context = multiprocessing.get_context("forkserver")
+        context: Any = multiprocessing.get_context(_start_method())
         context.set_forkserver_preload([local_worker.__name__])
         self.missing_since = time.monotonic()
         self._pool = ProcessPool(
@@ -133,6 +134,11 @@ class _PoolSession(Session):
         self._starting.join(_STOP_S)
         self._pool.stop()
         self._pool.join()
+
+
+def _start_method() -> Literal["forkserver", "spawn"]:
+    """Return how workers start: forked from a server that has pyhf loaded; alone on Windows."""
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def _check_temporary_directory() -> None:

@@ -243,8 +243,9 @@ def _why(status: int, log: Path, *, interrupted: bool) -> str:
     if interrupted:
         return STOPPED
     if status < 0:
-        memory = ", out of memory?" if -status == signal.SIGKILL else ""
-        return f"the suite was ended by {signal.Signals(-status).name}{memory}"
+        name = signal.Signals(-status).name
+        memory = ", out of memory?" if name == "SIGKILL" else ""
+        return f"the suite was ended by {name}{memory}"
     if status == _INTERRUPTED and "KeyboardInterrupt" in _text(log):
         return STOPPED
     return f"the suite ended with {status}: {_last_line(log)}"

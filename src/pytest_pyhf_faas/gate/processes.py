@@ -6,9 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
+
+from pytest_pyhf_faas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,6 +57,21 @@ class Interruption:
 
     def _interrupted(self, *_: object) -> None:
         self.count += 1
+
+
+def check_system() -> None:
+    """Refuse to start where processes cannot be ended as a group, and inherit no locks.
+
+    Raises
+    ------
+    ConfigurationError
+        On Windows.
+    """
+    if sys.platform == "win32":
+        raise ConfigurationError(
+            "pyhf-faas gate needs Linux or macOS. On Windows use WSL, or run pyhf-faas validate in "
+            "each environment and compare the reports: pyhf-faas report A B C"
+        )
 
 
 class StoppedError(Exception):

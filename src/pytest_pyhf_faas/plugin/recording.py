@@ -6,7 +6,6 @@ together (`book`).
 
 from __future__ import annotations
 
-import os
 import secrets
 import shlex
 from datetime import datetime, timezone
@@ -28,7 +27,7 @@ from pytest_pyhf_faas.report.answer import added_up
 from pytest_pyhf_faas.report.document import VERSION
 from pytest_pyhf_faas.report.publish import main_file
 from pytest_pyhf_faas.report.whole import part_notes
-from pytest_pyhf_faas.wording import folded, terminal_width
+from pytest_pyhf_faas.wording import folded, relative_path, terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -108,7 +107,7 @@ class Recording:
         for problem in self._problems:
             terminalreporter.write_line(folded(problem, terminal_width()), red=True)
         if self._written and not self._problems:
-            file = os.path.relpath(main_file(self._place), self._config.invocation_params.dir)
+            file = relative_path(main_file(self._place), self._config.invocation_params.dir)
             terminalreporter.write_line(f"report: {file}")
 
     def _document(
@@ -176,7 +175,7 @@ class Recording:
         if session.save or session.autosave:
             files += session.storage.path.rglob("*.json")
         ours = [file for file in files if file.is_file() and self._names_this_run(file)]
-        return [os.path.relpath(file, self._config.rootpath) for file in ours]
+        return [relative_path(file, self._config.rootpath) for file in ours]
 
     def _names_this_run(self, file: Path) -> bool:
         newer = file.stat().st_mtime >= self._began.timestamp() - 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.plugin.markers import quantity_of
 from pytest_pyhf_faas.plugin.options import OPTIONS, given_of
 from pytest_pyhf_faas.redaction import without_json
+from pytest_pyhf_faas.wording import relative_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def _place(config: pytest.Config, item: pytest.Item, *, by_options: bool) -> Ite
     if in_suite:
         yield from ("--pyargs", f"{suite.__name__}.{item.path.stem}::{test}")
     else:
-        yield f"{os.path.relpath(item.path, config.invocation_params.dir)}::{test}"
+        yield f"{relative_path(item.path, config.invocation_params.dir)}::{test}"
 
 
 def _words(config: pytest.Config, option: Option, given: Any) -> list[str]:

@@ -11,6 +11,7 @@ from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.report import csv_tables, hepdata
 from pytest_pyhf_faas.report import document as documents
 from pytest_pyhf_faas.report.whole import remove_others
+from pytest_pyhf_faas.wording import relative_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +150,7 @@ _PARTS: dict[str, Callable[[Document, Path], None]] = {
 
 def link_to(file: Path, directory: Path) -> str:
     """Return where a file is for a page in a directory, as a relative URL."""
-    path = os.path.relpath(file.resolve(), directory.resolve())
+    path = relative_path(file.resolve(), directory.resolve())
     return quote(path.replace(os.sep, "/"), errors="surrogateescape")
 
 

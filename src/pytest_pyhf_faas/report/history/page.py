@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +11,7 @@ from pytest_pyhf_faas.report.budgets import size_of, within
 from pytest_pyhf_faas.report.history import plot, words
 from pytest_pyhf_faas.report.page import templates
 from pytest_pyhf_faas.report.quantity import CLS, LIMITS
-from pytest_pyhf_faas.wording import NOTHING, listed
+from pytest_pyhf_faas.wording import NOTHING, listed, relative_path
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -178,4 +177,4 @@ def _row_bytes(row: _Row) -> int:
 
 
 def _place(history: History, skipped: Skipped) -> str:
-    return os.path.relpath(skipped.path, history.directory)
+    return relative_path(skipped.path, history.directory)

@@ -13,7 +13,7 @@ from pytest_pyhf_faas.report import document as documents
 from pytest_pyhf_faas.report.history import benchmarks
 from pytest_pyhf_faas.report.history.points import key_of, point_of
 from pytest_pyhf_faas.report.history.series import Series
-from pytest_pyhf_faas.wording import counted
+from pytest_pyhf_faas.wording import counted, relative_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -167,7 +167,7 @@ def _skipped(path: Path, error: ReportError) -> Skipped:
 
 
 def _relative(directory: Path, path: Path) -> str:
-    return os.path.relpath(path, directory)
+    return relative_path(path, directory)
 
 
 def _nothing(directory: Path, skipped: Sequence[Skipped]) -> str:

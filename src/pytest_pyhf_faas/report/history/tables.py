@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.campaign.results import json_number
 from pytest_pyhf_faas.report.history import words
 from pytest_pyhf_faas.verdicts import Verdict
+from pytest_pyhf_faas.wording import relative_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -172,4 +172,4 @@ def _step(change: TimeChange) -> dict[str, Any]:
 
 
 def _from(directory: Path, path: Path) -> str:
-    return os.path.relpath(path, directory)
+    return relative_path(path, directory)
