@@ -23,9 +23,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from machine import print_machine
-from tests.helpers import report_documents as documents
 
 from pytest_pyhf_faas.report.publish import publish
+from tests.helpers import report_documents as documents
 
 BROWSER = (
     "chromium",

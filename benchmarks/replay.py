@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.helpers.made_up_fits import SLEEP
-from tests.helpers.scripted_engine import toy_pallet
-
 from pytest_pyhf_faas.errors import PalletError
 from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.pallets.pallet import Packed
 from pytest_pyhf_faas.references.store import DIRECTORY
+from tests.helpers.made_up_fits import SLEEP
+from tests.helpers.scripted_engine import toy_pallet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -33,13 +33,13 @@ from replay import (
     serial_fractions,
     shortest_s,
 )
-from tests.helpers import made_up_fits
 
 from pytest_pyhf_faas.campaign import loop
 from pytest_pyhf_faas.campaign.campaign import Campaign
 from pytest_pyhf_faas.campaign.clocks import Clocks, Offset
 from pytest_pyhf_faas.campaign.tasks import HypotestConfig, Task, make_tasks
 from pytest_pyhf_faas.engines import create_engine
+from tests.helpers import made_up_fits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

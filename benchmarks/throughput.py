@@ -28,8 +28,6 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from machine import print_machine
-from tests.helpers import made_up_fits
-from tests.helpers.scripted_engine import toy_tasks
 
 from pytest_pyhf_faas.campaign import loop
 from pytest_pyhf_faas.campaign.campaign import Campaign
@@ -38,6 +36,8 @@ from pytest_pyhf_faas.engines import create_engine
 from pytest_pyhf_faas.pallets import catalogue
 from pytest_pyhf_faas.pallets.pallet import Packed
 from pytest_pyhf_faas.references.store import DIRECTORY, ReferenceStore
+from tests.helpers import made_up_fits
+from tests.helpers.scripted_engine import toy_tasks
 
 #: A batch system and an agent take their time until the first worker is there.
 WORKERS_COME_S = 600.0

@@ -20,13 +20,13 @@ STEPS = {step["name"]: step for step in ACTION["runs"]["steps"]}
 #: The inputs of other actions that it uses, at the commits that it names.
 THEIR_INPUTS = {
     "actions/setup-python@5fda3b95a4ea91299a34e894583c3862153e4b97": {"python-version"},
-    "actions/cache/restore@27d5ce7f107fe9357f9df03efb73ab90386fccae": {
+    "actions/cache/restore@55cc8345863c7cc4c66a329aec7e433d2d1c52a9": {
         "path",
         "key",
         "restore-keys",
     },
-    "actions/cache/save@27d5ce7f107fe9357f9df03efb73ab90386fccae": {"path", "key"},
-    "actions/upload-artifact@bbbca2ddaa5d8feaa63e36b76fdaad77386f024f": {"name", "path"},
+    "actions/cache/save@55cc8345863c7cc4c66a329aec7e433d2d1c52a9": {"path", "key"},
+    "actions/upload-artifact@043fb46d1a93c77aae656e7c1c64a875d1fc6a0a": {"name", "path"},
 }
 #: The steps that restore and save each of its two caches.
 CACHES = [

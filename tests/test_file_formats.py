@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from scripts import format_pages
 
 from pytest_pyhf_faas.campaign import log
 from pytest_pyhf_faas.gate import tables
 from pytest_pyhf_faas.pallets import combination
+from scripts import format_pages
 from tests.helpers.paths import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "reference" / "file-formats.md").read_text(encoding="utf-8")
