@@ -110,12 +110,16 @@ def upper_limit(
 
     Parameters
     ----------
-    workspace, patch, **how
+    workspace : mapping
+        As for `hypotest`.
+    patch : sequence of mapping, optional
         As for `hypotest`.
     minimum : "lowest" or "nominal"
         At which minima.
     level : float
         CLs at the limit.
+    **how
+        As for `hypotest`.
 
     Returns
     -------
@@ -124,7 +128,9 @@ def upper_limit(
 
     Raises
     ------
-    InvalidModel, CertificationError
+    InvalidModel
+        As `hypotest`.
+    CertificationError
         As `hypotest`.
     """
     search, _seed = _searched(workspace, patch, **how)
@@ -144,7 +150,9 @@ def toys(
 
     Parameters
     ----------
-    workspace, patch, **how
+    workspace : mapping
+        As for `hypotest`.
+    patch : sequence of mapping, optional
         As for `hypotest`.
     count : int
         How many toys there are with the tested signal, and how many without one.
@@ -153,6 +161,8 @@ def toys(
     seed : int, optional
         By default it follows from the patch, or else from the workspace, so that the same
         hypothesis has the same toys everywhere.
+    **how
+        As for `hypotest`.
 
     Returns
     -------
@@ -161,7 +171,9 @@ def toys(
 
     Raises
     ------
-    InvalidModel, CertificationError
+    InvalidModel
+        As `hypotest`.
+    CertificationError
         As `hypotest`.
     """
     search, own_seed = _searched(workspace, patch, **how)

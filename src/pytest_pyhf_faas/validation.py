@@ -52,11 +52,11 @@ class Validated:
     Attributes
     ----------
     patch : SignalPatch
-        Which one.
+        The hypothesis.
     result : HypotestResult
-        What came of the fit, whatever that is.
+        The result of its fit: values, or what broke.
     reference : PatchReference or Missing
-        What it was compared with; false, with the reason, where there is nothing.
+        What it was compared with; false, with the reason, where there is no reference.
     comparison : Comparison
         The verdict and what it rests on.
     """
@@ -74,7 +74,7 @@ class Validated:
 
     @property
     def verdict(self) -> str:
-        """What is said of it: "right", "wrong", "no reference", and others, see `Verdict`."""
+        """The verdict: "right", "wrong", "no reference" and others, see `Verdict`."""
         return self.comparison.verdict.value
 
     @property
@@ -114,11 +114,11 @@ class Validation:
     pallet : Pallet
         With the patches that were fitted.
     endpoint : str
-        Where.
+        Where they were fitted.
     config : HypotestConfig
-        How.
+        How they were tested.
     notes : tuple of str
-        What else is to be known, as how many fits were taken over from earlier.
+        Remarks on the run, such as how many fits come from an earlier one.
     """
 
     pallet: Pallet
@@ -163,8 +163,8 @@ class Validation:
 
         Parameters
         ----------
-        path : path-like
-            The file; what it had before is lost.
+        path : str or os.PathLike
+            The file; it is overwritten.
 
         Raises
         ------
@@ -226,7 +226,7 @@ def validate(
 
     Parameters
     ----------
-    pallet : str, path-like or Pallet
+    pallet : str, os.PathLike or Pallet
         A published pallet by name or DOI, a directory, an archive.
     endpoint : str
         Where to fit: "local", "local:N", "parsl:CONFIG.py", or the UUID of a funcX / Globus Compute
@@ -236,32 +236,44 @@ def validate(
     quantity : "cls", "limit" or "toys"
         What is calculated.
     toys : int
-        Where toys are, how many with the tested signal, and how many without one.
+        For the quantity "toys": how many with the tested signal, and how many without one.
     method : "hypotest" or "certified"
-        pyhf's own test, or the same at certified minima; then backend and optimizer say nothing.
-    backend, optimizer : str
-        As `pyhf.set_backend` names them.
-    test_poi, test_stat, measurement
-        As `HypotestConfig` has them.
+        pyhf's own test, or the same at certified minima, where backend and optimizer have no part.
+    backend : str
+        As `pyhf.set_backend` names it.
+    optimizer : str
+        As `pyhf.set_backend` names it.
+    test_poi : float
+        The value of the POI that is tested.
+    test_stat : str
+        The test statistic: "qtilde", "q" or "q0".
+    measurement : str, optional
+        The name of the measurement; by default the first one.
     minimum : "any", "lowest" or "nominal"
         At which minima a result is right.
-    rtol, atol : float, optional
-        Tolerance, by default that of the reference file for this fit setup.
-    reference_dir : path-like, optional
-        Where references are: by default ``reference_results`` below the current directory, then
-        those of the package. Where there is none, the verdict says so, and the values are there.
-    workers, blocks : int, optional
-        How many, where the endpoint leaves it open.
+    rtol : float, optional
+        Relative tolerance; by default that of the reference file for this fit setup.
+    atol : float, optional
+        Absolute tolerance; by default that of the reference file for this fit setup.
+    reference_dir : str or os.PathLike, optional
+        Where references are: by default in ``reference_results`` below the current directory, then
+        in the package. Without one the verdict is "no reference", and the values are there.
+    workers : int, optional
+        How many workers to ask for, where the endpoint leaves it open.
+    blocks : int, optional
+        How many blocks to ask for, where the endpoint leaves it open.
     endpoint_config : mapping, optional
         Values for the template of a Globus Compute endpoint.
-    timeout_s, queue_timeout_s : float or None
-        How long one fit may take, and how long no worker may be there; ``None`` is without limit.
+    timeout_s : float or None
+        How long one fit may take; ``None`` is without limit.
+    queue_timeout_s : float or None
+        How long to wait while no worker is there; ``None`` is without limit.
     retries : int
         How often a fit is sent again after it broke.
     resume : bool
-        Whether fits of earlier calls that were interrupted, or ended, are taken over.
+        Whether to take over the fits of earlier calls.
     progress : bool
-        Whether to show on the standard error how far it is.
+        Whether to show the progress on standard error.
 
     Returns
     -------

@@ -129,7 +129,19 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class WallTime:
-    """The wall time of an analysis over its trials, and the timeline of the last."""
+    """The wall time of an analysis over its trials, and the timeline of the last.
+
+    Attributes
+    ----------
+    analysis : str
+        The name of the pallet.
+    endpoint : str
+        Where it was fitted.
+    trials : tuple of Trial
+        The measurements.
+    timeline : Timeline or None
+        What each worker did in the last of them.
+    """
 
     analysis: str
     endpoint: str

@@ -185,11 +185,16 @@ class CertifiedOptimizer:
             JSON that follows pyhf's schema, or a `pyhf.Workspace`.
         measurement : str, optional
             Its name; the first by default.
-        pool, minimum, effort
+        pool : sequence of mapping
             As for the class.
-        normsys, histosys : str
-            Interpolation codes, as in ``modifier_settings`` of pyhf: "code1" or "code4"; "code0",
-            "code2" or "code4p".
+        minimum : str
+            As for the class.
+        normsys : str
+            Interpolation code, as in ``modifier_settings`` of pyhf: "code1" or "code4".
+        histosys : str
+            Interpolation code: "code0", "code2" or "code4p".
+        effort : Effort
+            As for the class.
 
         Raises
         ------
@@ -231,8 +236,14 @@ class CertifiedOptimizer:
             Bounds.
         fixed_vals : sequence of (int, float), optional
             Which parameters are fixed, and where.
-        return_fitted_val, return_result_obj, return_uncertainties, return_correlations : bool
-            As in pyhf. Uncertainties and correlations are those of the inverse Hessian.
+        return_fitted_val : bool
+            As in pyhf.
+        return_result_obj : bool
+            As in pyhf.
+        return_uncertainties : bool
+            As in pyhf; those of the inverse Hessian.
+        return_correlations : bool
+            As in pyhf; those of the inverse Hessian.
         **_options
             What other optimizers need to be told, such as ``maxiter`` or ``do_grad``.
 

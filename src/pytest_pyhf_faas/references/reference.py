@@ -151,10 +151,22 @@ class PatchReference:
     def tolerance(
         self, fit_setup: str, rtol: float | None = None, atol: float | None = None
     ) -> tuple[float, float]:
-        """Return rtol and atol.
+        """Return the tolerance for a result of a fit setup.
 
-        Those given; else what follows from how far the fit setup is known to be from this very
-        reference; else those of the file; else the defaults.
+        Parameters
+        ----------
+        fit_setup : str
+            Such as "numpy+scipy".
+        rtol : float, optional
+            What is asked for, in place of the tolerance of this reference.
+        atol : float, optional
+            What is asked for, in place of the tolerance of this reference.
+
+        Returns
+        -------
+        tuple of float
+            The relative and the absolute tolerance: those given; else what follows from how far the
+            fit setup is known to be from this reference; else those of the file; else the defaults.
         """
         of_file = self.tolerances.get(fit_setup, {})
         if rtol is None:
@@ -194,7 +206,7 @@ REPLACE = "--faas-update=changed, which replaces what is there"
 @final
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """No reference, why, and what makes one; false, as a reference never is."""
+    """There is no reference, with the reason and the remedy; false, unlike a reference."""
 
     reason: str
     remedy: str = MAKE
