@@ -24,6 +24,12 @@ TARGET = REPOSITORY / "build" / "docs"
 DOCS = "docs/"
 #: Pages that lie outside of it.
 PAGES = ("CHANGELOG.md", "CONTRIBUTING.md")
+#: What MkDocs is told of a page; on GitHub it would be shown.
+_FRONT_MATTER = {
+    "docs/index.md": "hide: [navigation]",
+    "docs/reference/api.md": "search: {boost: 0.3}",
+    "CHANGELOG.md": "search: {boost: 0.3}",
+}
 _FENCE = re.compile(r"^(```+).*?^\1\s*$", re.DOTALL | re.MULTILINE)
 #: A relative link, without its anchor.
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|[#/])([^()\s#]+)")
@@ -78,7 +84,8 @@ def page(path: str, pages: dict[str, str]) -> str:
     if not path.endswith(".md"):
         return _as_page(path, text)
     here = posixpath.dirname(on_the_site(path, pages)) or "."
-    return with_links(
+    front_matter = f"---\n{_FRONT_MATTER[path]}\n---\n\n" if path in _FRONT_MATTER else ""
+    return front_matter + with_links(
         text, lambda link: posixpath.relpath(on_the_site(_joined(path, link), pages), here)
     )
 
