@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from scripts import check_site, site_source
 
+from scripts import check_site, site_source
 from tests.helpers.paths import REPOSITORY
 
 MARKDOWN = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
