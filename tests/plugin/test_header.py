@@ -93,9 +93,7 @@ def test_what_is_skipped_is_not_announced(project):
     assert "with each of" not in project.run(*words, "--collect-only", suite=False).stdout.str()
 
 
-LONGER = (
-    "1Lbb: warning: a fit took 12 min 10 s when its reference was made, longer than {}, 10 min 00 s"
-)
+LONGER = "1Lbb: warning: a fit took 12 min 10 s by its reference, longer than {}, 10 min 00 s"
 SET_IT = ": set a longer walltime in its configuration, and let the queue allow it"
 LATER = (
     "parsl:a.py: warning: --faas-timeout, 2 h 00 min, is longer than the walltime of a block, "
@@ -134,6 +132,6 @@ def test_a_time_limit_that_is_shorter_than_a_fit_of_a_reference_is_told_at_the_s
     project.pallet(3)
     project.change_reference("sig_100_50", checked={"numpy+scipy": {"fit_s": 90.0}})
     shown = " ".join(project.run(*SUITE, "--faas-timeout=60", suite=False).stdout.str().split())
-    line = "pyhf-faas: tiny: warning: a fit took 1 min 30 s when its reference was made, longer"
+    line = "pyhf-faas: tiny: warning: a fit took 1 min 30 s by its reference, longer"
     assert shown.count(line) == 1
     assert "warning" not in project.run(*SUITE, "--faas-timeout=120", suite=False).stdout.str()

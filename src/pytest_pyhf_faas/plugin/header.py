@@ -59,11 +59,20 @@ def plan_lines(context: Context) -> list[str]:
 def _limit_lines(context: Context) -> list[str]:
     """Say which limits end fits before they are done, as far as it is known how long they take."""
     timeout_s, schedule = context.settings.timeout_s, context.schedule
+    longest = [
+        (pallet, endpoint, max(filter(None, map(schedule.expected_s, need.fits)), default=None))
+        for (endpoint, pallet, _), need in schedule.plan.needs().items()
+    ]
+    # Of pallets that are checked as a whole, references are read as they are compared.
+    longest += [
+        (subject.pallet.name, subject.endpoint, None)
+        for subject in schedule.plan.checked
+        if subject.pallet is not None
+    ]
     lines: dict[str, None] = {}
-    for (endpoint, pallet, _), need in schedule.plan.needs().items():
-        known = filter(None, map(schedule.expected_s, need.fits))
+    for pallet, endpoint, longest_s in longest:
         walltime_s = schedule.engine(endpoint).walltime_s
-        for line in too_short(pallet, endpoint, max(known, default=None), timeout_s, walltime_s):
+        for line in too_short(pallet, endpoint, longest_s, timeout_s, walltime_s):
             lines[f"pyhf-faas: {line}"] = None
     return list(lines)
 
@@ -82,12 +91,12 @@ def too_short(
     pallet, endpoint : str
         What is fitted, and where.
     longest_s : float or None
-        How long the longest fit took when its reference was made, in seconds.
+        How long the longest fit took by its reference, in seconds.
     timeout_s, walltime_s : float or None
         The time limit of a fit, and how long a block lives.
     """
     lines = []
-    took = f"{pallet}: warning: a fit took {duration(longest_s or 0.0)} when its reference was made"
+    took = f"{pallet}: warning: a fit took {duration(longest_s or 0.0)} by its reference"
     if longest_s is not None and walltime_s is not None and longest_s > walltime_s:
         lines.append(
             f"{took}, longer than the walltime of a block of {endpoint}, {duration(walltime_s)}: "
