@@ -91,7 +91,7 @@ INSIDE = {
     ),
     "engines": (
         {"base", "texts", "local_worker", "remote_worker", "parsl_interchange"},
-        {"parsl_failures", "parsl_gridengine", "parsl_pods", "parsl_refusals"},
+        {"parsl_failures", "parsl_gridengine", "parsl_pbspro", "parsl_pods", "parsl_refusals"},
         {"remote", "session"},
         {"globus_client", "globus_errors", "globus_outbox"},
         {"parsl_blocks", "parsl_config", "parsl_ends"},

@@ -1,7 +1,7 @@
 """The recipes for Parsl on the other batch systems: their blocks run, fail, and are taken away.
 
 Each recipe runs as it stands, but for the place of the workers' environment where that is none
-that a test can make, and the walltime and the heartbeats where a test waits for these.
+that a test can make, and the heartbeats, and Grid Engine's walltime, where a test waits for these.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+from parsl.jobs.states import JobState
+from parsl.providers.errors import ExecutionProviderException
 
 from pytest_pyhf_faas.campaign.events import Note
-from pytest_pyhf_faas.engines import create_engine
+from pytest_pyhf_faas.engines import create_engine, parsl_config
 from tests.conftest import IN_CI
 from tests.engines.test_parsl_runs import begin, patches  # noqa: F401 - a fixture
 from tests.helpers.paths import REPOSITORY
@@ -34,6 +36,8 @@ pytestmark = [
 RECIPES = REPOSITORY / "endpoints" / "parsl"
 ENVIRONMENTS = re.compile(r"(\$HOME|/cvmfs/your\.experiment)/pyhf-env")
 GONE_S = 15.0
+#: Of the walltimes of the recipes.
+OUT_OF_WALLTIME = "PBS says: job killed: walltime 1801 exceeded limit 1800"
 BIN = Path(sys.executable).parent
 IMAGE = "pyhf/pyhf:v0.7.6"
 PIP = """\
@@ -53,7 +57,7 @@ class Site:
     def __init__(self, name, place):
         self.name = name
         # A file called kubernetes.py would hide the module of that name.
-        self.file = "k8s.py" if name == "kubernetes" else f"{name}.py"
+        self.file = "k8s.py" if name == "kubernetes" else f"{name.partition('_')[0]}.py"
         #: What a block says that does not find its environment.
         self.complaint = "/no/such/bin/activate: No such file"
         if name == "kubernetes":
@@ -68,6 +72,8 @@ class Site:
             return KubernetesApi(place / "api", images={IMAGE: self._image(place)})
         if self.name == "gridengine":
             return LocalGridEngine(place / "service")
+        if self.name == "pbspro_without_history":
+            return Pbs(place / "service", home=place, history=False)
         kind = {"htcondor": HTCondor, "pbspro": Pbs, "torque": Torque}[self.name]
         return kind(place / "service", home=place)
 
@@ -98,6 +104,11 @@ class Site:
         path = directory / self.file
         path.write_text(text)
         return f"parsl:{path.name}"
+
+    def expire(self, job):
+        """Let the walltime of a job be over; that of Grid Engine, in seconds, is waited for."""
+        if self.name != "gridengine":
+            self.service.expire(job)
 
     def broken(self, directory):
         """Copy the recipe with an environment that is not there."""
@@ -140,32 +151,8 @@ def at_site(site, monkeypatch):
 
 
 ONE_WORKER = ("--faas-workers=1", "--faas-blocks=1")
-REFUSED = {
-    "gridengine": 'qsub -q nowhere .*job requests unknown queue "nowhere"',
-    "pbspro": "qsub .*-q nowhere .*qsub: Unknown queue",
-    "torque": "qsub .*-q nowhere .*qsub: Unknown queue MSG=requested queue not found",
-}
-
-
-@pytest.mark.parametrize("site", REFUSED, indirect=True)
-def test_a_job_that_is_refused_says_why(at_site, begin, tmp_path):  # noqa: F811
-    endpoint = at_site.recipe(tmp_path, QUEUE="nowhere")
-    run = begin(f"--faas-endpoint={endpoint}", *ONE_WORKER, *patches("700_0"))
-    assert run.end() == 1, run.output
-    assert re.search(REFUSED[at_site.name], " ".join(run.output.split())), run.output
-    assert "Traceback" not in run.output
-    run.assert_nothing_is_left()
-
-
-@pytest.mark.parametrize("site", ["gridengine"], indirect=True)
-def test_a_job_that_cannot_be_started_says_why_and_leaves_the_queue(at_site, begin, tmp_path):  # noqa: F811
-    endpoint = at_site.recipe(tmp_path)
-    path = tmp_path / at_site.file
-    path.write_text(path.read_text().replace('f"#$ -pe', 'f"#$ -wd /no/such\\n#$ -pe'))
-    run = begin(f"--faas-endpoint={endpoint}", *ONE_WORKER, *patches("700_0"))
-    assert run.end() == 1, run.output
-    assert "can't chdir to /no/such: No such file or directory" in " ".join(run.output.split())
-    assert at_site.service.jobs() == {}
+#: Noticed together, so that a run that fails need not ask for one after the other.
+THREE_BLOCKS = ("--faas-workers=1", "--faas-blocks=3")
 
 
 def test_fits_run_in_its_blocks(at_site, begin, tmp_path):  # noqa: F811
@@ -180,7 +167,7 @@ def test_fits_run_in_its_blocks(at_site, begin, tmp_path):  # noqa: F811
 def test_a_block_that_fails_at_its_start_says_why(at_site, begin, tmp_path):  # noqa: F811
     endpoint = at_site.broken(tmp_path)
     began = time.monotonic()
-    run = begin(f"--faas-endpoint={endpoint}", *ONE_WORKER, *patches("700_0"))
+    run = begin(f"--faas-endpoint={endpoint}", *THREE_BLOCKS, *patches("700_0"))
     assert run.end() == 1, run.output
     assert time.monotonic() - began < 60.0
     assert "1 error" in run.output
@@ -190,13 +177,60 @@ def test_a_block_that_fails_at_its_start_says_why(at_site, begin, tmp_path):  # 
     run.assert_nothing_is_left()
 
 
+QUEUES = {
+    "gridengine": 'job requests unknown queue "nowhere"',
+    "pbspro": "qsub: Unknown queue",
+    "torque": "qsub: Unknown queue MSG=requested queue not found",
+}
+
+
+@pytest.mark.parametrize("site", QUEUES, indirect=True)
+def test_a_job_that_is_refused_says_why(at_site, tmp_path):
+    provider = provider_of(at_site, tmp_path, QUEUE="nowhere")
+    with pytest.raises(ExecutionProviderException) as refused:
+        provider.submit("true", 1, "block-0")
+    said = " ".join(str(refused.value).split())
+    assert "-q nowhere" in said
+    assert QUEUES[at_site.name] in said
+
+
+@pytest.mark.parametrize("site", ["torque"], indirect=True)
+def test_a_run_whose_jobs_are_refused_says_why(at_site, begin, tmp_path):  # noqa: F811
+    endpoint = at_site.recipe(tmp_path, QUEUE="nowhere")
+    run = begin(f"--faas-endpoint={endpoint}", *ONE_WORKER, *patches("700_0"))
+    assert run.end() == 1, run.output
+    assert QUEUES[at_site.name] in run.output
+    assert "Traceback" not in run.output
+    run.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("site", ["gridengine"], indirect=True)
+def test_a_job_that_cannot_be_started_says_why_and_leaves_the_queue(at_site, tmp_path):
+    provider = provider_of(at_site, tmp_path)
+    provider.scheduler_options += "\n#$ -wd /no/such"
+    job = provider.submit("true", 1, "block-0")
+    wait_until(lambda: provider.status([job])[0].terminal, "it has failed", GONE_S)
+    (status,) = provider.status([job])
+    assert status.state == JobState.FAILED
+    assert status.message == "error: can't chdir to /no/such: No such file or directory"
+
+
+def provider_of(site, directory, **constants):
+    """Return the provider of a recipe as an engine would start it."""
+    path = directory / site.recipe(directory, **constants).removeprefix("parsl:")
+    config = parsl_config.load(path, directory, blocks=1, workers=1)
+    provider = config.executors[0].provider
+    provider.script_dir = str(directory)
+    return provider
+
+
 @pytest.fixture
 def stage(at_site, tmp_path, monkeypatch):
     """The site with fits that do as they are told, in one block of one worker."""
     name, value = MARK.split("=")
     monkeypatch.setenv(name, value)
-    limit = WALLTIMES.get(at_site.name, {"WALLTIME": "00:00:12"})
-    endpoint = at_site.recipe(tmp_path, heartbeat_period=1, heartbeat_threshold=4, **limit)
+    walltime = {"WALLTIME": "00:00:10"} if at_site.name == "gridengine" else {}
+    endpoint = at_site.recipe(tmp_path, heartbeat_period=1, heartbeat_threshold=4, **walltime)
     path = tmp_path / endpoint.removeprefix("parsl:")
     engine = create_engine(f"parsl:{path}", tmp_path / "engine", workers=1, blocks=1)
     stage = Stage(at_site.name, engine, tmp_path, monkeypatch, at_site.service)
@@ -206,24 +240,21 @@ def stage(at_site, tmp_path, monkeypatch):
     stage.engine.stop()
 
 
-#: Those who have another name for it, or none.
-WALLTIMES = {"htcondor": {"MINUTES": 0.2}, "kubernetes": {}}
 #: What each says of a block that is cancelled by its own command, and of its walltime.
 SAID = {
-    "gridengine": ("Grid Engine says: failed 100", "Grid Engine says: failed 37"),
+    "gridengine": ("Grid Engine says: failed 100", "Grid Engine says: failed 37: qmaster enforced"),
     "htcondor": (
         "HTCondor says: via condor_rm (by user ",
-        "HTCondor says: The job attribute Period",
+        "HTCondor says: The job attribute PeriodicRemove expression",
     ),
     "kubernetes": ("its pod was deleted or evicted, or its node died", None),
-    "pbspro": (
-        "PBS Pro says: Exit_status 271, ended by signal 15",
-        "walltime 13 exceeded limit 12",
-    ),
-    "torque": ("Torque says: exit_status 271, ended by signal 15", "walltime 13 exceeded limit 12"),
+    "pbspro": ("PBS Pro says: Exit_status 271, ended by signal 15", OUT_OF_WALLTIME),
+    "pbspro_without_history": ("cancelled, out of walltime, or a dead node", OUT_OF_WALLTIME),
+    "torque": ("Torque says: exit_status 271, ended by signal 15", OUT_OF_WALLTIME),
 }
 
 
+@pytest.mark.parametrize("site", SAID, indirect=True)
 def test_a_block_that_is_cancelled_and_one_out_of_walltime_cost_no_fit(at_site, stage):
     cancelled, out_of_walltime = SAID[at_site.name]
     orders = fits(2)
@@ -232,11 +263,18 @@ def test_a_block_that_is_cancelled_and_one_out_of_walltime_cost_no_fit(at_site, 
     stage.wait_for_running()
     (first,) = at_site.service.jobs()
     at_site.service.cancel(first)
+    if out_of_walltime:
+        wait_until(
+            lambda: [name for name, *_ in stage.begun()].count("toy_000") == 2, "again", 60.0
+        )
+        (second,) = at_site.service.jobs()
+        at_site.expire(second)
     assert ok(stage.finish())
     texts = [note.text for _at, note in stage.told.records if isinstance(note, Note)]
     assert f" {first}) is gone: " in texts[0]
     assert cancelled in texts[0]
     if out_of_walltime:
+        assert f" {second}) is gone: " in texts[1]
         assert out_of_walltime in texts[1]
     assert len(texts) == orders[0]["times"]
     assert len(stage.begun()) == len(orders) + len(texts)

@@ -141,7 +141,7 @@ class LocalGridEngine(Service):
         How many the queue has, which may exceed the machine's cores.
     """
 
-    def __init__(self, directory: Path, *, slots: int = 16) -> None:
+    def __init__(self, directory: Path, *, slots: int = 64) -> None:
         super().__init__(directory)
         self.slots = slots
         self._processes = MarkedProcesses(self.directory)

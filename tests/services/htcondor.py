@@ -39,7 +39,7 @@ THREADS = (
 )
 #: The one form of an expression that is understood.
 OUT_OF_TIME = re.compile(
-    r"\(JobStatus == 2\) && \(time\(\) - EnteredCurrentStatus > (\d+(?:\.\d+)?)\)", re.IGNORECASE
+    r"\(JobStatus == 2\) && \(time\(\) - EnteredCurrentStatus > (\d+)\)", re.IGNORECASE
 )
 
 
@@ -82,7 +82,7 @@ class Commands:
             if match is None:
                 print(f"ERROR: Parse error in expression: \n\t{expression}", file=sys.stderr)
                 return 1
-            limit = float(match[1])
+            limit = int(match[1])
         job = {
             "walltime_s": limit,
             "periodic_remove": expression,

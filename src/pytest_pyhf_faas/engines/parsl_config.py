@@ -13,10 +13,20 @@ import parsl
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.threads import ThreadPoolExecutor
 from parsl.jobs.error_handlers import simple_error_handler, windowed_error_handler
-from parsl.providers import CondorProvider, GridEngineProvider, KubernetesProvider
+from parsl.providers import (
+    CondorProvider,
+    GridEngineProvider,
+    KubernetesProvider,
+    PBSProProvider,
+)
 from parsl.providers.cluster_provider import ClusterProvider
 
-from pytest_pyhf_faas.engines import parsl_gridengine, parsl_pods, parsl_refusals
+from pytest_pyhf_faas.engines import (
+    parsl_gridengine,
+    parsl_pbspro,
+    parsl_pods,
+    parsl_refusals,
+)
 from pytest_pyhf_faas.engines.parsl_failures import TELL_PARSL
 from pytest_pyhf_faas.engines.texts import in_one_line
 from pytest_pyhf_faas.errors import ConfigurationError
@@ -29,6 +39,13 @@ if TYPE_CHECKING:
 #: Parsl's own defaults, which are too slow or too loud for a session of pytest.
 _RUN_DIR, _STRATEGY_PERIOD_S = "runinfo", 5
 _QUICK_STRATEGY_PERIOD_S = 0.3
+#: What these providers overlook, each of which that module sees to.
+_OVERLOOKS = (
+    (ClusterProvider, parsl_refusals),
+    (GridEngineProvider, parsl_gridengine),
+    (KubernetesProvider, parsl_pods),
+    (PBSProProvider, parsl_pbspro),
+)
 _WALLTIME = re.compile(r"(?:(\d+)-)?(\d+):(\d+):(\d+)")
 
 
@@ -132,12 +149,9 @@ def _override(executor: Any, blocks: int | None, workers: int | None) -> None:
     if blocks is not None and provider is not None:
         provider.init_blocks = provider.max_blocks = blocks
         provider.min_blocks = min(provider.min_blocks, blocks)
-    if isinstance(provider, KubernetesProvider):
-        parsl_pods.watch(provider)
-    if isinstance(provider, ClusterProvider):
-        parsl_refusals.watch(provider)
-    if isinstance(provider, GridEngineProvider):
-        parsl_gridengine.watch(provider)
+    for kind, module in _OVERLOOKS:
+        if isinstance(provider, kind):
+            module.watch(provider)
     if isinstance(executor, HighThroughputExecutor):
         if workers is not None:
             executor.max_workers_per_node = workers
