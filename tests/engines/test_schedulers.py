@@ -1,7 +1,7 @@
 """The recipes for Parsl on the other batch systems: their blocks run, fail, and are taken away.
 
 Each recipe runs as it stands, but for the place of the workers' environment where that is none
-that a test can make, and the heartbeats, and Grid Engine's walltime, where a test waits for these.
+that a test can make, and what a test would wait for too long: heartbeats, Grid Engine's walltime.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from parsl.providers.errors import ExecutionProviderException
 
 from pytest_pyhf_faas.campaign.events import Note
 from pytest_pyhf_faas.engines import create_engine, parsl_config
+from pytest_pyhf_faas.engines.parsl_ends import why_it_ended
 from tests.conftest import IN_CI
 from tests.engines.test_parsl_runs import begin, patches  # noqa: F401 - a fixture
 from tests.helpers.paths import REPOSITORY
@@ -104,11 +105,6 @@ class Site:
         path = directory / self.file
         path.write_text(text)
         return f"parsl:{path.name}"
-
-    def expire(self, job):
-        """Let the walltime of a job be over; that of Grid Engine, in seconds, is waited for."""
-        if self.name != "gridengine":
-            self.service.expire(job)
 
     def broken(self, directory):
         """Copy the recipe with an environment that is not there."""
@@ -215,6 +211,17 @@ def test_a_job_that_cannot_be_started_says_why_and_leaves_the_queue(at_site, tmp
     assert status.message == "error: can't chdir to /no/such: No such file or directory"
 
 
+@pytest.mark.parametrize("site", ["gridengine"], indirect=True)
+def test_grid_engine_says_that_it_was_the_walltime(at_site, tmp_path):
+    """Its own walltime, in seconds; those of the stand-ins end when a test says so, see below."""
+    provider = provider_of(at_site, tmp_path, WALLTIME="00:00:02")
+    job = provider.submit("sleep 60", 1, "block-0")
+    wait_until(lambda: why_it_ended(provider, "0", job), "it is accounted for", GONE_S)
+    said = why_it_ended(provider, "0", job)
+    assert said.startswith("Grid Engine says: failed 37: qmaster enforced h_rt")
+    assert "(h_rt is the walltime)" in said
+
+
 def provider_of(site, directory, **constants):
     """Return the provider of a recipe as an engine would start it."""
     path = directory / site.recipe(directory, **constants).removeprefix("parsl:")
@@ -229,8 +236,7 @@ def stage(at_site, tmp_path, monkeypatch):
     """The site with fits that do as they are told, in one block of one worker."""
     name, value = MARK.split("=")
     monkeypatch.setenv(name, value)
-    walltime = {"WALLTIME": "00:00:10"} if at_site.name == "gridengine" else {}
-    endpoint = at_site.recipe(tmp_path, heartbeat_period=1, heartbeat_threshold=4, **walltime)
+    endpoint = at_site.recipe(tmp_path, heartbeat_period=1, heartbeat_threshold=4)
     path = tmp_path / endpoint.removeprefix("parsl:")
     engine = create_engine(f"parsl:{path}", tmp_path / "engine", workers=1, blocks=1)
     stage = Stage(at_site.name, engine, tmp_path, monkeypatch, at_site.service)
@@ -242,7 +248,7 @@ def stage(at_site, tmp_path, monkeypatch):
 
 #: What each says of a block that is cancelled by its own command, and of its walltime.
 SAID = {
-    "gridengine": ("Grid Engine says: failed 100", "Grid Engine says: failed 37: qmaster enforced"),
+    "gridengine": ("Grid Engine says: failed 100: assumedly after job, exit status 137", None),
     "htcondor": (
         "HTCondor says: via condor_rm (by user ",
         "HTCondor says: The job attribute PeriodicRemove expression",
@@ -268,7 +274,7 @@ def test_a_block_that_is_cancelled_and_one_out_of_walltime_cost_no_fit(at_site, 
             lambda: [name for name, *_ in stage.begun()].count("toy_000") == 2, "again", 60.0
         )
         (second,) = at_site.service.jobs()
-        at_site.expire(second)
+        at_site.service.expire(second)
     assert ok(stage.finish())
     texts = [note.text for _at, note in stage.told.records if isinstance(note, Note)]
     assert f" {first}) is gone: " in texts[0]
