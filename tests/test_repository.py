@@ -129,3 +129,13 @@ def test_the_badge_of_the_coverage(tmp_path, coverage, colour):
     badge = json.loads((tmp_path / "coverage-badge.json").read_text())
     assert (badge["message"], badge["color"]) == (f"{coverage} %", colour)
     assert badge["schemaVersion"] == 1
+
+
+def test_the_changelog_keeps_its_form():
+    lines = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    versions = [line for line in lines if line.startswith("## ")]
+    assert versions[0] == "## Unreleased" or re.fullmatch(r"## [\d.]+ \([\d-]{10}\)", versions[0])
+    parts = {line for line in lines if line.startswith("### ")}
+    known = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+    assert parts <= {f"### {name}" for name in known}
+    assert [line for line in lines if len(line) > 120] == []
