@@ -46,6 +46,7 @@ NAP_S = 1.0
 #: What is between a client and its workers, and a mark of its command.
 ON_THE_WAY = {
     "interchange": "interchange",
+    "service": "globus_web",
     "broker": "beam.smp",
     "agent": "Globus Compute Endpoint",
 }
@@ -90,11 +91,10 @@ def rss_mb() -> float:
 
 def bare(engine, tasks, function) -> float:
     """The engine alone, with as much in flight as the campaign allows itself."""
-    limit = engine.in_flight
     started = time.perf_counter()
     waiting: deque = deque()
     for task in tasks:
-        if len(waiting) >= limit:
+        while len(waiting) >= engine.in_flight:
             waiting.popleft().result()
         waiting.append(engine.submit(function, batch_payload([task])))
     for future in waiting:

@@ -254,7 +254,7 @@ class Stepped(globus.GlobusSession):
             engine.spec,
             {},
             None,
-            on_worker=engine._heard.add,
+            on_worker=engine._hear,
             on_workers_lost=engine._heard.clear,
             on_accepted=engine._accepted,
             proven=proven,
@@ -979,6 +979,21 @@ def test_workers_that_nobody_asked_for_are_those_that_answer(engine, monkeypatch
     assert engine.workers_known
     assert engine.workers == engine.workers_there == 35
     assert engine.in_flight == 70
+
+
+def test_as_much_is_on_its_way_as_workers_answer_meanwhile(monkeypatch):
+    """Requests are more than a second apart, so that short fits need more of them at once."""
+    now = 1000.0
+    monkeypatch.setattr(engines.time, "monotonic", lambda: now)
+    engine = engines.GlobusComputeEngine(UUID, config={}, workers=8, blocks=1)
+    for _ in range(1000):
+        now += 0.01
+        engine._hear("host:1")
+    assert engine.in_flight == pytest.approx(16 + 500, abs=1)
+    now += 2.5
+    assert engine.in_flight == pytest.approx(16 + 250, abs=1)
+    now += 2.6
+    assert engine.in_flight == 16
 
 
 def test_it_is_ready_with_the_first_answer(engine, session, service, clock):

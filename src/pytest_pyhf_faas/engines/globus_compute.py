@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyhf_faas.engines.globus_session import GlobusSession
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Calls to keep with an endpoint whose number of workers is not known.
 _IN_FLIGHT = 256
+#: So long it may take from an answer to the start of the next call: requests are 1.25 s apart.
+_ROUND_TRIP_S = 5.0
 
 
 class GlobusComputeEngine(SessionEngine[GlobusSession]):
@@ -56,16 +60,21 @@ class GlobusComputeEngine(SessionEngine[GlobusSession]):
         self._config = asked, config.get("resource_specification")
         self._known_workers = _product(asked, "max_blocks", "nodes_per_block", "workers")
         self._heard: set[str] = set()
+        self._answered_at: deque[float] = deque()
 
     def _new_session(self) -> GlobusSession:
         return GlobusSession(
             self.spec,
             *self._config,
-            on_worker=self._heard.add,
+            on_worker=self._hear,
             on_workers_lost=self._heard.clear,
             on_accepted=self._accepted,
             proven=self._proven,
         )
+
+    def _hear(self, worker: str) -> None:
+        self._heard.add(worker)
+        self._answered_at.append(time.monotonic())
 
     def _accepted(self, future: Future[Any], reference: str) -> None:
         self.on_accepted(future, reference)  # as it is by now
@@ -81,7 +90,12 @@ class GlobusComputeEngine(SessionEngine[GlobusSession]):
 
     @property
     def in_flight(self) -> int:
-        return max(_IN_FLIGHT if self._known_workers is None else 0, super().in_flight)
+        """What the workers hold, and what they answer while the next calls are on their way."""
+        since = time.monotonic() - _ROUND_TRIP_S
+        while self._answered_at and self._answered_at[0] < since:
+            self._answered_at.popleft()
+        least = _IN_FLIGHT if self._known_workers is None else 0
+        return max(least, super().in_flight + len(self._answered_at))
 
     @property
     def workers_there(self) -> int:
