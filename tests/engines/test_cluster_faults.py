@@ -13,7 +13,7 @@ import pytest
 from tests.helpers.cluster_stage import perform
 from tests.services.machines import Line
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 for_the_table = pytest.mark.skipif(
     not os.environ.get("FAAS_FAULT_TABLE"), reason="benchmarks/fault_table.py asks for it"
 )
@@ -65,7 +65,7 @@ def restart_the_head_after_20_s(cluster, _node):
 
 def test_a_node_is_killed_and_another_one_is_free(play, kill):
     row = play("node killed, another free", kill, 4, {"seconds": 2.0}, spare=1)
-    assert row["executed"] == row["fits"] + WORKERS  # those that ran there once more
+    assert row["executed"] >= row["fits"] + WORKERS  # those that ran there, and copies
     assert row["noticed_s"] < 30  # heartbeat_threshold of the recipe, and a look
     assert row["replaced_s"] < 90  # Slurm itself would miss it after five minutes
 
@@ -73,7 +73,7 @@ def test_a_node_is_killed_and_another_one_is_free(play, kill):
 @for_the_table
 def test_a_node_is_killed(play, kill):
     row = play("node killed", kill, 4, {"seconds": 2.0})
-    assert row["executed"] == row["fits"] + WORKERS
+    assert row["executed"] >= row["fits"] + WORKERS
 
 
 @for_the_table
@@ -85,7 +85,7 @@ def test_nothing_happens(play):
 @for_the_table
 def test_a_node_is_cut_off_and_comes_back(play):
     row = play("node cut off for 30 s", cut_off_for_30_s, 20, {"seconds": 2.0})
-    assert row["executed"] == row["fits"] + WORKERS
+    assert row["executed"] >= row["fits"] + WORKERS
 
 
 @for_the_table

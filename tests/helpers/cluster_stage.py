@@ -15,8 +15,9 @@ from pytest_pyhf_faas.campaign.events import Send
 from pytest_pyhf_faas.engines import create_engine
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.scripted_engine import wait_until
-from tests.helpers.stage import START_S, Stage, parsl_processes
+from tests.helpers.stage import Stage, parsl_processes
 
+BLOCKS_COME_S = 180.0
 RECIPE = REPOSITORY / "endpoints" / "parsl" / "slurm.py"
 
 
@@ -104,14 +105,12 @@ def main(directory, play):
         engine = create_engine(f"parsl:{directory / RECIPE.name}", directory / "engine", **sizes)
         stage = ClusterStage("parsl-slurm", engine, directory, patch)
         try:
-            stage.begin(play["fits"])
+            workers = sizes["blocks"] * sizes["workers"]
+            engine.start()
+            wait_until(lambda: engine.workers_there >= workers, "all are there", BLOCKS_COME_S)
             begun = time.monotonic()
-            wait_until(
-                lambda: engine.workers_there >= sizes["blocks"] * sizes["workers"],
-                "all are there",
-                START_S,
-            )
-            stage.wait_for_running(sizes["blocks"] * sizes["workers"])
+            stage.begin(play["fits"])
+            stage.wait_for_running(workers)
             stage.struck()
             print("running on", stage.running()[-1][3], flush=True)
             sys.stdin.readline()
