@@ -702,7 +702,7 @@ def test_blocks_that_end_at_one_age_are_likely_shorter_than_the_fit(facts):
     resend(scene)
     sent, (ended,) = lose_after(scene, 310.0)
     assert (sent, ended.status, ended.error) == ([], "broken", TOO_LONG)
-    assert "ended 2 times when such a fit had run for 5 min 00 s to 5 min 10 s" in ended.text
+    assert "ended 2 times, 5 min 00 s to 5 min 10 s after such a fit could begin" in ended.text
     assert "likely the walltime of a block is shorter than the fit" in ended.text
     assert "or the fit brings its node down" in ended.text
 
@@ -806,7 +806,7 @@ def test_one_worker_of_unknown_walltime_takes_three_blocks():
     assert lose_all(scene, 300.0)[1] == lose_all(scene, 310.0)[1] == []
     (ended,) = lose_all(scene, 305.0)[1]
     assert ended.key == "key3"
-    assert "ended 3 times when such a fit had run for 5 min 00 s to 5 min 10 s" in ended.text
+    assert "ended 3 times, 5 min 00 s to 5 min 10 s after such a fit could begin" in ended.text
 
 
 def test_fits_that_one_block_took_along_are_no_proof_for_each_other():
@@ -815,6 +815,20 @@ def test_fits_that_one_block_took_along_are_no_proof_for_each_other():
     for number, batch in enumerate(batches):
         ended = scene.tell(Failed(batch, "block lost", "gone"), 1.0 if number else 590.0)
         assert of(GiveUp, ended) == []
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_on_an_engine_that_does_not_say_who_is_there_ages_tell_too(workers):
+    """Its workers are known by their answers, and none once a block is lost."""
+    there = replace(WIDE, workers=workers, workers_there=workers, loses_tasks=True, in_flight=256)
+    gone = replace(there, workers=1, workers_there=0)
+    scene = wide(there, count=workers)
+    for _ in range(2):
+        scene.tell(Looked(gone), 300.0)
+        assert lose_all(scene, 1.0)[1] == []
+    (ended,) = lose_all(scene, 290.0)[1]
+    assert "likely the walltime" in ended.text
+    assert len([each for each in of(Send, scene.decided) if ended.key in each.keys]) == 3
 
 
 def test_that_no_worker_is_there_may_be_known_before_what_was_lost():

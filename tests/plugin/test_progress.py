@@ -440,6 +440,11 @@ def test_before_the_first_has_ended_it_says_how_long_they_run(done, said):
     assert describe("toy", told) == said
 
 
+def test_where_no_worker_is_known_none_runs():
+    told = progress(running=0, quiet_s=30.0, running_s=30.0)
+    assert describe("toy", told) == "toy: 0/20 fits done, no news for 30 s: 0 running"
+
+
 def test_what_the_worker_tells_is_shown_by_the_controller(relayed):
     relayed.loop.go_on()  # nothing is told yet
     relayed.worker.show("toy", progress(done=2, quiet_s=15.0, knows="1 worker connected"))

@@ -138,8 +138,8 @@ def _likely_longer(ran_s: list[float]) -> str:
     shortest, longest = duration(min(ran_s)), duration(max(ran_s))
     after = shortest if shortest == longest else f"{shortest} to {longest}"
     return (
-        f"Blocks have ended {counted(len(ran_s), 'time')} when such a fit had run for {after}, and "
-        "no fit like it was done: likely the walltime of a block is shorter than the fit (set a "
-        "longer one, and let the queue allow it), or the fit brings its node down (look at the "
+        f"Blocks have ended {counted(len(ran_s), 'time')}, {after} after such a fit could begin, "
+        "and no fit like it was done: likely the walltime of a block is shorter than the fit (set "
+        "a longer one, and let the queue allow it), or the fit brings its node down (look at the "
         "node's memory)"
     )

@@ -63,6 +63,7 @@ class CampaignState:
         self._winding_down: str | None = None
         #: Whether any worker was ever there; before, what the engine has is with no worker.
         self.reached = False
+        self._most_workers = 0
         self._restarting = False
         self._breakdowns = 0
         self._now = -math.inf
@@ -103,7 +104,7 @@ class CampaignState:
         self._handlers[type(event)](event)
         self._go_on()
         if self.facts.missing_since is None and self.facts.ready_at is not None:
-            self.flight.begin(self.facts.workers_there, now)
+            self.flight.begin(self._workers, now)
         return self._out
 
     # What can be asked
@@ -146,6 +147,11 @@ class CampaignState:
     def running_s(self, now: float) -> float | None:
         """Return how long the fit has run that a worker has longest."""
         return max((so_far_s for _batch, so_far_s in self._running(now)), default=None)
+
+    @property
+    def _workers(self) -> int:
+        """How many workers take what is sent; as many as ever, where none says that it is there."""
+        return self._most_workers if self.facts.loses_tasks else self.facts.workers_there
 
     def _running(self, now: float) -> list[tuple[Batch, float]]:
         """Return what workers have, and for how long."""
@@ -201,6 +207,7 @@ class CampaignState:
         if event.facts.missing_since is not None:
             self.flight.interrupt(self._now)
         self.facts = event.facts
+        self._most_workers = max(self._most_workers, self.facts.workers_there)
         self.reached = self.reached or self.facts.ready_at is not None
 
     def _on_restarted(self, _event: events.Restarted) -> None:
@@ -371,7 +378,8 @@ class CampaignState:
             of_the_fit = (
                 f" (the fit had run for {duration(ran_s)}, the walltime is {duration(walltime_s)})"
             )
-        by_itself = batch.alone or facts.workers == 1
+        # Where workers are known by their answers alone, one does not mean that there is one.
+        by_itself = batch.alone or (facts.workers == 1 and not facts.loses_tasks)
         too_long = self._lifetimes.lost(entry, ran_s, walltime_s, self._now, by_itself=by_itself)
         if too_long is None:
             self._lose(entry, "block lost", text, of_the_fit)

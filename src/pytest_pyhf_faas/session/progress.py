@@ -171,7 +171,7 @@ def describe(what: str, progress: Progress) -> str:
         return ", ".join([*parts, nothing])
     if progress.quiet_s is not None:
         running = f"{progress.running} running"
-        if progress.done or progress.running_s is None:
+        if progress.done or progress.running_s is None or not progress.running:
             parts.append(f"no news for {duration(progress.quiet_s)}: {running}")
         else:
             parts.append(f"{running}, the first for {duration(progress.running_s)}")
