@@ -97,7 +97,7 @@ def test_a_node_becomes_slow(cluster, play):
         cluster.slow(node, 5)
 
     try:
-        row = play("node 5 times slower", slow, 2, {"cpu_s": 4.0})
+        row = play("node 5 times slower", slow, 2, {"cpu_s": 2.0})
     finally:
         for node in struck:
             cluster.slow(node, 1)
