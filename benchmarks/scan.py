@@ -11,6 +11,7 @@ client alone, as /proc has it, without that of the workers.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import math
 import os
@@ -27,6 +28,7 @@ from machine import print_machine
 from pytest_pyhf_faas.report import document as documents
 
 SAMPLE_S = 0.5
+WORKERS_END_S = 60.0
 RESULT = b'"event": "result"'
 
 
@@ -42,7 +44,11 @@ class Run:
         command += ["--faas-method=certified", "--faas-items=analysis", "--faas-report=report"]
         self._output = (directory / "output.txt").open("w")
         self.process = subprocess.Popen(
-            [*command, *words], cwd=directory, stdout=self._output, stderr=subprocess.STDOUT
+            [*command, *words],
+            cwd=directory,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         self.memory: list[tuple[float, float]] = []
         self.first_s = math.nan
@@ -62,6 +68,16 @@ class Run:
                 return
             time.sleep(SAMPLE_S)
         self._output.close()
+
+    def kill(self) -> None:
+        """Kill the client alone, and wait until its workers have noticed."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        deadline = time.monotonic() + WORKERS_END_S
+        with contextlib.suppress(ProcessLookupError):
+            while time.monotonic() < deadline:
+                os.killpg(self.process.pid, 0)
+                time.sleep(SAMPLE_S / 5)
 
     def _count(self) -> None:
         for path in set(self.journals.glob("*.jsonl")) - self._before:
@@ -125,13 +141,11 @@ def main() -> None:
 
     killed = Run(scan, directory, arguments.endpoint)
     killed.watch(until=count // 2)
-    killed.process.send_signal(signal.SIGKILL)
-    killed.process.wait()
+    killed.kill()
     print(
         f"first run: killed after {killed.seconds:.0f} s with {killed.fits} fits in the journal, "
         f"the first after {killed.first_s:.1f} s; client {killed.peak_mib:.0f} MiB"
     )
-    time.sleep(5)  # until its workers have noticed
     resumed = Run(scan, directory, arguments.endpoint, "--faas-resume")
     resumed.watch()
     print(

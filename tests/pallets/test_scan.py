@@ -415,3 +415,10 @@ def test_items_of_a_scan_are_named_after_its_points(project, tmp_path):
     ids = [line.partition("::")[2] for line in found.outlines if "::" in line]
     assert "test_cls[scan-b]" in ids
     assert "test_cls[scan-a]" not in ids
+
+
+def test_where_a_table_belongs_is_told(tmp_path):
+    directory = write(tmp_path / "it")
+    assert "give the directory that holds the background" in refusal(directory / "scan.csv")
+    (directory / "scan.csv").rename(directory / "points.csv")
+    assert "or scan.csv with a table of model points" in refusal(directory)

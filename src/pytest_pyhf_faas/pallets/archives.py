@@ -118,7 +118,7 @@ def _tar(stream: _Bounded, path: Path) -> tarfile.TarFile:
     except tarfile.ReadError as error:
         stream.seek(0)
         start = stream.read(512)
-        if start.lstrip().startswith((b"{", b"[")):
+        if start.lstrip().startswith((b"{", b"[")) or bounds.is_data(path.name):
             remedy = "give the directory that holds the background and the patches, or an archive"
         elif start.lstrip().startswith(b"<"):
             remedy = "it looks like a web page: download the archive itself"

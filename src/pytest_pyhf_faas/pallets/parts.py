@@ -205,7 +205,10 @@ def _check_parts(found: list[Part], seen: list[str], source: Path, *, alone: boo
             remedy = f"add {_expected(part, 'BkgOnly')}, or remove the patches"
         elif not part.patches:
             problem = "there is a background-only workspace, but no patches to it"
-            remedy = f"add {_expected(part, 'patchset')}, or remove the workspace"
+            remedy = (
+                f"add {_expected(part, 'patchset')}, or {_expected(part, 'scan', '.csv')} with a "
+                "table of model points (docs/how-to/scans.md), or remove the workspace"
+            )
         else:
             problem = "there are several files for one pallet"
             remedy = "keep one of them"
@@ -214,8 +217,8 @@ def _check_parts(found: list[Part], seen: list[str], source: Path, *, alone: boo
         )
 
 
-def _expected(part: Part, role: str) -> str:
-    return str(part.directory / (f"{part.prefix}_{role}.json" if part.prefix else f"{role}.json"))
+def _expected(part: Part, role: str, suffix: str = ".json") -> str:
+    return str(part.directory / f"{'_'.join(filter(None, [part.prefix, role]))}{suffix}")
 
 
 def no_part(source: Path, part: str, found: list[Part]) -> NoReturn:

@@ -194,7 +194,7 @@ def _read_lines(
                 if number == 1 or not line.strip():
                     continue
                 at = f"{where}, line {number}"
-                patch = parse(bytearray(line), at)
+                patch = parse(bytearray(line.rstrip()), at)
                 if not is_plain_hypothesis(patch):
                     patchset = {**head, "patches": [patch]}
                     validate(patchset, "patchset.json", at, "the patch of a patchset")
