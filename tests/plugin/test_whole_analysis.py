@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import re
+from pathlib import Path
 
 # Loaded once: a second time in one process fails.
 import matplotlib.figure  # noqa: F401
@@ -86,6 +88,27 @@ def test_fits_that_broke_alone_are_an_error(project, whole):
     result = whole()
     result.assert_outcomes(errors=1)
     project.assert_told(result, f"{names[2]}: the fit ended broken", "right: 4", code=1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_on_a_full_disk_the_verdict_stands_and_the_run_fails(project, whole, monkeypatch):
+    """Written in the middle of the fits, so that an error there would lose them."""
+    project.pallet(MANY)
+    full = gzip.open
+    monkeypatch.setattr(gzip, "open", lambda _path, *args, **how: full("/dev/full", *args, **how))
+    result = whole("--faas-report=rep")
+    result.assert_outcomes(passed=1)
+    project.assert_told(
+        result,
+        "tiny: all its hypotheses cannot be written to",
+        "No space left on device",
+        "run again with --faas-resume",
+        code=1,
+    )
+    assert "Traceback" not in project.text(result)
+    document = documents.read(project.path / "rep")
+    assert document["analyses"][0]["whole"]["verdicts"] == {"right": MANY}
+    assert document["analyses"][0]["whole"]["file"] is None
 
 
 def test_failures_are_listed_up_to_a_number(project, whole):

@@ -252,7 +252,7 @@ class _Record:
     def __init__(self, context: Context, item: pytest.Item, subject: Subject) -> None:
         place = context.settings.report
         self.wanted = place is not None
-        self._item, self._subject = item, subject
+        self._context, self._item, self._subject = context, item, subject
         self._analysis: Analysis = notes.analysis_of(subject)
         self._kept: list[Hypothesis] = []
         self._notable = 0
@@ -308,6 +308,13 @@ class _Record:
         """Leave it to the report."""
         if self._file is not None:
             self._file.close()
+            if self._file.problem is not None:
+                self._context.unwritten.append(
+                    f"{found.pallet}: all its hypotheses cannot be written to {self._file.path}: "
+                    f"{self._file.problem}. The report has a part of them; free some space, and "
+                    "run again with --faas-resume, which fits nothing twice"
+                )
+                self._file = None
         whole: dict[str, Any] = {
             "verdicts": {verdict.value: count for verdict, count in found.verdicts.items()},
             "ambiguous": found.ambiguous,

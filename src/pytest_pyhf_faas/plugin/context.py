@@ -39,6 +39,8 @@ class Context:
     ----------
     problems : list of str
         What made parametrizing impossible; the session ends with them as a usage error.
+    unwritten : list of str
+        What of references or the report could not be written; the session fails with it.
     origins : dict
         Under which name, path or DOI the user asked for a pallet that is the only one there.
     refused_update : str or None
@@ -58,6 +60,7 @@ class Context:
     references: ReferenceStore
     schedule: Schedule
     problems: list[str] = field(default_factory=list)
+    unwritten: list[str] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
     refused_update: str | None = None
     kept: int = 0

@@ -285,8 +285,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Any:
         try:
             context.references.save()
         except FaasError as error:
-            context.schedule.notes.append(str(error))
-            failed = True
+            context.unwritten.append(str(error))
+        context.schedule.notes.extend(context.unwritten)
+        failed = bool(context.unwritten)
         interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         context.schedule.close(interrupted=interrupted)
         if sharing.is_worker(config):

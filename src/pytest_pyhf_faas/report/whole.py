@@ -5,12 +5,13 @@ The file has one hypothesis on each line, as JSON, compressed. What is counted i
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import sys
 import zlib
 from collections import Counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from pytest_pyhf_faas.errors import ReportError
 from pytest_pyhf_faas.report import document as documents
@@ -35,24 +36,51 @@ _LEVEL = 2
 class HypothesesFile:
     """All hypotheses of an analysis, written as they come.
 
+    Where this fails, as on a disk that is full, no file is left, and all later ones are ignored.
+
     Parameters
     ----------
     path : Path
         Where they go; what an earlier run has left there is replaced at once.
+
+    Attributes
+    ----------
+    problem : str or None
+        Why they could not be written, if so.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = gzip.open(path, "wt", _LEVEL, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - closed by `close`
+        self.problem: str | None = None
+        self._file: TextIO | None = None
+        with self._giving_up():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = gzip.open(path, "wt", _LEVEL, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - closed by `close`
 
     def write(self, hypothesis: Hypothesis) -> None:
         """Append a hypothesis."""
-        self._file.write(json.dumps(hypothesis, ensure_ascii=False) + "\n")
+        if self._file is not None:
+            with self._giving_up():
+                self._file.write(json.dumps(hypothesis, ensure_ascii=False) + "\n")
 
     def close(self) -> None:
         """End the file."""
-        self._file.close()
+        if self._file is not None:
+            with self._giving_up():
+                self._file.close()
+
+    @contextlib.contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.problem = error.strerror or str(error)
+            unfinished, self._file = self._file, None
+            with contextlib.suppress(OSError):
+                if unfinished is not None:
+                    unfinished.close()
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
 
 def all_hypotheses(analysis: Analysis, directory: Path | None) -> Iterator[Hypothesis]:
