@@ -121,7 +121,7 @@ def kind_of(field: dict[str, Any]) -> str:
 
 
 def _cell(field: dict[str, Any]) -> str:
-    return str(field["description"]).replace("|", "\\|")
+    return str(field.get("description", "")).replace("|", "\\|")
 
 
 def page(name: str) -> str:

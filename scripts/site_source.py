@@ -29,6 +29,8 @@ _FRONT_MATTER = {
     "docs/index.md": "hide: [navigation]",
     "docs/reference/api.md": "search: {boost: 0.3}",
     "CHANGELOG.md": "search: {boost: 0.3}",
+    "docs/glossary.md": "search: {boost: 2}",
+    "docs/explanation/two-minima.md": "search: {boost: 2}",
 }
 _FENCE = re.compile(r"^(```+).*?^\1\s*$", re.DOTALL | re.MULTILINE)
 #: A relative link, without its anchor.

@@ -9,6 +9,7 @@ import pytest
 from pytest_pyhf_faas.campaign import log
 from pytest_pyhf_faas.gate import tables
 from pytest_pyhf_faas.pallets import combination
+from pytest_pyhf_faas.schemas import own_schema
 from scripts import format_pages
 from tests.helpers.paths import REPOSITORY
 
@@ -19,6 +20,16 @@ TEXT = (REPOSITORY / "docs" / "reference" / "file-formats.md").read_text(encodin
 def test_pages_of_schemas_are_as_the_script_writes_them(name):
     written = (format_pages.PAGES / name).read_text(encoding="utf-8")
     assert written == format_pages.page(name), "run python scripts/format_pages.py"
+
+
+@pytest.mark.parametrize("name", format_pages.TABLES)
+def test_each_field_is_described(name):
+    file, _titles = format_pages.TABLES[name]
+    schema = own_schema(file)
+    parts = [schema, *schema["definitions"].values()]
+    fields = [found for part in parts for found in format_pages.fields(part, [])]
+    assert len(fields) > 80
+    assert [name for name, field, _needed in fields if not field.get("description")] == []
 
 
 def test_fields_are_named_with_what_they_are_in():

@@ -32,7 +32,7 @@ class Shown(NamedTuple):
     @property
     def commands(self) -> list[tuple[str, str]]:
         """The commands of a console, each with the output that is shown."""
-        parts = re.split(r"^\$ (.*)\n", self.text, flags=re.MULTILINE)[1:]
+        parts = re.split(r"^\$ ((?:.*\\\n)*.*)\n", self.text, flags=re.MULTILINE)[1:]
         return list(zip(parts[::2], parts[1::2], strict=True))
 
 
