@@ -118,7 +118,7 @@ def test_each_option_is_documented_in_four_lines(option):
     section = documented()[f"`{option.flags[0]}`"].replace("- default: `", "- default: ")
     lines = [line.rstrip("`") if "- default" in line else line for line in section.splitlines()]
     assert [line for line in lines if line.startswith("- ")] == forms(option)
-    assert section.strip().partition("\n")[0].endswith(".")  # it begins with a sentence
+    assert section.strip().partition("\n\n")[0].endswith(".")  # it begins with sentences
 
 
 def test_the_documentation_knows_no_other_options():
