@@ -60,6 +60,7 @@ FIRST = (
     "test_globus_faults.py",
     "test_globus_compute.py",
     "test_benchmarks.py",
+    "test_tutorial.py",
     "test_pyhf_optimizer.py",
     "test_recording.py",
     "test_bad_input.py",
@@ -86,8 +87,9 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
-#: The tests of one engine share its services and wait for one another, those of two need not.
-BY_ENGINE = ("test_faults.py", "test_contract.py", "test_schedulers.py")
+#: Whose tests share a worker only where they have their first parameter in common: those of an
+#: engine share its services, those of a page nothing.
+BY_PARAMETER = ("test_faults.py", "test_contract.py", "test_schedulers.py", "test_tutorial.py")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -97,14 +99,14 @@ def pytest_xdist_make_scheduler(config, log):
         return None
     from xdist.scheduler import LoadFileScheduling
 
-    class ByFileOrEngine(LoadFileScheduling):
+    class ByFileOrParameter(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file, _, name = nodeid.partition("::")
-            engine = name.partition("[")[2].partition("-")[0].rstrip("]")
-            return f"{file}[{engine}]" if file.endswith(BY_ENGINE) else file
+            first = name.partition("[")[2].partition("-")[0].rstrip("]")
+            return f"{file}[{first}]" if file.endswith(BY_PARAMETER) else file
 
     config.option.loadscopereorder = False
-    return ByFileOrEngine(config, log)
+    return ByFileOrParameter(config, log)
 
 
 @pytest.fixture
