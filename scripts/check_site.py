@@ -4,6 +4,7 @@ Usage: python scripts/check_site.py DIRECTORY
 
 - Each link to a page or file of the site leads there, and to a place on it that exists.
 - Pages load scripts, styles, fonts and images from the site alone.
+- No text of a paragraph begins a line as a list or a table does: Markdown took it for neither.
 - Links to other sites are well formed. They are not fetched, but listed in `external_links.txt`.
 """
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 LOADED = {("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src"), ("source", "src")}
 _NOT_LOADED = {"canonical", "next", "prev"}
+_TEXT = {"p", "strong", "em", "code", "a"}
+#: A line that begins a list or a row of a table.
+_MARKS = re.compile(r"^ *(?:(?:[-*]|\d+\.) .*|\|.*\|)$", re.MULTILINE)
 _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
 _IN_CSS = re.compile(r"url\(\s*[\"']?(?!data:|#)([^)\"']+)")
 
@@ -34,9 +38,21 @@ class Links(HTMLParser):
         self.places: set[str] = {""}
         self.links: set[str] = set()
         self.loaded: set[str] = set()
+        self.unrendered: list[str] = []
+        self._open: list[str] = []
         self.feed(text)
 
+    def handle_data(self, data: str) -> None:
+        if self._open == ["p"]:  # bold text may begin with a number
+            self.unrendered += _MARKS.findall(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._open:
+            del self._open[self._open.index(tag) :]
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in _TEXT:
+            self._open.append(tag)
         named = {name: value for name, value in attrs if value is not None}
         self.places.update(named[name] for name in ("id", "name") if name in named)
         if tag == "a" and "href" in named:
@@ -71,6 +87,8 @@ class Site:
     def problems(self) -> Iterator[str]:
         """Yield what is wrong, in a sentence each."""
         for path, page in self.pages.items():
+            for line in page.unrendered:
+                yield f"{self._name(path)}: neither list nor table: {line.strip()}"
             for link in sorted(page.links | page.loaded):
                 if (problem := self._problem(path, page, link)) is not None:
                     yield f"{self._name(path)}: {problem}"
