@@ -1,10 +1,10 @@
-"""The few exceptions of this package; each message says the cause and the remedy."""
+"""The exceptions of this package; each message gives the cause and the remedy."""
 
 from __future__ import annotations
 
 
 class FaasError(Exception):
-    """Base of all that a user can meet; ``str(error)`` is what is shown, without a traceback."""
+    """Base of all errors that users see; ``str(error)`` is the message, without a traceback."""
 
 
 class PalletError(FaasError):
@@ -12,7 +12,7 @@ class PalletError(FaasError):
 
 
 class ConfigurationError(FaasError):
-    """An option, a marker or an ini key says something that makes no sense."""
+    """An option, a marker or an ini key has an invalid value."""
 
 
 class ReferenceFileError(FaasError):
@@ -28,23 +28,23 @@ class ReportError(FaasError):
 
 
 class EngineError(FaasError):
-    """The engine as a whole is unusable: it cannot start, or it broke down for good."""
+    """The engine as a whole is unusable: it cannot start, or it broke down permanently."""
 
 
 class EndpointUnusableError(EngineError):
-    """Nothing will ever come of this endpoint as it is, such as where no block ever started."""
+    """An endpoint can do no fit as it is, for example because no block ever started."""
 
 
 class NotReadyError(FaasError):
-    """An endpoint is not ready for fits; the message says what to change on which side."""
+    """An endpoint is not ready for fits; the message says what to change, and on which side."""
 
 
 class WrongFitError(NotReadyError):
-    """An endpoint does fits, and one of a known result is wrong."""
+    """An endpoint does fits, but a fit with a known result is wrong."""
 
 
 class NotMeasuredError(FaasError):
-    """Something of an endpoint was not measured, because what it rests on has failed before."""
+    """A check of an endpoint was skipped, because a check that it depends on has failed."""
 
 
 class WorkerLostError(FaasError):
@@ -52,12 +52,12 @@ class WorkerLostError(FaasError):
 
 
 class BlockLostError(FaasError):
-    """What a task ran on is gone with all its workers (its job ended, its manager died)."""
+    """The block of a task ended with all its workers (its job ended, its manager died)."""
 
 
 class RemoteCallError(FaasError):
-    """A worker could not run what was sent to it, or sent back what makes no sense."""
+    """A worker could not run what was sent to it, or its answer is invalid."""
 
 
 class TaskTimeoutError(FaasError):
-    """A task ran longer than it may and was ended."""
+    """A task exceeded its time limit and was stopped."""

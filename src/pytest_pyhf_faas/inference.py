@@ -1,6 +1,6 @@
 """CLs, upper limits and toys of one workspace, without pytest and without an endpoint.
 
-The likelihood and its minima are those of certified references; pyhf has no part in it. Whoever
+The likelihood and its minima are those of certified references; pyhf is not used. Whoever
 wants pyhf's own functions with these minima takes `histfactory.pyhf_optimizer`.
 """
 
@@ -71,7 +71,7 @@ def hypotest(workspace: Mapping[str, Any], patch: Patch | None = None, **how: An
     workspace : mapping
         A HistFactory workspace, as JSON or as `pyhf.Workspace`.
     patch : sequence of mapping, optional
-        A JSON patch to it, as a `SignalPatch` has in its ``operations``.
+        A JSON patch to it, such as the ``operations`` of a `SignalPatch`.
     **how
         ``test_poi`` (1.0), ``test_stat`` ("qtilde", "q" or "q0"), ``measurement`` (the first), and
         ``thorough`` (True): whether the search for minima is that of references, or a brief one.
@@ -115,7 +115,7 @@ def upper_limit(
     patch : sequence of mapping, optional
         As for `hypotest`.
     minimum : "lowest" or "nominal"
-        At which minima.
+        The set of minima.
     level : float
         CLs at the limit.
     **how
@@ -155,11 +155,11 @@ def toys(
     patch : sequence of mapping, optional
         As for `hypotest`.
     count : int
-        How many toys there are with the tested signal, and how many without one.
+        The number of toys with the tested signal, and the same number without signal.
     minimum : "lowest" or "nominal"
-        At which minima they are drawn.
+        The set of minima at which they are drawn.
     seed : int, optional
-        By default it follows from the patch, or else from the workspace, so that the same
+        By default it follows from the patch, or without a patch from the workspace. So the same
         hypothesis has the same toys everywhere.
     **how
         As for `hypotest`.

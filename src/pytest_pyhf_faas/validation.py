@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Validated:
-    """One hypothesis: its fit, and what its reference says of it.
+    """One hypothesis: its fit, and the comparison with its reference.
 
     Attributes
     ----------
@@ -56,9 +56,9 @@ class Validated:
     result : HypotestResult
         The result of its fit: values, or what broke.
     reference : PatchReference or Missing
-        What it was compared with; false, with the reason, where there is no reference.
+        The reference of the comparison; if there is none, a `Missing` (false) with the reason.
     comparison : Comparison
-        The verdict and what it rests on.
+        The verdict and the reasons for it.
     """
 
     patch: SignalPatch
@@ -79,7 +79,7 @@ class Validated:
 
     @property
     def CLs_obs(self) -> float | None:
-        """Observed CLs; ``None`` where none was calculated."""
+        """Observed CLs; ``None`` if it was not calculated."""
         return self.result.CLs_obs
 
     @property
@@ -89,12 +89,12 @@ class Validated:
 
     @property
     def limits(self) -> Limits | None:
-        """Upper limits, where they were asked for and found."""
+        """Upper limits, if they were requested and found."""
         return Limits.from_json(self.result.limits) if self.result.limits else None
 
     @property
     def toys(self) -> ToyCLs | None:
-        """CLs from toys, where they were asked for and drawn."""
+        """CLs from toys, if they were requested and drawn."""
         return toy_cls_of(self.result.toys) if self.result.toys else None
 
     def __str__(self) -> str:
@@ -114,9 +114,9 @@ class Validation:
     pallet : Pallet
         With the patches that were fitted.
     endpoint : str
-        Where they were fitted.
+        The endpoint of the fits.
     config : HypotestConfig
-        How they were tested.
+        The configuration of the tests.
     notes : tuple of str
         Remarks on the run, such as how many fits come from an earlier one.
     """
@@ -145,7 +145,7 @@ class Validation:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many hypotheses have each verdict."""
+        """The number of hypotheses for each verdict."""
         return dict(Counter(each.verdict for each in self))
 
     def __str__(self) -> str:
@@ -238,7 +238,7 @@ def validate(
     toys : int
         For the quantity "toys": how many with the tested signal, and how many without one.
     method : "hypotest" or "certified"
-        pyhf's own test, or the same at certified minima, where backend and optimizer have no part.
+        pyhf's own test, or the same at certified minima, without backend and optimizer.
     backend : str
         As `pyhf.set_backend` names it.
     optimizer : str
@@ -265,31 +265,31 @@ def validate(
     endpoint_config : mapping, optional
         Values for the template of a Globus Compute endpoint.
     timeout_s : float or None
-        How long one fit may take; ``None`` is without limit.
+        How long one fit may take; ``None`` means no limit.
     queue_timeout_s : float or None
-        How long to wait while no worker is there; ``None`` is without limit.
+        How long to wait while no worker is available; ``None`` means no limit.
     retries : int
         How often a fit is sent again after it broke.
     resume : bool
-        Whether to take over the fits of earlier calls.
+        Whether to reuse the fits of earlier calls.
     progress : bool
         Whether to show the progress on standard error.
 
     Returns
     -------
     Validation
-        All hypotheses, those included that failed.
+        All hypotheses, including those that failed.
 
     Raises
     ------
     PalletError
         If there is no such pallet, it cannot be read, or it has no such patch.
     ConfigurationError
-        If an argument makes no sense, or the endpoint cannot be used as it is.
+        If an argument is invalid, or the endpoint cannot be used as it is.
     ReferenceFileError
-        If there is a reference file of the pallet that cannot be read.
+        If the reference file of the pallet cannot be read.
     EndpointUnusableError
-        If nothing comes of the endpoint.
+        If the endpoint does not answer.
 
     Examples
     --------

@@ -37,7 +37,7 @@ class State(Enum):
 
 
 class Verdict(Enum):
-    """What is said of a hypothesis, the worst first."""
+    """The verdict on a hypothesis, the worst first."""
 
     #: CLs differs from the reference.
     WRONG = "wrong"

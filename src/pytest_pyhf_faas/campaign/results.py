@@ -143,7 +143,7 @@ class MinimumSet:
 
 @dataclass(frozen=True, slots=True)
 class HypotestResult:
-    """One signal hypothesis tested: CLs values, the five fits behind them, and their cost.
+    """The test of one signal hypothesis: CLs values, the five fits behind them, and their cost.
 
     The values of a certified result are those of the lowest minima; its `certificate` has those of
     the nominal ones, where they are others.

@@ -1,10 +1,10 @@
-"""What can be wrong with a workspace, or with a fit to it."""
+"""Errors of a workspace, or of a fit to it."""
 
 from __future__ import annotations
 
 
 class HistFactoryError(Exception):
-    """The base of all exceptions here."""
+    """The base of the exceptions of certified fits."""
 
 
 class InvalidModel(HistFactoryError):  # as pyhf calls it

@@ -69,16 +69,16 @@ class UpperLimits:
     Attributes
     ----------
     observed : float or None
-        Where the observed CLs crosses the level; ``None`` if it does not.
+        The POI at which the observed CLs crosses the level; ``None`` if it does not.
     expected : tuple of (float or None), shape (5,)
-        The same of the expected CLs, at -2, -1, 0, 1, 2 standard deviations.
+        The same for the expected CLs, at -2, -1, 0, 1, 2 standard deviations.
     scan : tuple of tuple of float, shape (n, 7)
-        Values of the POI, in their order, each with its CLs_obs and CLs_exp: those that were tested
+        Tested values of the POI in ascending order, each with its CLs_obs and CLs_exp: those
         for the observed limit, which needs fits to the observed data.
     distance : float
         The largest estimated distance to a minimum of all fits, in twice the NLL.
     remarks : tuple of str
-        What a reader should know, in words.
+        Remarks for the reader.
     """
 
     observed: float | None

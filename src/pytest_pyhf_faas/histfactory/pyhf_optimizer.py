@@ -126,25 +126,25 @@ class CertifiedOptimizer:
     Parameters
     ----------
     likelihood : Likelihood
-        What is minimized.
+        The likelihood to minimize.
     pool : sequence of mapping
         Starts, each a value for some parameters by their names; the others are as pyhf has them.
     minimum : str
-        Where fits end: "lowest" of all minima that are found, or "nominal", where a descent from
-        the initial values ends. Both are certified.
+        The minimum at which fits end: the "lowest" that is found, or the "nominal" one, where a
+        descent from the initial values ends. Both are certified.
     effort : Effort
-        How long minima of the observed data are searched for, which are starts for all fits.
+        How long to search for minima of the observed data, which are starts for all fits.
 
     Attributes
     ----------
     name : str
-        As pyhf's optimizers have one.
+        Name of the optimizer, as pyhf expects it.
 
     Notes
     -----
-    Asimov data are recognized by their auxiliary data, which say what most of the parameters are
-    that they were built from: a fit that finds all of them, so that the data are what is expected,
-    ends there, whatever ``minimum`` is.
+    Asimov data are recognized by their auxiliary data, which give most of the parameters that
+    generated them. A fit to them ends at these parameters, whatever ``minimum`` is, if the data
+    are exactly what is expected there.
     """
 
     name = "certified"

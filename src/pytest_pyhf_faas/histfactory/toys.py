@@ -56,17 +56,17 @@ class ToyCLs:
     CLs_obs, CLs_exp : float, tuple of float of shape (5,)
         Observed and expected CLs; the latter at -2, -1, 0, 1, 2 standard deviations.
     CLs_obs_error, CLs_exp_error : float, tuple of float of shape (5,)
-        One standard deviation each; infinite where CLs is not known, for no toy without a signal
+        One standard deviation each; infinite if CLs is unknown, because no toy without signal
         has a test statistic as large.
     CLsb, CLb : float
         The two probabilities of a test statistic as large as the observed one.
     toys, failed : dict
-        By hypothesis: how many toys have a test statistic, and how many have none because a fit
-        ended at no minimum.
+        By hypothesis: the number of toys with a test statistic, and of those without one because
+        a fit ended at no minimum.
     observed : float
         Test statistic of the observed data.
     statistics : dict
-        Those of the toys by hypothesis, in rising order.
+        Test statistics of the toys by hypothesis, in ascending order.
     """
 
     CLs_obs: float
@@ -81,7 +81,7 @@ class ToyCLs:
     statistics: dict[str, Vector]
 
     def errors_from(self, value: float) -> float:
-        """Return how many standard errors the observed CLs lies above a value.
+        """Return how many standard errors the observed CLs is above a value.
 
         The error is that of these toys, or the one that it would be if the value were right, where
         that is larger: 0 of 1,000 toys are no surprise where 3 are expected.

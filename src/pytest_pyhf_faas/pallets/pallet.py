@@ -122,14 +122,14 @@ class SignalPatch:
 
 @dataclass(frozen=True)
 class Pallet:
-    """A background-only workspace and the signal patches to it.
+    """A background-only workspace and its signal patches.
 
     Attributes
     ----------
     name
         A short name, such as ``1Lbb``.
     description
-        The patchset's own words.
+        The description in the patchset.
     labels
         What the values of the patches mean, such as ``("m1", "m2")``.
     references
@@ -137,7 +137,7 @@ class Pallet:
     doi
         The DOI, where it is known.
     synthetic
-        Whether it says of itself that it is not a physics analysis.
+        Whether the pallet states that it is not a physics analysis.
     digest
         SHA-256 of the background-only workspace, see `packing.digest`.
     background
@@ -151,7 +151,7 @@ class Pallet:
         Signal hypotheses from all over the patchset, the same ones whichever are selected: where
         starts for all of them are searched for.
     remarks
-        What a person should know of how it was put together.
+        Remarks on how the pallet was put together.
     """
 
     name: str

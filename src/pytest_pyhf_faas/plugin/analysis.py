@@ -42,28 +42,28 @@ _OUTCOMES = {Verdict.KNOWN_ISSUE: "xfailed", Verdict.NOT_COMPARED: "skipped"}
 
 @dataclass(slots=True)
 class AnalysisResult:
-    """What came of all hypotheses of a pallet.
+    """The results of all hypotheses of a pallet.
 
     Attributes
     ----------
     pallet : str
         Its name.
     total : int
-        How many hypotheses it has.
+        The number of its hypotheses.
     verdicts : Counter of Verdict
-        How many of them have which; those that were not fitted are "not run".
+        The number of hypotheses by verdict; those that were not fitted are "not run".
     certified : int
-        How many have CLs at certified minima.
+        The number with CLs at certified minima.
     excluded : int
-        How many have a CLs_obs below 0.05, compared or not.
+        The number with a CLs_obs below 0.05, compared or not.
     ambiguous, flips : int
-        How many have two sets of minima, and of how many the exclusion depends on them.
+        The number with two sets of minima, and with an exclusion that depends on them.
     failing : list of str
         The first `SHOWN` that are not right, a line for each.
     rerun : str
         The command that fits the first of them again.
     missing : Comparison or None
-        Why the first that has no reference has none.
+        Why the first hypothesis without a reference has none.
     """
 
     pallet: str

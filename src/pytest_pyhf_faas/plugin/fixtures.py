@@ -28,28 +28,28 @@ if TYPE_CHECKING:
 
 
 class AssertRight(Protocol):
-    """What the fixtures `assert_limit` and `assert_toys` give."""
+    """The type of the fixtures `assert_limit` and `assert_toys`."""
 
     def __call__(self, result: HypotestResult, reference: PatchReference | Missing) -> None:
-        """Fail with the table of differences, or update the reference where that was asked for."""
+        """Fail with the table of differences, or update the reference with `--faas-update`."""
 
 
 class AssertPublished(Protocol):
-    """What the fixture `assert_published` gives."""
+    """The type of the fixture `assert_published`."""
 
     def __call__(self, found: PublishedResult, reference: PatchReference | Missing) -> None:
-        """Fail where no set of minima reproduces the published limit, unless that is known."""
+        """Fail if no set of minima reproduces the published limit, unless that is a known issue."""
 
 
 class AssertAnalysis(Protocol):
-    """What the fixture `assert_analysis` gives."""
+    """The type of the fixture `assert_analysis`."""
 
     def __call__(self, found: AnalysisResult) -> None:
-        """Fail where hypotheses of an analysis are not right; skip where none was compared."""
+        """Fail if hypotheses of an analysis are not right; skip if none was compared."""
 
 
 class AssertCLs(Protocol):
-    """What the fixture `assert_cls` gives."""
+    """The type of the fixture `assert_cls`."""
 
     def __call__(
         self,
@@ -59,7 +59,7 @@ class AssertCLs(Protocol):
         rtol: float | None = None,
         atol: float | None = None,
     ) -> None:
-        """Fail with the table of differences, or update the reference where that was asked for."""
+        """Fail with the table of differences, or update the reference with `--faas-update`."""
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ At = Literal["lowest", "nominal", "both", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A verdict with what it rests on.
+    """A verdict and the reasons for it.
 
     Attributes
     ----------

@@ -38,14 +38,14 @@ _WRONG: dict[Place, Verdict] = {"mixed": Verdict.MIXED, "none": Verdict.WRONG}
 
 @dataclass(frozen=True, slots=True)
 class PublishedResult:
-    """A fit beside what was published about its hypothesis.
+    """A fit, and the published limit of its hypothesis.
 
     Attributes
     ----------
     result : HypotestResult
         With the upper limits.
     agreement : Agreement
-        At which minima they are the published one.
+        The minima at which the limits agree with the published one.
     among : PublishedLimits
         The agreements of all hypotheses of the pallet.
     """

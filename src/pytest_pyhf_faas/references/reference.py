@@ -69,7 +69,7 @@ class PatchReference:
         (``set``: "lowest", "nominal", "both" or "none") and how far from it: ``cls`` (largest
         relative difference), ``twice_nll`` (largest difference); and ``fit_s``.
     known_issues : mapping of fit setup to sequence of KnownIssue
-        What is known to be got wrong, by which versions of pyhf.
+        Known wrong values, and the versions of pyhf that give them.
     provenance : mapping
         How, when and with which versions it was made.
     tolerances : mapping of fit setup to mapping
@@ -206,7 +206,7 @@ REPLACE = "--faas-update=changed, which replaces what is there"
 @final
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """There is no reference, with the reason and the remedy; false, unlike a reference."""
+    """A missing reference, with the reason and the remedy; false, unlike a reference."""
 
     reason: str
     remedy: str = MAKE
