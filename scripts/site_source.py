@@ -50,7 +50,7 @@ def collect(repository: Path) -> dict[str, str]:
             waiting += [
                 each
                 for each in linked(path, text)
-                if each not in found and not each.startswith(DOCS) and (repository / each).is_file()
+                if each not in found and _becomes_page(each) and (repository / each).is_file()
             ]
     return found
 
@@ -73,11 +73,16 @@ def with_links(markdown: str, new: Callable[[str], str]) -> str:
 
 def on_the_site(path: str, pages: dict[str, str]) -> str:
     """Return where the site has a page, as text for other pages to link to."""
-    if path.startswith(DOCS):
+    if path.startswith(DOCS) and not _becomes_page(path):
         return path.removeprefix(DOCS)
     if path not in pages:
         return path
     return path.lower() if path.endswith(".md") else f"files/{path}.md"
+
+
+def _becomes_page(path: str) -> bool:
+    """Whether a file is no page yet, nor what a browser shows by itself as those below docs/."""
+    return not path.startswith(DOCS) or Path(path).suffix in _LANGUAGES
 
 
 def page(path: str, pages: dict[str, str]) -> str:

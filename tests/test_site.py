@@ -38,6 +38,8 @@ def test_links_work_on_github(page):
 PAGES = {
     "docs/b.md": "[a](how-to/a.md) [b](../CHANGELOG.md#b)\n```\n[c](../x.py)\n```\n",
     "docs/how-to/a.md": "[x](../../endpoints/x.py) [up](../b.md) [web](https://a.org) [i](i.png)",
+    "docs/c.md": "[t](t.toml)",
+    "docs/t.toml": "x = 1\n",
     "CHANGELOG.md": "",
     "CONTRIBUTING.md": "[a](docs/how-to/a.md) [here](#b) [d](docs)",
     "endpoints/x.py": "import y\n",
@@ -55,6 +57,7 @@ PAGES = {
             "docs/how-to/a.md",
             "[x](../files/endpoints/x.py.md) [up](../b.md) [web](https://a.org) [i](i.png)",
         ),
+        ("docs/c.md", "[t](files/docs/t.toml.md)"),
         ("CONTRIBUTING.md", "[a](how-to/a.md) [here](#b) [d](docs)"),
         ("endpoints/x.py", "# x.py\n\n`endpoints/x.py`\n\n````python\nimport y\n````\n"),
     ],
