@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from collections import defaultdict
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,16 @@ def test_the_changelog_keeps_its_form():
     known = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
     assert parts <= {f"### {name}" for name in known}
     assert [line for line in lines if len(line) > 120] == []
+
+
+def test_the_oldest_versions_are_those_that_are_tested():
+    tox = ConfigParser(interpolation=None)
+    tox.read(REPOSITORY / "tox.ini", encoding="utf-8")
+    minimum = tox["testenv:minimum"]
+    # Else what an extra asks for replaces a pin.
+    assert minimum.getboolean("constrain_package_deps")
+    pins = specifiers(line for line in minimum["deps"].split() if "==" in line)
+    bounds = specifiers(each for each in PROJECT["dependencies"] if "python_version" not in each)
+    tested = {name: pins[name].removeprefix("==") for name in bounds}
+    asked = {name: text.removeprefix(">=") for name, text in bounds.items()}
+    assert {n: v for n, v in tested.items() if not f"{v}.".startswith(f"{asked[n]}.")} == {}

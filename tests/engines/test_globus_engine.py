@@ -16,7 +16,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_pyhf_faas.engines.globus_errors import blocks_failed
 from pytest_pyhf_faas.engines.remote import pack_ping
 from pytest_pyhf_faas.errors import (
     BlockLostError,
@@ -33,6 +32,7 @@ from tests.helpers.scripted_engine import PATIENCE_S, wait_until
 
 globus_sdk = pytest.importorskip("globus_sdk")
 requests = pytest.importorskip("requests")
+errors = pytest.importorskip("pytest_pyhf_faas.engines.globus_errors")
 globus = pytest.importorskip("pytest_pyhf_faas.engines.globus_session")
 connections = pytest.importorskip("pytest_pyhf_faas.engines.globus_connection")
 outbox = pytest.importorskip("pytest_pyhf_faas.engines.globus_outbox")
@@ -796,7 +796,7 @@ def test_what_a_failing_block_wrote_comes_first():
         "\tEXIT CODE: 1\n\tSTDERR: activating\nbash: line 2: conda: command not found\n\nError 2:\n"
         "\tEXIT CODE: 1\n\tSTDERR: another\n"
     )
-    told = blocks_failed(text)
+    told = errors.blocks_failed(text)
     assert told.startswith(
         "the endpoint's blocks of workers end before they have done anything: "
         "bash: line 2: conda: command not found. Look at worker_init"

@@ -578,9 +578,9 @@ def test_a_known_issue_is_told_from_its_end_and_from_others(issue, result, verdi
         assert issue.reason in comparison.title + comparison.explanation
         assert issue.link in comparison.title + comparison.explanation
     # It says nothing about other fit setups, nor about what asks for the plain truth.
-    plain = check(result, certified())
-    assert check(result, known, ignore_known_issues=True) == plain
-    assert check(result, known, fit_setup="jax+scipy") == plain
+    plain = repr(check(result, certified()))  # in which a nan is what it is
+    assert repr(check(result, known, ignore_known_issues=True)) == plain
+    assert repr(check(result, known, fit_setup="jax+scipy")) == plain
 
 
 def test_a_known_issue_lends_no_tolerance():
