@@ -14,13 +14,13 @@ QUEUE = None  # "all.q"; None lets Grid Engine choose
 PARALLEL_ENVIRONMENT = "smp"
 CORES_PER_NODE = 16
 WALLTIME = "00:30:00"  # longer than the longest fit, short enough for the queue
-# What makes pyhf importable on an execution host; nothing else is needed there but Parsl.
-# A block without it must end: it would fit with whatever else it finds.
+# Makes pyhf importable on an execution host; workers need only pyhf and Parsl.
+# A block without it must end, or it might fit with another pyhf.
 WORKER_INIT = "source $HOME/pyhf-env/bin/activate || exit 1"
 
 
 def fresh_config():
-    """Return the configuration; a new one each time, for Parsl uses one only once."""
+    """Return the configuration; a new one each time, because Parsl uses each only once."""
     return Config(
         executors=[
             HighThroughputExecutor(

@@ -10,13 +10,13 @@ from parsl.providers import CondorProvider
 
 CORES_PER_SLOT = 8
 MINUTES = 30  # longer than the longest fit
-# What makes pyhf importable in a slot; nothing else is needed there but Parsl.
-# A block without it must end: it would fit with whatever else it finds.
+# Makes pyhf importable in a slot; workers need only pyhf and Parsl.
+# A block without it must end, or it might fit with another pyhf.
 WORKER_INIT = "source /cvmfs/your.experiment/pyhf-env/bin/activate || exit 1"
 
 
 def fresh_config():
-    """Return the configuration; a new one each time, for Parsl uses one only once."""
+    """Return the configuration; a new one each time, because Parsl uses each only once."""
     return Config(
         executors=[
             HighThroughputExecutor(
@@ -31,7 +31,7 @@ def fresh_config():
                     min_blocks=0,
                     max_blocks=4,
                     parallelism=1.0,
-                    # Parsl does not tell HTCondor of a walltime: blocks that run for longer go.
+                    # Parsl passes no walltime to HTCondor: blocks that run longer are removed.
                     scheduler_options=(
                         "periodic_remove = (JobStatus == 2) && "
                         f"(time() - EnteredCurrentStatus > {MINUTES * 60})"

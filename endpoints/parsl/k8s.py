@@ -10,14 +10,14 @@ from parsl.addresses import address_by_route
 from parsl.executors import HighThroughputExecutor
 from parsl.providers import KubernetesProvider
 
-# Holds pyhf; Parsl is installed into it, in the version of the client.
+# Contains pyhf; Parsl is installed into it, in the version of the client.
 IMAGE = "pyhf/pyhf:v0.7.6"
 NAMESPACE = "default"
 CORES_PER_POD = 2
 
 
 def fresh_config():
-    """Return the configuration; a new one each time, for Parsl uses one only once."""
+    """Return the configuration; a new one each time, because Parsl uses each only once."""
     return Config(
         executors=[
             HighThroughputExecutor(
@@ -26,7 +26,7 @@ def fresh_config():
                 max_workers_per_node=CORES_PER_POD,
                 heartbeat_period=5,
                 heartbeat_threshold=20,
-                # Pods do not see the files of the client, so that its certificates are not there.
+                # Pods do not see the files of the client, and so not its certificates.
                 encrypted=False,
                 provider=KubernetesProvider(
                     image=IMAGE,

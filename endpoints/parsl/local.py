@@ -1,4 +1,4 @@
-"""The cores of one machine: to try Parsl out before it meets a cluster.
+"""The cores of one machine: to try Parsl before you use a cluster.
 
 ``pyhf-faas validate --faas-endpoint parsl:endpoints/parsl/local.py``
 """
@@ -23,7 +23,7 @@ def fresh_config():
                 label="local",
                 address="127.0.0.1",
                 max_workers_per_node=len(os.sched_getaffinity(0)),
-                # Seconds: a manager that was killed is missed after the threshold.
+                # Seconds: a killed manager is noticed after the threshold.
                 heartbeat_period=2,
                 heartbeat_threshold=6,
                 provider=LocalProvider(

@@ -13,13 +13,13 @@ QUEUE = None
 ACCOUNT = None
 CORES_PER_NODE = 16
 WALLTIME = "00:30:00"  # longer than the longest fit, short enough for the queue
-# What makes pyhf importable on a compute node; nothing else is needed there but Parsl.
-# A block without it must end: it would fit with whatever else it finds.
+# Makes pyhf importable on a compute node; workers need only pyhf and Parsl.
+# A block without it must end, or it might fit with another pyhf.
 WORKER_INIT = "source $HOME/pyhf-env/bin/activate || exit 1"
 
 
 def fresh_config():
-    """Return the configuration; a new one each time, for Parsl uses one only once."""
+    """Return the configuration; a new one each time, because Parsl uses each only once."""
     return Config(
         executors=[
             HighThroughputExecutor(
