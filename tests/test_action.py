@@ -137,7 +137,7 @@ def test_a_comparison_with_an_earlier_report(runner, project):
 
 
 def test_several_environments(runner, project, tmp_path):
-    answer = "2 environments, 3 hypotheses in each: no value moved farther than its tolerance"
+    answer = "2 environments, 3 hypotheses in each: no value moved by more than its tolerance"
     fake_gate(tmp_path / "packages", answer, status=1)
     job = runner.run(pyhf="0.7.5,0.7.6")
     report = str(project.path / "pyhf-faas-report")

@@ -174,7 +174,7 @@ def test_a_right_hypothesis_whose_test_fails_is_told():
     one = documents.hypothesis(outcome="failed", text="assert took < 1")
     made = documents.document([documents.analysis([one, documents.hypothesis("other")])])
     assert answer.state(made) is State.BROKEN
-    assert answer.verdict(made).endswith("are right; 1 test failed for a reason of its own.")
+    assert answer.verdict(made).endswith("are right; 1 test failed for another reason.")
     assert answer.failures(made["analyses"][0]) == [one]
 
 
@@ -238,7 +238,7 @@ def test_ambiguous_hypotheses_are_listed_those_that_flip_first():
     assert (flips.patch, flips.at, flips.flips) == (
         "moved",
         "nominal (was lowest)",
-        "excluded at the nominal alone",
+        "excluded only at the nominal",
     )
     assert (flips.lowest, flips.nominal, flips.gap) == (0.0684, 0.0435, 0.79)
     assert flips.title == "wino on local:2, numpy+scipy"
@@ -424,7 +424,7 @@ def test_fits_are_counted_over_all_processes():
     none = {"taken_over": 0, "collected": 0}
     total = answer.added_up([{**leader, **none}, {**next_one, **none}])
     assert answer.sent(total) == (
-        "13 fits sent to workers, 4 of them again (agent lost: 3, block lost: 1)"
+        "13 fits sent to workers, 4 of them sent again (agent lost: 3, block lost: 1)"
     )
 
 
@@ -440,7 +440,7 @@ def test_fits_for_which_no_worker_was_there_were_not_sent():
         ((0, 0, 0), "0 fits sent to workers"),
         ((1, 0, 0), "1 fit sent to workers"),
         ((2, 4, 0), "2 fits sent to workers, 4 taken over from earlier runs"),
-        ((2, 0, 1), "2 fits sent to workers, 1 collected that an earlier run had sent"),
+        ((2, 0, 1), "2 fits sent to workers, 1 collected from an earlier run"),
     ],
 )
 def test_the_fits_of_a_run_in_words(fits, said):

@@ -298,7 +298,7 @@ def test_what_fails_stands_above_what_is_within_its_tolerance():
     told = text(compare_runs(before, after))
     assert told.startswith("2 of 2 hypotheses moved (at most 5.0e-02 relative), 1 beyond the ")
     failing, _, listed = told.partition("CLs of wino moved by more than 1e-06 relative, ")
-    assert " b " in failing.partition("CLs of wino moved farther than the tolerance")[2]
+    assert " b " in failing.partition("CLs of wino moved by more than the tolerance")[2]
     assert " a " in listed
     assert "1.0e-01" in listed
 
@@ -340,7 +340,7 @@ def test_a_hypothesis_that_went_to_the_other_minima_is_listed_as_moved():
     assert told.startswith(
         "1 of 2 hypotheses moved (at most 3.6e-01 relative, 1 to other minima), "
     )
-    assert "CLs of wino moved farther than the tolerance, or to other minima (atol 1e-08):" in told
+    assert "CLs of wino moved by more than the tolerance, or to other minima (atol 1e-08):" in told
     header, line = (each for each in told.splitlines() if "rel. diff" in each or "  p " in each)
     assert header.endswith("  minima")
     assert line.endswith("lowest -> nominal")
@@ -713,7 +713,7 @@ def test_certified_toys_of_another_number_or_patch_are_others():
 def test_toys_in_the_text_have_a_table_of_their_own():
     shown = text(compare_runs(toys(), toys(10)))
     assert shown.startswith("1 of 1 result (toys of 1) moved")
-    assert "CLs from toys of wino moved farther than the tolerance (atol 0.0565685):" in shown
+    assert "CLs from toys of wino moved by more than the tolerance (atol 0.0565685):" in shown
     (row,) = [line for line in shown.splitlines() if line.startswith("  wino_300_100")]
     assert "CLs_obs" in row
     shown = text(compare_runs(toys(), toys(1)))

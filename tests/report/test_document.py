@@ -116,7 +116,7 @@ def test_a_report_of_an_earlier_version_is_read_as_one_of_today(version):
 def test_a_damaged_report_of_an_earlier_version_is_refused(tmp_path, change):
     old = json.loads((REPORTS / "version_2.json").read_text())
     change(old)
-    assert "is not a valid one: " in refused(saved(tmp_path / FILE, old))
+    assert "is not valid: " in refused(saved(tmp_path / FILE, old))
 
 
 def test_its_schema_is_valid_and_accepts_what_the_tests_build():
@@ -187,13 +187,13 @@ def test_bytes_that_are_no_text(tmp_path):
 
 def test_a_later_version(tmp_path):
     path = saved(tmp_path / FILE, {"schema_version": VERSION + 1, "new": True})
-    assert "is of version 4, and this package reads up to 3: upgrade" in refused(path)
+    assert "has version 4, this package reads only up to 3: upgrade" in refused(path)
 
 
 @pytest.mark.parametrize("value", [[], '"report"', None, 1, [make.document()]])
 def test_what_is_not_an_object(tmp_path, value):
     message = refused(saved(tmp_path / FILE, value))
-    assert "is not a valid one: the whole: " in message
+    assert "is not valid: the whole: " in message
     assert "is not of type 'object'. Run again with --faas-report" in message
 
 

@@ -320,7 +320,7 @@ def test_other_hosts_are_said(history):
 def test_changes_with_one_trial_are_counted_and_not_judged(history):
     found = history(timed(1, (40.0,), OLD), timed(2, (80.0,), NEW))
     (line,) = words.pace(found.series[0])
-    assert "its spread is not known, so nothing is said; use --faas-trials" in line
+    assert "the spread is unknown, so no conclusion; use --faas-trials" in line
 
 
 @given(
@@ -369,11 +369,11 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(tmp_path):
     assert reasons["copy"] == "is the same run as a/report.json"
     assert reasons["empty"] == "has no analysis"
     assert reasons["later"] == (
-        "is of version 9, and this package reads up to 3: upgrade pytest-pyhf-faas"
+        "has version 9, this package reads only up to 3: upgrade pytest-pyhf-faas"
     )
     assert reasons["broken"].startswith("is not JSON (")
-    assert reasons["other"].startswith("is not a valid one: ")
-    assert "5 files are not part of it:" in text(found, 200)
+    assert reasons["other"].startswith("is not valid: ")
+    assert "5 files are not included:" in text(found, 200)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may look into each directory")
@@ -381,7 +381,7 @@ def test_a_directory_that_may_not_be_looked_into_is_named(tmp_path):
     documents.write(run_of(1, [one(right())]), tmp_path / "a")
     (tmp_path / "secret").mkdir(mode=0)
     (skipped,) = read_history(tmp_path).skipped
-    assert skipped.reason.startswith("cannot be looked into: ")
+    assert skipped.reason.startswith("cannot be read: ")
 
 
 def test_a_report_that_vanishes_while_it_is_read_is_named(tmp_path):
@@ -482,7 +482,7 @@ def test_what_others_stored_is_none_of_ours_and_what_is_cut_off_is_named(tmp_pat
     found = read_history(tmp_path)
     assert found.runs == 1
     assert {each.path.name for each in found.skipped} == {"cut.json", "list.json", "half.json"}
-    assert all("it was cut off, or is another file" in each.reason for each in found.skipped)
+    assert all("it is truncated, or another kind of file" in each.reason for each in found.skipped)
 
 
 # --- page and tables ------------------------------------------------------------------------------

@@ -169,12 +169,12 @@ def test_everything_is_on_the_page_failures_first():
         "careful", "broken_1", "by signal 9", "assert 1 == 2",
         "Without a reference", "no_reference_1",
         "Ambiguous hypotheses", "two_1", "nominal (was lowest)", "0.0684", "0.0435",
-        "excluded at the nominal alone", "fixed poi fit to data", "mu_W 0 (nominal: 1.02)",
+        "excluded only at the nominal", "fixed poi fit to data", "mu_W 0 (nominal: 1.02)",
         "Plots", "The run", "wino on local:2, numpy+scipy",
         "Where the time went", "start-up", "unattributed", "100.0%", "Scaling", "Serial fraction",
         "8 workers, not measured: no more than 4 seen",
         "Endpoints, before the fits", "round trip", "12 ms", "Environments", "1.17.1 ≠ 1.17.0",
-        "All hypotheses", "known issue", "The same again",
+        "All hypotheses", "known issue", "Run it again",
         "pytest --faas-pallet wino --funcx-endpoint local:2", "report.json",
     ]  # fmt: skip
     place = 0
@@ -472,7 +472,7 @@ def test_a_long_error_keeps_its_beginning_and_end_and_says_what_is_cut():
     _source, found = rendered(big([hypothesis]))
     assert "E: begin xxx" in found.text
     assert "ValueError: the end" in found.text
-    assert "characters are left out: the whole is in report.json" in found.text
+    assert "characters are left out: report.json has the full text" in found.text
     assert len(found.text) > 0.9 * page.TEXT_BYTES
 
 

@@ -296,7 +296,7 @@ def test_a_timeline_says_how_well_its_positions_are_known():
 def test_values_outside_the_tolerance_are_counted():
     hypotheses = [*grid(), wrong("off", (900, 400)), broken(), hypothesis(reference=None)]
     plot = plot_of("cls_difference", analysis(hypotheses))
-    assert "60 values of 10 hypotheses, 6 of them outside of the tolerance" in plot.alt
+    assert "60 values of 10 hypotheses, 6 of them outside the tolerance" in plot.alt
     texts = texts_of(plot.svg)
     assert "outside: 6" in texts
     assert "2 hypotheses without CLs or reference left out" in texts

@@ -33,7 +33,7 @@ def test_where_all_are_refused_there_is_no_table():
 def test_more_workers_than_fits_are_told():
     few = {"count": 2, "trials": [trial(fits=3, workers=4)]}
     lines = scaling_lines(scaling(points=[few], unit="blocks"), 80)
-    assert lines[-1] == "  2 blocks: 3 fits for 4 workers, so that some had none"
+    assert lines[-1] == "  2 blocks: 3 fits for 4 workers, so some had none"
 
 
 def test_a_time_of_nothing_is_told_of_nothing():

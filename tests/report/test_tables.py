@@ -132,7 +132,7 @@ def test_what_was_shown_to_be_wrong_is_not_published(tmp_path):
         "1 hypothesis with the verdict 'mixed'",
         "1 hypothesis with the verdict 'known issue'",
         "1 hypothesis without CLs",
-        "1 hypothesis of the table was compared with no reference",
+        "1 hypothesis of the table was not compared with a reference",
         "The likelihood of 1 hypothesis has two sets of minima",
     ):
         assert word in entry["description"]

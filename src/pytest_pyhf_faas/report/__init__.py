@@ -1,1 +1,1 @@
-"""What people read of a run."""
+"""The report of a run: page, plots, tables and comparisons."""

@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AmbiguousRow:
-    """A hypothesis with two sets of minima, and what these differ in.
+    """A hypothesis with two sets of minima, and how these differ.
 
     Attributes
     ----------
     title : str
-        Of its analysis.
+        Title of its analysis.
     at : str
         At which of the two this run is, in words.
     lowest, nominal : float
         CLs_obs at the two.
     flips : str
-        At which of them alone it is excluded; empty where both or neither exclude it.
+        The only one of them at which it is excluded; empty where both or neither exclude it.
     gap : float
         The largest of the fits, nominal minus lowest, in twice the NLL.
     fit : str
-        Which has it.
+        The fit with that gap.
     parameters : str
         Those that differ most, with both values.
     at_bound : str
@@ -91,7 +91,7 @@ def _ambiguous_row(title: str, hypothesis: Hypothesis, found: Mapping[str, Any])
         at=f"{at} (was {found['was_at']})" if found["was_at"] else at,
         lowest=lowest,
         nominal=nominal,
-        flips=f"excluded at the {excluded} alone" if found["flips"] else "",
+        flips=f"excluded only at the {excluded}" if found["flips"] else "",
         gap=found["gap"],
         fit=found["fit"].replace("_", " "),
         parameters=", ".join(

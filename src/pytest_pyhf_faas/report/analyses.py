@@ -1,4 +1,4 @@
-"""The analyses of a run beside their published figures, and the values of their hypotheses."""
+"""The analyses of a run next to their published figures, and the values of their hypotheses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROW_HEADER = (
     "published wall time [s]",
     "published single node [s]",
 )
-#: What comes after these is published.
+#: The columns after these are published values.
 _MEASURED_COLUMNS = 7
 _STEM_CHARACTERS = 40
 
@@ -47,7 +47,7 @@ class AnalysisRow:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What stands below `ROW_HEADER`."""
+        """The cells below `ROW_HEADER`."""
         workers = f" ({counted(self.wall_time.last.workers, 'worker')})" if self.wall_time else ""
         return (
             f"{self.pallet} (synthetic, no physics)" if self.synthetic else self.pallet,
@@ -67,7 +67,7 @@ class AnalysisRow:
 
 
 def rows(document: Document) -> list[AnalysisRow]:
-    """Return each analysis with its wall time, beside the published figures."""
+    """Return each analysis with its wall time, next to the published figures."""
     return [
         AnalysisRow(
             pallet=analysis["pallet"],
@@ -83,30 +83,30 @@ def rows(document: Document) -> list[AnalysisRow]:
 
 
 def wall_time_table(document: Document) -> list[tuple[str, ...]]:
-    """Return the header and the cells of all `rows`; without published figures, where none is."""
+    """Return the header and the cells of all `rows`; without published figures if none has any."""
     found = rows(document)
     columns = len(ROW_HEADER) if any(row.published for row in found) else _MEASURED_COLUMNS
     return [ROW_HEADER[:columns], *(row.cells[:columns] for row in found)]
 
 
 def title_of(analysis: Analysis | Scaling) -> str:
-    """Return what tells an analysis from the others of its run."""
+    """Return the name that distinguishes an analysis from the others of its run."""
     return f"{analysis['pallet']} on {analysis['endpoint']}, {_setup(analysis)}"
 
 
 def _setup(analysis: Analysis | Scaling) -> str:
-    """Return how fits were done, and of what, where that is not CLs."""
+    """Return the fit setup, with the quantity if that is not CLs."""
     return ", ".join([analysis["fit_setup"], *_of_what(analysis)])
 
 
 def _of_what(analysis: Analysis | Scaling) -> list[str]:
-    """Return what was calculated, where that is not CLs."""
+    """Return the quantity that was calculated, if it is not CLs."""
     name = name_of_quantity(cast("Analysis", analysis))  # of scaling it is CLs
     return [] if name == CLS.name else [name]
 
 
 def names_of(analyses: Sequence[Analysis | Scaling], *, with_quantity: bool = True) -> list[str]:
-    """Return what tells the analyses apart: the pallet, and what else differs."""
+    """Return what distinguishes the analyses: the pallet, and what else differs."""
     fields: tuple[Literal["endpoint", "fit_setup"], ...] = ("endpoint", "fit_setup")
     differing = [field for field in fields if len({analysis[field] for analysis in analyses}) > 1]
     return [
@@ -128,12 +128,12 @@ def stem_of(kind: str, place: int, analysis: Analysis) -> str:
 
 
 def compared(hypothesis: Hypothesis) -> list[Row]:
-    """Return the six values of a hypothesis beside their references; nothing if there are none."""
+    """Return the six values of a hypothesis next to their references; nothing if there are none."""
     quantity = quantity_in(hypothesis)
     obtained, reference = quantity.obtained(hypothesis), quantity.reference(hypothesis)
     if obtained is None or reference is None:
         return []
-    # What was not compared is not called outside of the tolerance.
+    # Values that were not compared are not called outside the tolerance.
     within = hypothesis["within"] or (True,) * len(quantity.labels)
     return [
         Row(label, float(mine), float(theirs), good)

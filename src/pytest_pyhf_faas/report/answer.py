@@ -1,4 +1,4 @@
-"""The answer of a run: one sentence, what it is as a whole, and what needs attention."""
+"""The answer of a run: one sentence, its overall state, and what needs attention."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def verdict(document: Document) -> str:
 
 
 def state(document: Document) -> State:
-    """Return what a run is as a whole; what is worst decides."""
+    """Return the overall state of a run: the worst decides."""
     verdicts = set(_verdicts(document))
     present = {verdict.state for verdict in verdicts}
     if State.WRONG in present:
@@ -70,13 +70,13 @@ def all_failures(document: Document) -> list[Hypothesis]:
 
 
 def failed_though_not_wrong(hypothesis: Hypothesis) -> bool:
-    """Whether a test failed though its verdict is no failure: for a reason of its own."""
+    """Whether a test failed for another reason than its verdict."""
     verdict = Verdict(hypothesis["verdict"])
     return hypothesis["outcome"] in _FAILED and verdict.is_fitted and not verdict.fails
 
 
 def other_failures(document: Document) -> list[TestFailure]:
-    """Return the failed tests that are no hypothesis, without those that endpoints tell of."""
+    """Return failed tests that test no hypothesis, except those already shown for endpoints."""
     told = [each["text"] for one in document["endpoints"] for each in one["failures"]]
     return [
         each
@@ -86,7 +86,7 @@ def other_failures(document: Document) -> list[TestFailure]:
 
 
 def added_up(parts: Sequence[Fits]) -> Fits:
-    """Return the fits of several processes together."""
+    """Add up the fits of several processes."""
     again: Counter[str] = Counter()
     for part in parts:
         again.update(part["again"])
@@ -104,22 +104,22 @@ def sent(fits: Fits) -> str:
     """Return how many fits were sent to workers, and how many of them again, and why."""
     parts = [f"{counted(fits['sent'], 'fit')} sent to workers"]
     if fits.get("searches"):
-        parts.append(f"{fits['searches']} of them a search for starts")
+        parts.append(f"{fits['searches']} of them searches for starts")
     again = sum(fits["again"].values())
     if again:
         reasons = ", ".join(f"{why}: {count}" for why, count in sorted(fits["again"].items()))
-        parts.append(f"{again} of them again ({reasons})")
+        parts.append(f"{again} of them sent again ({reasons})")
     if fits.get("not_sent"):
         parts.append(f"{fits['not_sent']} not sent because no worker answered")
     if fits["taken_over"]:
         parts.append(f"{fits['taken_over']} taken over from earlier runs")
     if fits["collected"]:
-        parts.append(f"{fits['collected']} collected that an earlier run had sent")
+        parts.append(f"{fits['collected']} collected from an earlier run")
     return ", ".join(parts)
 
 
 def missing(document: Document) -> list[str]:
-    """Return what a run did not do, a line for each analysis."""
+    """Return what a run left undone, a line for each analysis."""
     lines = []
     for analysis in document["analyses"]:
         verdicts = verdicts_of(analysis)
@@ -158,9 +158,9 @@ def _sorted_verdicts(analyses: Sequence[Analysis]) -> list[Verdict]:
 
 
 def _of_hypotheses(document: Document) -> str:
-    """Return the part of the answer that tells of the hypotheses.
+    """Return the part of the answer about the hypotheses.
 
-    What was calculated is named where it is not CLs alone, the worst first.
+    The quantities are named unless the only one is CLs, the worst first.
     """
     groups: dict[str, list[Analysis]] = {}
     for analysis in document["analyses"]:
@@ -173,7 +173,7 @@ def _of_hypotheses(document: Document) -> str:
     told = [_of_one_quantity(groups[name], verdicts[name]) for name in names]
     if names == [CLS.name]:
         return told[0]
-    if len(set(told)) == len(set(_verdicts(document))) == 1:  # the same of all
+    if len(set(told)) == len(set(_verdicts(document))) == 1:  # the same for all
         return f"{told[0]}: {' and '.join(names)}"
     return "; ".join(f"{name}: {said}" for name, said in zip(names, told, strict=True))
 
@@ -212,8 +212,8 @@ def _counted_extras(document: Document) -> list[str]:
     extras = []
     nonetheless = sum(map(failed_though_not_wrong, _hypotheses(document)))
     if nonetheless:
-        whose = "its" if nonetheless == 1 else "their"
-        extras.append(f"{counted(nonetheless, 'test')} failed for a reason of {whose} own")
+        reason = "another reason" if nonetheless == 1 else "other reasons"
+        extras.append(f"{counted(nonetheless, 'test')} failed for {reason}")
     checks = _failing_checks(document)
     if checks:
         extras.append(f"{counted(checks, 'check')} of an endpoint failed")

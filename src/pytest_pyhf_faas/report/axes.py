@@ -1,4 +1,4 @@
-"""What the values of hypotheses mean: their labels, with units, and what follows from two of them.
+"""Axes of plots: the labels of the hypotheses' values, with units, and combinations of two.
 
 An axis is a label of the pallet, the difference of two, or their ratio: ``m1``, ``m1-m2``,
 ``m1/m2``.
@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: What may stand behind a label and an underscore, for pyhf's schema allows no brackets. Those that
-#: may as well be an index, as the s of ``m_s``, are none.
+#: Units that may follow a label and an underscore; pyhf's schema allows no brackets. Those that
+#: may also be an index, such as the s of ``m_s``, do not count.
 _UNITS = ("eV", "keV", "MeV", "GeV", "TeV", "fb", "pb", "ps", "ns", "mm", "cm")
 _WITH_UNIT = re.compile(rf"(?P<name>.*[^_])_+(?P<unit>{'|'.join(_UNITS)})")
-#: Numbers beyond that have no differences left, as floats.
+#: Beyond this, floats cannot resolve differences.
 _LARGEST = 1e100
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A label of a pallet, or what two of them make.
+    """A label of a pallet, or a combination of two.
 
     Attributes
     ----------
@@ -42,20 +42,20 @@ class Axis:
 
     @classmethod
     def find(cls, text: str, labels: Sequence[str]) -> Axis | None:
-        """Return the axis that a text means among the labels of a pallet.
+        """Return the axis that a text names, given the labels of a pallet.
 
         Parameters
         ----------
         text : str
             A label, with or without its unit; or two with ``-`` or ``/`` between them. A label
-            that has such a letter itself comes before what two others would make.
+            that has such a letter itself takes precedence over a combination of two others.
         labels : sequence of str
             Those of the pallet.
 
         Returns
         -------
         Axis or None
-            ``None`` if it means nothing there.
+            ``None`` if it names no axis.
         """
         place = _place(text, labels)
         if place is not None:
@@ -86,7 +86,7 @@ class Axis:
         return f"{self.name} [{self.unit}]" if self.unit else self.name
 
     def value(self, values: Sequence[float | str]) -> float | None:
-        """Return where a hypothesis lies; ``None`` where that is no number."""
+        """Return the position of a hypothesis; ``None`` if it is not a number."""
         first = _number(values, self._first)
         if self._second is None or first is None:
             return first
@@ -103,7 +103,7 @@ def with_unit(label: str) -> tuple[str, str]:
 
 
 def _place(text: str, labels: Sequence[str]) -> int | None:
-    """Return which label a text is: all of it, or else without its unit."""
+    """Return the label that a text names, with or without its unit."""
     for names in (labels, [with_unit(label)[0] for label in labels]):
         for name in (text, text.strip()):
             if name in names:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-#: The end of a long text is kept as well: a traceback says there what went wrong.
+#: The end of a long text is kept as well: there a traceback says what went wrong.
 _KEPT_AT_THE_END = 0.3
 _Item = TypeVar("_Item")
 

@@ -23,15 +23,15 @@ _BEFORE = ("pallet", "endpoint", "fit_setup", "patch")
 
 
 def six_columns(quantity: Quantity) -> tuple[str, ...]:
-    """Return the columns of the six values, named as junitxml names them as well."""
+    """Return the columns of the six values, named as in junitxml."""
     band = (f"exp_{n:+d}sigma" if n else "exp" for n in range(-2, 3))
     return tuple(f"{quantity.stem}_{name}" for name in ("obs", *band))
 
 
 def write(document: Document, directory: Path) -> None:
-    """Write the tables of a run: a row for each hypothesis, what is not known left empty.
+    """Write the tables of a run: a row for each hypothesis; unknown values are empty.
 
-    There is no table of what the run did not calculate, but for CLs.
+    Quantities that the run did not calculate have no table, except CLs.
     """
     write_runs([({}, document)], directory, source=directory)
 
@@ -42,12 +42,12 @@ def write_runs(
     *,
     source: Path | None = None,
 ) -> list[str]:
-    """Write the tables of some runs, what is said of each run in the first columns.
+    """Write the tables of some runs, with the properties of each run in the first columns.
 
     Parameters
     ----------
     runs : sequence of tuple
-        What is said of each, by column, and its document.
+        The properties of each, by column, and its document.
     directory : Path
         Where the tables go.
     source : Path, optional
@@ -101,7 +101,7 @@ def _write_table(
 
 
 def _columns_after(quantity: Quantity) -> tuple[str, ...]:
-    """Return what stands behind the values of the pallets' labels."""
+    """Return the columns after the values of the pallets' labels."""
     six = six_columns(quantity)
     return (
         *six,
@@ -117,7 +117,7 @@ def _columns_after(quantity: Quantity) -> tuple[str, ...]:
 
 
 def _columns_of_labels(analyses: Sequence[Analysis], taken: set[str]) -> dict[str, str]:
-    """Return the column of each label; one that has the name of another column is told apart."""
+    """Return the column of each label; one with the name of another column gets a suffix."""
     labels = dict.fromkeys(label for each in analyses for label in each["labels"])
     columns = {}
     for label in labels:
@@ -168,7 +168,7 @@ def _two_sets(quantity: Quantity, hypothesis: Hypothesis) -> dict[str, object]:
 
 
 def _own(quantity: Quantity, hypothesis: Hypothesis) -> dict[str, object]:
-    """Return what only one of the tables has."""
+    """Return the columns that only one of the tables has."""
     if quantity is CLS:
         return {"mu_hat": hypothesis["mu_hat"]}
     limits = hypothesis.get("limits")

@@ -38,7 +38,7 @@ def read(path: Path) -> Document:
     Raises
     ------
     ReportError
-        If there is none, or it is not one that this version understands.
+        If there is none, or this version cannot read it.
     """
     try:
         path = path / FILE if path.is_dir() else path
@@ -50,19 +50,18 @@ def read(path: Path) -> Document:
         ) from error
     except (ValueError, RecursionError) as error:
         raise ReportError(
-            f"the report {path} is not JSON ({error}): it was cut off, or is another file. "
-            f"{_REMEDY}"
+            f"the report {path} is not JSON ({error}): it is truncated, or not a report. {_REMEDY}"
         ) from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > VERSION:
         raise ReportError(
-            f"the report {path} is of version {version}, and this package reads up to {VERSION}: "
+            f"the report {path} has version {version}, this package reads only up to {VERSION}: "
             "upgrade pytest-pyhf-faas"
         )
     if version in (1, 2):
         document = _from_version_2(document)
     if not accepted_by_own_schema(document, SCHEMA):
-        raise ReportError(f"the report {path} is not a valid one: {_why_not(document)}. {_REMEDY}")
+        raise ReportError(f"the report {path} is not valid: {_why_not(document)}. {_REMEDY}")
     checked: Document = document
     return checked
 
@@ -76,7 +75,7 @@ def write(document: Document, directory: Path) -> Path:
         If the directory cannot be written to.
     """
     path = directory / FILE
-    # What is read later is never half a report.
+    # So that no reader ever sees half a report.
     unfinished = path.with_suffix(".part")
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -97,8 +96,8 @@ def write(document: Document, directory: Path) -> Path:
 def _from_version_2(old: dict[str, Any]) -> dict[str, Any]:
     """Return a report of version 1 or 2 as one of version 3.
 
-    A fit setup was called a combination, a fixed known issue mended, and version 1 knew nothing of
-    several minima. What does not fit is left for the schema to refuse.
+    A fit setup was called a combination, a fixed known issue mended, and version 1 did not know
+    several minima. The schema refuses what does not fit.
     """
     with contextlib.suppress(AttributeError, KeyError, TypeError):
         return {
@@ -132,12 +131,12 @@ def _why_not(document: Any) -> str:
         jsonschema.Draft7Validator(own_schema(SCHEMA)).iter_errors(document)
     )
     if error is None:
-        return "its schema refuses it"
-    where = "/".join(map(str, error.absolute_path)) or "the whole"
-    # It begins with the value, and ends with what is wrong about it.
+        return "it violates the schema"
+    where = "/".join(map(str, error.absolute_path)) or "the top level"
+    # The message begins with the value, and ends with the problem.
     return f"{where}: {shortened(error.message, _MESSAGE, cut='middle')}"
 
 
 def _refuse(word: str) -> None:
     """Refuse what Python reads, but JSON does not have."""
-    raise ValueError(f"it has the number {word}")
+    raise ValueError(f"it contains the number {word}")

@@ -1,4 +1,4 @@
-"""The environments of a run, and in what they differ from those of the references."""
+"""The environments of a run, and how they differ from those of the references."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Reference = tuple[str, str, tuple[tuple[str, str], ...]]
 
 @dataclass(slots=True)
 class EnvironmentRow:
-    """An environment, and in what it differs from the references that it was compared with.
+    """An environment, and how it differs from the references that it was compared with.
 
     Attributes
     ----------
@@ -28,11 +28,11 @@ class EnvironmentRow:
     title : str
         Which one.
     values : dict
-        What it is, by name.
+        Its properties, by name.
     differs : dict
         For what differs from a reference, what the reference has.
     pallets : set
-        The analyses that it has to do with.
+        The analyses that it belongs to.
     hosts, cpus : set
         Of all the workers that are alike in all else.
     """
@@ -74,7 +74,7 @@ def environment_rows(document: Document) -> list[EnvironmentRow]:
 
 
 def differences(document: Document) -> list[str]:
-    """Return in what the workers differ from the references, a line for each kind of worker."""
+    """Return how the workers differ from the references, a line for each kind of worker."""
     return [
         f"workers on {row.title}: "
         + ", ".join(

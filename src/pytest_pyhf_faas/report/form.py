@@ -1,6 +1,6 @@
 """The types of a report, as `data/report.schema.json` describes it.
 
-What a field means is said there and in ``docs/reference/report-json.md``; a test compares the two.
+The schema and ``docs/reference/report-json.md`` explain each field; a test compares the two.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Run(_Run, total=False):
 
 
 class TestFailure(TypedDict):
-    """A test that failed and is no hypothesis."""
+    """A failed test that tests no hypothesis."""
 
     test: str
     outcome: str
@@ -89,7 +89,7 @@ class Environment(_Environment, total=False):
 
 
 class Endpoint(TypedDict):
-    """What was measured of an endpoint before the fits."""
+    """Measurements of an endpoint before the fits."""
 
     endpoint: str
     findings: list[EndpointFinding]
@@ -137,7 +137,7 @@ class Analysis(_Analysis, total=False):
 
 
 class WholeAnalysis(TypedDict):
-    """What is said of all hypotheses where the document has some of them.
+    """A summary of all hypotheses, where the document has only some of them.
 
     How many there are with each verdict, with two sets of minima, and with an exclusion that
     depends on these; and the file with all of them, one as JSON on each line.
@@ -266,7 +266,7 @@ class _Hypothesis(TypedDict):
 
 
 class Hypothesis(_Hypothesis, total=False):
-    """A signal hypothesis: its fit, its reference and what is said of it."""
+    """A signal hypothesis: its fit, its reference and its verdict."""
 
     digest: str
     limits: LimitValues | None
@@ -297,7 +297,7 @@ class _LimitValues(TypedDict):
 class LimitValues(_LimitValues, total=False):
     """Upper limits: the observed one, and the five expected ones.
 
-    Beside those that were compared: those of the reference, and those at the lowest and at the
+    As well as those that were compared: those of the reference, and those at the lowest and at the
     nominal minima, where these are two.
     """
 
@@ -305,7 +305,7 @@ class LimitValues(_LimitValues, total=False):
 
 
 class ToyResult(TypedDict):
-    """CLs from toys, beside that of the reference and the asymptotic one.
+    """CLs from toys, with that of the reference and the asymptotic one.
 
     The asymptotic test statistic of the Asimov data decides the asymptotic distributions; `off` is
     how many standard errors CLs_obs from toys lies above the asymptotic one, where the observed
@@ -348,7 +348,7 @@ class ReferenceValues(TypedDict):
 
 
 class Ambiguous(TypedDict):
-    """What two sets of minima differ in."""
+    """How two sets of minima differ."""
 
     lowest: list[Number]
     nominal: list[Number]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = "hepdata"
 SUBMISSION = "submission.yaml"
-#: What the names of the tables' files begin with.
+#: Prefix of the names of the tables' files.
 _STEMS = {CLS.name: "cls", LIMITS.name: "limits"}
 #: What the values are, in a description; and at which minima, where there are two sets of them.
 _WHAT = {
@@ -40,7 +40,7 @@ _AT_MINIMA = {
 _LONGEST_NAME = 64
 #: The bands of the expected value, among the six.
 _BANDS = {"1 sigma": (2, 4), "2 sigma": (1, 5)}
-#: HEPData takes such a text for a range, and refuses it.
+#: HEPData reads such a text as a range, and refuses it.
 _LIKE_A_RANGE = re.compile(r"(?<=[\d.])(\s*)-(?=\s*[+-]?\d)")
 #: What the configuration of a hypothesis test is called in a table.
 _QUALIFIERS = {
@@ -51,7 +51,7 @@ _QUALIFIERS = {
 
 
 def write(document: Document, directory: Path) -> None:
-    """Write the submission of a run, in place of an earlier one; none where there is nothing.
+    """Write the submission of a run over an earlier one; nothing if there are no values.
 
     Hypotheses whose values were shown to be wrong are left out, and so are those without; the
     description of the table says how many.
@@ -67,7 +67,7 @@ def write(document: Document, directory: Path) -> None:
     names = names_of(document["analyses"], with_quantity=False)
     for place, (name, analysis) in enumerate(zip(names, document["analyses"], strict=True)):
         quantity = quantity_of(analysis)
-        if quantity is None or "whole" in analysis:  # of which the document has a part
+        if quantity is None or "whole" in analysis:  # the document has only a part of it
             continue
         published = [one for one in analysis["hypotheses"] if _may_be_published(quantity, one)]
         if not published:
@@ -89,9 +89,9 @@ def write(document: Document, directory: Path) -> None:
 
 
 def _dump(yaml: Any, value: Mapping[str, Any]) -> str:
-    # YAML has no halves of surrogate pairs.
+    # YAML has no lone surrogates.
     harmless = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
-    # The one in C is ten times as fast, and not everywhere.
+    # The C version is ten times as fast, but not always installed.
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     text: str = yaml.dump(
         harmless,
@@ -124,7 +124,7 @@ def _entry(
     file: str,
     taken: Sequence[str],
 ) -> dict[str, Any]:
-    """Return what the submission says of a table."""
+    """Return the entry of a table in the submission."""
     what = f"{quantity.name[0].upper()}{quantity.name[1:]}"
     return {
         "name": _name(f"{what} of {one_line(name)}", taken),
@@ -135,7 +135,7 @@ def _entry(
 
 
 def _name(wanted: str, taken: Sequence[str]) -> str:
-    """Return a name that no other table has and that HEPData takes."""
+    """Return a unique table name that HEPData accepts."""
     name, count = shortened(wanted, _LONGEST_NAME, cut="middle"), 1
     while name in taken:
         count += 1
@@ -166,7 +166,7 @@ def _description(quantity: Quantity, analysis: Analysis, published: Sequence[Hyp
     if unchecked:
         sentences.append(
             f"{counted(unchecked, 'hypothesis')} of the table "
-            f"{'was' if unchecked == 1 else 'were'} compared with no reference."
+            f"{'was' if unchecked == 1 else 'were'} not compared with a reference."
         )
     ambiguous = sum(bool(quantity.at_minima(each)) for each in published)
     if ambiguous:

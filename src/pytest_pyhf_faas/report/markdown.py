@@ -28,7 +28,7 @@ _COMPARISON_CHARACTERS, _COMPARISON_WIDTH = 20_000, 120
 _TAKES_EFFECT = re.compile(r"[^\w\s.,:;/()%+=-]|_", re.ASCII)
 #: GitHub makes links of these even where they are entities.
 _BECOMES_A_LINK = re.compile(r"[@#]|:(?=/)|www(?=\.)", re.IGNORECASE)
-#: Of no width: keeps apart what would take effect together.
+#: Has no width: separates characters that would take effect together.
 _NOTHING_SEEN = "\u200b"
 _BACKTICKS = re.compile(r"`{3,}")
 
@@ -67,7 +67,7 @@ def comparison(text: Callable[[int], str]) -> str:
     Parameters
     ----------
     text : callable
-        Returns what a terminal of some width shows of it, the answer first.
+        Returns its text for a terminal of some width, the answer first.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def _within(parts: Iterable[str]) -> str:
     for part in parts:
         left -= len(part.encode(errors="replace")) + 2
         if left < 0:
-            shown.append("The rest had no room here: see the report.")
+            shown.append("The rest does not fit here: see the report.")
             break
         shown.append(part)
     return "\n\n".join(shown) + "\n"

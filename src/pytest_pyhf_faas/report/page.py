@@ -46,13 +46,13 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.plots import Plot
     from pytest_pyhf_faas.report.published_limits import PublishedRow, PublishedTable
 
-#: So many failures are shown in full; the others are listed.
+#: How many failures are shown in full; the others are listed.
 MOST_FAILURES = 200
-#: Of these, the first are open.
+#: How many of these are open.
 _OPEN_FAILURES = 10
 #: A longer table of hypotheses without a reference is closed.
 _OPEN_ROWS = 40
-#: What the page spends on each kind of content that may be of any size, in bytes.
+#: Bytes of the page for each kind of content that may have any size.
 TEXT_BYTES = 1_000_000
 ROW_BYTES = 1_250_000
 LIST_BYTES = 100_000
@@ -69,9 +69,9 @@ _CAPTIONS = {
     "speed-up.",
     "where_the_time_went": "Each bar is workers × wall time: the larger the share of fit, the "
     "better the workers were used.",
-    "timeline": "One row for each worker, one bar for each task, dark and light in turn to tell "
-    "neighbours apart: gaps are time without a task, and a ragged right end is the wait for the "
-    "last ones.",
+    "timeline": "One row for each worker, one bar for each task, alternately dark and light to "
+    "separate neighbours: gaps are time without a task, and a ragged right end is the wait for "
+    "the last tasks.",
     "cls_difference": "Each point is one CLs value. The tolerance that most hypotheses have is "
     "shaded; what differs by more than its own is ringed.",
     "plane": "Where CLs is below 0.05, on the hatched side of the observed contour, a hypothesis "
@@ -90,8 +90,8 @@ _CAPTIONS = {
     "the tolerance beyond rounding; hypotheses at no set of minima are named.",
     "fit_times": "How long single fits took on their workers: a long tail to the right decides "
     "when the analysis ends.",
-    "scaling": "The wall time falls along the ideal line as long as workers have fits to do; "
-    "Amdahl's law says what the serial part leaves of it.",
+    "scaling": "The wall time falls along the ideal line as long as all workers have fits to do; "
+    "Amdahl's law shows how much of the speed-up the serial part leaves.",
 }
 
 
@@ -187,7 +187,7 @@ def render(document: Document, plots: Sequence[Plot]) -> str:
 
 
 def templates() -> jinja2.Environment:
-    """Return what makes pages of the templates of this package."""
+    """Return the environment of the templates of this package."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pytest_pyhf_faas.report"),
         autoescape=True,
@@ -240,7 +240,7 @@ def _name_bytes(name: str) -> int:
     return size_of(name) + breaks + (4 * _NAME if len(name) > _NAME else 0)
 
 
-# What may be of any size
+# Content of any size
 
 
 def _list_bytes(hypothesis: Hypothesis) -> int:
@@ -265,7 +265,7 @@ def _row_bytes(hypothesis: Hypothesis) -> int:
 
 
 class _LongTexts:
-    """The failures with their texts, which share the room that there is for them."""
+    """The failures with their texts, which share the available space."""
 
     def __init__(
         self,
@@ -333,7 +333,7 @@ def _error_text(hypothesis: Hypothesis) -> str:
 
 
 def _remarks(hypothesis: Hypothesis) -> tuple[str, str]:
-    """Return what pytest showed without its title and table, and the command that runs it again."""
+    """Return what pytest showed, without title and table, and the command that repeats it."""
     lines = hypothesis["text"].splitlines()
     if lines and lines[0] == hypothesis["title"]:
         del lines[0]
@@ -466,7 +466,7 @@ def _scaling(document: Document) -> list[_ScalingTable]:
 
 
 def _names(machines: Sequence[environments.EnvironmentRow]) -> list[str]:
-    """Return the names of all that is known of environments, in the order in which it comes."""
+    """Return the names of all properties of environments, in the order of appearance."""
     return list(dict.fromkeys(name for each in machines for name in each.values))
 
 
@@ -489,7 +489,7 @@ def _unreferenced(document: Document) -> list[_UnreferencedTable]:
 
 
 def _listings(document: Document) -> list[_Listing]:
-    """Return the hypotheses of all analyses but those of upper limits, which have a section."""
+    """Return the hypotheses of all analyses except upper limits, which have their own section."""
     shown = [each for each in document["analyses"] if quantity_of(each) is not LIMITS]
     share = ROW_BYTES // max(1, len(shown))
     return [

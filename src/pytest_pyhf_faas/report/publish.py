@@ -1,4 +1,4 @@
-"""Write a report: the JSON first, so that nothing that comes after can lose it."""
+"""Write a report: the JSON first, so that no later failure can lose it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 PAGE = "report.html"
 PLOTS = "plots"
-#: What the extra `report` brings, and by which name each is imported.
+#: The packages of the extra `report`, with the names to import them by.
 _PACKAGES = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PyYAML": "yaml"}
 
 
 def check_packages() -> None:
-    """Look whether a page can be made here.
+    """Check that a page can be made here.
 
     Raises
     ------
     ReportError
-        If what it needs is not installed.
+        If a package that it needs is not installed.
     """
     from importlib.util import find_spec
 
@@ -44,7 +44,7 @@ def check_packages() -> None:
 
 
 def check_place(place: Path) -> None:
-    """Look whether a report can be written to a place, before hours are spent on it.
+    """Check that a report can be written to a place, before hours are spent on it.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def check_place(place: Path) -> None:
 
 
 def is_json_alone(place: Path) -> bool:
-    """Whether nothing but the JSON is to be written at a place."""
+    """Whether only the JSON is to be written to a place."""
     return place.name == documents.FILE
 
 
@@ -81,7 +81,7 @@ def _directory(place: Path) -> Path:
 
 
 def main_file(place: Path) -> Path:
-    """Return what a person opens of the report at a place."""
+    """Return the file of a report that a person opens."""
     return place if is_json_alone(place) else place / PAGE
 
 
@@ -93,12 +93,12 @@ def publish(document: Document, place: Path) -> list[str]:
     document : Document
         The report.
     place : Path
-        A directory, or the ``report.json`` in it, where that alone is to be written.
+        A directory, or the ``report.json`` in it, where only that is to be written.
 
     Returns
     -------
     list of str
-        What went wrong with parts that are made of the JSON, which is whole then.
+        What went wrong with parts made from the JSON, which itself is complete.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def publish(document: Document, place: Path) -> list[str]:
         except Exception as error:  # noqa: BLE001 - a part that fails must not hide the results
             cause = str(error) if isinstance(error, ReportError) else repr(error)
             problems.append(
-                f"{what} of the report could not be made ({cause}); {written} is whole: "
+                f"{what} of the report could not be made ({cause}); {written} is complete: "
                 f"`pyhf-faas report {directory}`"
             )
     return problems
@@ -155,7 +155,7 @@ def link_to(file: Path, directory: Path) -> str:
 
 
 def append_job_summary(text: str) -> list[str]:
-    """Append Markdown to the summary of the CI job, if this is a part of one; return problems."""
+    """Append Markdown to the summary of the CI job, if this runs in one; return problems."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if not path:
         return []

@@ -1,9 +1,9 @@
-"""The wall times that were published, to stand beside those of a run of the same patches.
+"""The published wall times, to compare with those of a run of the same patches.
 
 Table 1 of M. Feickert, L. Heinrich, G. Stark and B. Galewsky, "Distributed statistical inference
 with pyhf enabled through funcX", EPJ Web Conf. 251 (2021) 02070, arXiv:2103.02182: means and
 standard deviations over 10 trials, with pyhf's NumPy backend and SciPy optimizer, on a funcX
-endpoint whose Slurm provider had ``max_blocks = 4`` and ``nodes_per_block = 1``; beside them the
+endpoint whose Slurm provider had ``max_blocks = 4`` and ``nodes_per_block = 1``; and the
 time of one node.
 """
 

@@ -1,4 +1,4 @@
-"""The upper limits of a run beside those that were published."""
+"""The upper limits of a run next to the published ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         PublishedValues,
     )
 
-#: Places that need no words.
+#: Places that need no remark.
 _USUAL = ("nominal", "either")
 
 
@@ -32,7 +32,7 @@ class PublishedRow(NamedTuple):
 
 
 class PublishedTable(NamedTuple):
-    """The published limits of an analysis: the sentence on all, and those that are not usual."""
+    """The published limits of an analysis: a sentence about all, and the unusual ones."""
 
     title: str
     sentence: str
@@ -40,7 +40,7 @@ class PublishedTable(NamedTuple):
 
 
 def published_tables(document: Document) -> list[PublishedTable]:
-    """Return what a page says of published limits."""
+    """Return the published limits as a page shows them."""
     tables = []
     for analysis in document["analyses"]:
         said = analysis.get("published")
@@ -62,7 +62,7 @@ def published_of(analysis: Analysis) -> list[tuple[Hypothesis, PublishedValues]]
 
 
 def ratio(found: PublishedValues, name: str) -> float:
-    """Return the published limit over the one that follows from a limit on the POI and theory."""
+    """Return the published limit over the one from a limit on the POI and theory."""
     return found["limit"] / found["mu"][name] / found["cross_section"]
 
 
@@ -72,7 +72,7 @@ def off(found: PublishedValues, said: PublishedAnalysis, name: str) -> float:
 
 
 def expected_at(said: PublishedAnalysis, mass: float) -> float:
-    """Return the ratio that is expected at a mass: 1, or that of a smooth line."""
+    """Return the expected ratio at a mass: 1, or that of a smooth line."""
     logarithm = 0.0
     for coefficient in said["line"]:
         logarithm = logarithm * math.log(mass) + coefficient

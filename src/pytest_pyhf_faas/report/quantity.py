@@ -1,4 +1,4 @@
-"""What was calculated of the hypotheses of an analysis, as a report shows it."""
+"""The quantities that a report shows for the hypotheses of an analysis."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Quantity:
     Attributes
     ----------
     name, one : str
-        How people call the values of many hypotheses, and those of one.
+        What people call the values of many hypotheses, and those of one.
     stem : str
-        What the names of values begin with.
+        Prefix of the names of values.
     file : str
         The table that has all of them.
     labels : tuple of str
@@ -38,9 +38,9 @@ class Quantity:
     exclusion : float
         A hypothesis with an observed value below this is excluded at 95 % CL.
     axis : str
-        What stands at an axis of the values.
+        The label of an axis of the values.
     drawn : tuple of float
-        What is smaller or larger is drawn as these: nobody needs to tell them apart.
+        Smaller and larger values are drawn as these: the differences do not matter.
     obtained, reference : callable
         Return the six values of a hypothesis, or ``None`` where it has none.
     at_minima : callable
@@ -143,7 +143,7 @@ LIMITS = Quantity(
     tolerance=limit_values.limit_tolerance,
     close=limit_values.close_limits,
 )
-#: What an analysis may be of; of toys a report has more than six values.
+#: What an analysis may calculate; for toys a report has more than six values.
 _OF_ANALYSES: Mapping[str, Quantity] = {"cls": CLS, "limit": LIMITS}
 _NAMES = {
     **{key: each.name for key, each in _OF_ANALYSES.items()},
@@ -153,12 +153,12 @@ _NAMES = {
 
 
 def quantity_of(analysis: Analysis) -> Quantity | None:
-    """Return what an analysis is of, if its hypotheses have six values."""
+    """Return the quantity of an analysis, if its hypotheses have six values."""
     return _OF_ANALYSES.get(analysis.get("quantity", "cls"))
 
 
 def name_of_quantity(analysis: Analysis) -> str:
-    """Return how people call what was calculated in an analysis."""
+    """Return what people call the quantity of an analysis."""
     return _NAMES[analysis.get("quantity", "cls")]
 
 

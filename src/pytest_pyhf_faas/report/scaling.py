@@ -1,4 +1,4 @@
-"""How an analysis gets faster with the number of workers or blocks."""
+"""How the speed of an analysis grows with the number of workers or blocks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.report.form import Scaling, ScalingPoint
 
-#: What the parts of the workers' time are called, where not as `PARTS` has them.
+#: Names of parts of the workers' time, where these differ from `PARTS`.
 PART_TITLES = {"startup": "start-up"}
-#: Smaller shares of it are not told.
+#: Smaller shares of it are not shown.
 _TOLD_SHARE = 0.01
 
 
@@ -138,7 +138,7 @@ def scaling_lines(entry: Scaling, width: int) -> list[str]:
         if last["fits"] < last["workers"]:
             count = counted(point["count"], unit.removesuffix("s"))
             fits, workers = counted(last["fits"], "fit"), counted(last["workers"], "worker")
-            lines.append(f"  {count}: {fits} for {workers}, so that some had none")
+            lines.append(f"  {count}: {fits} for {workers}, so some had none")
     for refused in entry.get("refused", []):
         count = counted(refused["count"], unit.removesuffix("s"))
         lines.append(f"  {count}: not measured")
@@ -147,7 +147,7 @@ def scaling_lines(entry: Scaling, width: int) -> list[str]:
 
 
 def _where_it_went(points: Sequence[ScalingPoint], unit: str, width: int) -> list[str]:
-    """Say what the time of the workers went into where there were most of them."""
+    """Say where the time of the workers went, for the largest number of them."""
     most = max(points, key=lambda point: int(point["count"]))
     found = wall_time(most["trials"])
     worked_s = fmean(trial.workers * trial.wall_s for trial in found.trials)

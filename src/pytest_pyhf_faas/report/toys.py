@@ -1,4 +1,4 @@
-"""What a report says of toys: CLs with its errors, and the distributions of the test statistic."""
+"""Toys in a report: CLs with its errors, and the distributions of the test statistic."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _OBSERVED, _MEDIAN = 0, 3  # of the six values
 def toys_entry(
     found: ToyCLs, asymptotic: MinimumSet | None, reference: ToysEntry | None
 ) -> ToyResult:
-    """Return what a report says of the toys of a hypothesis.
+    """Return the entry of a report for the toys of a hypothesis.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def asymptotic_shares(test_stat: str, asimov: float, edges: Vector) -> tuple[Vec
             beyond = (edges - asimov + 2 * root * (root - shift)) / (2 * root)
             below = np.where(edges > asimov, beyond, below)
         shares: Vector = ndtr(below)
-        shares[0] = 0.0  # at 0 there is a share of its own
+        shares[0] = 0.0  # at 0 there is a separate share
         return shares
 
     return np.diff(cumulative(0.0)), np.diff(cumulative(float(root)))

@@ -52,7 +52,7 @@ class Unreferenced:
         return [f"{stem}_obs", f"{stem}_exp", *(["excluded"] if self._excludes else [])]
 
     def cells(self, hypothesis: Hypothesis) -> list[str]:
-        """Return what stands in these columns."""
+        """Return the cells of these columns."""
         values = self.quantity.obtained(hypothesis)
         assert values is not None  # see `is_unreferenced`
         observed, expected = float(values[OBSERVED]), float(values[EXPECTED])
@@ -61,7 +61,7 @@ class Unreferenced:
 
     @property
     def summary(self) -> str:
-        """How many of them are excluded; empty where the test says nothing of it."""
+        """How many of them are excluded; empty where the test does not say."""
         if not self._excludes:
             return ""
         count = sum(map(self.quantity.excluded, self.hypotheses))
@@ -70,7 +70,7 @@ class Unreferenced:
 
     @property
     def quantity(self) -> Quantity:
-        """What they have no reference of."""
+        """The quantity that they have no reference for."""
         return quantity_in(self.hypotheses[0])
 
     @property

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.form import Analysis, Document, Hypothesis, Number
 
 _SIX = len(LIMITS.labels)
-#: What a row takes beside its names and remarks, in bytes.
+#: Bytes of a row, without its names and remarks.
 _ROW_BYTES = 200
 
 
@@ -60,7 +60,7 @@ def cells(hypothesis: Hypothesis) -> list[Number | None]:
 
 
 def remarks(hypothesis: Hypothesis) -> str:
-    """Return what a reader should know of the limits of a hypothesis."""
+    """Return what a reader should know about the limits of a hypothesis."""
     found = hypothesis.get("limits")
     both = LIMITS.at_minima(hypothesis)
     told = [f"{float(values[OBSERVED]):.4g} at the {name} minima" for name, values in both.items()]

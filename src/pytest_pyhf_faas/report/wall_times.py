@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.report.form import Analysis, Hypothesis, TrialEntry
 
-#: How a fit ended that gave no answer at all.
+#: Outcomes of fits that gave no answer at all.
 _LOST = ("broken", "timeout", "cancelled")
 MEASURED_HEADER = ("wall time [s]", "single worker [s]", "speed-up", "efficiency")
 
@@ -70,10 +70,10 @@ def measured_cells(wall_time: WallTime | None) -> tuple[str, ...]:
 
 
 def _lost(wall_time: WallTime) -> str:
-    """Return what was lost in the trials, for their time is not that of a sound endpoint."""
+    """Return what was lost in the trials: their time is not that of a healthy endpoint."""
     return f"({', '.join(wall_time.lost)})" if wall_time.lost else ""
 
 
 def _figure(value: float, form: str) -> str:
-    """Return a number, or a dash for what is none."""
+    """Return a number, or a dash if there is none."""
     return format(value, form) if math.isfinite(value) else NOTHING

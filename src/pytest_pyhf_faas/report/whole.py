@@ -1,6 +1,6 @@
-"""Analyses of so many hypotheses that a document has some of them, and a file beside it all.
+"""Analyses with very many hypotheses: the document has some of them, a file next to it all.
 
-The file has one hypothesis on each line, as JSON, compressed. What is counted is counted of all.
+The file has one hypothesis on each line, as JSON, compressed. Counts include all of them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.report.form import Analysis, Document, Hypothesis
 
-#: What the files of all hypotheses are called.
+#: Names of the files of all hypotheses.
 FILES = "hypotheses-*.jsonl.gz"
-#: Of the hypotheses that need no attention a document has about so many, from all over the pallet;
-#: of those that do it has the first so many.
+#: A document has about this many hypotheses that need no attention, from all over the pallet;
+#: and this many of those that do.
 SAMPLED, NOTABLE = 1_000, 500
-#: Compressing more takes longer than the fits of small models leave.
+#: More compression takes longer than the fits of small models allow.
 _LEVEL = 2
 
 
@@ -84,7 +84,7 @@ class HypothesesFile:
 
 
 def all_hypotheses(analysis: Analysis, directory: Path | None) -> Iterator[Hypothesis]:
-    """Yield all hypotheses of an analysis, those that a document does not have as well.
+    """Yield all hypotheses of an analysis, including those that are not in the document.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def _which(hypothesis: Hypothesis) -> tuple[str, str]:
 
 
 def verdicts_of(analysis: Analysis) -> Counter[Verdict]:
-    """Return how many hypotheses of an analysis have which verdict, all of them counted."""
+    """Return how many hypotheses of an analysis have each verdict, counting all of them."""
     if "whole" in analysis:
         counts = analysis["whole"]["verdicts"]
         return Counter({Verdict(verdict): count for verdict, count in counts.items()})
@@ -164,7 +164,7 @@ def verdicts_of(analysis: Analysis) -> Counter[Verdict]:
 
 
 def part_notes(analyses: Iterable[Analysis]) -> list[str]:
-    """Return what a document does not have of its analyses, a sentence for each."""
+    """Return what a document leaves out of its analyses, a sentence for each."""
     notes = []
     for analysis in analyses:
         has, of = len(analysis["hypotheses"]), verdicts_of(analysis).total()

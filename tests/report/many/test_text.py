@@ -49,7 +49,7 @@ def test_the_first_sentence_says_what_moved_with_what():
     assert badge(found) == "not alike"
     assert (
         answer(compare_many(grid()))
-        == "24 environments, 3 hypotheses: no value moved farther than its tolerance; "
+        == "24 environments, 3 hypotheses: no value moved by more than its tolerance; "
         "no verdict changed"
     )
     assert state(compare_many(grid())).css == "right"
@@ -82,7 +82,7 @@ def test_factors_that_changed_together_are_said_to():
 def test_what_is_wrong_everywhere_is_not_called_right():
     found = compare_many(grid(lambda patch, factors: {"verdict": "wrong"}))
     assert (found.status, badge(found), state(found).css) == (0, "not right", "wrong")
-    assert answer(found).endswith("3 hypotheses not right, in all environments alike")
+    assert answer(found).endswith("3 hypotheses not right, the same in all environments")
 
 
 def test_an_environment_without_a_run_shows_its_reason():
@@ -96,7 +96,7 @@ def test_an_environment_without_a_run_shows_its_reason():
     assert "the first one, old one, has no result" in answer(base)
     assert badge(base) == "nothing compared"
     alone = compare_many([grid()[0], missing])
-    assert "none but the first has a result" in answer(alone)
+    assert "only the first has a result" in answer(alone)
     assert "Nothing was compared." in page_of(alone).text
     assert "No value moved" not in page_of(alone).text
 

@@ -1,1 +1,1 @@
-"""What changed from one run to another, from their two reports alone."""
+"""What changed from one run to another, read from their two reports only."""

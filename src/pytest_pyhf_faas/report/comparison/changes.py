@@ -1,4 +1,4 @@
-"""What can change between two runs, and what of it is a failure."""
+"""What can change between two runs, and which changes are failures."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pytest_pyhf_faas.campaign.results import json_number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: A value has moved beyond so much, relative and absolute: more than rounding does.
+#: A value moved if it changed by more than this, relative and absolute: more than rounding.
 MOVED = (1e-6, 1e-8)
-#: A single fit is listed if it took so many times as long, and so many seconds longer.
+#: A single fit is listed if it took this many times as long, and this many seconds longer.
 SLOW_FIT = (2.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Which run it was."""
+    """One of the two runs."""
 
     id: str
     began_at: str
@@ -29,7 +29,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that the two runs, their machines or their inputs differ in."""
+    """A difference between the two runs, their machines or their inputs."""
 
     where: str
     name: str
@@ -52,12 +52,12 @@ class Moved:
     relative : float
         By how much; infinite where it is no number, was 0, or is not there.
     verdict : str
-        What the later run says of it.
+        The verdict of the later run.
     rtol, atol : float
         How far the backend and optimizer of the two runs may differ, or what was asked for; of toys
         `atol` follows from the standard errors of both.
     fails : bool
-        Whether it moved farther than that, came or went, or is at other minima.
+        Whether it moved by more than that, came or went, or is at other minima.
     minima : tuple of str or None
         At which set of minima it was and is, where it went from the lowest to the nominal ones or
         back.
@@ -100,7 +100,7 @@ class ReferenceChange:
     relative : float
         Largest relative difference of its values; infinite where there are none in one run.
     background : bool
-        Whether the background is another one as well, so that the model is.
+        Whether the background, and so the model, is another one as well.
     """
 
     analysis: str
@@ -142,7 +142,7 @@ class WallTimeChange:
         After to before; ``None`` where not the same number of hypotheses was fitted.
     fit_ratio : float or None
         The same of the sum of the fits' own seconds: where it is near 1 and `ratio` is not, the
-        change is none of the fits.
+        change is not in the fits.
     beyond_spread : bool or None
         Whether the means differ by more than two standard errors; ``None`` where a run has one
         trial, so that the spread is not known.
@@ -217,9 +217,9 @@ class Changes:
 
     @property
     def status(self) -> int:
-        """The exit status: 1 if the later run does not stand up to the earlier one, else 0.
+        """The exit status: 1 if the later run is worse than the earlier one, else 0.
 
-        That is so where a value moved farther than its backend and optimizer may differ, or
+        That is so where a value moved by more than its backend and optimizer may differ, or
         fits are at other minima, a verdict changed without getting better, an analysis is slower
         than allowed, or the runs have hypotheses, but none in common. What differs between their
         environments, references that changed, verdicts that got better, and hypotheses that one run
@@ -262,7 +262,7 @@ def relative_change(before: float, after: float) -> float:
 
 
 def json_able(value: Any) -> Any:
-    """Return values as JSON has them: a list for a tuple, words for numbers that it has not."""
+    """Return values as JSON has them: a list for a tuple, words for numbers that it lacks."""
     if isinstance(value, dict):
         return {name: json_able(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.form import Hypothesis
     from pytest_pyhf_faas.report.quantity import Quantity
 
-    #: A hypothesis before and after, with the name of its analysis and what this is of.
+    #: A hypothesis before and after, with the name and the quantity of its analysis.
     Pair = tuple[str, Quantity | None, Hypothesis, Hypothesis]
 
 
@@ -48,7 +48,7 @@ def moved(
     pairs : iterable of tuple
         Its hypotheses before and after.
     rtol, atol : float or None
-        What has moved farther fails; ``None``: farther than the hypothesis's own tolerance.
+        A value that moved by more fails; ``None``: the hypothesis's own tolerance.
     """
     found: list[Moved] = []
     if quantity is None:
@@ -65,7 +65,7 @@ def moved(
 def tolerance_of(
     quantity: Quantity, setups: tuple[str, str], first: Hypothesis, second: Hypothesis
 ) -> tuple[float, float]:
-    """Return how far a backend and optimizer may be off: the larger of two runs.
+    """Return the tolerance of a backend and optimizer: the larger one of two runs.
 
     It is what the hypothesis was compared with, which comes from its reference file, or else the
     default of the optimizer.
@@ -131,7 +131,7 @@ def reference_changes(pairs: Iterable[Pair], others: Container[str]) -> Iterable
 
 
 def is_one_sided(pair: Pair) -> bool:
-    """Whether a hypothesis has values in one of two runs alone."""
+    """Whether a hypothesis has values in only one of two runs."""
     _name, quantity, first, second = pair
     if quantity is None:
         return (first.get("toys") is None) != (second.get("toys") is None)
@@ -174,7 +174,7 @@ def _moved(
 
 
 def agree(quantity: Quantity, before: float, after: float, tolerance: tuple[float, float]) -> bool:
-    """Whether a value has not moved farther than a tolerance; two that are no numbers are equal."""
+    """Whether a value has not moved by more than a tolerance; two that are no numbers are equal."""
     both_nan = math.isnan(before) and math.isnan(after)
     return both_nan or quantity.close(after, before, *tolerance)
 
@@ -193,7 +193,7 @@ def _other_minima(first: Hypothesis, second: Hypothesis) -> tuple[str, str] | No
 
 
 def _severity(verdict: str) -> int:
-    """Return its place; all that are worse than a known issue are equally bad."""
+    """Return its rank; all verdicts worse than a known issue are equally bad."""
     worse = Verdict.KNOWN_ISSUE.severity - 1
     return max(worse, Verdict(verdict).severity)
 
@@ -207,7 +207,7 @@ def _reference(quantity: Quantity, hypothesis: Hypothesis) -> dict[str, Any] | N
 
 
 def _reference_sets(quantity: Quantity, hypothesis: Hypothesis) -> tuple[Any, ...]:
-    """Return the values of a reference at both sets of minima, whichever was compared."""
+    """Return the values of a reference at both sets of minima."""
     ambiguous = hypothesis["ambiguous"]
     if ambiguous and quantity is CLS:
         return ambiguous["lowest"], ambiguous["nominal"]

@@ -75,7 +75,7 @@ def _config(analysis: Analysis) -> dict[str, Any]:
 def _other_patches(
     name: str, before: Iterable[Hypothesis], after: Iterable[Hypothesis]
 ) -> list[Difference]:
-    """Say which hypotheses have another patch of the same name, with the digests of the first."""
+    """List the hypotheses whose patch changed under the same name, with digests of the first."""
     known = {each["patch"]: each["digest"] for each in before if "digest" in each}
     now = {each["patch"]: each["digest"] for each in after if "digest" in each}
     changed = [patch for patch in known if patch in now and now[patch] != known[patch]]
@@ -101,7 +101,7 @@ def _different_facts(where: str, before: Sequence[Any], after: Sequence[Any]) ->
 
 
 def facts_of(environments: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return what may matter to a fit; where workers differ, all that there is."""
+    """Return what may matter to a fit, with all values where workers differ."""
     found: dict[str, set[str]] = defaultdict(set)
     for environment in environments:
         facts = {

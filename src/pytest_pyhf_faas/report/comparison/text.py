@@ -160,7 +160,7 @@ def _run_lines(changes: Changes, width: int) -> list[str]:
 
 def _moved_lines(changes: Changes, width: int) -> list[str]:
     minima = any(each.minima for each in changes.moved)
-    fails = "moved farther than the tolerance" + (", or to other minima" if minima else "")
+    fails = "moved by more than the tolerance" + (", or to other minima" if minima else "")
     least = min([MOVED[0], *(each.rtol for each in changes.moved if each.quantity != _TOYS)])
     moved = f"moved by more than {least:g} relative, within the tolerance"
     groups = [

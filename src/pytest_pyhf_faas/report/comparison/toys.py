@@ -28,7 +28,7 @@ def moved_toys(
 ) -> Moved | None:
     """Return how the toys of a hypothesis moved, by the value that did so most; or ``None``.
 
-    Other toys always differ: what moved is what is listed, and what moved farther than both
+    Other toys always differ: what moved is what is listed, and what moved by more than both
     standard errors allow fails, as in a comparison with a reference.
 
     Parameters

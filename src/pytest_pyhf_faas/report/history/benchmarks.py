@@ -1,4 +1,4 @@
-"""What pytest-benchmark has stored of wall times, for runs that left no report."""
+"""Wall times stored by pytest-benchmark, for runs that left no report."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-#: Where pytest-benchmark stores by default, a directory for each kind of machine in it.
+#: The default storage of pytest-benchmark, with a directory for each kind of machine.
 STORAGE = ".benchmarks"
 
 
 def points_in(path: Path) -> list[tuple[Key, Point]]:
-    """Return the wall times that a file of pytest-benchmark has of this package; maybe none.
+    """Return the wall times of this package in a file of pytest-benchmark, if any.
 
     Raises
     ------
@@ -38,8 +38,8 @@ def points_in(path: Path) -> list[tuple[Key, Point]]:
         raise ReportError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ReportError(
-            f"{path} is no file of pytest-benchmark that this version understands ({error!r}): "
-            "it was cut off, or is another file"
+            f"{path} is not a pytest-benchmark file that this version can read ({error!r}): "
+            "it is truncated, or another kind of file"
         ) from error
 
 

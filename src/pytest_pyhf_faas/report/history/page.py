@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.history.read import History, Skipped
     from pytest_pyhf_faas.report.history.series import Change, Series, Shift
 
-#: So many series are drawn, those of most runs first; the others are tables.
+#: How many series are drawn, those with most runs first; the others are tables.
 MOST_PLOTS = 30
-#: What the page spends on the runs of all series, on what changed, and on what was left out.
+#: Bytes of the page for the runs of all series, the changes, and what was left out.
 ROW_BYTES, CHANGE_BYTES, SKIPPED_BYTES = 1_250_000, 500_000, 100_000
 #: A longer table of runs is closed.
 _OPEN_ROWS = 12
-#: So many hypotheses that changed in the same way are named.
+#: How many hypotheses that changed in the same way are named.
 _PATCHES = 6
 _COLUMNS = ("analysis", "runs", "last run", "hypotheses", "verdicts that changed", "wall time")
 
 
 class _Row(NamedTuple):
-    """A run; `changed` are the names of versions that are not what they were."""
+    """A run; `changed` are the names of versions that changed."""
 
     point: Point
     versions: Sequence[tuple[str, str]]

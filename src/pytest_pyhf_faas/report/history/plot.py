@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.history.points import Conditions, Point
     from pytest_pyhf_faas.report.history.series import Series, Shift
 
-#: So many runs have room in a plot; those before are in the tables.
+#: How many runs fit in a plot; earlier ones are in the tables.
 MOST_RUNS = 200
-#: So many lines have their text, and each of them so many names.
+#: How many lines are labelled, and how many names each label has.
 _MOST_TEXTS, _MOST_NAMES = 24, 2
 _TEXT_POINTS = 170
 _LABEL_POINTS = 330
@@ -63,12 +63,12 @@ _STATES = {
     State.INCOMPLETE: (GREY, "..", "not compared"),
 }
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-#: Where an image names a part of itself.
+#: Where an image refers to a part of itself.
 _REFERENCE = re.compile(r'(xlink:href="|url\()#([\w-]+)')
 
 
 class _Link(NamedTuple):
-    """Where a point leads, and what is said of it."""
+    """The link of a point, and its title."""
 
     url: str | None
     title: str
@@ -85,7 +85,7 @@ def draw(series: Series, directory: Path, number: int) -> str:
     directory : Path
         Where the page will be, from which each point leads to its report.
     number : int
-        Of the plot on its page, of which no two have the same.
+        Number of the plot, unique on its page.
 
     Returns
     -------
@@ -276,7 +276,7 @@ def _draw_times(
 
 
 def _size(runs: int) -> float:
-    """Return the size of the points, which do not hide each other where there are many."""
+    """Return the size of the points, small enough that many do not hide each other."""
     return min(22.0, 22.0 * _FULL_SIZE / runs)
 
 
@@ -305,7 +305,7 @@ def _title(point: Point) -> str:
 def _inline(svg: bytes, title: str, links: dict[str, str], prefix: str) -> str:
     """Return an SVG image as an element of a page: its links have titles.
 
-    Matplotlib gives the same names to parts of different images: a prefix tells them apart.
+    Matplotlib gives the same names to parts of different images: a prefix makes them unique.
     """
     for namespace, uri in (("", _SVG), ("xlink", _XLINK)):
         ET.register_namespace(namespace, uri)

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.times import WallTime
     from pytest_pyhf_faas.report.form import Analysis, Document
 
-#: How versions of this package are called among those of others.
+#: The name of this package among the versions of others.
 OWN = "pytest-pyhf-faas"
 UNKNOWN = "not known"
 BACKGROUND = "background"
-#: What a configuration says of what is calculated, by default; a test holds it to the defaults.
+#: The default configuration of a calculation; a test compares it with the real defaults.
 USUAL: Mapping[str, Any] = {
     "test_poi": 1.0,
     "test_stat": "qtilde",
@@ -50,7 +50,7 @@ class Key(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What tells the series from others."""
+        """The name that distinguishes the series from others."""
         quantity = [] if self.quantity == CLS.name else [self.quantity]
         config = [f"{name} {value}" for name, value in self.config]
         return ", ".join([f"{self.pallet} on {self.endpoint}", self.fit_setup, *quantity, *config])
@@ -67,7 +67,7 @@ class Conditions(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """What the workers of an analysis were, all of them together.
+    """The workers of an analysis, all of them together.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class Point:
     package, code : str or None
         Version of this package, and the digest of the part of it that fits on workers.
     inputs : mapping
-        Of what the values depend on beside the versions: background and references.
+        What the values depend on as well as the versions: background and references.
     wall_time : WallTime or None
         ``None`` where it was not measured.
     fit_s : float or None
@@ -163,7 +163,7 @@ def key_of(analysis: Analysis) -> Key:
 
 
 def not_default(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return what of a configuration is not as by default.
+    """Return the parts of a configuration that differ from the default.
 
     What is calculated, and how, is no part of it; what an earlier version did not know is as by
     default.
@@ -209,9 +209,9 @@ def facts_of(point: Point) -> dict[str, str]:
 
 
 def timing_facts_of(point: Point) -> dict[str, str]:
-    """Return what of it may change a wall time.
+    """Return the parts that may change a wall time.
 
-    The version of this package is another one with each commit, and the code that fits is not.
+    The version of this package changes with each commit, the code that fits does not.
     """
     code = {} if point.code is None else {"code of the fits": point.code}
     background = {name: each for name, each in point.inputs.items() if name == BACKGROUND}

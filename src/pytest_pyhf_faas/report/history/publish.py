@@ -22,7 +22,7 @@ def publish_history(history: History, directory: Path) -> None:
     Raises
     ------
     ReportError
-        If the directory cannot be written to, or what draws the page is not installed.
+        If the directory cannot be written to, or the packages that draw the page are not installed.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.form import Analysis
     from pytest_pyhf_faas.report.history.points import Key, Point
 
-    #: Shows how far one is with some paths, as `tqdm.tqdm` does.
+    #: Shows progress over some paths, as `tqdm.tqdm` does.
     Progress = Callable[[Sequence[Path]], Iterable[Path]]
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that is no part of the history, and why."""
+    """A file that is not part of the history, and why."""
 
     path: Path
     reason: str
@@ -40,7 +40,7 @@ class History:
     Attributes
     ----------
     directory : Path
-        Where they were looked for.
+        Where the search began.
     runs : int
         How many of them are in a series.
     series : tuple of Series
@@ -56,10 +56,10 @@ class History:
 
 
 def read_history(directory: Path, progress: Progress = iter) -> History:
-    """Read all reports below a directory, and what pytest-benchmark has stored beside them.
+    """Read all reports below a directory, and what pytest-benchmark stored next to them.
 
-    Of a report no more is kept than its points, and of each series the hypotheses of the last run
-    that fitted them: how much memory that takes does not depend on the number of reports.
+    Only the points of each report are kept, and for each series the hypotheses of the last run
+    that fitted them, so memory does not grow with the size of all reports.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def read_history(directory: Path, progress: Progress = iter) -> History:
             continue
         try:
             document = documents.read(path)
-        except ReportError as error:  # it was whole a moment ago
+        except ReportError as error:  # it was readable a moment ago
             skipped.append(_skipped(path, error))
             continue
         for analysis in document["analyses"]:
@@ -106,7 +106,7 @@ def read_history(directory: Path, progress: Progress = iter) -> History:
 
 
 def _files(directory: Path) -> tuple[list[Path], list[Path], list[Skipped]]:
-    """Return the reports, what pytest-benchmark has stored, and what cannot be looked into."""
+    """Return the reports, the files of pytest-benchmark, and what cannot be read."""
     reports: list[Path] = []
     stored: list[Path] = []
     errors: list[OSError] = []
@@ -118,12 +118,11 @@ def _files(directory: Path) -> tuple[list[Path], list[Path], list[Skipped]]:
     if not directory.is_dir() or any(Path(error.filename) == directory for error in errors):
         why = errors[0].strerror if errors else "it is not a directory"
         raise ReportError(
-            f"no history can be made of {directory}: {why}. Give a directory that has those "
-            "that --faas-report wrote below it"
+            f"cannot make a history of {directory}: {why}. Give a directory that contains "
+            "the directories that --faas-report wrote"
         )
     unread = [
-        Skipped(Path(error.filename), f"cannot be looked into: {error.strerror}")
-        for error in errors
+        Skipped(Path(error.filename), f"cannot be read: {error.strerror}") for error in errors
     ]
     return sorted(reports), sorted(stored), unread
 
@@ -131,7 +130,7 @@ def _files(directory: Path) -> tuple[list[Path], list[Path], list[Skipped]]:
 def _dated(
     directory: Path, paths: Sequence[Path], progress: Progress, skipped: list[Skipped]
 ) -> tuple[list[tuple[str, Path]], dict[Path, list[tuple[Key, Point]]]]:
-    """Return when each run began, and the points of those that pytest-benchmark alone knows.
+    """Return when each run began, and the points of runs that only pytest-benchmark stored.
 
     Reports come first, so that what pytest-benchmark has of the same run is not counted again.
     """
@@ -162,7 +161,7 @@ def _dated(
 
 
 def _skipped(path: Path, error: ReportError) -> Skipped:
-    """Return the reason without the path, which is said beside it."""
+    """Return the reason without the path, which is shown next to it."""
     return Skipped(path, str(error).replace(f"the report {path} ", "").replace(f"{path} ", ""))
 
 
@@ -174,12 +173,12 @@ def _nothing(directory: Path, skipped: Sequence[Skipped]) -> str:
     if not skipped:
         return (
             f"there is no {documents.FILE} in {directory} or below it, and nothing that "
-            "pytest-benchmark stored of wall times: give a directory that has those that "
-            "--faas-report wrote below it"
+            "pytest-benchmark stored: give a directory that contains the directories that "
+            "--faas-report wrote"
         )
     reasons = Counter(each.reason for each in skipped).most_common(1)
     first = next(each for each in skipped if each.reason == reasons[0][0])
     return (
-        f"no history can be made of {directory}: none of {counted(len(skipped), 'file')} can be "
+        f"cannot make a history of {directory}: none of {counted(len(skipped), 'file')} can be "
         f"used. {_relative(directory, first.path)} {first.reason}"
     )

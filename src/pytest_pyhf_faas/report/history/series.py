@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.form import Analysis, Hypothesis
     from pytest_pyhf_faas.report.history.points import Conditions, Key, Point
 
-#: What a version that changed is looked for first.
+#: The packages whose versions come first.
 _FIRST = ("pyhf", "numpy", "scipy", OWN)
-#: In so many series without any change of a time one is said nonetheless.
+#: The share of series without any change of a wall time for which chance may report one.
 _FALSE_ALARMS = 0.05
 #: Of a hypothesis, what the next run is compared with; the rest would fill the memory.
 _KEPT = (
@@ -32,7 +32,7 @@ _KEPT = (
 
 
 class Shift(NamedTuple):
-    """A version, or another fact, that is not what it was."""
+    """A version, or another fact, that changed."""
 
     name: str
     before: str
@@ -44,16 +44,16 @@ class Shift(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Hypotheses of a run that are not as they were in the last run that fitted them.
+    """Hypotheses of a run that changed since the last run that fitted them.
 
     Attributes
     ----------
     before, after : Point
         The two runs; there may be others in between that did not fit these hypotheses.
     shifts : tuple of Shift
-        What the two runs differ in.
+        How the two runs differ.
     moved : tuple of Moved
-        Values that moved farther than the tolerance, under the same verdict.
+        Values that moved by more than the tolerance, under the same verdict.
     """
 
     before: Point
@@ -65,7 +65,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class TimeChange:
-    """A wall time that is not what it was in the last run under the same conditions."""
+    """A wall time that changed since the last run under the same conditions."""
 
     before: Point
     after: Point
@@ -75,7 +75,7 @@ class TimeChange:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What can be said of the wall times of a series.
+    """What can be concluded about the wall times of a series.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class Series:
 
     @property
     def shifts(self) -> list[tuple[Shift, ...]]:
-        """For each point what is not as it was in the last run that tells it."""
+        """For each point, what changed since the last run that reported it."""
         known: dict[str, str] = {}
         found = []
         for point in self.points:
@@ -129,13 +129,13 @@ class Series:
 
     @property
     def pace(self) -> Pace:
-        """What can be said of the wall times.
+        """What can be concluded about the wall times.
 
-        A step is said where something changed that may change a time, and all of this holds:
+        A step is reported where something changed that may change a time, and all of this holds:
 
         - the means differ by more than two standard errors, as where two runs are compared;
-        - by Welch's test so large a difference comes of chance in less than 5 % of series, however
-          many changes they have (Bonferroni's correction);
+        - by Welch's test, chance gives so large a difference in less than 5 % of series, however
+          many changes these have (Bonferroni's correction);
         - the ratio is larger than that of any neighbours between which nothing changed, since runs
           differ by more than the trials of one.
         """
@@ -199,7 +199,7 @@ class Series:
 
 
 def _shifts(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Shift, ...]:
-    """Return what both know and differs, the versions of pyhf and what it rests on first."""
+    """Return what both know and differs, versions of pyhf and its dependencies first."""
     found = [
         Shift(name, str(old), str(new)) for name, old, new in environment_differences(before, after)
     ]
@@ -211,7 +211,7 @@ def _shifts(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Shift,
 def _comparable(points: Sequence[Point]) -> Iterable[tuple[Point, Point]]:
     """Return each measured run with the one before it under the same conditions.
 
-    The time of a run in which something was lost is none of a sound endpoint.
+    A run that lost something does not show the time of a healthy endpoint.
     """
     last: dict[Conditions, Point] = {}
     for point in points:
@@ -238,7 +238,7 @@ def _chance(times: WallTimeChange) -> float:
 
 
 def _size(ratio: float | None) -> float:
-    """Return a ratio as a number of at least 1, whichever way it goes."""
+    """Return a ratio as a number of at least 1, in either direction."""
     if not ratio:
         return math.inf
     return max(ratio, 1 / ratio)

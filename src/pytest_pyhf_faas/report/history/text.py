@@ -28,7 +28,7 @@ _HEADER = ("analysis", "runs", "last run", "hypotheses", "wall time [s]")
 
 
 def text(history: History, width: int) -> str:
-    """Return what a person reads of a history, the answer first, in lines that fit a width."""
+    """Return the text of a history, the answer first, in lines that fit a width."""
     cells = [
         (
             _shown(each.key),
@@ -54,7 +54,7 @@ def text(history: History, width: int) -> str:
 
 
 def _shown(key: Key) -> str:
-    """Return a title as a terminal may have it: without codes, and not too long."""
+    """Return a title for a terminal: without control codes, and not too long."""
     title = key._replace(endpoint=short_uuid(key.endpoint)).title
     return shortened(printable(title), _NAME_WIDTH, cut="middle")
 
@@ -66,18 +66,18 @@ def _skipped(history: History) -> list[str]:
     lines = [f"  {printable(f'{each.path} {each.reason}')}" for each in found[:_SKIPPED_SHOWN]]
     verb = "is" if len(found) == 1 else "are"
     return [
-        f"{counted(len(found), 'file')} {verb} not part of it:",
+        f"{counted(len(found), 'file')} {verb} not included:",
         *lines,
         *_more(found, _SKIPPED_SHOWN),
     ]
 
 
 def _wall_time(point: Point) -> str:
-    """Return the wall time with its spread, without more words."""
+    """Return the wall time with its spread and nothing else."""
     measured = point.wall_time
     return NOTHING if measured is None else with_spread(measured.mean_s, measured.stdev_s)
 
 
 def _more(found: Sequence[object], shown: int) -> list[str]:
     more = len(found) - shown
-    return [f"  ... and {more} more, which the page has"] if more > 0 else []
+    return [f"  ... and {more} more: see the page"] if more > 0 else []

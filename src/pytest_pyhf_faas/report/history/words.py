@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.history.read import History
     from pytest_pyhf_faas.report.history.series import Series, Shift, TimeChange
 
-#: So many facts that changed are said, and so many characters of each.
+#: How many changed facts are named, and how many characters of each.
 _SHIFTS, _SHIFT = 4, 60
-#: So many changes of a wall time are said where there is little room, the last ones.
+#: How many changes of a wall time are named where space is short, the last ones.
 _STEPS = 2
-#: How the analyses of a history are, by what the last run of each says; the worst comes first.
+#: States of the analyses of a history, by the last run of each; the worst comes first.
 _STATES = (
     (State.WRONG, "wrong"),
     (State.BROKEN, "broken"),
     (State.INCOMPLETE, "incomplete"),
-    (State.KNOWN, "right but for known issues"),
+    (State.KNOWN, "right except for known issues"),
     (State.RIGHT, "right"),
 )
 
@@ -54,13 +54,13 @@ def headline(history: History) -> str:
 
 
 def state(history: History) -> State:
-    """Return what the last runs are as a whole; what is worst decides."""
+    """Return the overall state of the last runs: the worst decides."""
     states = {state_of(series) for series in history.series}
     return next(state for state, _word in _STATES if state in states)
 
 
 def state_of(series: Series) -> State:
-    """Return what the last run with verdicts says."""
+    """Return the result of the last run with verdicts."""
     point = series.judged
     states = set() if point is None else {Verdict(name).state for name in point.verdicts or {}}
     if point is None or (point.interrupted and states <= {State.RIGHT, State.KNOWN}):
@@ -100,7 +100,7 @@ def machine(point: Point) -> str:
 
 
 def versions(point: Point) -> list[tuple[str, str]]:
-    """Return the versions of a run, by name, those of pyhf and what it rests on first."""
+    """Return the versions of a run, by name, those of pyhf and its dependencies first."""
     known = point.versions
     first = [name for name in ("pyhf", "numpy", "scipy", "python") if name in known]
     return [(name, known[name]) for name in (*first, *(n for n in known if n not in first))]
@@ -109,7 +109,7 @@ def versions(point: Point) -> list[tuple[str, str]]:
 def said(shifts: Iterable[Shift]) -> str:
     """Return what changed, the first few of it."""
     words = [shortened(str(each), _SHIFT, cut="middle") for each in shifts]
-    return listed(words, _SHIFTS, _SHIFT) or "nothing that the reports know of"
+    return listed(words, _SHIFTS, _SHIFT) or "nothing that the reports record"
 
 
 def step(change: TimeChange) -> str:
@@ -140,7 +140,7 @@ def steps(series: Series) -> str:
 
 
 def pace(series: Series) -> list[str]:
-    """Return what can be said of the wall times, and what cannot."""
+    """Return what can and cannot be concluded about the wall times."""
     found = series.pace
     lines = [f"wall time: {step(each)}" for each in found.steps]
     if found.scatter is not None:
@@ -157,7 +157,7 @@ def pace(series: Series) -> list[str]:
     if found.unknown:
         lines.append(
             f"wall time: {counted(found.unknown, 'change')} of versions or inputs with one trial "
-            "before or after: its spread is not known, so nothing is said; use --faas-trials"
+            "before or after: the spread is unknown, so no conclusion; use --faas-trials"
         )
     return lines
 

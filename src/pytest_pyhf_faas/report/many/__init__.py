@@ -1,1 +1,1 @@
-"""Many runs, each in an environment of its own: what moved together with what."""
+"""Many runs, each in its own environment: which results moved with which factor."""

@@ -1,9 +1,9 @@
-"""Which factor explains that cells differ, if one does.
+"""Which factor, if any, explains why cells differ.
 
-A factor explains it if all cells with the same value of it agree with each other. No groups are
-formed for that: agreement within a tolerance is not transitive, and to link what lies close would
-call a drift in small steps no change. So two cells differ here exactly where a comparison of these
-two alone says so.
+A factor explains the difference if all cells with the same value of it agree. No groups are
+formed for that: agreement within a tolerance is not transitive, and linking close values would
+hide a drift in small steps. So two cells differ here exactly where a comparison of these
+two says so.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     #: Of the cells before a step and those after it.
     Outcome = Callable[[int, int], Hashable]
 
-#: What two factors explain together in more steps than this is not explained by them.
+#: Two factors together explain a difference only in at most this many steps.
 MOST_STEPS = 3
-#: Stands where an environment does not have a package, or does not use it.
+#: The value where an environment does not have a package, or does not use it.
 ABSENT = "none"
 
 
@@ -39,7 +39,7 @@ class Step:
     before, after : tuple of str
         The value of each of them.
     where : tuple of tuple
-        Where the step is seen at some values of another factor alone: that factor and its values;
+        If the step is seen only at some values of another factor: that factor and its values;
         of several, those of each.
     """
 
@@ -80,19 +80,19 @@ class _Factor:
         return all(level.value == ABSENT or is_version(level.value) for level in self.levels)
 
 
-#: Factors that stand for each other, and those that they explain something together with.
+#: Factors that vary together, and those that explain something together with them.
 _Sides = tuple[list[_Factor], list[_Factor]]
 
 
 class Attribution:
-    """What varies among cells, and what it explains.
+    """The factors that vary among cells, and what they explain.
 
     Parameters
     ----------
     environments : sequence of mapping
         The factors of each cell, by name; the first cell is the base.
     known : sequence of bool
-        Whether that is all that there is in a cell. A factor that is not known in one of some cells
+        Whether the factors of a cell are complete. A factor that is unknown in one of some cells
         explains nothing among them.
     """
 
@@ -112,7 +112,7 @@ class Attribution:
         differs : mapping of int to int
             For each cell that has a result, by its place, the cells that it differs from, as bits.
         outcome : callable, optional
-            Returns what is different at both sides of a step; steps with other outcomes are others.
+            Returns the results at both sides of a step; steps with other results are other steps.
 
         Returns
         -------
@@ -137,7 +137,7 @@ class Attribution:
         return found if 0 < len(found) <= MOST_STEPS else None
 
     def _factors(self, cells: int) -> list[_Factor]:
-        """Return what varies among some cells; that first which people vary on purpose."""
+        """Return what varies among some cells; factors that people vary on purpose come first."""
         alike: dict[frozenset[int], dict[str, tuple[_Level, ...]]] = {}
         for name, by_value in self._cells.items():
             levels = tuple(_Level(v, c & cells) for v, c in by_value.items() if c & cells)
@@ -152,7 +152,7 @@ class Attribution:
         return sorted(found, key=lambda each: place_of(each.names[0]))
 
     def _of_one(self, differs: Mapping[int, int], factors: Sequence[_Factor]) -> list[Found]:
-        """Return the steps of the first factor; what explains them as well is named beside it."""
+        """Return the steps of the first factor; others that explain them are named with it."""
         return [self._named(found, factors) for found in _steps(differs, factors[0])]
 
     def _of_two(self, differs: Mapping[int, int], sides: _Sides, outcome: Outcome) -> list[Found]:
@@ -185,7 +185,7 @@ class Attribution:
             for factor in factors
             for name in factor.names
         ]
-        # That a package came with a backend is no other cause than the backend.
+        # A package that came with a backend is not another cause than the backend.
         present = [each for each in told if ABSENT not in each]
         return found._replace(step=Step(*map(tuple, zip(*(present or told), strict=True))))
 
@@ -264,7 +264,7 @@ def _joint(one: _Factor, other: _Factor) -> list[_Level]:
 
 
 def _could_show(factor: _Factor, step: Step, among: _Level) -> bool:
-    """Whether a step could be seen at a value of another factor: both of its sides are there."""
+    """Whether a step could be seen at a value of another factor: both of its sides exist there."""
     values = {level.value for level in factor.levels if level.cells & among.cells}
     return {step.before[0], step.after[0]} <= values
 

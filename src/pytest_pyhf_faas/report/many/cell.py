@@ -40,7 +40,7 @@ class Cell:
     reason : str or None
         Why there is none, in one line.
     directory : Path or None
-        Where its report lies, and its page beside it.
+        Where its report and its page are.
     """
 
     name: str
@@ -51,32 +51,32 @@ class Cell:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What it computed with, and what was asked for where that is not known or says more."""
+        """What it computed with, or what was asked for where that is unknown or says more."""
         real = {} if self.document is None else factors_of(self.document)
         return with_asked(real, self.factors)
 
     @property
     def is_known(self) -> bool:
-        """Whether `environment` is all that it has: its workers told it with their fits."""
+        """Whether `environment` is complete: its workers reported it with their fits."""
         return self.document is not None and bool(self.document["environments"])
 
     @property
     def shortfall(self) -> str | None:
-        """Why it has no run, none that came to its end, or none with any result."""
+        """Why it has no run, no finished run, or no result."""
         if self.reason or self.document is None:
             return self.reason
         return "its run was interrupted" if self.document["run"]["interrupted"] else self.unfitted
 
     @property
     def unfitted(self) -> str | None:
-        """Why a run that came to its end has no result at all, if so."""
+        """Why a finished run has no result at all, if so."""
         if self.document is None or self.document["run"]["interrupted"] or self.reason:
             return None
         return None if _has_results(self.document) else _why_nothing_was_fitted(self.document)
 
 
 def read_cell(path: Path) -> Cell:
-    """Read a run and, from ``cell.json`` beside it, what was asked for.
+    """Read a run and, from ``cell.json`` next to it, what was asked for.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def read_cell(path: Path) -> Cell:
 def named(cells: Iterable[Cell]) -> list[Cell]:
     """Return the cells, each with a name that no other has.
 
-    A cell without a name is called by what tells it from the others, such as its versions; where
+    A cell without a name is named after what distinguishes it, such as its versions; where
     nothing does, by its directory.
     """
     cells = list(cells)
@@ -162,7 +162,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ReportError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise ReportError(
-            f"{path} is not JSON ({error}): it was cut off, or is another file. Run the gate again"
+            f"{path} is not JSON ({error}): it is truncated, or another kind of file. Run the "
+            "gate again"
         ) from error
     expected = {"name": str, "factors": dict, "reason": str | None}
     told = {"reason": None, **told} if isinstance(told, dict) else {}
@@ -171,6 +172,6 @@ def _read_file(path: Path) -> dict[str, Any]:
     if wrong:
         raise ReportError(
             f"{path} is not the {FILE} of an environment: {counted(len(wrong), 'field')} missing "
-            f"or of another type ({', '.join(wrong)}). Run the gate again"
+            f"or of the wrong type ({', '.join(wrong)}). Run the gate again"
         )
     return told

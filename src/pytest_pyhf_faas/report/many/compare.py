@@ -1,4 +1,4 @@
-"""Many runs become what they differ in, and what explains it."""
+"""Find how many runs differ, and what explains it."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def compare_many(
     atol: float | None = None,
     slower: float | None = None,
 ) -> Many:
-    """Compare runs in many environments, from their reports alone.
+    """Compare runs in many environments, from their reports only.
 
     Parameters
     ----------
     cells : sequence of Cell
         At least one, each with a name of its own. The first one is what the others are compared
-        with; beside that, their order means nothing.
+        with; otherwise the order has no meaning.
     rtol, atol, slower : float, optional
         As in `compare_runs`, by which each run is compared with the first.
 
     Returns
     -------
     Many
-        What they differ in. Two values differ where a comparison of these two runs alone says so:
+        How they differ. Two values differ where a comparison of these two runs says so:
         beyond the larger tolerance of the two, or since they are at other minima.
     """
     environments = [cell.environment for cell in cells]
@@ -174,7 +174,7 @@ def _verdict_shift(step: Step | None, before: str, after: str, rows: Sequence[Ro
 
 
 def _place(shift: Shift | VerdictShift) -> tuple[object, ...]:
-    """Return its place: what is explained first, and what is seen in most hypotheses."""
+    """Return its rank: explained steps first, then those of most hypotheses."""
     words = (shift.before, shift.after) if isinstance(shift, VerdictShift) else ()
     factors = () if shift.step is None else tuple(map(place_of, shift.step.factors))
     return shift.step is None, -len(shift.hypotheses), factors, repr(shift.step), words

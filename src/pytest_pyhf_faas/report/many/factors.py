@@ -1,4 +1,4 @@
-"""What may explain that environments differ: versions, machines and what was asked for."""
+"""What may explain differences: versions, machines and what was asked for."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.report.form import Document
 
-#: What people vary on purpose, and name an environment by; others follow by their names.
+#: Factors that people vary on purpose, and that name an environment; others come after them.
 FIRST = ("pyhf", "scipy", "numpy", "optimizer", "backend", "method", "jax", "iminuit", "python")
-#: What needs no name beside its value.
+#: Factors whose value is clear without their name.
 _SAY_ENOUGH = ("optimizer", "backend", "method")
-#: A package that is installed and not used is no cause: the part that needs it, and its value.
+#: An unused package is not a cause: each package with the factor and value that use it.
 _USED_BY = {
     "iminuit": ("optimizer", "minuit"),
     "jax": ("backend", "jax"),
@@ -31,11 +31,11 @@ _USED_BY = {
 
 
 def factors_of(document: Document) -> dict[str, str]:
-    """Return all of a run that may change its results, by name.
+    """Return everything in a run that may change its results, by name.
 
     Real versions of its workers, their machine, the configuration of the fits, the inputs and the
-    endpoint. Where a run has several of one, all of them. Where no fit tells what the workers have,
-    what they told before the fits.
+    endpoint. Where a run has several of one, all of them. Where no fit reports their versions,
+    those that they reported before the fits.
     """
     found: dict[str, set[str]] = defaultdict(set)
     for analysis in document["analyses"]:
@@ -58,7 +58,7 @@ def _facts(document: Document) -> dict[str, str]:
 
 
 def _told_before_the_fits(document: Document) -> dict[str, str]:
-    """Return what the preflight saw of the workers: of all that it measured, what is a factor."""
+    """Return the factors among what the preflight measured of the workers."""
     names = facts_of([document["client"]])
     return {
         name: str(value)
@@ -127,8 +127,8 @@ def varying(
     environments : sequence of mapping
         What each has, by name.
     known : sequence of bool, optional
-        Whether all is known that it has: what one does not have is a difference only then. That a
-        package of one version is used in some of them alone is none: the part that needs it is.
+        Whether its factors are complete: only then is a missing factor a difference. A
+        package that only some of them use is none: the factor that needs it is.
     """
     known = [True] * len(environments) if known is None else known
     found = []
@@ -144,7 +144,7 @@ def varying(
 
 
 def telling_apart(environments: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return what tells each environment from the others, in as few words as that takes."""
+    """Return what distinguishes each environment from the others, in as few words as possible."""
     chosen: list[str] = []
     groups = 1
     for name in varying(environments):

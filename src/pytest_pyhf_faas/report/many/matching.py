@@ -33,7 +33,7 @@ class Row:
     Attributes
     ----------
     analysis : str
-        Its pallet, with what else tells it from the others.
+        Its pallet, with what else distinguishes it from the others.
     quantity : Quantity or None
         What its six values are; ``None`` where it has others, as toys.
     """
@@ -88,7 +88,7 @@ def _keyed(
 
 
 def _telling_apart(runs: Sequence[Sequence[Analysis]]) -> list[str]:
-    """Return what tells analyses of one pallet apart, beside what they are of."""
+    """Return what distinguishes analyses of one pallet, other than their quantity."""
     fields = [n for n in _NAMES if any(len({_part(a, n) for a in run}) > 1 for run in runs)]
     if any(_is_twice(run, fields) for run in runs):
         every = [analysis for run in runs for analysis in run]

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.many.result import Hypothesis, Many
 
 _Shift = TypeVar("_Shift", Shift, VerdictShift)
-#: What the page spends on what may be of any size, in bytes, and so many names at a shift.
+#: Bytes for each part that may have any size, and the number of names at a shift.
 MATRIX_BYTES = 1_800_000
 LIST_BYTES = 100_000
 _MOST_NAMES = 100
 _SHIFTS = 200
 _SQUARE_BYTES = 32
-#: What tells verdicts of one colour apart.
+#: Signs that distinguish verdicts of one colour.
 _SIGNS = {
     "right": "",
     "right at lowest": "L",
@@ -53,7 +53,7 @@ def render(many: Many, links: Mapping[str, str], tables: str, json_file: str) ->
     Parameters
     ----------
     many : Many
-        What they differ in.
+        How they differ.
     links : mapping of str to str
         For environments with a page of their own, by name, where it is.
     tables, json_file : str
@@ -160,13 +160,13 @@ def _bytes(row: _Row) -> int:
 
 
 def _legend(many: Many) -> list[tuple[str, str]]:
-    """Return what each square says that there is."""
+    """Return the legend of the squares that occur."""
     found = {verdict for each in many.hypotheses for verdict in each.verdicts} - {"right"}
     return [("", "right"), *sorted((_sign(verdict), verdict) for verdict in found)]
 
 
 def _factors(many: Many) -> list[tuple[str, list[tuple[str, int, bool]]]]:
-    """Return what environments differ in; those in a row with the same value as one."""
+    """Return how environments differ; neighbours with the same value share a cell."""
     found = []
     for name in many.factors:
         values = [each.value(name) for each in many.environments]

@@ -1,4 +1,4 @@
-"""Write what many runs differ in: JSON and tables first, so that the page can lose none of it."""
+"""Write how many runs differ: JSON and tables first, so that nothing is lost if the page fails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TABLE = "environments.csv"
 
 
 def publish_many(many: Many, cells: Sequence[Cell], directory: Path) -> Path:
-    """Write what many runs differ in.
+    """Write how many runs differ.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def publish_many(many: Many, cells: Sequence[Cell], directory: Path) -> Path:
     cells : sequence of Cell
         The runs that it was found in.
     directory : Path
-        It is made where it is not there.
+        Created if it does not exist.
 
     Returns
     -------

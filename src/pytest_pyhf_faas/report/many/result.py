@@ -1,4 +1,4 @@
-"""What many runs differ in, and what explains it."""
+"""How many runs differ, and what explains it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.comparison.changes import Moved, Run
     from pytest_pyhf_faas.report.many.attribution import Step
 
-#: What is said of a hypothesis that an environment has no result of.
+#: The verdict where an environment has no result for a hypothesis.
 NO_RUN = "no run"
 
 
@@ -49,17 +49,17 @@ class Environment:
     Attributes
     ----------
     factors : mapping of str to str
-        What it has, by name.
+        Its factors, by name.
     is_known : bool
-        Whether that is all that it has.
+        Whether these are complete.
     reason : str or None
-        Why it has no run, none that came to its end, or none with any result.
+        Why it has no run, no finished run, or no result.
     run : Run or None
-        Which run it is.
+        The run in it.
     verdicts : mapping of str to int
         How many hypotheses have each.
     moved : int
-        How many moved from the first run farther than their tolerance.
+        How many moved from the first run by more than their tolerance.
     noise : Noise or None
         What else moved.
     fit_s : float or None
@@ -88,13 +88,13 @@ class Environment:
         return any(plain(each).is_fitted for each in self.verdicts)
 
     def value(self, factor: str) -> str:
-        """Return what it has of a factor, in a word where it is not known or not there."""
+        """Return the value of a factor, or a word where it is unknown or absent."""
         return self.factors.get(factor, ABSENT if self.is_known else NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Environments, by their places, whose values hang together within the tolerance.
+    """Environments, by their places, whose values are linked by steps within the tolerance.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class Hypothesis:
     quantity : str or None
         What its six values are, if it has six.
     verdicts : tuple of str
-        What each environment says of it.
+        The verdict in each environment.
     groups : tuple of Group
         Of values that agree, the lowest first; one that spans more than the tolerance is a drift.
     moved : tuple of int
@@ -132,7 +132,7 @@ class Hypothesis:
 
     @property
     def differs(self) -> bool:
-        """Whether its environments do not all say the same of it."""
+        """Whether its environments do not all agree on it."""
         return len(self.groups) > 1 or len(set(self.verdicts) - {NO_RUN}) > 1
 
 
@@ -149,8 +149,8 @@ class Shift:
     largest : Moved
         The one that moved most, from a typical run before the step to one after it.
     without_ratio : int
-        How many moved to or from what is no number, or from 0; of these none is the largest where
-        there are others.
+        How many moved from 0, or to or from a value that is not a number; `largest` is one of these
+        only if there are no others.
     """
 
     step: Step | None
@@ -180,14 +180,14 @@ class VerdictShift:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """What many runs differ in, against the first of them.
+    """How many runs differ from the first of them.
 
     Attributes
     ----------
     environments : tuple of Environment
         The first one is the base.
     factors : tuple of str
-        The names of what they differ in.
+        The names of the factors that differ.
     hypotheses : tuple of Hypothesis
         All of them.
     shifts : tuple of Shift
@@ -209,7 +209,7 @@ class Many:
 
     @property
     def status(self) -> int:
-        """The exit status: 1 if a run does not stand up to the first one, else 0.
+        """The exit status: 1 if a run is worse than the first one, else 0.
 
         See `Changes.status`; 1 as well if the first run, or all others, have no result. That an
         environment has no run is no reason by itself.

@@ -1,4 +1,4 @@
-"""What many runs differ in, as the terminal shows it."""
+"""How many runs differ, as the terminal shows it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN = 30
 
 
 def text(many: Many, width: int) -> str:
-    """Return what a person reads of many runs, the answer first, in lines that fit a width."""
+    """Return the text about many runs, the answer first, in lines that fit a width."""
     shifts = [words.shift_cells(each) for each in many.shifts]
     verdicts = [words.verdict_cells(each) for each in many.verdicts]
     header, environments = words.environment_table(many)
@@ -28,7 +28,7 @@ def text(many: Many, width: int) -> str:
     having = f" with {', '.join(shared)}" if shared else ""
     groups = (
         [printable(words.answer(many))],
-        _table("moved farther than the tolerance", words.SHIFT_HEADER, shifts, width),
+        _table("moved by more than the tolerance", words.SHIFT_HEADER, shifts, width),
         _table("verdicts that changed", words.VERDICT_HEADER, verdicts, width),
         [words.TOGETHER] if words.changed_together(many) else [],
         _table(f"environments{having}, the first to compare with", header, environments, width),
@@ -41,7 +41,7 @@ def text(many: Many, width: int) -> str:
 def _table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int
 ) -> list[str]:
-    """Return a table without the columns in which there is nothing."""
+    """Return a table without its empty columns."""
     kept = words.columns_with_something(rows)
     shown = [[row[place] for place in kept] for row in rows]
     named = [header[place] for place in kept]
@@ -54,14 +54,14 @@ def _without_run(many: Many) -> list[str]:
         for each in many.environments
         if words.reason_of(each)
     ]
-    return ["not run, or not to the end:", *lines] if lines else []
+    return ["not run, or not finished:", *lines] if lines else []
 
 
 def _factor_lines(many: Many) -> list[str]:
-    """Return what the environments differ in: the values of each factor, and how many have them."""
+    """Return how the environments differ: the values of each factor, and how many have them."""
     lines = []
     for name in many.factors:
         counts = Counter(each.value(name) for each in many.environments)
         values = (f"{value} ({counts[value]})" for value in sorted(counts, key=order_of))
         lines.append(printable(f"  {name}: {', '.join(values)}"))
-    return ["what they differ in, and how many have it:", *lines] if lines else []
+    return ["differences, and how many environments have each value:", *lines] if lines else []

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.many.matching import Fitted, Row
     from pytest_pyhf_faas.report.quantity import Quantity
 
-#: What errors of one kind say in other words each time.
+#: Parts of messages that vary between errors of one kind.
 _NUMBER = re.compile(r"0x[0-9a-f]+|[-+]?\d[\d.]*(e[-+]?\d+)?", re.IGNORECASE)
 _MESSAGE = 100
 _SETS = ("lowest", "nominal")
@@ -49,7 +49,7 @@ class Values:
     row : Row
         The hypothesis in all environments.
     rtol, atol : float or None
-        The tolerance for all; ``None``: the larger one of the two that are compared.
+        The tolerance for all; ``None``: the larger one of any two that are compared.
 
     Attributes
     ----------
@@ -89,15 +89,15 @@ class Values:
         own = own_tolerance(quantity, fitted.fit_setup, hypothesis)
         rtol, atol = (o if a is None else a for o, a in zip(own, self._asked, strict=True))
         minima = hypothesis["minimum_set"]
-        # One object for all that are no number, so that they are equal.
+        # One object for all values that are not a number, so that they are equal.
         six = tuple(math.nan if math.isnan(each) else each for each in six)
         return _Value(six, minima if minima in _SETS else "", (rtol, atol))
 
     def change(self, before: int, after: int) -> Moved | None:
         """Return the change from one of some environments to one of others that differs.
 
-        Of all such changes it is the one in the middle, so that it is that of a step, without the
-        noise on both of its sides.
+        It is the median of all such changes: that of the step, without the
+        noise on both sides.
         """
         pairs = [
             (one, other)
@@ -117,14 +117,14 @@ class Values:
             [(first.hypothesis, second.hypothesis)],
             *self._asked,
         )
-        return next(iter(found), None)  # none where the way back alone is beyond the tolerance
+        return next(iter(found), None)  # none if only the way back is beyond the tolerance
 
     def _fitted(self, value: _Value, among: int) -> Fitted:
         those = [each for place, each in self._same[value].items() if among >> place & 1]
         return min(those, key=lambda each: (each.fit_setup, each.hypothesis["verdict"]))
 
     def groups(self) -> tuple[Group, ...]:
-        """Return the environments whose values hang together, those of the lowest value first."""
+        """Return the environments whose values are linked, those of the lowest value first."""
         left = list(self._same)
         found = []
         while left:
@@ -162,7 +162,7 @@ def _differ(quantity: Quantity, one: _Value, other: _Value) -> bool:
 
 
 def _all_agree(values: Collection[_Value]) -> bool:
-    """Whether no two values differ, as far as that can be seen at once; most never do."""
+    """Whether a quick check shows that no two values differ, as is most common."""
     if not values or {each.minima for each in values} >= set(_SETS):
         return not values
     rtols, atols = zip(*(each.tolerance for each in values), strict=True)
@@ -196,7 +196,7 @@ def verdict_of(fitted: Fitted | None) -> str:
 def verdicts_with_errors(row: Row, unfitted: Sequence[str | None]) -> dict[str, int]:
     """Return the verdicts, each kind of error apart, and the environments of each as bits.
 
-    What was not fitted has no verdict that could be explained, but where nothing was: `unfitted`
+    Hypotheses that were not fitted have no verdict to explain, unless nothing was: `unfitted`
     says for each environment why.
     """
     found: dict[str, int] = defaultdict(int)
@@ -222,5 +222,5 @@ def _with_error(hypothesis: Hypothesis) -> str:
 
 
 def _kind(message: str) -> str:
-    """Return what is the same in messages of one kind."""
+    """Return the parts that messages of one kind share."""
     return brief(one_line(_NUMBER.sub("…", message)), _MESSAGE)

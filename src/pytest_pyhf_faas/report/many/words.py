@@ -1,4 +1,4 @@
-"""What is said of many runs: the answer in one sentence, and the words of its tables."""
+"""The text about many runs: the answer in one sentence, and the words of its tables."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.many.result import Environment, Group, Hypothesis, Many
 
 _Shift = TypeVar("_Shift", Shift, VerdictShift)
-#: So many shifts the answer names, and so many changes of verdicts.
+#: How many shifts and how many changes of verdicts the answer names.
 _MOST, _FEW = 3, 2
 _SAID = 90
 _DIGITS = 6
-#: Digits of values that differ: as many as tell them apart.
+#: Digits of values that differ: as many as distinguish them.
 _COARSE, _FINE = 4, 8
-#: Of more groups of values only the range is said.
+#: With more groups of values only the range is shown.
 _GROUPS = 6
 _LABELS = (*CLS.labels, *LIMITS.labels)
 
@@ -40,28 +40,28 @@ def answer(many: Many) -> str:
     head = f"{counted(len(many.environments), 'environment')}, {_hypotheses(many)}"
     if not many.environments[0].has_results:
         first = f"the first one, {shortened(many.environments[0].name)}, has no result"
-        return f"{head}: {first}, so that nothing is compared with it"
+        return f"{head}: {first}, so nothing is compared with it"
     if results == 1:
-        return f"{head}: none but the first has a result, so that nothing was compared"
+        return f"{head}: only the first has a result, so nothing was compared"
     clauses = [*_moved(many), *_changed(many)]
     if not many.shifts:
-        clauses.insert(0, "no value moved farther than its tolerance")
+        clauses.insert(0, "no value moved by more than its tolerance")
     if not many.verdicts:
         clauses.append("no verdict changed")
     wrong = sum(any(map(_fails, each.verdicts)) for each in many.hypotheses if not each.differs)
     if wrong:
-        clauses.append(f"{counted(wrong, 'hypothesis')} not right, in all environments alike")
+        clauses.append(f"{counted(wrong, 'hypothesis')} not right, the same in all environments")
     missing = len(many.environments) - results
     if missing:
         clauses.append(f"{counted(missing, 'environment')} without a result")
     partly = sum(_is_missing_somewhere(each, many) for each in many.hypotheses)
     if partly:
-        clauses.append(f"{counted(partly, 'hypothesis')} not fitted in each of the others")
+        clauses.append(f"{counted(partly, 'hypothesis')} not fitted in at least one of the others")
     return f"{head}: {'; '.join(clauses)}"
 
 
 def state(many: Many) -> State:
-    """Return what the environments are as a whole."""
+    """Return the overall state of the environments."""
     if not many.environments[0].has_results or len(many.with_results) == 1:
         return State.BROKEN
     if many.status or many.shifts or any(_fails(v) for h in many.hypotheses for v in h.verdicts):
@@ -72,7 +72,7 @@ def state(many: Many) -> State:
 
 
 def badge(many: Many) -> str:
-    """Return that in a word or two."""
+    """Return that state in a word or two."""
     words = {
         State.RIGHT: "all alike",
         State.INCOMPLETE: "alike, not all of them ran",
@@ -83,7 +83,7 @@ def badge(many: Many) -> str:
 
 
 def verdict_state(verdict: str) -> State:
-    """Return what a verdict looks like, whichever minima it is right at."""
+    """Return the state that a verdict is shown as, for any set of minima."""
     return State.INCOMPLETE if verdict == NO_RUN else plain(verdict).state
 
 
@@ -179,7 +179,7 @@ def sides_of(step: Step | None) -> tuple[str, str]:
 
 
 def where_of(step: Step | None) -> str:
-    """Return at which values of another factor alone a step is seen."""
+    """Return the values of another factor that a step is limited to."""
     if step is None:
         return ""
     return " or ".join(f"{name} is {' or '.join(v.split(', '))}" for name, v in step.where)
@@ -210,7 +210,7 @@ def columns_with_something(rows: Sequence[Sequence[str]]) -> list[int]:
 
 
 def shift_cells(shift: Shift) -> tuple[str, ...]:
-    """Return what stands below `SHIFT_HEADER`."""
+    """Return the cells below `SHIFT_HEADER`."""
     moved = shift.largest
     size = [f"{moved.relative:+.1e}"] if math.isfinite(moved.relative) else []
     size += [f"{moved.minima[0]} → {moved.minima[1]}"] if moved.minima else []
@@ -228,7 +228,7 @@ def shift_cells(shift: Shift) -> tuple[str, ...]:
 
 
 def verdict_cells(shift: VerdictShift) -> tuple[str, ...]:
-    """Return what stands below `VERDICT_HEADER`."""
+    """Return the cells below `VERDICT_HEADER`."""
     return (
         factor_of(shift.step),
         *sides_of(shift.step),
@@ -284,7 +284,7 @@ def _against_the_first(many: Many, place: int) -> str:
 
 
 def reason_of(environment: Environment) -> str:
-    """Return in a line why an environment has no run, or none that came to its end, if so."""
+    """Return in a line why an environment has no run, or no finished one, if so."""
     return one_line(environment.reason or ("no report" if environment.run is None else ""))
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "Plot", "draw"]
 
-#: What the names of the plots begin with.
+#: Prefixes of the names of the plots.
 KINDS = (
     "wall_time",
     "where_the_time_went",

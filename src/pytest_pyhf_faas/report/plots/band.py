@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.plots.six_values import Floats
     from pytest_pyhf_faas.report.quantity import Quantity
 
-#: Fewer make no line.
+#: Fewer points are not a line.
 _FEWEST = 3
-#: So many lines through a plane are drawn, those with the most hypotheses.
+#: How many lines through a plane are drawn, those with the most hypotheses.
 _MOST_LINES = 3
-#: The label of patches from single files whose names have no values: it counts them.
+#: The label, a count, of patches from single files whose names have no values.
 _COUNTER = "index"
 #: The edges of the bands among the six values, the wider one first.
 _BANDS = {"± 2σ": (1, 5, YELLOW), "± 1σ": (2, 4, GREEN)}
@@ -48,7 +48,7 @@ _LINEAR = 10
 
 
 class _Line(NamedTuple):
-    """Hypotheses that differ in one value alone."""
+    """Hypotheses that differ in only one value."""
 
     axis: Axis
     #: The values of the other labels, as in "m2 = 100".
@@ -134,7 +134,7 @@ def _plot_line(quantity: Quantity, line: _Line, name: str, stem: str, place: int
 def _draw(
     axes: Axes, quantity: Quantity, at: Sequence[float], values: Floats
 ) -> list[Line2D | Patch]:
-    """Draw bands and lines, and return what a legend says of them."""
+    """Draw bands and lines, and return the entries of a legend."""
     for low, high, colour in _BANDS.values():
         axes.fill_between(at, values[:, low], values[:, high], color=colour, alpha=0.6, lw=0)
     axes.plot(at, values[:, EXPECTED], color=BLUE, ls="--")

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.form import Analysis, Hypothesis
     from pytest_pyhf_faas.report.plots.six_values import Floats
 
-#: Of the six values. That of the observed one is full.
+#: Markers of the six values. That of the observed one is filled.
 _MARKERS: tuple[dict[str, Any], ...] = (
     {"marker": "o", "color": BLACK, "mfc": BLACK},
     {"marker": "v", "color": SKY, "mfc": "none"},
@@ -66,7 +66,7 @@ class _Points(NamedTuple):
     difference: Floats
     #: Where there are numbers.
     drawable: npt.NDArray[np.bool_]
-    #: Which of these are outside of the tolerance.
+    #: Which of these are outside the tolerance.
     outside: npt.NDArray[np.bool_]
 
     @classmethod
@@ -125,7 +125,7 @@ def plot_cls_difference(place: int, analysis: Analysis, name: str) -> Plot | Non
     alt = (
         f"CLs obtained minus reference against the reference: {drawable(name)}. "
         f"{len(differences)} values of {counted(len(hypotheses), 'hypothesis')}, {outside} of them "
-        f"outside of the tolerance; the largest difference is {np.abs(differences).max():.2g}."
+        f"outside the tolerance; the largest difference is {np.abs(differences).max():.2g}."
     )
     return plot_of(figure, stem_of("cls_difference", place, analysis), title, alt, place)
 

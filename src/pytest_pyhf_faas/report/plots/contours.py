@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     Surface = np.ma.MaskedArray[Any, Any]
     Surfaces = dict[int, Surface]
 
-#: With fewer there are no contours.
+#: Fewer places give no contours.
 FEWEST_PLACES = 4
-#: Of which of the six values contours are drawn.
+#: Which of the six values have contours.
 SURFACES = (OBSERVED, MINUS, EXPECTED, PLUS)
 _GRID = 240
-#: What is nearer, relative to what all places span, is one place, or on one line.
+#: Places closer than this, relative to their span, are one place, or on one line.
 _DIGITS = 5
 _LINE = 1e-4
 
@@ -72,14 +72,14 @@ class Contours:
     ) -> Surfaces | None:
         """Return log10 of the values on the grid, linear between the hypotheses as they are drawn.
 
-        Of several hypotheses at one place the first is taken.
+        If several hypotheses are at one place, the first counts.
 
         Parameters
         ----------
         values : sequence
             The six values of each hypothesis, in the order of the places.
         drawn : tuple of float
-            What is smaller or larger is drawn as these.
+            Smaller and larger values are drawn as these.
 
         Returns
         -------

@@ -45,10 +45,10 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.plots.six_values import Floats
     from pytest_pyhf_faas.report.quantity import Quantity
 
-#: Fewer places are no plane.
+#: Fewer places are not a plane.
 _FEWEST = 3
 _AXES = 2
-#: The values of which it is said where they exclude.
+#: The values whose exclusion the text describes.
 _TOLD = {OBSERVED: "observed", EXPECTED: "expected"}
 _WITHOUT = "without values"
 #: The marker of a hypothesis.
@@ -176,7 +176,7 @@ def _draw_reference(
         return []
     for surface in surfaces.values():
         _draw_contour(axes, contours, surface, level, RED, ":", 1.3)
-    return [Line2D([], [], color=RED, ls=":", lw=1.3, label="the same of the reference")]
+    return [Line2D([], [], color=RED, ls=":", lw=1.3, label="the same for the reference")]
 
 
 def _draw_contour(
@@ -255,10 +255,10 @@ def _at_places(
 def _slice(
     hypotheses: Sequence[Hypothesis], at: Floats, labels: Sequence[str]
 ) -> tuple[list[int], str]:
-    """Return which hypotheses are drawn, and of which slice these are.
+    """Return the hypotheses that are drawn, and the slice that they are from.
 
-    All of them, unless several lie at one place: then those with the most common values of the
-    labels that tell these apart.
+    All of them, unless several are at one place: then those with the most common values of the
+    labels that distinguish these.
     """
     everything = list(range(len(hypotheses)))
     places = [tuple(place) for place in at.tolist()]
@@ -305,7 +305,7 @@ def _draw_states(axes: Axes, at: Floats, states: Sequence[str]) -> list[Line2D]:
         size = style["markersize"]
         axes.plot(
             *at[where].T,
-            # Where they are many, they fill the plane.
+            # Many of them fill the plane.
             **{**style, "markersize": size * marker_scale(len(states)) ** 2},
             ls="",
             zorder=2,  # below the contours

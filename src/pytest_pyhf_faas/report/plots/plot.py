@@ -1,4 +1,4 @@
-"""A figure becomes a plot: the images as SVG and PNG, and what they show in words."""
+"""Make a plot of a figure: images as SVG and PNG, and what they show in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-#: The PNG comes first: its layout, in which texts are largest, is taken for both.
+#: The PNG comes first: its layout, in which texts are largest, is used for both.
 _METADATA: Mapping[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}}
 
 
@@ -24,7 +24,7 @@ class Plot:
     name : str
         File stem, of ``a-z0-9_-``; no two plots of a report have the same.
     title : str
-        What stands above it.
+        The title above it.
     alt : str
         What it shows, with its main figures, for people who do not see it.
     analysis : int or None
@@ -47,7 +47,7 @@ def plot_of(figure: Figure, name: str, title: str, alt: str, analysis: int | Non
     Parameters
     ----------
     figure : Figure
-        What is drawn. It is not laid out again afterwards.
+        The figure. It is not laid out again afterwards.
     name, title, alt, analysis
         As in `Plot`.
     """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.report.form import Analysis, PublishedAnalysis, PublishedValues
 
-#: So many outliers are named, those that are farthest off.
+#: How many outliers are named, those that are farthest off.
 _NAMED = 8
 #: Places that are wrong.
 _WRONG = ("mixed", "none")
@@ -42,7 +42,7 @@ _MARKERS: dict[str, dict[str, Any]] = {
 #: The upper limit on the POI that a marker is about, where it is the same one of all hypotheses.
 _NAMES = {"at the nominal minima": "nominal", "at the lowest minima": "lowest"}
 _POINTS = 200
-#: The vertical range is at least so many tolerances on each side, and at most so many.
+#: The vertical range has at least this many tolerances on each side, and at most this many.
 _RANGE = (3, 12)
 
 
@@ -53,7 +53,7 @@ def plot_published(place: int, analysis: Analysis, name: str) -> Plot | None:
         return None
     span = _span([values for _, values in found], said)
     farther = any(abs(ratio(v, each) - 1) > span for _, v in found for each in v["mu"])
-    figure, axes = single_axes(4.2, ["what is farther off is at the edge"] if farther else ())
+    figure, axes = single_axes(4.2, ["values farther off are drawn at the edge"] if farther else ())
     _draw_expected(axes, [values["mass"] for _, values in found], said)
     wrong = [(one, values) for one, values in found if values["place"] in _WRONG]
     for label, style in _MARKERS.items():
@@ -99,7 +99,7 @@ def _draw_expected(axes: Axes, masses: list[float], said: PublishedAnalysis) -> 
 
 
 def _span(found: list[PublishedValues], said: PublishedAnalysis) -> float:
-    """Return how far from 1 ratios are drawn."""
+    """Return the largest distance from 1 at which ratios are drawn."""
     lines = max(abs(expected_at(said, values["mass"]) - 1) for values in found)
     farthest = max(abs(ratio(v, each) - 1) for v in found for each in ("nominal", "lowest"))
     low, high = (lines + times * said["tolerance"] for times in _RANGE)

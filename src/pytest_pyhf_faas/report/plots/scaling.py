@@ -47,9 +47,9 @@ class _Panel(NamedTuple):
 
 
 def plot_scaling(place: int, entry: Scaling) -> Plot | None:
-    """Draw a scaling measurement beside Amdahl's law; ``None`` where it is none.
+    """Draw a scaling measurement with Amdahl's law; ``None`` if there are too few points.
 
-    It takes two points: one says nothing of a law.
+    It takes two points: one shows no law.
     """
     figures = scaling_figures(entry)
     if len(figures.counts) < _FEWEST_POINTS or not figures.wall_s[0] > 0:
@@ -136,7 +136,7 @@ def _amdahl_curves(figures: ScalingFigures) -> list[tuple[str, float, dict[str, 
 
 
 def _ticks(counts: Sequence[int]) -> list[int]:
-    """Return the counts of which the numbers do not run into each other."""
+    """Return the counts whose labels do not overlap."""
     room = max(math.log(counts[-1] / counts[0]) / 7, math.log(1.1))
     ticks = [counts[0]]
     for count in counts:

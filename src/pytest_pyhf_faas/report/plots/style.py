@@ -1,7 +1,7 @@
 """What the plots look like: colours, fonts, empty figures, and the numbers at logarithmic axes.
 
-The colours are those of Okabe and Ito, which people with any colour vision tell apart. Markers,
-line styles and hatches say the same once more, for print in black and white.
+The colours are those of Okabe and Ito, which people with any colour vision can distinguish.
+Markers, line styles and hatches repeat the distinction, for print in black and white.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WHITE, GREY, LIGHT_GREY, DARK_GREY = "#FFFFFF", "#DDDDDD", "#A8A8A8", "#666666"
 
 FONT = "DejaVu Sans"  # comes with Matplotlib
 SMALL = 9  # points
-#: Nothing is taken for mathematics or LaTeX, for names come from elsewhere. The salt makes the same
+#: Nothing is read as mathematics or LaTeX: names come from outside. The salt makes the same
 #: document give the same bytes.
 _SETTINGS: dict[Any, Any] = {
     "font.family": FONT,
@@ -45,7 +45,7 @@ _SETTINGS: dict[Any, Any] = {
 _DPI = 150
 _WIDTH = 7.0  # inches
 _NOTE_CHARACTERS = 92
-#: An image has a largest size, and a person a patience.
+#: Rows in a figure: images have a largest size, and readers limited patience.
 _ROWS = 60
 #: From here on points are pixels in the SVG, too.
 MANY = 1000
@@ -60,7 +60,7 @@ _T = TypeVar("_T")
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw with the settings of the reports, whatever those of the user are."""
+    """Draw with the settings of the reports, not with those of the user."""
     with mpl.rc_context():
         mpl.rcdefaults()  # the user's may ask for LaTeX, say
         mpl.rcParams.update(_SETTINGS)
@@ -76,7 +76,7 @@ def blank_figure(height: float) -> Figure:
 
 
 def single_axes(height: float, notes: Sequence[str] = ()) -> tuple[Figure, Axes]:
-    """Return a figure with axes that are empty; the notes stand below its title."""
+    """Return a figure with axes that are empty; the notes are below its title."""
     figure = blank_figure(height)
     axes = figure.subplots()
     axes.set_title("\n".join(textwrap.wrap("; ".join(notes), _NOTE_CHARACTERS)))
@@ -89,12 +89,12 @@ def rows_of_analyses(measured: Sequence[_T]) -> tuple[Figure, Axes, Sequence[_T]
     Parameters
     ----------
     measured : sequence
-        What is there to be drawn, one of each analysis.
+        What to draw, one entry for each analysis.
 
     Returns
     -------
     tuple
-        Figure, axes, and what there are rows for: the first of very many.
+        Figure, axes, and the entries that have rows: the first if there are very many.
     """
     shown = measured[:_ROWS]
     more = len(measured) > len(shown)
@@ -108,7 +108,7 @@ def rows_of_analyses(measured: Sequence[_T]) -> tuple[Figure, Axes, Sequence[_T]
 
 
 def marker_scale(points: int) -> float:
-    """Return by how much markers are smaller where there are many."""
+    """Return the factor by which many markers are smaller."""
     return min(1.0, math.sqrt(math.sqrt(MANY / points)))
 
 
@@ -129,7 +129,7 @@ def log_axis(axes: Axes, which: Literal["x", "y"]) -> None:
 
 
 def spans_decades(values: Collection[float]) -> bool:
-    """Whether values ask for a logarithmic axis."""
+    """Whether values need a logarithmic axis."""
     low, high = min(values), max(values)
     return bool(low > 0 and high / low > _DECADES)
 
@@ -138,7 +138,7 @@ class LogLabels(LogFormatter):
     """Powers of 10 without mathematics, at the ticks that Matplotlib labels."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
-        """Return the text at a tick; nothing where there is to be none."""
+        """Return the text at a tick; nothing where there is none."""
         return power(x) if super().__call__(x, pos) else ""
 
 

@@ -25,14 +25,14 @@ _SENTENCES = 12
 
 
 def drawable(text: str) -> str:
-    """Return content as one line of characters that the font has, within_width in its middle."""
+    """Return content as one line of characters that the font has, cut in the middle."""
     known = _characters()
     line = "".join(character if ord(character) in known else "�" for character in one_line(text))
     return shortened(line, _LINE_CHARACTERS, cut="middle")
 
 
 def within_width(text: str, points: float) -> str:
-    """Return content as one line that is no longer than some points, within_width in its middle."""
+    """Return content as one line that is no longer than some points, cut in the middle."""
     line = drawable(text)
     font = FontProperties(family=FONT, size=mpl.rcParams["figure.titlesize"])
     length, short = len(line), line
@@ -48,7 +48,7 @@ def _width(line: str, font: FontProperties) -> float:
 
 @cache
 def _characters() -> frozenset[int]:
-    """Return the characters of the font; others would be warned of."""
+    """Return the characters that the font has; others would cause warnings."""
     return frozenset(get_font(findfont(FONT)).get_charmap())
 
 

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.form import Analysis
 
 
-#: Fewer bars show nothing that a sentence would not say.
+#: Fewer bars show nothing that a sentence could not say.
 _FEWEST_TASKS = 3
 
 
 def plot_timeline(place: int, analysis: Analysis, name: str) -> Plot | None:
-    """Draw a bar for each task, in a row for each worker; ``None`` with hardly any."""
+    """Draw a bar for each task, in a row for each worker; ``None`` if there are too few."""
     timeline = analysis["timeline"]
     if timeline is None:
         return None
@@ -70,7 +70,7 @@ def _draw_tasks(axes: Axes, tasks: Sequence[Sequence[Any]]) -> None:
     for worker, begin, end, _ in tasks:
         low, high = worker - 0.42, worker + 0.42
         boxes.append([(begin, low), (end, low), (end, high), (begin, high)])
-        # Neighbours can be told apart; no colours, which mean parts of the time in another plot.
+        # Neighbours differ in shade, not in colour: in another plot colours mean parts of the time.
         colours.append((DARK_GREY, LIGHT_GREY)[of_worker[worker] % 2])
         of_worker[worker] += 1
     axes.add_collection(

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     _Seconds = Sequence[tuple[str, npt.NDArray[np.float64]]]
 
-#: Of the time on the workers, and that on one worker.
+#: Styles of the time on the workers, and on one worker.
 _MARKERS: tuple[dict[str, Any], ...] = (
     {"marker": "o", "color": BLUE},
     {"marker": "s", "color": ORANGE},
@@ -91,10 +91,10 @@ _PARTS = {
 #: Shares that are large enough to have their number written into them.
 _TOLD_SHARE = 0.07
 
-#: Of histograms; there are no more in one plot.
+#: Colours of histograms; one plot has no more.
 _LINES = (("-", BLUE), ("--", RED), ("-.", GREEN), (":", BLACK))
 _FEWEST_BINS, _MOST_BINS = 8, 40
-#: Fewer fits are no distribution.
+#: Fewer fits are not a distribution.
 _FEWEST_FITS = 8
 
 
@@ -102,9 +102,9 @@ _FEWEST_FITS = 8
 
 
 def plot_wall_time(analyses: Sequence[Analysis], names: Sequence[str]) -> Plot | None:
-    """Draw the wall times beside the sums of the fits' seconds.
+    """Draw the wall times next to the sums of the fits' seconds.
 
-    ``None`` without any, or for a single one without a published one: a table says more.
+    ``None`` without any, or for only one without a published one: a table says more.
     """
     measured = [
         (name, (one, found))
@@ -214,7 +214,7 @@ def plot_where_the_time_went(analyses: Sequence[Analysis], names: Sequence[str])
 
 
 def _shares(found: WallTime) -> dict[str, float]:
-    """Return the share of each part in the workers' time; nothing if there was none."""
+    """Return the share of each part in the workers' time; nothing if there was no time."""
     capacity = fmean(trial.workers * trial.wall_s for trial in found.trials)
     return {part: found.mean_of(part) / capacity for part in _PARTS} if capacity > 0 else {}
 
@@ -245,8 +245,8 @@ def _draw_shares(axes: Axes, row: int, shares: Mapping[str, float]) -> float:
 def plot_fit_times(analyses: Sequence[Analysis], names: Sequence[str]) -> Plot | None:
     """Draw how long the fits took: few analyses as histograms.
 
-    An analysis with a fit that gave no answer that could be right is left out, and so is one with
-    too few fits for a distribution; ``None`` without any other.
+    Analyses with a fit whose answer cannot be right are left out, and those with
+    too few fits for a distribution; ``None`` if no others are left.
     """
     measured = []
     for name, analysis in zip(names, analyses, strict=True):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.report.form import Analysis, ToyHistogram, ToyResult
 
-#: So many hypotheses of an analysis are drawn, those first whose asymptotic CLs is off most.
+#: How many hypotheses of an analysis are drawn, those whose asymptotic CLs is most off first.
 _SHOWN = 4
 #: The two kinds of toys: what they are drawn with and without, and how.
 _KINDS = (
