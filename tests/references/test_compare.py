@@ -318,7 +318,7 @@ PROOFS = {
     "the fit with the POI at 0": (FREE, {FREE: 123.25, FIXED: 125.0}, {}),
     "the fit with the POI fixed.": (FREE_ASIMOV, {FREE_ASIMOV: 143.25}, {"truth": None}),
     **{
-        f"where moving one parameter leads{number * '.'}": (
+        f"a point that changing one parameter reaches{number * '.'}": (
             fit,
             {fit: MINIMA[fit] + 3.25},
             {"truth": None, "nearby": {fit: MINIMA[fit]}},
@@ -662,7 +662,7 @@ def test_the_same_versions_are_said_to_be_the_same():
 )
 def test_what_differs_on_the_worker_is_named(changes, text):
     line = environment_line(result_of(environment=environment(**changes)), reference_of())
-    assert line == f"worker toy: {text}; all else equal"
+    assert line == f"worker toy: {text}; everything else is equal"
 
 
 def test_against_certified_minima_backend_and_optimizer_are_no_difference():
@@ -678,7 +678,7 @@ def test_several_differences_stand_in_one_line():
     # What plays no part in this fit is not mentioned.
     assert line == (
         "worker toy: numpy 2.1.0 (reference: 2.0.0), scipy 1.16.0 (reference: 1.15.3); "
-        "all else equal"
+        "everything else is equal"
     )
 
 
@@ -759,7 +759,7 @@ def consistent_reference(**changes):
         (fitted(twice_nll={FIXED: 113.0}), certified(**_BY_PROOF), "stopped 3 above", False),
         (run(at(0, 0.03), {FIXED: 110.79}), two(**_BY_PROOF), "verdict: mixed", False),
         (AT_NOMINAL, two(**_BY_PROOF), "--faas-minimum=lowest accepts", False),
-        (searched(LOWEST_VALUES, MINIMA), two(**_BY_PROOF), "the nominal minima are others", True),
+        (searched(LOWEST_VALUES, MINIMA), two(**_BY_PROOF), "the nominal minima changed", True),
     ],
 )
 def test_an_update_is_offered_where_it_may_be_right(result, reference, said, accepts):
@@ -834,7 +834,7 @@ def test_a_failure_reads_like_the_design(raised, verdict, remedy, accept):
     assert lines[8].startswith(f"  {verdict}")
     assert lines[9:] == [
         "  tolerance 0.0001 relative, 1e-06 absolute",
-        "  worker toy: scipy 1.16.0 (reference: 1.15.3); all else equal",
+        "  worker toy: scipy 1.16.0 (reference: 1.15.3); everything else is equal",
         *remedy,  # what has not converged must not be accepted
         "  rerun:  pytest --again",
         *accept,
@@ -1167,7 +1167,7 @@ def test_other_nominal_minima_are_wrong_unless_the_lowest_are_asked_for():
         comparison = check_certified(result, reference)
         assert comparison.verdict is Verdict.WRONG
         assert comparison.title.endswith("CLs at the nominal minima differs from the reference")
-        assert "the nominal minima are others, in twice-NLL: " in comparison.explanation
+        assert "the nominal minima changed, in twice-NLL: " in comparison.explanation
         gap = result.nominal.twice_nll[FIXED] - reference.nominal.twice_nll[FIXED]
         assert f"fixed poi fit to data {gap:+.3g}" in comparison.explanation
         assert comparison.at == "none"

@@ -317,7 +317,7 @@ def test_another_patch_of_the_same_name_is_missing(saved):
     other = replace(pallet, patches=(replace(pallet.patches[0], content=Packed("a" * 64, b"")),))
     missing = saved.find(make_tasks(other, HypotestConfig())[0])
     assert isinstance(missing, Missing)
-    assert missing.reason.endswith("was made from other content under the same name")
+    assert missing.reason.endswith("was made from a patch of the same name with other content")
 
 
 # Files that cannot be used

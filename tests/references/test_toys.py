@@ -80,7 +80,7 @@ def test_too_many_failed_toys_are_worse_than_no_reference():
     compared = compare_toys(result(certified=True), found, Missing("there is no file"))
     assert compared.verdict is Verdict.UNCONVERGED
     assert compared.title == "p / s: 3 toys of 2,000 failed"
-    assert "CLs_obs is 1.0000 ± 0.0014 without them, and from 0.997 to 1 wherever they belong" in (
+    assert "CLs_obs is 1.0000 ± 0.0014 without them, and from 0.997 to 1 wherever they fall" in (
         compared.explanation
     )
 

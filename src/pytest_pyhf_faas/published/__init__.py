@@ -1,1 +1,1 @@
-"""What collaborations have published about the hypotheses of a pallet, and whether fits agree."""
+"""Published upper limits of the hypotheses of a pallet, and whether fits agree with them."""

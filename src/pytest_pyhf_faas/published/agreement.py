@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: At which minima the fits give the published limit. "either": at the lowest and at the nominal;
-#: "mixed": with some fits at one and some at the other, which cannot be meant; "none": at none.
+#: "mixed": with some fits at one and some at the other, which is not consistent; "none": at none.
 Place = Literal["nominal", "lowest", "either", "mixed", "none"]
 PLACES: tuple[Place, ...] = ("nominal", "lowest", "either", "mixed", "none")
 
 #: How far a ratio may be from 1, or from the line, beyond what rounding explains. Limits are read
 #: off scans: between 20 points the line of HistFitter's is up to 0.6 % too high, mostly.
 TOLERANCE = 0.006
-#: The line of the ratios is drawn where fewer than this share of the hypotheses agree without.
+#: A line through the ratios is used if less than this share of the hypotheses agrees without it.
 _ENOUGH = 0.5
 #: The degree of the line, a polynomial in the logarithm of the mass, and how many points it needs.
 _DEGREE, _FEWEST = 2, 8
-#: Points farther from the line than so many standard deviations are none of it (about 1 in 400 of
+#: Points farther from the line than this many standard deviations do not count (about 1 in 400 of
 #: a normal distribution).
 _OUTLIER = 3.0
 #: A normal distribution has its median absolute deviation at this share of its standard deviation.
@@ -70,13 +70,13 @@ class Point:
     mu: Mapping[str, float]
 
     def ratio(self, name: str) -> float:
-        """Return the cross section that the limits make, relative to theory."""
+        """Return the cross section that follows from the limits, relative to theory."""
         return self.limit / self.mu[name] / self.cross_section
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """At which minima one hypothesis has its published limit.
+    """The minima at which one hypothesis has its published limit.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ class PublishedLimits:
         return float(_line(self.line, np.array([mass]))[0])
 
     def sentence(self) -> str:
-        """Return what a reader should know, in one sentence."""
+        """Return a summary in one sentence."""
         total = len(self.agreements)
         places = Counter(one.place for one in self.agreements)
         agreeing = [one for one in self.agreements if one.place != "none"]
@@ -155,7 +155,7 @@ class PublishedLimits:
 
 
 def compare_limits(points: Sequence[Point], tolerance: float = TOLERANCE) -> PublishedLimits:
-    """Say of each hypothesis at which minima it has its published limit.
+    """Find for each hypothesis the minima at which it has its published limit.
 
     Parameters
     ----------
@@ -166,11 +166,11 @@ def compare_limits(points: Sequence[Point], tolerance: float = TOLERANCE) -> Pub
 
     Notes
     -----
-    The line begins as that of Theil and Sen, and is then a polynomial of the second degree by least
-    squares through the ratios of the nearest of the two sets of minima; points farther than three
+    The line starts as that of Theil and Sen, and is then a least-squares polynomial of the second
+    degree through the ratios of the nearest of the two sets of minima; points farther than three
     standard deviations, by the median absolute deviation, are left out, until these stay the same.
-    The less a limit is rounded, the more it counts for the line and for the deviation. It is drawn
-    only where fewer than half of the hypotheses agree with theory as it is: else a cross section
+    The less a limit is rounded, the more it counts for the line and for the deviation. It is used
+    only where fewer than half of the hypotheses agree with theory itself: else a cross section
     that is wrong for all of them would pass.
     """
     plain = PublishedLimits(tuple(_agreement(p, 1.0, tolerance) for p in points))

@@ -17,19 +17,19 @@ _DOI = re.compile(
     r"(?:doi:\s*|https?://(?:dx\.)?doi\.org/)?(?P<doi>10\.\d{4,}/hepdata\.\d+(?:\.v\d+)?/t\d+)/?",
     re.IGNORECASE,
 )
-#: HEPData sends what it knows of a table, with the addresses of its forms, to who asks for this.
+#: HEPData answers this type with the metadata of a table, including the addresses of its formats.
 _DESCRIPTION = "application/ld+json, application/json;q=0.5"
 _ANY = "*/*"
 
 
 def table_doi(text: str) -> str | None:
-    """Return the DOI of a table of HEPData, if that is what a text is."""
+    """Return the DOI of a table of HEPData, if the text is one."""
     match = _DOI.fullmatch(text.strip())
     return match["doi"].lower() if match else None
 
 
 def fetch_table(doi: str) -> Path:
-    """Download a table of HEPData unless the cache has it, and return where it lies.
+    """Download a table of HEPData unless the cache has it, and return its path.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def fetch_table(doi: str) -> Path:
     ------
     PublishedTableError
         If it cannot be downloaded or stored, or the DOI is not that of a table; the message says
-        how to do without.
+        how to do without it.
     """
     stem = doi.replace("/", "_")
     try:
@@ -72,5 +72,5 @@ def _yaml_of(description: dict[str, Any], path: Path) -> str:
             return address
     raise PublishedTableError(
         f"HEPData gives no address of the table as YAML (see {path}): download the table by hand "
-        "and give the file in the place of its DOI"
+        "and give the file instead of its DOI"
     )

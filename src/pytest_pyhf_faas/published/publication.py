@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.published.tables import PublishedLimit
 
-#: What lies beside a pallet: a directory of tables, or one of its own.
+#: Names next to a pallet: a directory of tables, or a single table.
 DIRECTORY = "published"
 _OWN = "published.csv"
 _SUFFIXES = (".csv", ".json", ".yaml", ".yml")
@@ -33,7 +33,7 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What was published about one hypothesis.
+    """The published values of one hypothesis.
 
     Attributes
     ----------
@@ -55,18 +55,18 @@ class Expected:
 
 @dataclass(frozen=True, eq=False)
 class Publication:
-    """What was published about the hypotheses of a pallet.
+    """The published values of the hypotheses of a pallet.
 
     Attributes
     ----------
     pallet : Pallet
-        All of it, whatever was selected.
+        All of it, not only the selected patches.
     expected : mapping of str to Expected
         By the name of the patch.
     left_out : tuple of str
         The patches whose limit was published, for which the tables have no cross section.
     paths : tuple of Path
-        Where it was found.
+        The files that they are from.
     """
 
     pallet: Pallet
@@ -81,7 +81,7 @@ class Publication:
 
     @cached_property
     def fitted(self) -> list[SignalPatch]:
-        """The same as a limit on the cross section needs them: without its uncertainty."""
+        """The patches for limits on the cross section: without the uncertainty of theory."""
         background = unpack(self.pallet.background)
         return [_as_fitted(patch, background) for patch in self.patches]
 
@@ -91,9 +91,9 @@ def find_publication(
 ) -> Publication | None:
     """Find the published upper limits of a pallet, and read them.
 
-    The first of these that there is: what the user gives; `published.csv` or the directory
+    The first of these that exists: what the user gives; `published.csv` or the directory
     `published` in that of the pallet; files of the names that the catalogue has for it, in the
-    directories `published` in those of the search path and beside them.
+    directories `published` in those of the search path and next to them.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def _given(text: str) -> Iterator[Path]:
         found = list(_tables_in(path))
         if not found:
             raise PublishedTableError(
-                f"there is no table in {path}: one is a file {', '.join(_SUFFIXES)}"
+                f"there is no table in {path}: a table ends in {', '.join(_SUFFIXES)}"
             )
         yield from found
     elif path.is_file():
@@ -149,7 +149,7 @@ def _given(text: str) -> Iterator[Path]:
     else:
         raise PublishedTableError(
             f"there is no table {text}: give a file, a directory, or the DOI of a table of "
-            "HEPData, as in 10.17182/hepdata.92006.v2/t1"
+            "HEPData, such as 10.17182/hepdata.92006.v2/t1"
         )
 
 
@@ -183,7 +183,7 @@ def _matched(
     mass: int,
     paths: tuple[Path, ...],
 ) -> Publication:
-    """Give each patch what was published about it."""
+    """Match each patch with its published values."""
     where = listed([str(path) for path in paths], _NAMED)
     expected: dict[str, Expected] = {}
     left_out = []
@@ -225,7 +225,7 @@ def _as_fitted(patch: SignalPatch, background: Mapping[str, Any]) -> SignalPatch
 
 
 def _numbers(patch: SignalPatch) -> tuple[float, ...]:
-    """Return the values of a patch; none where one of them is no number."""
+    """Return the values of a patch; none if one of them is not a number."""
     try:
         return tuple(map(float, patch.values))
     except ValueError:

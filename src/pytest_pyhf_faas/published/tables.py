@@ -11,7 +11,7 @@ All cross sections are in pb. Four forms of a table of limits are read:
 A cross section is a CSV of a mass and ``cross_section_pb``, or JSON with
 ``cross_section_by_mass_GeV``.
 
-Files lose the zeros at the end of a number: 0.0050 becomes 0.005. So how far a limit may be rounded
+Files lose the zeros at the end of a number: 0.0050 becomes 0.005. So the rounding of a limit
 is read from its whole column.
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _PB = {"pb": 1.0, "fb": 1e-3}
 #: The logarithm of a power of 10 may fall short of it by rounding.
 _LOG_ROUNDING = 1e-9
-#: What the names of the columns of a CSV begin with.
+#: Prefixes of the names of the columns of a CSV.
 _LIMITS = ("observed_", "expected_")
 _CROSS_SECTION = "cross_section_"
 
@@ -95,7 +95,7 @@ class PublishedLimit:
     Attributes
     ----------
     values : tuple of float
-        What tells the hypothesis from the others, as masses; those of the patch.
+        What distinguishes the hypothesis, such as masses; those of the patch.
     observed, expected : Figure or None
         The limits at 95 % confidence level.
     cross_section : float or None
@@ -109,7 +109,7 @@ class PublishedLimit:
 
 
 def read_table(path: Path) -> list[PublishedLimit] | dict[float, float]:
-    """Read a table of upper limits, or else of cross sections by mass, whichever it is.
+    """Read a table of upper limits, or of cross sections by mass.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def read_table(path: Path) -> list[PublishedLimit] | dict[float, float]:
 
 
 def read_limits(path: Path) -> list[PublishedLimit]:
-    """Read published upper limits; the form is known by the content.
+    """Read published upper limits; the content shows the form.
 
     Raises
     ------
@@ -226,7 +226,7 @@ def _parsed(path: Path) -> Any:
 
 
 def _lines(text: str) -> Iterable[str]:
-    """Return the lines of a CSV without comments, of which HEPData makes many."""
+    """Return the lines of a CSV without comments; HEPData writes many."""
     return [line for line in io.StringIO(text) if line.strip() and not line.startswith("#")]
 
 
@@ -288,7 +288,7 @@ def _limits_of_json(table: Mapping[str, Any]) -> Iterable[PublishedLimit]:
 
 
 def _columns_of(headers: Sequence[Mapping[str, str]]) -> dict[str, tuple[int, float]]:
-    """Return which column has observed, and which expected limits, and its unit in pb."""
+    """Return the columns of observed and of expected limits, with their units in pb."""
     found: dict[str, tuple[int, float]] = {}
     names = [header.get("name", "") for header in headers]
     for place, header in enumerate(headers):
@@ -324,7 +324,7 @@ def _limit_at(
 
 
 def _rounded_alike(limits: list[PublishedLimit]) -> list[PublishedLimit]:
-    """Return limits whose figures are rounded as their columns are."""
+    """Return limits with the rounding of their columns."""
     observed = _column([limit.observed for limit in limits])
     expected = _column([limit.expected for limit in limits])
     return [

@@ -1,7 +1,7 @@
-"""Hypotheses as limits on cross sections need them: without the uncertainty of the cross section.
+"""Hypotheses for limits on cross sections: without the uncertainty of the cross section.
 
-A limit on a cross section says which cross sections the data exclude, whatever theory predicts, so
-that the uncertainty of the prediction has no part in it. HistFitter holds its parameter
+A limit on a cross section says which cross sections the data exclude, independent of theory, so
+the uncertainty of the prediction must not enter. HistFitter holds its parameter
 ``alpha_SigXSec`` at 0 for upper limits (``fixSigXSec``), but the published patches have the
 modifier, as the CLs of the paper do.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Operations = Sequence[Mapping[str, Any]]
 
-#: What HistFitter calls the uncertainty of the theory cross section of a signal.
+#: HistFitter's name of the uncertainty of the theory cross section of a signal.
 CROSS_SECTION = "SigXSec"
 
 

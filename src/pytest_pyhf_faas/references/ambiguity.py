@@ -1,4 +1,4 @@
-"""What the two sets of minima of a hypothesis differ in."""
+"""How the two sets of minima of a hypothesis differ."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ambiguity:
-    """What the two sets of minima of a hypothesis differ in.
+    """How the two sets of minima of a hypothesis differ.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Ambiguity:
     differences : tuple of mapping
         As in `PatchReference`; the largest gap first.
     flips : bool
-        Whether the hypothesis is excluded at one of the two alone.
+        Whether the hypothesis is excluded at only one of the two.
     """
 
     lowest: tuple[float, ...]
@@ -71,13 +71,13 @@ class Ambiguity:
 
     @property
     def lines(self) -> list[str]:
-        """What a person reads of it."""
+        """The text about it, in lines."""
         observed = {"lowest": self.lowest[0], "nominal": self.nominal[0]}
         values = " and ".join(f"{value:.4g} at the {name}" for name, value in observed.items())
         lines = [f"ambiguous: CLs_obs is {values} minima"]
         if self.flips:
             (excluded,) = (name for name, value in observed.items() if value < EXCLUDED)
-            lines[0] += f"; excluded at the {excluded} ones alone"
+            lines[0] += f"; excluded only at the {excluded} ones"
         if self.differences:
             parameters = ", ".join(
                 f"{each['name']} {each['lowest']:.3g} (nominal: {each['nominal']:.3g})"
@@ -93,7 +93,7 @@ class Ambiguity:
 
 
 def flips(one: MinimumSet, other: MinimumSet) -> bool:
-    """Whether a hypothesis is excluded at one of two sets of minima alone."""
+    """Whether a hypothesis is excluded at only one of two sets of minima."""
     excluded = [s.CLs_obs is not None and s.CLs_obs < EXCLUDED for s in (one, other)]
     return excluded[0] != excluded[1]
 

@@ -11,7 +11,7 @@ from pytest_pyhf_faas.campaign.results import CLS_LABELS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: Absolute tolerance on CLs: no limit in the field depends on less.
+#: Absolute tolerance on CLs: smaller differences change no limit.
 DEFAULT_ATOL = 1e-6
 #: Relative tolerance on CLs of each optimizer, and of certified results, where a reference file
 #: does not set its own.
@@ -25,13 +25,13 @@ NO_EXCLUSION = 1 - 1e-3
 
 
 def count_of_excluded(excluded: int, of: int, why: str = f"CLs_obs < {EXCLUDED:g}") -> str:
-    """Say how many of some hypotheses are excluded, and by what."""
+    """Say how many hypotheses are excluded, and by which criterion."""
     are = "is" if 1 in (excluded, of) else "are"
     return f"{excluded} of {of} {are} excluded at 95 % CL: {why}"
 
 
 def exclusion(observed: float, below: float = EXCLUDED) -> str:
-    """Say whether a hypothesis with such an observed value is excluded: below another one."""
+    """Say whether a hypothesis with this observed value is excluded: below a threshold."""
     if math.isnan(observed):
         return "not a number"
     return "yes" if observed < below else "no"
@@ -48,7 +48,7 @@ class Row:
 
     @property
     def relative(self) -> float:
-        """Relative difference; the reference is the denominator."""
+        """Relative difference; relative to the reference."""
         if self.obtained == self.reference or (
             math.isnan(self.obtained) and math.isnan(self.reference)
         ):
@@ -60,8 +60,8 @@ class Row:
 
     @property
     def indifferent(self) -> bool:
-        """Whether the two values differ in nothing that could matter, whatever their ratio."""
-        is_cls = self.label in CLS_LABELS  # an upper limit of 1 is no such value
+        """Whether the difference of the two values is too small to matter, for any ratio."""
+        is_cls = self.label in CLS_LABELS  # an upper limit of 1 is not such a value
         return self.within and (
             (is_cls and _exclude_nothing(self.obtained, self.reference))
             or abs(self.obtained - self.reference) <= DEFAULT_ATOL
@@ -69,12 +69,12 @@ class Row:
 
 
 def default_rtol(fit_setup: str, of: Mapping[str, float] = DEFAULT_RTOL) -> float:
-    """Return the relative tolerance of a fit setup; an unknown optimizer has the least."""
+    """Return the relative tolerance of a fit setup; an unknown optimizer has the smallest."""
     return of.get(fit_setup.rpartition("+")[2], min(of.values()))
 
 
 def close(obtained: float, reference: float, rtol: float, atol: float) -> bool:
-    """Whether two CLs values agree; those that exclude nothing do, even one that is no number."""
+    """Whether two CLs values agree; those that exclude nothing do, NaN included."""
     if _exclude_nothing(obtained, reference):
         return True
     if math.isinf(obtained) or math.isinf(reference):

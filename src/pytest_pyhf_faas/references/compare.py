@@ -1,4 +1,4 @@
-"""A result and its reference become a verdict.
+"""Compare a result with its reference: the verdict.
 
 A reference has two sets of minima, the lowest and the nominal ones (see `reference`). A result is
 right if all five of its fits are at those of one set and its CLs is the one that follows there.
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 #: `NLL_TOLERANCE` of a certified result, which is stationary to 1e-8.
 _NLL_TOLERANCE_CERTIFIED = 1e-4
-#: At which set of minima all five fits are, and CLs as well: "both" where the two sets are one, or
-#: cannot be told apart; "none" where they are at no consistent set.
+#: The set of minima of all five fits and of CLs: "both" where the two sets are one, or
+#: cannot be distinguished; "none" where they are at no consistent set.
 At = Literal["lowest", "nominal", "both", "none"]
 
 
@@ -48,7 +48,7 @@ class Comparison:
     Attributes
     ----------
     rows : tuple of Row
-        The six CLs values beside those of the set of minima that they were compared with.
+        The six CLs values next to those of the set of minima that they were compared with.
     explanation : str
         Why, in lines.
     remedy : str
@@ -58,7 +58,7 @@ class Comparison:
     was_at : str or None
         Where the same backend and optimizer was when it was last checked, if at the other set.
     ambiguous : Ambiguity or None
-        What the two sets of the hypothesis differ in, if they do.
+        How the two sets of the hypothesis differ, if they do.
     places : mapping
         Where each fit ended.
     """
@@ -151,7 +151,7 @@ def compare_errors(name: str, result: HypotestResult, reference: PatchReference)
     """Compare where either of the two is an exception."""
     if error_matches(result, reference):
         return Comparison(
-            Verdict.RIGHT, f"{name}: {reference.error} is the right answer, and it was given"
+            Verdict.RIGHT, f"{name}: {reference.error} was raised, which is the right answer"
         )
     if result.error is None:
         title = f"{name}: fitted, though the right answer is {reference.error}"
@@ -189,12 +189,12 @@ def _without_reference(
 def _compare(
     name: str, result: HypotestResult, reference: PatchReference, criteria: Criteria
 ) -> Comparison:
-    """Compare a result with a reference, whatever issues are known."""
+    """Compare a result with a reference, without regard to known issues."""
     if criteria.minimum == "nominal" and not reference.nominal_is_known:
         return Comparison(
             Verdict.NO_REFERENCE,
             f"{name}: no reference at the nominal minima",
-            explanation=f"{reference.path} has the lowest minima alone",
+            explanation=f"{reference.path} has only the lowest minima",
             remedy="--faas-update=all, which adds the nominal ones",
         )
     if not result.certificate:
@@ -233,7 +233,7 @@ def _compare_nominal(
     if apart and diagnosis.model_change(result, reference) is None:
         changes = ", ".join(f"{words(fit)} {gap:+.3g}" for fit, gap in apart.items())
         cause = diagnosis.Cause(
-            f"verdict: the nominal minima are others, in twice-NLL: {changes}", ACCEPT
+            f"verdict: the nominal minima changed, in twice-NLL: {changes}", ACCEPT
         )
     else:
         cause = diagnosis.why(
@@ -244,7 +244,7 @@ def _compare_nominal(
 
 
 class _Match:
-    """Five fits among the minima of a reference, and CLs beside that of each of its two sets."""
+    """Five fits among the minima of a reference, and CLs next to that of each of its two sets."""
 
     def __init__(
         self,
@@ -260,7 +260,7 @@ class _Match:
         self.sets = sets_of(reference)
         self.rows = {n: criteria.rows(result.lowest, minima) for n, minima in self.sets.items()}
         changed = diagnosis.model_change(result, reference) is not None
-        # Of another model nothing can be said but of its CLs.
+        # For another model, only CLs can be compared.
         self.places = {} if changed else places_of(result, reference, criteria.nll_tolerance)
         #: The sets that all five fits are at.
         self.consistent = [
@@ -268,7 +268,7 @@ class _Match:
         ]
 
     def comparison(self) -> Comparison:
-        """Return what is to be said."""
+        """Return the comparison."""
         failed = diagnosis.contradiction(self.result, self.criteria.nll_tolerance, self.places)
         if failed is None and self.consistent:
             return self._by_cls()
@@ -322,7 +322,7 @@ class _Match:
         return self._not_right(Verdict.MIXED, chosen, cause)
 
     def _at_the_other(self, at: str, wanted: str) -> Comparison:
-        """Return what is said of a result that is right, but at the set that does not count."""
+        """Return the comparison of a result that is right, but at the set that does not count."""
         if self.result.certificate:
             verdict = Verdict.UNCONVERGED
             title = f"{self.name}: the search ended at the {at} minima"
@@ -332,7 +332,7 @@ class _Match:
             title = f"{self.name}: at the {at} minima, not at the {wanted} ones"
             cause = diagnosis.Cause(
                 f"verdict: all five fits are at the {at} minima and CLs agrees there, but "
-                f"--faas-minimum={wanted} accepts the {wanted} ones alone",
+                f"--faas-minimum={wanted} accepts only the {wanted} ones",
                 "--faas-minimum=any accepts either",
             )
         rows = self.rows[wanted]
@@ -341,7 +341,7 @@ class _Match:
     def _not_right(
         self, verdict: Verdict, beside: str, cause: diagnosis.Cause, what: str = ""
     ) -> Comparison:
-        """Return what is said of a result that is at no set, with its CLs beside that of one."""
+        """Return the comparison of a result that is at no set, with its CLs next to that of one."""
         rows = self.rows[beside]
         if all(row.within for row in rows):
             title = f"{self.name}: {what}, though CLs agrees"
@@ -353,7 +353,7 @@ class _Match:
         return Comparison(verdict, title, rows, *cause, at="none", places=self.places)
 
     def _worth_listing(self, verdict: Verdict) -> bool:
-        """Whether where each fit is says more than that one is above the only minimum."""
+        """Whether the places of the fits say more than that one is above the only minimum."""
         astray = [p for p in self.places.values() if p.kind not in ("known", "not comparable")]
         return verdict is Verdict.MIXED or self.reference.ambiguous or len(astray) > 1
 
@@ -374,7 +374,7 @@ def _at(name: str) -> At:
 def _with_minima(
     comparison: Comparison, result: HypotestResult, reference: PatchReference
 ) -> Comparison:
-    """Add what the two sets of minima differ in."""
+    """Add how the two sets of minima differ."""
     ambiguous = Ambiguity.of(reference) or Ambiguity.of(result)
     if ambiguous is None:
         return comparison

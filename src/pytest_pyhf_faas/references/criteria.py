@@ -1,4 +1,4 @@
-"""How near to its reference a result is to be."""
+"""How close a result must be to its reference."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Criteria:
     minimum : str
         At which set of minima a result is right.
     usual : tuple of float or None
-        The rtol and atol of the fit setup, where others are asked for.
+        The rtol and atol of the fit setup, if others are asked for.
     """
 
     fit_setup: str
@@ -56,7 +56,7 @@ class Criteria:
         return _tolerance(*self.usual)
 
     def rows(self, found: MinimumSet, reference: MinimumSet) -> tuple[Row, ...]:
-        """Return the six values beside those of a set of minima."""
+        """Return the six values next to those of a set of minima."""
         return tuple(
             Row(label, obtained, expected, close(obtained, expected, self.rtol, self.atol))
             for label, obtained, expected in zip(

@@ -1,4 +1,4 @@
-"""Why a result is not that of its reference, and what to do about it, in one line each."""
+"""Why a result differs from its reference, and what to do about it, in one line each."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 #: How far CLs may be from what follows from the five fits: relative, absolute.
 _SAME_FORMULAE = (1e-5, 1e-8)
-#: Where twice the NLL is rounded less than this, CLs can be calculated from it again.
+#: Where twice the NLL is rounded less than this, CLs can be recalculated from it.
 _PRECISE = 1e-6
 
-#: The option that puts another reference in the place of one.
+#: The option that replaces a reference.
 ACCEPT = "--faas-update=changed"
 _OTHER_OPTIMIZER = {"scipy": "minuit", "minuit": "scipy"}
 
@@ -46,7 +46,7 @@ class Cause(NamedTuple):
 
 
 def who(result: HypotestResult) -> str:
-    """Return what has minimized."""
+    """Return the name of the minimizer."""
     optimizer = result.environment.optimizer if result.environment else None
     if optimizer == CERTIFIED:
         return "the certified search"
@@ -54,12 +54,12 @@ def who(result: HypotestResult) -> str:
 
 
 def _failure(result: HypotestResult, what: str) -> Cause:
-    """Return what is to be said where the fits are to blame: nothing to be accepted."""
+    """Return the cause where the fits are to blame, so that nothing is to be accepted."""
     return Cause(f"verdict: {who(result)} failed: {what}", _instead_of(result))
 
 
 def _instead_of(result: HypotestResult) -> str:
-    """Say what to do instead of what has minimized."""
+    """Say what to use instead of this minimizer."""
     if result.certificate:
         return "keep the reference, which has the lower minimum"
     optimizer = result.environment.optimizer if result.environment else None
@@ -80,7 +80,7 @@ def mixed(result: HypotestResult) -> Cause:
 def contradiction(
     result: HypotestResult, threshold: float, places: Mapping[str, Place]
 ) -> Cause | None:
-    """Say which fit ended above what the fits of one run prove about each other, if one did.
+    """Say which fit ended above a value that another fit of the run reached, if one did.
 
     That needs no reference. With one, a fit at a minimum that it knows is not blamed for a lower
     one nearby.
@@ -103,7 +103,7 @@ def contradiction(
 
     def above(fit: str, minimum: float | None, what: str) -> Cause | None:
         gap = fits[fit] - minimum if minimum is not None else 0.0
-        if not gap > threshold:  # what is not a number is no minimum
+        if not gap > threshold:  # not a number, so not a minimum
             return None
         return _failure(result, f"the {words(fit)} stopped {gap:.3g} above {what}")
 
@@ -113,7 +113,7 @@ def contradiction(
         above("free_fit_to_data", fits["background_fit_to_data"], "the fit with the POI at 0"),
         above("free_fit_to_asimov", fits["fixed_poi_fit_to_asimov"], "the fit with the POI fixed"),
         *(
-            above(fit, lowest, "where moving one parameter leads")
+            above(fit, lowest, "a point that changing one parameter reaches")
             for fit, lowest in result.twice_nll_nearby.items()
             if not _explains(places.get(fit), fits[fit], lowest, threshold)
         ),
@@ -129,7 +129,7 @@ def _explains(place: Place | None, value: float, nearby: float, threshold: float
 
 
 def stopped_above(result: HypotestResult, places: Mapping[str, Place]) -> Cause:
-    """Say of the first fit that is above all known minima how far it is above the lowest."""
+    """Say how far the first fit above all known minima is above the lowest."""
     fit, place = next((f, p) for f, p in places.items() if p.kind == "above")
     return _failure(
         result,
@@ -139,7 +139,7 @@ def stopped_above(result: HypotestResult, places: Mapping[str, Place]) -> Cause:
 
 
 def missed(result: HypotestResult, places: Mapping[str, Place]) -> Cause:
-    """Say how far a search has ended above the lowest minimum that is known, at another one."""
+    """Say how far above the lowest known minimum a search ended, at another one."""
     fit = max(places, key=lambda name: places[name].gap)
     return _failure(
         result,
@@ -157,9 +157,9 @@ def ends_below(fit: str, gap: float) -> Cause:
 
 
 def _of_the_software(result: HypotestResult, reference: PatchReference, what: str) -> Cause:
-    """Return what is to be said where something else is computed than for the reference.
+    """Return the cause where something else was computed than for the reference.
 
-    A certified one depends on no pyhf, so that accepting what pyhf has changed leaves it as it is.
+    A certified reference does not depend on pyhf: a change of pyhf leaves it as it is.
     """
     independent = reference.provenance["method"] == CERTIFIED and not result.certificate
     remedy = (
@@ -244,7 +244,7 @@ def why(
 def _formulae_or_fits(
     result: HypotestResult, reference: PatchReference, largest: float, usual: str
 ) -> Cause:
-    """Tell formulae that changed from fits that are a little off, which move CLs as well."""
+    """Distinguish changed formulae from fits that are a little off, which move CLs as well."""
     for name, minima in sets_of(reference).items():
         if reference.rounding < _PRECISE and _follows(minima, reference) is False:
             where = " at the nominal minima" if name == "nominal" else ""
@@ -275,7 +275,7 @@ def _formulae_or_fits(
             result,
             reference,
             f"the formulae changed, or the fits are a little off: {agree}; whether CLs follows "
-            "from them cannot be told for this test",
+            "from them cannot be checked for this test",
         )
     return _of_the_software(
         result,
@@ -285,7 +285,7 @@ def _formulae_or_fits(
 
 
 def _follows(found: MinimumSet, reference: PatchReference) -> bool | None:
-    """Whether CLs is what follows from the five fits; ``None`` where that cannot be told."""
+    """Whether CLs is what follows from the five fits; ``None`` where that is unknown."""
     recomputed = _recomputed(found, reference)
     if recomputed is None:
         return None
@@ -296,7 +296,7 @@ def _follows(found: MinimumSet, reference: PatchReference) -> bool | None:
 def _recomputed(found: MinimumSet, reference: PatchReference) -> tuple[float, ...] | None:
     """Return the six CLs values that follow from five fits.
 
-    There are none for the discovery test, which is no CLs.
+    There are none for the discovery test, which has no CLs.
     """
     from pytest_pyhf_faas.histfactory.asymptotics import cls_values
 
@@ -308,7 +308,7 @@ def _recomputed(found: MinimumSet, reference: PatchReference) -> tuple[float, ..
 
 
 def environment_line(result: HypotestResult, reference: PatchReference | Missing) -> str | None:
-    """Say how the worker differs from what made the reference."""
+    """Say how the worker differs from the one that made the reference."""
     environment = result.environment
     if environment is None:
         return None
@@ -329,4 +329,4 @@ def environment_line(result: HypotestResult, reference: PatchReference | Missing
     ]
     if not differences:
         return f"{line}: the versions are those of the reference"
-    return f"{line}: {', '.join(differences)}; all else equal"
+    return f"{line}: {', '.join(differences)}; everything else is equal"

@@ -1,4 +1,4 @@
-"""What stands in a reference file: of its pallet, of a hypothesis, of how it was made."""
+"""Entries of a reference file: for its pallet, a hypothesis, and how it was made."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.form import LimitsEntry, LimitValues, PoolEntry, Provenance
 
 DIGEST_DIGITS = 16
-#: Digits of the starts of a pool, which need not be exact, behind the decimal point.
+#: Digits of the starts of a pool, which need not be exact, after the decimal point.
 _POOL_DIGITS = 2
-#: What an entry has of the search for a minimum: all starts, those that ended in the lowest
+#: Fields of the search for a minimum: all starts, those that ended in the lowest
 #: minimum, those that were drawn at random, and those of them that ended there.
 _SEARCH = ("starts", "reached", "random", "reached_at_random")
-#: How exceptions that are right answers are called in a file, whichever program raised them.
+#: Names in a file of exceptions that are right answers, for any program that raises them.
 _ANSWERS = {"InvalidModel": "pyhf.exceptions.InvalidModel"}
 
 
 def header_of(pallet: Pallet, config: HypotestConfig) -> dict[str, Any]:
-    """Return what a file says of all its references."""
+    """Return the fields that all references of a file share."""
     return {
         "schema_version": SCHEMA_VERSION,
         "pallet": pallet.name,
@@ -44,7 +44,7 @@ def header_of(pallet: Pallet, config: HypotestConfig) -> dict[str, Any]:
 
 
 def entry_of(task: Task, result: HypotestResult) -> dict[str, Any]:
-    """Return what a file says of one hypothesis, without its provenance."""
+    """Return the entry of one hypothesis, without its provenance."""
     entry: dict[str, Any] = {
         "values": list(task.patch.values),
         "digest": task.patch.digest[:DIGEST_DIGITS],
@@ -76,7 +76,7 @@ def entry_of(task: Task, result: HypotestResult) -> dict[str, Any]:
 
 
 def limits_entry(limits: Limits) -> LimitsEntry:
-    """Return what a file says of the upper limits of a hypothesis."""
+    """Return the entry of the upper limits of a hypothesis."""
     entry = cast("LimitsEntry", _limit_values(limits.lowest))
     if limits.ambiguous:
         entry["nominal"] = _limit_values(limits.nominal)
@@ -106,7 +106,7 @@ def _minima(found: MinimumSet) -> dict[str, Any]:
 
 
 def _to_six_digits(value: Any) -> Any:
-    """Cut the floats in a value to what tells two minima apart."""
+    """Round the floats in a value to the digits that distinguish two minima."""
     if isinstance(value, dict):
         return {name: _to_six_digits(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -119,7 +119,7 @@ def _six_digits(value: float) -> float:
 
 
 def _rounded(value: float | None) -> float | str | None:
-    """Cut a float to 12 digits; the rest is rounding noise of one machine."""
+    """Round a float to 12 digits; the rest is rounding noise of one machine."""
     if value is None or not math.isfinite(value):
         return json_number(value)
     return float(f"{value:.12g}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 3
 SCHEMA = "reference.schema.json"
 _INLINE_DEPTH = 3
-#: What is written with a line for each of its parts, though it lies deeper.
+#: Nested fields that are written with a line for each of their parts.
 _EXPANDED = frozenset({"nominal", "differences", "patches"})
 #: The fields of an entry, in the order in which they are written.
 _FIELDS = (
@@ -64,7 +64,7 @@ def read(path: Path) -> ReferenceFile:
         return ReferenceFileError(f"the reference file {path} cannot be used: {why}. {remedy}")
 
     restore = (
-        "Restore it from version control, or remove it and make it anew with --faas-update=new"
+        "Restore it from version control, or remove it and make it again with --faas-update=new"
     )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -74,7 +74,8 @@ def read(path: Path) -> ReferenceFile:
         raise wrong("it is not UTF-8 text", restore) from error
     except json.JSONDecodeError as error:
         raise wrong(
-            f"it is no valid JSON (line {error.lineno}, column {error.colno}: {error.msg})", restore
+            f"it is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg})",
+            restore,
         ) from error
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -114,7 +115,8 @@ def _no_versions(data: ReferenceFile) -> str | None:
         try:
             SpecifierSet(issue.get("pyhf", ""))
         except InvalidSpecifier:
-            return f"at known_issues/{number}/pyhf, {issue['pyhf']!r} is not as <=0.7.6"
+            where = f"known_issues/{number}/pyhf"
+            return f"at {where}, {issue['pyhf']!r} is not a version specifier such as <=0.7.6"
     return None
 
 
@@ -128,8 +130,8 @@ def _as_of_today(data: Any, version: Any) -> Any:
 def _from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a file of schema 1 as one of schema 2.
 
-    It has the lowest minima alone, so that nothing is known of the nominal ones; of the others it
-    lists, their gaps are kept. What does not fit is left for the schema to refuse.
+    It has only the lowest minima, so the nominal ones are unknown; of the other minima that it
+    lists, the gaps are kept. The schema refuses what does not fit.
     """
     converted = {**data, "schema_version": 2}
     with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
@@ -146,7 +148,7 @@ def _entry_from_schema_1(old: Mapping[str, Any]) -> dict[str, Any]:
         minima.setdefault(other["fit"], []).append(float(other["gap"]))
     if minima:
         entry["minima"] = {fit: sorted(gaps) for fit, gaps in minima.items()}
-    if "starts" in entry:  # how many of them were drawn at random, nobody noted
+    if "starts" in entry:  # it was not recorded how many of them were drawn at random
         counts = entry.pop("starts").items()
         entry["search"] = {fit: [starts, reached, 0, 0] for fit, (starts, reached, _) in counts}
     if "CLs_obs" in entry:

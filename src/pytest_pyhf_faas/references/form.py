@@ -1,6 +1,6 @@
 """The types of a reference file, as `data/reference.schema.json` describes it.
 
-What a field means is said there and in ``docs/explanation/references.md``; a test compares the two.
+The schema and ``docs/explanation/references.md`` explain each field; a test compares the two.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class IssueEntry(_IssueEntry, total=False):
 
 
 class WrongValues(TypedDict, total=False):
-    """What comes in the place of the right values: others, or an exception."""
+    """What replaces the right values: others, or an exception."""
 
     CLs_obs: Number
     CLs_exp: list[Number]
@@ -146,7 +146,7 @@ class NominalEntry(TypedDict):
 
 
 class Difference(TypedDict):
-    """What the two minima of a fit differ in."""
+    """How the two minima of a fit differ."""
 
     fit: str
     gap: float

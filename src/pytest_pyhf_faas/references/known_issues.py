@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
-#: How near the value of a known issue must be to the one that was found: relative, absolute.
+#: How close a result must be to the value of a known issue: relative, absolute.
 _SAME_ISSUE = (1e-2, 1e-6)
 _NEWEST = Version("9999")
 
@@ -45,18 +45,18 @@ class KnownIssue:
     pyhf: str = ""
 
     def text(self, fit_setup: str) -> str:
-        """Return what is said of it."""
+        """Return the text about it."""
         where = f" with pyhf {self.pyhf}" if self.pyhf else ""
         return f"known issue of {fit_setup}{where}: {self.reason} ({self.link})"
 
 
 def concerns(pyhf: str, version: str | None) -> bool:
-    """Whether a version of pyhf is one of those that have an issue; one that is not known may be.
+    """Whether a version of pyhf is one of those that have an issue; an unknown version may be.
 
     Parameters
     ----------
     pyhf : str
-        The versions that have it, as pip takes them; empty for all.
+        The versions that have it, as pip specifies them; empty for all.
     version : str or None
         The version. One of development counts as newer than all releases, since pyhf's main branch
         calls itself 0.7.1.devN, after the last release that was made from it.
@@ -83,19 +83,19 @@ def issues_of(
 def is_known_error(
     result: HypotestResult, reference: PatchReference | Missing, fit_setup: str
 ) -> KnownIssue | None:
-    """Return the known issue that is the exception of a result, if there is one."""
+    """Return the known issue with the exception of a result, if there is one."""
     if result.error is None:
         return None
     return same_issue(result, issues_of(result, reference, fit_setup))
 
 
 def same_issue(result: HypotestResult, issues: Iterable[KnownIssue]) -> KnownIssue | None:
-    """Return the issue that a result is wrong in the way of, if it is in any."""
+    """Return the known issue that a wrong result matches, if there is one."""
     return next((issue for issue in issues if _is_same(result, issue)), None)
 
 
 def _is_same(result: HypotestResult, issue: KnownIssue) -> bool:
-    """Whether a result is wrong in the way that an issue says."""
+    """Whether a wrong result matches a known issue."""
     if issue.error is not None or result.error is not None:
         return result.error is not None and same_error(result.error.type, issue.error)
     return all(

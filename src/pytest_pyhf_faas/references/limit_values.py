@@ -9,7 +9,7 @@ from pytest_pyhf_faas.references.cls_values import default_rtol
 #: Relative tolerance on a limit of each optimizer. pyhf ends its search for a limit within 1e-4 of
 #: it, and CLs of an optimizer is as noisy as `cls_values.DEFAULT_RTOL` says.
 DEFAULT_RTOL = {"scipy": 1e-3, "minuit": 1e-3, "certified": 1e-5}
-#: Absolute tolerance: a limit of 0 is one.
+#: Absolute tolerance: a limit may be 0.
 DEFAULT_ATOL = 1e-9
 #: A hypothesis with an observed limit on its signal strength below this is excluded at 95 % CL.
 EXCLUDED = 1.0
@@ -24,7 +24,7 @@ def limit_tolerance(
 
 
 def close_limits(obtained: float, expected: float, rtol: float, atol: float) -> bool:
-    """Whether two limits agree; no limit agrees with no limit alone."""
+    """Whether two limits agree; a missing limit agrees only with a missing one."""
     if math.isinf(obtained) or math.isinf(expected):
         return obtained == expected
     return abs(obtained - expected) <= atol + rtol * abs(expected)

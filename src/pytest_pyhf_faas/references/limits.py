@@ -1,4 +1,4 @@
-"""Upper limits on the POI and their reference become a verdict."""
+"""Compare upper limits on the POI with their reference: the verdict."""
 
 from __future__ import annotations
 

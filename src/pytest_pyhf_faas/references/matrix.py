@@ -1,6 +1,6 @@
 """How each backend and optimizer compares with the references of a pallet.
 
-`table` shows it; `notes` is what reference files keep of it: the minima that each fit setup is
+`table` shows it; `notes` is what reference files record: the minima that each fit setup is
 at, how far it is from them, the tolerance that follows, and what it gets wrong: what is at no
 consistent set of minima. ``pyhf-faas matrix`` is the command.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
 ISSUES = "https://github.com/scikit-hep/pyhf/issues"
-#: CLs that is off by less than this does not tell two minima apart.
+#: CLs that is off by less than this does not distinguish two minima.
 _ONE_MINIMUM = 1e-3
 _SMALLEST_RTOL = 1e-6
 _LEGEND = (
@@ -39,11 +39,11 @@ _LEGEND = (
     "{what} off by: median / largest; fit: median)"
 )
 _NO_EXCEPTION = "no exception"
-#: A converged fit that is farther off than this is wrong all the same.
+#: A converged fit that is farther off than this is wrong nonetheless.
 _LARGEST_RTOL = 0.1
 
 
-#: What may be said of a hypothesis that is not right.
+#: Verdicts of a hypothesis that is not right.
 _NOT_RIGHT = (Verdict.MIXED, Verdict.UNCONVERGED, Verdict.WRONG, Verdict.ERROR)
 #: How a right one is counted, by the set of minima that it is at.
 _SETS: tuple[At, ...] = ("lowest", "nominal", "both")
@@ -65,7 +65,7 @@ class Finding:
     twice_nll : float
         Largest difference of the twice NLL of the fits, from the same.
     passes : bool
-        Whether a run takes it for right, as it does a NaN where nothing is excluded.
+        Whether a run passes it, as it does a NaN where nothing is excluded.
     """
 
     patch: str
@@ -83,7 +83,7 @@ def judge(
 ) -> Finding | None:
     """Return how a result compares with its certified reference; ``None`` without one.
 
-    Nothing but the two decides: known issues and tolerances are what is looked for.
+    Known issues and tolerances do not count: they are what is to be found.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def judge_limits(
 ) -> Finding | None:
     """Return how upper limits compare with those of their reference; ``None`` without these.
 
-    Fits say nothing of limits, so that the tolerance of the fit setup decides.
+    Fits say nothing about limits, so the tolerance of the fit setup decides.
     """
     if not reference or (reference.limits is None and reference.error is None):
         return None
@@ -140,7 +140,7 @@ def judge_limits(
 
 
 def _of_error(result: HypotestResult, fit_s: float, *, right: bool) -> Finding:
-    """Return what is found where there is an exception, which may be the right answer."""
+    """Return the finding for an exception, which may be the right answer."""
     distance = 0.0 if right else math.inf
     at: At = "both" if right else "none"
     verdict = Verdict.RIGHT if right else Verdict.ERROR

@@ -1,4 +1,4 @@
-"""What becomes of the content of a reference file when new results or notes are put into it."""
+"""Merge new results or notes into the content of a reference file."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.references.form import Entry, PoolEntry, Provenance, ReferenceFile
 
-#: What all references of a file have in common.
+#: The fields that all references of a file share.
 ONE_FILE = ("background_sha256", "hypotest")
-#: What stands before the tolerances.
+#: The fields before the tolerances.
 _HEAD = (
     "schema_version",
     "pallet",
@@ -37,7 +37,7 @@ _HEAD = (
     "hypotest",
 )
 _RANDOM = 2
-#: What an entry may have beside CLs; it stays where the minima stay.
+#: Fields of an entry in addition to CLs; they stay if the minima stay.
 BESIDE_CLS = ("limits", "toys", "published")
 
 
@@ -56,7 +56,7 @@ class Written:
         Those that were refused, because the file has a lower minimum, or the same ones with a
         longer search.
     replaced : int
-        Of another background or test, in whose place the new ones are.
+        References of another background or test that were replaced.
     limits, toys, published : int
         Hypotheses to whose references these were added.
     """
@@ -79,7 +79,7 @@ class Written:
 
     @property
     def any(self) -> bool:
-        """Whether anything was written, CLs or what stands beside it."""
+        """Whether anything was written, CLs or other fields."""
         return bool(self.total or any(getattr(self, part) for part in BESIDE_CLS))
 
     def count(self, refusal: Refusal) -> None:
@@ -95,7 +95,7 @@ class Written:
             setattr(self, part, getattr(self, part) + 1)
 
     def add(self, other: Written) -> None:
-        """Count in what another process has written."""
+        """Add what another process wrote."""
         for each in fields(Written):
             count = getattr(self, each.name) + getattr(other, each.name)
             setattr(self, each.name, count)
@@ -123,9 +123,9 @@ def entries_of(
 def replacement_of(
     data: ReferenceFile, header: Mapping[str, Any], names: Iterable[str]
 ) -> tuple[str, bool]:
-    """Say which references an update would replace: nothing where they are for the same test.
+    """Say which references an update would replace: none if they are for the same test.
 
-    Also whether each of them gets a successor of its name.
+    Also whether each of them gets a successor with the same name.
     """
     if _is_for(data, header):
         return "", True
@@ -147,7 +147,7 @@ def merged(
     updates: Mapping[str, Mapping[str, Any]],
     pool: PoolEntry | None,
 ) -> tuple[dict[str, Any], Written]:
-    """Put updates over what a file has for the same test, and count them."""
+    """Merge updates into what a file has for the same test, and count them."""
     written = Written()
     entries = entries_of(old, header)
     if old is not None and not _is_for(old, header):
@@ -172,7 +172,7 @@ def merged(
             known: Mapping[str, Any] = before
             entry.update({part: known[part] for part in BESIDE_CLS if part in known})
         if "checked" in before and before["digest"] == entry["digest"]:
-            # At which set of minima they were is not known, where the minima are others.
+            # If the minima changed, it is unknown which set they were at.
             dropped = () if confirmed else ("set",)
             entry["checked"] = {
                 fit_setup: {part: v for part, v in found.items() if part not in dropped}
@@ -199,7 +199,7 @@ def merged(
 
 
 def refusal_of(old: Entry, new: Entry) -> Refusal | None:
-    """Say why an entry must not take the place of another one, if it must not."""
+    """Say why an entry must not replace another one, if it must not."""
     if old["digest"] != new["digest"] or "error" in old or "error" in new:
         return None
     if not _is_same_model(old, new):
@@ -267,7 +267,7 @@ def _are_same(one: Mapping[str, Any], other: Mapping[str, Any], rounding: float)
 
 
 def with_notes(data: Mapping[str, Any], fit_setup: str, notes: Mapping[str, Any]) -> dict[str, Any]:
-    """Put what was found of a fit setup into the content of a file."""
+    """Merge the findings about a fit setup into the content of a file."""
     checked = notes["checked"]
     patches = {
         name: in_order({**entry, "checked": {**entry.get("checked", {}), fit_setup: checked[name]}})
@@ -278,7 +278,7 @@ def with_notes(data: Mapping[str, Any], fit_setup: str, notes: Mapping[str, Any]
     issues = _with_issues(data.get("known_issues", ()), fit_setup, notes)
     before = data.get("tolerances", {}).get(fit_setup, {})
     whole = set(checked) == set(data["patches"])
-    # Of a part of the patches a smaller tolerance says nothing.
+    # A smaller tolerance from only a part of the patches has no meaning.
     rtol = notes["rtol"] if whole else max(notes["rtol"], before.get("rtol", 0.0))
     head = {name: data[name] for name in _HEAD if name in data}
     head["tolerances"] = dict(
@@ -293,7 +293,7 @@ def with_notes(data: Mapping[str, Any], fit_setup: str, notes: Mapping[str, Any]
 def _with_issues(
     known: Iterable[Mapping[str, Any]], fit_setup: str, notes: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Put the issues that were found in the place of those that the same pyhf had."""
+    """Replace the issues of the same pyhf by those that were found."""
     issues: list[dict[str, Any]] = []
     versions: dict[str, str] = {}  # that have what a patch still has
     for issue in known:

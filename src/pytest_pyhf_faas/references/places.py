@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult, MinimumSet
     from pytest_pyhf_faas.references.reference import PatchReference
 
-#: A fit that ends so far above a known minimum, in twice the negative log-likelihood, has failed.
+#: A fit that ends this far above a known minimum, in twice the negative log-likelihood, failed.
 NLL_TOLERANCE = 0.01
-#: A fit that is within that of two minima is clearly at one of them if it is so many times nearer
-#: to it, and so far from the other.
+#: A fit within that of two minima is clearly at one of them if it is this many times nearer
+#: to it, and this far from the other.
 _CLEARLY = 10.0
 _APART = 1e-3
 
@@ -66,7 +66,7 @@ def places_of(
     """Return where each fit ended.
 
     Fits to Asimov data are compared with those of a set of minima where the data are the same, and
-    "not comparable" where they are those of no set.
+    "not comparable" if they match those of no set.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def places_of(
         places[fit] = _place(result.twice_nll[fit], known, others, threshold)
     background = places["background_fit_to_data"]
     if result.twice_nll_asimov_truth is not None and background.sets & same_data:
-        # Minima that are too near to each other are told apart by the Asimov data made there.
+        # Minima that are too near to each other are distinguished by the Asimov data made there.
         at = background.sets & same_data
         places["background_fit_to_data"] = replace(background, sets=at)
     return places
@@ -114,14 +114,14 @@ def _place(
     known : mapping
         The minima of the sets, by their names.
     others : sequence of float
-        Minima that are of no set.
+        Minima that belong to no set.
     threshold : float
         How far from a minimum a fit may end.
     """
     lowest = min(known.values())
     gap = value - lowest
     if gap < -threshold:
-        # What was the lowest minimum is it no more; a nominal one has not claimed to be.
+        # It is no longer the lowest minimum; a nominal one never claimed to be.
         below = frozenset(n for n, m in known.items() if m == lowest and n != "nominal")
         return Place(below, "below" if below else "other", gap)
     distances = {name: abs(value - minimum) for name, minimum in known.items()}
@@ -146,24 +146,24 @@ def has_asimov_data(result: HypotestResult, known: MinimumSet, nll_tolerance: fl
 
 
 def is_at_other_poi(result: HypotestResult, reference: PatchReference, fit: str) -> bool:
-    """Whether the POI of the Asimov data changed, and a fit is one that has to do with them."""
+    """Whether the POI of the Asimov data changed, and a fit depends on these data."""
     concerned = fit == "background_fit_to_data" or "asimov" in fit
     return concerned and asimov_poi_differs(result, reference)
 
 
 def asimov_poi_differs(result: HypotestResult, reference: PatchReference) -> bool:
-    """Whether the Asimov data were built at another POI than they are to be."""
+    """Whether the Asimov data were built at another POI than expected."""
     poi = result.asimov_poi
     return poi is not None and not math.isclose(poi, reference.asimov_poi, abs_tol=1e-9)
 
 
 def words(fit: str) -> str:
-    """Return how a fit is called where people read it."""
+    """Return the name of a fit for people."""
     return fit.replace("_", " ")
 
 
 def place_lines(places: Mapping[str, Place], nll_tolerance: float) -> list[str]:
-    """Return where each fit is, a line for those that are at one place."""
+    """Return where the fits are, one line for those at the same place."""
     groups: dict[str, list[str]] = {}
     for fit, place in places.items():
         groups.setdefault(_where(fit, place, nll_tolerance), []).append(words(fit))

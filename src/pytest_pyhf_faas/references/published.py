@@ -1,4 +1,4 @@
-"""Upper limits and those that were published become a verdict."""
+"""Compare upper limits with published ones: the verdict."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.form import PublishedEntry
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
-#: In which words a limit is said to be reproduced, or not.
+#: Phrases for where a limit is reproduced, if it is.
 WORDS: dict[Place, str] = {
     "nominal": "is reproduced at the nominal minima",
     "lowest": "is reproduced at the lowest minima",
@@ -82,7 +82,7 @@ def points_of(publication: Publication, results: Iterable[HypotestResult]) -> li
 
 
 def compare_published(found: PublishedResult, reference: PatchReference | Missing) -> Comparison:
-    """Say whether a published upper limit is reproduced, and where it was before.
+    """Judge whether a published upper limit is reproduced, and whether that is as known.
 
     Parameters
     ----------
@@ -119,12 +119,12 @@ def compare_published(found: PublishedResult, reference: PatchReference | Missin
 
 
 def published_entry(agreement: Agreement) -> PublishedEntry:
-    """Return what a reference file says of a published limit."""
+    """Return the entry of a reference file for a published limit."""
     return {"place": agreement.place, "off": round(agreement.nearest, 6)}
 
 
 def _rows(agreement: Agreement, among: PublishedLimits) -> Iterable[Row]:
-    """Yield the upper limits on the cross section, in pb, beside the published one.
+    """Yield the upper limits on the cross section, in pb, next to the published one.
 
     Those at the two sets of minima, and at the mixture that is nearest.
     """
@@ -137,7 +137,7 @@ def _rows(agreement: Agreement, among: PublishedLimits) -> Iterable[Row]:
 
 
 def _compared(agreement: Agreement) -> dict[str, str]:
-    """Return which limits of a hypothesis a person is shown, by what they are called."""
+    """Return the limits of a hypothesis that are shown, by their names."""
     mixtures = [name for name in agreement.point.mu if name not in _AT]
     nearest = min(mixtures, key=lambda name: abs(agreement.off[name]), default=None)
     found = {"lowest": "lowest", "nominal": "nominal"}
@@ -167,5 +167,5 @@ def _percent(off: float) -> str:
 
 
 def _is_limit(mu: float) -> bool:
-    """Whether a ratio can be made with it."""
+    """Whether it can be the denominator of a ratio."""
     return math.isfinite(mu) and mu > 0

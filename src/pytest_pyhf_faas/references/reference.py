@@ -1,7 +1,7 @@
-"""What is known of a hypothesis.
+"""The reference of a hypothesis.
 
 A reference has the five fits of a hypothesis at two sets of minima, the lowest and the nominal
-ones, where these are others (see `results.MinimumSet`).
+ones, where these differ (see `results.MinimumSet`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     )
     from pytest_pyhf_faas.references.known_issues import KnownIssue
 
-#: Where it is known how far a backend and optimizer are from the truth, the tolerance is so many
-#: times that, for another machine is a little farther off.
+#: If the distance of a backend and optimizer from the reference is known, the tolerance is this
+#: many times that: other machines are a little farther off.
 TOLERANCE_MARGIN = 3.0
 _NO_MINIMA = MinimumSet()
 
@@ -44,7 +44,7 @@ class PatchReference:
         The two sets of minima; one object where they are the same. Empty where `error` is the
         right answer.
     nominal_is_known : bool
-        Whether anything is known of the nominal minima: a file of schema 1 has the lowest alone.
+        Whether anything is known of the nominal minima: a file of schema 1 has only the lowest.
     differences : tuple of mapping
         For each fit whose nominal minimum is another one than the lowest: ``fit``, ``gap`` (nominal
         minus lowest, twice the NLL), ``parameters`` (those that differ most, each with ``name``,
@@ -140,7 +140,7 @@ class PatchReference:
 
     @property
     def flips(self) -> bool:
-        """Whether the hypothesis is excluded at one of the two sets of minima alone."""
+        """Whether the hypothesis is excluded at only one of the two sets of minima."""
         return flips(self.lowest, self.nominal)
 
     @property
@@ -191,7 +191,7 @@ class PatchReference:
     def relative_s(self) -> float | None:
         """Return how long the fit took with any fit setup.
 
-        It says which of the fits of a pallet are long, and not how long they are with another.
+        It shows which fits of a pallet are long, not how long they are with another setup.
         """
         tried: list[float | None] = [each.get("fit_s") for each in self.checked.values()]
         return next((seconds for seconds in tried if seconds is not None), self.fit_s)
@@ -199,7 +199,7 @@ class PatchReference:
 
 #: The option that makes references.
 MAKE = "--faas-update=new"
-#: Where a reference of another patch has the name.
+#: If a reference of another patch has the same name.
 REPLACE = "--faas-update=changed, which replaces what is there"
 
 
@@ -215,7 +215,7 @@ class Missing:
         return False
 
     def expected_s(self, _fit_setup: str) -> None:
-        """See `PatchReference`; it is not known."""
+        """See `PatchReference`; unknown here."""
 
     def relative_s(self) -> None:
-        """See `PatchReference`; it is not known."""
+        """See `PatchReference`; unknown here."""

@@ -1,4 +1,4 @@
-"""When two answers are one: the same model, the same minima, the same exception."""
+"""When two answers are the same: the same model, minima or exception."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 #: How far the twice NLL of one model may differ between backends and machines: relative, absolute.
 SAME_MODEL = (1e-9, 1e-7)
-#: A minimum that lies so much higher than before, in twice the NLL, is another one.
+#: A minimum that lies this much higher than before, in twice the NLL, is another one.
 HIGHER = 1e-5
 #: Two sets of Asimov data are one if twice the NLL of their known minima is as close as this.
 SAME_ASIMOV_DATA = 1e-3
@@ -45,26 +45,26 @@ def same_minima(one: MinimumSet, other: MinimumSet, rounding: float) -> bool:
 
 
 def same_error(one: str | None, other: str | None) -> bool:
-    """Whether two names of exceptions are one, whichever program raised them."""
+    """Whether two names of exceptions are the same, independent of the program that raised them."""
     return one is not None and other is not None and last_part(one) == last_part(other)
 
 
 def is_near(one: float, other: float, distance: float) -> bool:
-    """Whether two numbers are no farther apart than that; what is no number is its own like."""
+    """Whether two numbers are no farther apart than that; NaN equals NaN."""
     if math.isfinite(one) and math.isfinite(other):
         return abs(one - other) <= distance
     return repr(one) == repr(other)
 
 
 def last_part(error: str) -> str:
-    """Return the name of an exception without where it is defined."""
+    """Return the name of an exception without its module."""
     return error.rpartition(".")[2]
 
 
 def error_matches(result: HypotestResult, reference: PatchReference | Missing) -> bool:
-    """Whether a result is the very exception that its reference calls the right answer.
+    """Whether a result is the exception that its reference calls the right answer.
 
-    It may be that of another program: the last part of its type counts.
+    It may come from another program: the last part of its type counts.
     """
     if not reference or result.error is None or result.status != "error":
         return False

@@ -1,4 +1,4 @@
-"""The references of some directories: looked up, updated, noted."""
+"""Look up, update and annotate the references in some directories."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ DIRECTORY = "reference_results"
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What becomes of a result that is to be a reference.
+    """The outcome of making a result a reference.
 
     Attributes
     ----------
     path : Path
         The file that it is for.
     refused : str or None
-        Why the file keeps the reference that it has.
+        Why the file keeps its present reference.
     worse : bool
         Whether that is because a minimum of the result is higher.
     """
@@ -64,7 +64,7 @@ class Update:
 
 
 class ReferenceStore:
-    """The reference files of some directories, the first that has one of a pallet counting.
+    """The reference files of some directories; the first one of a pallet counts.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ class ReferenceStore:
             return Missing(f"{path} does not have this patch")
         if entry["digest"] != task.patch.digest[:DIGEST_DIGITS]:
             return Missing(
-                f"{path} was made from other content under the same name",
+                f"{path} was made from a patch of the same name with other content",
                 MAKE if path.parent != self.target else REPLACE,
             )
         return _patch_reference(path, data, task.patch.name, entry)
@@ -143,7 +143,7 @@ class ReferenceStore:
     def pool(self, pallet: Pallet, config: HypotestConfig) -> tuple[dict[str, float], ...] | None:
         """Return the starts that a pallet's hypotheses share, each a value by parameter.
 
-        ``None`` where there is no file, or it is for another background or another test, or has no
+        ``None`` where there is no file, or it is for another background or test, or has no
         starts.
 
         Raises
@@ -203,7 +203,7 @@ class ReferenceStore:
             same pallet, or the file has references, for another background or another test.
         """
         if not result.is_answer:
-            raise ReferenceFileError("a fit that did not end cannot become a reference")
+            raise ReferenceFileError("an unfinished fit cannot become a reference")
         name = task.pallet.name
         header = header_of(task.pallet, task.config)
         _refuse_two(name, self._headers.setdefault(name, header), header)
@@ -231,7 +231,7 @@ class ReferenceStore:
     def add(
         self, task: Task, result: HypotestResult | None, part: str, value: Mapping[str, Any]
     ) -> Path:
-        """Remember what is known of a hypothesis beside CLs; `save` writes it.
+        """Remember a value of a hypothesis other than CLs; `save` writes it.
 
         Parameters
         ----------
@@ -241,7 +241,7 @@ class ReferenceStore:
         part : str
             One of `merging.BESIDE_CLS`.
         value : mapping
-            What the file is to say of it.
+            Its entry in the file.
 
         Raises
         ------
@@ -265,7 +265,7 @@ class ReferenceStore:
             rounding = before.get("rounding", 0.0)
             if not same_minima(MinimumSet.from_json(before), result.lowest, rounding):
                 raise ReferenceFileError(
-                    f"{path} has other minima of {patch} than this fit has found: compare CLs "
+                    f"{path} has other minima of {patch} than this fit found: compare CLs "
                     "first, with --faas-quantity=cls"
                 )
         self._headers.setdefault(name, header)
@@ -273,7 +273,7 @@ class ReferenceStore:
         return path
 
     def note(self, pallet: str, fit_setup: str, notes: Mapping[str, Any]) -> Path:
-        """Write down how a fit setup did on a pallet.
+        """Record how a fit setup did on a pallet.
 
         Parameters
         ----------
@@ -298,7 +298,7 @@ class ReferenceStore:
                 self._files.pop(pallet, None)
                 loaded = (path, read(path)) if path.is_file() else self.load(pallet)
                 if loaded is None:
-                    raise ReferenceFileError(f"there is no {pallet}.json to take notes in")
+                    raise ReferenceFileError(f"there is no {pallet}.json to write notes to")
                 write(path, with_notes(loaded[1], fit_setup, notes))
         except OSError as error:
             raise ReferenceFileError(f"{path} cannot be written: {error.strerror}") from error
@@ -342,7 +342,7 @@ class ReferenceStore:
         return written
 
     def _merge_into(self, path: Path, name: str, updates: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put updates over what the file, or the one it takes the place of, has by now."""
+        """Merge updates into what the file, or the one that it replaces, has by now."""
         loaded = (path, read(path)) if path.is_file() else self.load(name)
         old = None if loaded is None else loaded[1]
         if loaded is not None and loaded[0] == path:
@@ -364,7 +364,7 @@ class ReferenceStore:
             _refuse_loss(*loaded, header, names if self.replaces else ())
 
     def _remedy(self, path: Path) -> str:
-        """Say how to make references beside a file for something else."""
+        """Say how to make references in addition to a file for something else."""
         if path.parent != self.target:
             return MAKE
         return (
@@ -381,8 +381,8 @@ def _refuse_two(pallet: str, known: Mapping[str, Any], header: Mapping[str, Any]
     if any(known[part] != header[part] for part in ONE_FILE):
         raise ReferenceFileError(
             f"the references of {pallet} cannot be updated for two tests at once: a file is of "
-            "one background and one hypothesis test. Update them in runs of their own, each "
-            "with its --faas-reference-dir"
+            "one background and one hypothesis test. Update them in separate runs, each "
+            "with its own --faas-reference-dir"
         )
 
 
@@ -400,7 +400,7 @@ def _refuse_loss(
 
 
 def store_in(directory: Path) -> ReferenceStore:
-    """Return the references in a directory, and where it has none those of the package."""
+    """Return the references in a directory, or else those of the package."""
     return ReferenceStore(list(dict.fromkeys([directory, bundled_directory()])), directory)
 
 
@@ -442,7 +442,7 @@ def _patch_reference(path: Path, data: ReferenceFile, name: str, entry: Entry) -
 
 
 def _known_issues(data: ReferenceFile, patch: str) -> dict[str, list[KnownIssue]]:
-    """Return what is known to be got wrong of a patch, by fit setup."""
+    """Return the known issues of a patch, by fit setup."""
     issues: dict[str, list[KnownIssue]] = {}
     for issue in data.get("known_issues", ()):
         if patch in issue["patches"]:
@@ -467,5 +467,5 @@ def _number(value: float | str | None) -> float | None:
 
 
 def _lock(path: Path) -> Path:
-    """Return the lock of a file: beside it, so that all machines that share it have the same."""
+    """Return the lock of a file: next to it, so that all machines that share it use the same."""
     return path.with_name(f".{path.name}.lock")

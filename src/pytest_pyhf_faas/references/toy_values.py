@@ -21,7 +21,7 @@ OFF = 3.0
 FAR = 4.0
 #: The same where the toys are the same, in the standard error of the earlier ones.
 SAME_TOYS = 0.1
-#: So many hypotheses are named in a line, each with what is said of it in so many characters.
+#: How many hypotheses are named in a line, and in how many characters each.
 _NAMED, _LONG = 3, 100
 #: Smaller values are written with a power of 10.
 _SMALL = 1e-4
@@ -29,7 +29,7 @@ _SMALL = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class ToyValues:
-    """CLs from toys, as a worker's toys or a reference file say it.
+    """CLs from toys, from a worker or from a reference file.
 
     Attributes
     ----------
@@ -40,8 +40,8 @@ class ToyValues:
     values, errors : tuple of float, shape (6,)
         Observed and expected CLs, and one standard deviation of each.
     brackets : tuple of (float, float), shape (6, 2)
-        Between which values each is, wherever the toys that failed belong; empty if none did, or
-        where that is not known.
+        Bounds on each value, wherever the failed toys fall; empty if none failed, or
+        if that is unknown.
     """
 
     count: int
@@ -66,7 +66,7 @@ class ToyValues:
 
     @classmethod
     def from_json(cls, entry: ToysEntry) -> ToyValues:
-        """Read what a reference file says."""
+        """Read the entry of a reference file."""
         signal, background = entry["failed"]
         return cls(
             entry["count"],
@@ -76,7 +76,7 @@ class ToyValues:
         )
 
     def to_json(self) -> ToysEntry:
-        """Return what a reference file says."""
+        """Return the entry of a reference file."""
         observed, *expected = map(_number, self.values)
         observed_error, *expected_error = map(_number, self.errors)
         entry: dict[str, Any] = {
@@ -108,7 +108,7 @@ class ToyValues:
 
 
 def allowed(found: ToyValues, known: ToyValues, index: int, *, same: bool) -> float:
-    """Return how far one of the six values may be from what is known of it.
+    """Return how far one of the six values may be from its reference.
 
     Parameters
     ----------
@@ -122,11 +122,11 @@ def allowed(found: ToyValues, known: ToyValues, index: int, *, same: bool) -> fl
     Returns
     -------
     float
-        Infinite where so many toys do not know the value, and there is nothing to compare.
+        Infinite if so few toys do not determine the value, and there is nothing to compare.
     """
     if same:
         return SAME_TOYS * known.errors[index]
-    # Each error as the other toys say it is, where that is larger: few toys know theirs badly.
+    # Each error is at least that of the other toys: few toys estimate their own badly.
     per_toy = max(each.errors[index] * math.sqrt(each.count) for each in (found, known))
     return FAR * per_toy * math.sqrt(1 / found.count + 1 / known.count)
 
@@ -145,12 +145,12 @@ def toy_cls_of(toys: Mapping[str, Any]) -> ToyCLs:
 
 
 def is_off(standard_errors: float) -> bool:
-    """Whether an asymptotic value so many standard errors away from that of toys is off."""
+    """Whether an asymptotic value this many standard errors away from that of toys is off."""
     return abs(standard_errors) > OFF
 
 
 def off_lines(hypotheses: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return what the summary of a session says of asymptotic values that toys disagree with.
+    """Return the lines of a session's summary on asymptotic values that toys disagree with.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def finding(each: Mapping[str, Any]) -> str:
 
 
 def measured(value: float, error: float) -> str:
-    """Return a value with its error, in as many digits as it has."""
+    """Return a value with its error, in as many digits as are significant."""
     if not math.isfinite(value) or not math.isfinite(error) or error <= 0:
         return "not known" if math.isnan(value) or math.isinf(error) else f"{value:.4g}"
     if abs(value) < _SMALL:

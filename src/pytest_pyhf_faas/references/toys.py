@@ -1,4 +1,4 @@
-"""CLs from toys and its reference become a verdict."""
+"""Compare CLs from toys with its reference: the verdict."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
 
-#: The share of toys that may fail wherever they belong.
+#: The share of toys that may fail, wherever they fall.
 MOST_FAILED = 1e-3
 _REMEDY = (
-    "more toys tell more (--faas-toys); --faas-method=certified draws the toys of the reference "
-    "where there are as many"
+    "more toys decide (--faas-toys); with as many toys as the reference, --faas-method=certified "
+    "draws the same ones"
 )
 _FAILED_REMEDY = (
     "a likely cause is a bin whose rate may become negative: where a toy has no events in it, the "
-    "likelihood may rise without end; look for bins with few expected events and large histosys"
+    "likelihood may rise without limit; look for bins with few expected events and large histosys"
 )
 
 
@@ -35,7 +35,7 @@ def compare_toys(
 ) -> Comparison:
     """Compare CLs from toys with that of the reference.
 
-    Certified toys have seeds that follow from the patch, so that as many of them are the same
+    Certified toys have seeds that follow from the patch, so the same number of them are the same
     toys. Others are compared as two measurements.
 
     Parameters
@@ -43,7 +43,7 @@ def compare_toys(
     result : HypotestResult
         With status "ok" or "error".
     found : ToyValues or None
-        What follows from its toys, where it has some.
+        The values from its toys, if it has some.
     reference : PatchReference or Missing
         What it is compared with.
     """
@@ -62,7 +62,7 @@ def compare_toys(
     if all(row.within for row in rows):
         return Comparison(Verdict.RIGHT, f"{name}: CLs from toys agrees with the reference", rows)
     said = (
-        f"as many certified toys as in the reference are the same toys: they agree within "
+        f"as many certified toys as in the reference are the same toys and must agree within "
         f"{SAME_TOYS:g} standard errors"
         if same
         else f"{found.count:,} + {found.count:,} toys, {known.count:,} + {known.count:,} in the "
@@ -96,7 +96,7 @@ def _too_many_failed(name: str, found: ToyValues) -> Comparison:
     )
     brackets = [
         f"{CLS_LABELS[index]} is {measured(found.values[index], found.errors[index])} without "
-        f"them, and from {low:.3g} to {high:.3g} wherever they belong"
+        f"them, and from {low:.3g} to {high:.3g} wherever they fall"
         for index in found.open()
         for low, high in [found.brackets[index]]
     ]
