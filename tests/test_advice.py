@@ -70,7 +70,7 @@ def test_what_is_required_is_installed_by_what_can_do_so(requirements, there, co
             worker(),
             ["a library of the system is missing", "load the module"],
         ),
-        ("ImportError", "DLL load failed", worker(), ["do not fit together", "new environment"]),
+        ("ImportError", "DLL load failed", worker(), ["incompatible", "new environment"]),
         (
             "ImportError",
             "cannot import name 'simps' from 'scipy.integrate' (/x/y.py)",

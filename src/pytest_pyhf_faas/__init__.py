@@ -1,6 +1,6 @@
 """Validate published pyhf likelihoods with pytest, on this machine or on remote endpoints.
 
-What tests are typed with, and what notebooks call, is found here, and imported when it is asked
+Types for tests and functions for notebooks are here, and imported when they are asked
 for.
 """
 

@@ -1,6 +1,6 @@
 """What an exception of a worker means, and what to do about it.
 
-The one place that knows: the preflight of an endpoint and the fits both ask here.
+The preflight of an endpoint and the fits both use it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OLDEST_PYHF = (0, 7)
 _FOR_NUMPY_2 = (0, 7, 3)
 
 _OTHER_SETUP = "choose another --faas-backend or --faas-optimizer"
-#: What provides a backend or optimizer that pyhf has, and cannot import.
+#: Packages for backends and optimizers that pyhf has but cannot import.
 _PROVIDED_BY = {
     "jax": "pyhf[jax]",
     "pytorch": "pyhf[torch]",
@@ -40,7 +40,7 @@ _EXCEPTION = re.compile(
     r"\b((?:[A-Za-z_]\w*\.)*_?[A-Z]\w*(?:Error|Exception))\b(?:: (.*))?", re.DOTALL
 )
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
-#: How pyhf says which ones it has, where it has none of a name.
+#: How pyhf lists the ones that it has, if it does not know a name.
 _SUPPORTED = re.compile(r"supported (?P<what>backend|optimizer)s: (?P<names>\w+(?:, \w+)*)")
 #: How Python and NumPy say that a package no longer has something.
 _REMOVED = (
@@ -63,7 +63,7 @@ class Advice:
     command : str
         The command that does it.
     here : str
-        What to do on this side, or what else.
+        What to do on this side, or instead.
     """
 
     cause: str = ""
@@ -103,13 +103,13 @@ def advice_on(error: FitError, environment: WorkerEnvironment | None = None) -> 
 
 
 def speaks_of_the_worker(error: FitError) -> bool:
-    """Whether an exception tells nothing of the fit: the worker may have what it lacked by now."""
+    """Whether an exception is not about the fit: the worker may by now have what it lacked."""
     kind = error.type.rpartition(".")[2]
     return kind in _OF_THE_WORKER or _is_os_error(kind)
 
 
 def is_of_the_environment(error: FitError, environment: WorkerEnvironment | None) -> bool:
-    """Whether an exception says what a worker's packages are: all its fits end like this."""
+    """Whether an exception comes from a worker's packages: all its fits end like this."""
     if environment is not None and too_old(environment):
         return True
     kind = error.type.rpartition(".")[2]
@@ -157,7 +157,7 @@ def check_client() -> None:
 
 
 def needed_pyhf() -> str:
-    """Return the pyhf that fits need, as pip takes it."""
+    """Return the pyhf that fits need, as a pip requirement."""
     return f"pyhf>={_dotted(OLDEST_PYHF)}"
 
 
@@ -179,7 +179,7 @@ def _dotted(version: tuple[int, ...]) -> str:
 def _old_python(_error: FitError, environment: WorkerEnvironment | None) -> Advice | None:
     if environment is not None and version_of(environment.python) >= _OLDEST_PYTHON:
         return None
-    return Advice("the workers' Python is too old", "have Python 3.10 or newer")
+    return Advice("the workers' Python is too old", "use Python 3.10 or newer")
 
 
 def _missing_module(error: FitError, environment: WorkerEnvironment | None) -> Advice:
@@ -205,10 +205,10 @@ def _broken_import(error: FitError, environment: WorkerEnvironment | None) -> Ad
     if "cannot open shared object file" in error.message:
         return Advice(
             "a library of the system is missing on the worker's machine",
-            "load the module that provides it, or take packages that bring their own",
+            "load the module that provides it, or install packages that bring their own",
         )
     return _removed(error, environment) or Advice(
-        "the packages of the worker's environment do not fit together",
+        "the packages of the worker's environment are incompatible",
         "make a new environment",
         pip(needed_pyhf()),
     )
@@ -244,7 +244,7 @@ def _not_as_required(error: FitError, environment: WorkerEnvironment | None) -> 
 
 
 def _not_in_pyhf(error: FitError, environment: WorkerEnvironment | None) -> Advice:
-    """Say which backends or optimizers the pyhf of the worker has, which it says itself."""
+    """Say which backends or optimizers the pyhf of the worker has, as it reports itself."""
     supported = _SUPPORTED.search(error.message)
     if supported is None:
         return Advice("", here=_OTHER_SETUP)
@@ -258,14 +258,14 @@ def _not_in_pyhf(error: FitError, environment: WorkerEnvironment | None) -> Advi
 
 
 def _removed(error: FitError, environment: WorkerEnvironment | None) -> Advice | None:
-    """Explain what a package does not have that pyhf, or another package, asks for."""
+    """Explain what pyhf, or another package, needs and a package lacks."""
     found = next(filter(None, (form.search(error.message) for form in _REMOVED)), None)
     if found is None or found["package"] == "pyhf":
         return None
     versions: Mapping[str, str] = {} if environment is None else environment.versions
     package = "numpy" if found["package"] == "np" else found["package"]
     if package not in versions and environment is not None:
-        return None  # not of what pyhf computes with
+        return None  # not a package that pyhf computes with
     pyhf, its = f"pyhf {versions.get('pyhf', '')}".strip(), versions.get(package, "")
     who = f"{pyhf}, or what it uses,"
     pins = [pip("--upgrade", "pyhf"), *([pip(f"{package}<{its}")] if its else [])]
@@ -275,7 +275,7 @@ def _removed(error: FitError, environment: WorkerEnvironment | None) -> Advice |
             who = pyhf
     return Advice(
         f"{who} is older than {package} {its}".rstrip() + f", which no longer has {found['name']}",
-        "have versions that fit together",
+        "install compatible versions",
         ", or ".join(pins),
     )
 
@@ -293,7 +293,7 @@ def _interpreter(environment: WorkerEnvironment | None) -> str:
 
 
 def in_brackets(environment: WorkerEnvironment) -> str:
-    """Return the interpreter of a worker, where it says which."""
+    """Return the interpreter of a worker, where it is known."""
     return f" ({environment.executable})" if environment.executable else ""
 
 
@@ -318,11 +318,11 @@ _BUSY = (
 )
 _LOST_FILES = (
     "a file that the worker needs is not there, or its file system does not answer",
-    "look at the file systems that its environment, TMPDIR and HOME lie on",
+    "check the file systems that its environment, TMPDIR and HOME lie on",
 )
 _REFUSED = (
     "the operating system of the worker refused something; neither pyhf nor the fit is the cause",
-    "look at its disks, its limits (ulimit -a) and its logs",
+    "check its disks, its limits (ulimit -a) and its logs",
 )
 #: By the number of an error of the operating system (Linux).
 _BY_ERRNO = {

@@ -24,7 +24,7 @@ class PublishedTableError(FaasError):
 
 
 class ReportError(FaasError):
-    """A report of a run cannot be written, read or understood."""
+    """A report of a run cannot be written or read."""
 
 
 class EngineError(FaasError):

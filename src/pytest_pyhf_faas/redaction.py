@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 #: of Globus Compute and in that of `funcx` 2.4.
 SECRETS = ("GLOBUS_COMPUTE_CLIENT_SECRET", "FUNCX_SDK_CLIENT_SECRET")
 HIDDEN = "***"
-#: In the place of JSON.
+#: Shown instead of JSON.
 HIDDEN_JSON = "..."
 _PASSWORD = re.compile(r"//[^/\s]+@")
 _SECRET_NAME = re.compile(r"auth|cred|key|pass|pw|secret|token", re.IGNORECASE)
-#: Too short to be looked for inside of words, such as "mapping": these are words of a name.
+#: Too short to search for inside words such as "mapping": these must be words of a name.
 _SECRET_WORDS = frozenset({"otp", "pat", "pin", "psk"})
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 #: Numbers, and words such as the name of a partition.
 _HARMLESS = re.compile(r"[A-Za-z_-]{1,20}|[\d.]+|")
 _ASSIGNED = re.compile(r"(\w+)=([^\s;]+)")
-#: Shorter ones are in too many words.
+#: Shorter ones occur in too many words.
 _FEWEST = 4
 _from_config: tuple[str, ...] = ()
 
 
 def without_json(text: str) -> str:
-    """Return what is the path of a file, or JSON that may hold secrets, as it may be shown."""
+    """Return the path of a file, or JSON that may hold secrets, in a form that may be shown."""
     return HIDDEN_JSON if set(text) & set('{}[]"\n') else text
 
 
@@ -43,10 +43,10 @@ def redacted(text: str) -> str:
 
 
 def hide_values(config: object) -> None:
-    """Have `redacted` hide the values of a configuration, in the place of those of another.
+    """Have `redacted` hide the values of a configuration, instead of those of another.
 
-    What is a plain word is no secret, unless its name says so: messages must be able to say which
-    partition there is none of.
+    A plain word is not a secret, unless its name says so: messages must be able to name a
+    partition that does not exist.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _secrets_of(name: str, value: str) -> Iterator[str]:
-    """Yield what of a value is secret: it, each of its lines, and what these assign."""
+    """Yield the secret parts of a value: itself, each of its lines, and what these assign."""
     named = [(name, line) for line in (value, *value.splitlines())]
     for called, text in [*named, *_ASSIGNED.findall(value)]:
         bare = text.strip(" \t\"'")

@@ -1,8 +1,8 @@
 """Fast validation against JSON schemas.
 
 A schema is compiled to Python once, which makes validating a published workspace some 15 times
-faster than interpreting it. Only acceptance is taken from here: what the compiled schema refuses is
-for the interpreter of `jsonschema` (as pyhf calls it) to judge, whose messages are better.
+faster than interpreting it. Only acceptance is final: what the compiled schema refuses is
+checked by the interpreter of `jsonschema` (as pyhf calls it), whose messages are better.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def accepted_by_pyhf_schema(obj: Any, name: str) -> bool:
-    """Whether an object fits one of pyhf's schemas, such as ``workspace.json``, for sure."""
+    """Whether an object fits a schema of pyhf, such as ``workspace.json``; false if in doubt."""
     return _accepts(_compiled_pyhf_schema(name), obj)
 
 
 def accepted_by_own_schema(obj: Any, name: str) -> bool:
-    """Whether an object fits one of this package's schemas, for sure."""
+    """Whether an object fits one of this package's schemas; false if in doubt."""
     return _accepts(_compiled_own_schema(name), obj)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def read_toml(path: Path, problem: type[FaasError]) -> dict[str, Any]:
-    """Return what a file says.
+    """Return the content of a file.
 
     Raises
     ------

@@ -98,7 +98,7 @@ class Validated:
         return toy_cls_of(self.result.toys) if self.result.toys else None
 
     def __str__(self) -> str:
-        """Return what a person reads of it."""
+        """Return it as text."""
         comparison = self.comparison
         return "\n".join(filter(None, [comparison.title, comparison.explanation]))
 
@@ -220,7 +220,7 @@ def validate(
     """Fit a pallet on an endpoint, and compare each hypothesis with its reference.
 
     Each argument means what the command-line option of its name does, ``--faas-backend`` for
-    ``backend``. The call returns when all fits are done and the workers are gone; whatever ends it
+    ``backend``. The call returns when all fits are done and the workers ended. Whatever ends it
     before, Ctrl-C included, ends the workers as well. What was fitted by then is kept in a journal:
     the same call with ``resume=True`` takes it over.
 
@@ -341,7 +341,7 @@ def _validated(
     rtol: float | None,
     atol: float | None,
 ) -> Validated:
-    """Compare a result with its reference, where there is something to compare."""
+    """Compare a result with its reference, if there is something to compare."""
     config = task.config
     tolerance = None
     compares = (
@@ -371,7 +371,7 @@ def _validated(
 
 
 def _of_fit(result: HypotestResult) -> Comparison:
-    """Return what is said of a result that is compared with nothing."""
+    """Return the comparison of a result that has no reference."""
     verdict = Verdict.of_fit(result.status)
     title = f"{result.pallet} / {result.patch}: {verdict.value}"
     error = result.error

@@ -1,7 +1,7 @@
-"""What a signal hypothesis, and a run as a whole, can be.
+"""The verdicts on signal hypotheses, and the overall states of runs.
 
-How a fit ended on its worker is another question (`results.Status`); what became of a test is
-pytest's to say.
+How a fit ended on its worker is another question (`results.Status`); the outcome of a test is
+pytest's.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 
 class State(Enum):
-    """What a run is as a whole, and what a verdict looks like; its name is the class in CSS."""
+    """The overall state of a run, and how a verdict is shown; its name is the class in CSS."""
 
     RIGHT = "right"
-    #: Wrong in no other way than the references list.
+    #: Wrong only in ways that the references list.
     KNOWN = "as known"
     WRONG = "wrong"
     BROKEN = "broken"
@@ -22,12 +22,12 @@ class State(Enum):
 
     @property
     def css(self) -> str:
-        """The class of what a page shows of it."""
+        """The CSS class of its elements on a page."""
         return self.name.lower()
 
     @property
     def sign(self) -> str:
-        """How a page shows it beside its colour."""
+        """How a page shows it in addition to its colour."""
         return _SIGNS[self][0]
 
     @property
@@ -64,7 +64,7 @@ class Verdict(Enum):
 
     @classmethod
     def of_fit(cls, status: str) -> Verdict:
-        """Return what is said of a hypothesis, by how its fit ended, before it is compared."""
+        """Return the verdict on a hypothesis by the outcome of its fit, before it is compared."""
         return cls.NOT_COMPARED if status == "ok" else cls(status)
 
     @property
@@ -74,12 +74,12 @@ class Verdict(Enum):
 
     @property
     def state(self) -> State:
-        """What it looks like."""
+        """How it is shown."""
         return _FACTS[self].state
 
     @property
     def clause(self) -> Clause:
-        """What the answer of a run says of it; verdicts with one clause are counted together."""
+        """Its clause in the answer of a run; verdicts with one clause are counted together."""
         return _FACTS[self].clause
 
     @property

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-#: What stands in a table where there is nothing.
+#: The content of an empty cell in a table.
 NOTHING = "–"
-#: How much of a name tells it from others.
+#: How much of a name distinguishes it from others.
 NAME_CHARACTERS = 60
 #: Between columns.
 _GAP = "  "
-#: What a line that was broken goes on with, and how a shell is told that it does.
+#: The indentation of a continued line, and the mark of a continued line for a shell.
 _HANG = "  "
 _GOES_ON = " \\"
 _NARROWEST_TERMINAL = 40
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-#: A shorter name says nothing.
+#: A shorter name is meaningless.
 _NARROWEST = 12
 
 
@@ -38,7 +38,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in the units that people use for so many."""
+    """Return seconds in suitable units."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -59,14 +59,14 @@ def one_line(text: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text without what a terminal would obey."""
+    """Return a text without control codes for a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def shortened(
     text: str, most: int = NAME_CHARACTERS, cut: Literal["beginning", "middle", "end"] = "end"
 ) -> str:
-    """Return a text of at most so many characters, an ellipsis in the place of what is cut out."""
+    """Return a text of at most this many characters, with an ellipsis for what is cut out."""
     if len(text) <= most:
         return text
     kept = most - 1
@@ -113,7 +113,7 @@ def terminal_width() -> int:
 def folded(text: str, width: int) -> str:
     """Return a text with its lines broken between words, so that none is longer than a width.
 
-    What a line goes on with is indented by two more than its beginning. A word that is longer than
+    Continuation lines are indented by two more than the first. A word that is longer than
     a line is broken as well, but for a path or an address, which stays whole to be copied.
     """
     return "\n".join(piece for line in text.split("\n") for piece in _folded(line, width))
@@ -142,7 +142,7 @@ def fitted(line: str, width: int) -> str:
 
 
 def short_uuid(text: str) -> str:
-    """Return the first of the characters of a UUID, which tell it from others; else the text."""
+    """Return the first of the characters of a UUID, which distinguish it; else the text."""
     return f"{text[:8]}…" if _UUID.fullmatch(text) else text
 
 
@@ -151,7 +151,7 @@ def table(
 ) -> list[str]:
     """Return rows below a header as lines of columns: the first ones to the left, the others right.
 
-    Where the lines would be longer than a width, the words of the header are stacked, and names in
+    If the lines would be longer than a width, the words of the header are stacked, and names in
     the columns to the left lose their middle, as long as that leaves them different. If that is not
     enough, what is the same in each row is said once, and at last each row becomes a text of its
     own.

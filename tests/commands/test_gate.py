@@ -156,7 +156,7 @@ def test_what_was_begun_goes_on_without_its_words(desk, monkeypatch):
     status, _, err = desk.type("--resume", "--pyhf", "0.7.6")
     assert (status, "leave out the rest" in err) == (2, True)
     status, _, err = desk.type("--resume", "--directory", "elsewhere")
-    assert (status, "there is no gate to go on with" in err) == (2, True)
+    assert (status, "there is no gate to continue" in err) == (2, True)
 
 
 def test_references_of_this_directory_count(desk):
@@ -221,7 +221,7 @@ def test_an_interrupt_makes_the_page_of_what_is_there(desk, number):
         gate.send_signal(number)
         out, _ = gate.communicate(timeout=60)
     assert gate.returncode == 130, out
-    assert "the same command, or pyhf-faas gate --resume, goes on" in out
+    assert "the same command, or pyhf-faas gate --resume, continues" in out
     assert "Traceback" not in out
     page = (desk.path / ".pyhf-faas-gate/index.html").read_text()
     assert "interrupted" in page

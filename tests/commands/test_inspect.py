@@ -1,4 +1,4 @@
-"""`pyhf-faas inspect`: what a pallet is, and what is wrong with it."""
+"""`pyhf-faas inspect`: describe a pallet and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_invalid_model_as_reference_is_no_failure(project, inspect):
     assert status == 0
     assert "2 of 2 (1 InvalidModel)" in shown
     words = " ".join(shown.split())
-    assert "a signal: InvalidModel, as its reference has it (sig_100_0)" in words
+    assert "a signal: InvalidModel, as in its reference (sig_100_0)" in words
     assert " error " not in words
     damage(project, lambda _workspace, patches: patches[1].update(patch=[]))
     status, shown, _ = inspect("tiny", "--json")

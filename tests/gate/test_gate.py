@@ -192,10 +192,10 @@ def test_a_python_that_is_not_there(house):
             },
             "the suite ended with 4: error: unrecognized: -y",
         ),
-        ({"exit": 0, "says": ["", "==== 3 tests ===="]}, "it has written no report: 3 tests"),
+        ({"exit": 0, "says": ["", "==== 3 tests ===="]}, "it wrote no report: 3 tests"),
         ({"exit": 3, "says": ["a", "the last"]}, "the suite ended with 3: the last"),
         ({"exit": 5}, "the suite ended with 5: it wrote nothing"),
-        ({"exit": 0, "says": ["done"]}, "it has written no report: done"),
+        ({"exit": 0, "says": ["done"]}, "it wrote no report: done"),
         ({"exit": 1}, None),
     ],
 )  # fmt: skip

@@ -66,7 +66,7 @@ def test_what_is_excluded_is_left_out():
         "pyhf 0.7.6, scipy 1.11, scipy",
         "pyhf 0.7.6, scipy 1.17, scipy",
     ]
-    with pytest.raises(ConfigurationError, match="no combination is left of 8"):
+    with pytest.raises(ConfigurationError, match="none of 8 combinations is left"):
         Plan(FACTORS, exclude=({"pyhf": "*"},)).combinations()
     with pytest.raises(ConfigurationError, match="exclude names numba"):
         Plan(FACTORS, exclude=({"numba": "*"},)).combinations()

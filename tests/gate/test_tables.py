@@ -63,7 +63,7 @@ def test_nothing_need_be_said(written):
     ("text", "words"),
     [
         ("pyhf = ", "is not TOML"),
-        ("pihf = '0.7'", "pihf: not known of a gate"),
+        ("pihf = '0.7'", "pihf: unknown in a gate"),
         ("scipy = 1.10", r"scipy is 1\.1: write a text"),
         ("scipy = [1.10]", r"scipy is 1\.1: write texts"),
         ("design = 'full'", "one-at-a-time"),
@@ -75,7 +75,7 @@ def test_nothing_need_be_said(written):
         ("pallets = [{ name = 'A', count = '3' }]", "count is '3': write a number"),
         ("pallets = [{ name = 'A', count = true }]", "count is True: write a number"),
         ("pallets = [{ name = 'A', count = 0 }]", "at least one patch"),
-        ("pallets = [{ name = 'A', patch = 'B' }]", "patch: not known of a pallet"),
+        ("pallets = [{ name = 'A', patch = 'B' }]", "patch: unknown in a pallet"),
         ("pallets = [{ name = 'A', optional = 1 }]", "optional is 1: write true"),
         ("versions = 3", "versions is 3: write a table"),
         ("suite = 3", "suite is 3: write a table"),

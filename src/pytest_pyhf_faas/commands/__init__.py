@@ -23,7 +23,7 @@ INTERRUPTED, UNREAD = 130, 141  # as a shell has them
 
 
 class _Help(argparse.HelpFormatter):
-    """Breaks no option at its hyphens."""
+    """Does not break options at their hyphens."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(one_line(text), width, break_on_hyphens=False)
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str or None
-        What follows ``pyhf-faas`` on the command line; ``None`` takes it from there.
+        The words after ``pyhf-faas`` on the command line; ``None`` takes them from there.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # marks for letters that a terminal does not have
+        sys.stdout.reconfigure(errors="replace")  # question marks for letters that a terminal lacks
     parser = _Parser(prog="pyhf-faas", description="Validate published pyhf likelihoods.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -92,11 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_nobody_reading() -> bool:
-    """Whether who reads what is written has seen enough, as ``head``; no more is written then."""
+    """Whether the reader of the output has closed it, as ``head`` does; no more is written then."""
     try:
         os.write(sys.stdout.fileno(), b"\n")
     except BrokenPipeError:
-        # What is left is written at the exit of Python, which would complain as well.
+        # Python writes the rest at its exit, and would complain as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
     return False

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 CERTIFIED = "certified"
-#: That of who chooses none comes first.
+#: The default comes first.
 FIT_SETUPS = ("numpy+scipy", "numpy+minuit", "jax+scipy", "jax+minuit", CERTIFIED)
 
 
@@ -56,7 +56,7 @@ def chosen_pallets(options: argparse.Namespace, values: Mapping[str, Any]) -> li
 def readable_pallets(
     options: argparse.Namespace, values: Mapping[str, Any]
 ) -> tuple[list[Pallet], list[FaasError]]:
-    """Return those of the pallets that can be read, and what is wrong with the others."""
+    """Return the pallets that can be read, and what is wrong with the others."""
     from pytest_pyhf_faas.pallets import catalogue
     from pytest_pyhf_faas.pallets.pallet import each_once, select
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _DIRECTORY = ".pyhf-faas-gate"
 _CELLS = "cells"
 _OPTIONS = (BY_NAME["pallet"], BY_NAME["patch"])
-#: What the gate tells each suite itself: what is fitted where, and where that is written.
+#: Options that the gate sets for each suite: what is fitted where, and where results are written.
 _OWN = (
     *("pallet", "patch", "optimizer", "backend"),
     *("endpoint", "workers", "report", "resume", "update", "dry_run"),
@@ -59,14 +59,14 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="run the validation suite with many versions of pyhf, SciPy and others, and compare",
         description="Run the validation suite in many environments, and make one page of all: "
         "which hypotheses moved with which version. Environments are made with uv, or venv and "
-        "pip, and kept; a gate that was interrupted goes on when it is started again.",
+        "pip, and kept; an interrupted gate continues when it is started again.",
         usage="%(prog)s [FILE] [options] [-- OPTIONS]",
         epilog="OPTIONS are those of the suite, such as --faas-timeout. Values of a factor: "
         "0.7.6 is a version, 1.9 a series, 0.7.0..0.7.6 a range, latest and pre the newest ones "
         "of the package index; main (of pyhf), a directory, a wheel or git+URL is built; "
         "NAME=PATH gives it a name. The first value of each is the base that is compared with. "
         "Exit status: 0 if no environment differs from the base by more than its tolerance or is "
-        "worse, 1 if one does, or there is no run in it, 2 if nothing can be compared, 130 if it "
+        "worse, 1 if one does, or has no run, 2 if nothing can be compared, 130 if it "
         "was interrupted.",
     )
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a gate as TOML")
@@ -100,19 +100,17 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="how many environments run at once (default: one for each core); they share the cores",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on with the gate that DIR has, whatever it was"
+        "--resume", action="store_true", help="continue the gate in DIR, with its own options"
     )
     parser.add_argument(
-        "--fresh", action="store_true", help="make all environments anew, and run all anew"
+        "--fresh", action="store_true", help="make all environments and run all suites again"
     )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="list the environments, and make and run nothing"
-    )
+    parser.add_argument("--dry-run", action="store_true", help="only list the environments")
     parser.set_defaults(run=partial(run, parser))
 
 
 def cut(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words of a command line that are ours, and those that are for the suite."""
+    """Split a command line into our words and those for the suite."""
     if "--" not in words:
         return list(words), []
     place = words.index("--")
@@ -125,8 +123,8 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     Returns
     -------
     int
-        The exit status: that of the comparison; 1 if there is no run in one of the environments;
-        130 if it was interrupted, after the page was made of what is there.
+        The exit status: that of the comparison; 1 if one of the environments has no run;
+        130 if it was interrupted, after the page of the finished runs was made.
 
     Raises
     ------
@@ -180,7 +178,7 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         outcomes = gate.run()
     status = _compared(cells, outcomes, directory)
     if interruption.asked:
-        _say("interrupted: the same command, or pyhf-faas gate --resume, goes on")
+        _say("interrupted: the same command, or pyhf-faas gate --resume, continues")
         return _INTERRUPTED
     return status
 
@@ -196,11 +194,11 @@ def _announced(cells: Sequence[CellDirectory], found: Selected, installer: str) 
     return "\n".join([f"{what}{shared}", f"{base} (the base)", *others, *notes])
 
 
-# --- what is asked for --------------------------------------------------------------------------
+# --- the request --------------------------------------------------------------------------
 
 
 def _check_that_nothing_else_is_asked(options: argparse.Namespace) -> None:
-    """Refuse words that --resume would not heed.
+    """Refuse words that --resume would ignore.
 
     Raises
     ------
@@ -212,20 +210,20 @@ def _check_that_nothing_else_is_asked(options: argparse.Namespace) -> None:
     given = [*factors, *pallets, options.file, options.versions, options.design, options.for_pytest]
     if any(given):
         raise ConfigurationError(
-            "--resume goes on with what the last gate of --directory was asked for: leave out the "
-            "rest, or leave out --resume, and what is done of the same is taken over"
+            "--resume repeats the options of the last gate in --directory: leave out the others. "
+            "Or leave out --resume: finished environments with the same options are reused"
         )
 
 
 def _asked(options: argparse.Namespace, installer: Installer) -> tuple[Plan, list[Selection]]:
-    """Return what options and file say, the options first; ranges are asked of the index."""
+    """Return the plan of options and file, the options first; the index resolves ranges."""
     from pytest_pyhf_faas.gate import tables
     from pytest_pyhf_faas.gate.plan import FIT_SETUP, PRODUCT, Plan
     from pytest_pyhf_faas.gate.selection import Selection
     from pytest_pyhf_faas.gate.versions import anywhere, resolved
 
     def found(name: str, values: Sequence[str], here: Path) -> list[str]:
-        """Return values of a factor, paths as they are valid anywhere; a fit setup has none."""
+        """Return values of a factor, with absolute paths; a fit setup has none."""
         return [value if name in FIT_SETUP else anywhere(value, here) for value in values]
 
     written = tables.read(options.file) if options.file else tables.Written()
@@ -234,7 +232,9 @@ def _asked(options: argparse.Namespace, installer: Installer) -> tuple[Plan, lis
     for text in options.versions:
         name, equals, values = text.partition("=")
         if not equals:
-            raise ConfigurationError(f"--with {text}: write NAME=V,V, as --with iminuit=2.24,2.30")
+            raise ConfigurationError(
+                f"--with {text}: write NAME=V,V, such as --with iminuit=2.24,2.30"
+            )
         given[name.strip()] = values
     factors = {
         **{name: found(name, values, here) for name, values in written.factors.items()},
@@ -251,7 +251,7 @@ def _asked(options: argparse.Namespace, installer: Installer) -> tuple[Plan, lis
             raise ConfigurationError(f"{name!r} is not the name of a distribution")
     if not factors:
         raise ConfigurationError(
-            "the gate varies nothing: name versions, as --pyhf 0.7.5,0.7.6, or a file"
+            "the gate varies nothing: name versions, for example --pyhf 0.7.5,0.7.6, or a file"
         )
     values = {
         name: tuple(texts)
@@ -279,7 +279,7 @@ def _from(here: Path, selection: Selection) -> Selection:
 
 
 def _suite_words(suite: Mapping[str, Any], here: Path) -> Iterable[str]:
-    """Yield what a file says for the suite as words of its command line."""
+    """Yield the options of the suite in a file as words of its command line."""
     for name, value in suite.items():
         option = BY_NAME.get(name)
         if option is None or name in _OWN:
@@ -297,7 +297,7 @@ def _suite_words(suite: Mapping[str, Any], here: Path) -> Iterable[str]:
 
 
 def _check(words: Sequence[str]) -> None:
-    """Refuse what the gate sets itself, and what no suite knows.
+    """Refuse what the gate sets itself, and what the suite does not know.
 
     Raises
     ------
@@ -310,9 +310,9 @@ def _check(words: Sequence[str]) -> None:
         flag = word.partition("=")[0]
         if flag in own or (word[1:2] != "-" and word[:2] in own):
             raise ConfigurationError(
-                f"{word} cannot stand after --, since the gate runs the suites: give pallets, "
-                "patches, optimizers and backends before --, how many run at once by --jobs, and "
-                "where results are written by --directory"
+                f"{word} cannot follow --, because the gate sets it: give pallets, "
+                "patches, optimizers and backends before --, how many run at once with --jobs, and "
+                "where results are written with --directory"
             )
         if flag.startswith("--faas-") and flag not in known:
             raise ConfigurationError(f"the suite has no option {flag}{_meant(flag, known)}")
@@ -341,11 +341,11 @@ def _references(words: Sequence[str]) -> list[str]:
     return [f"{flag}={here}"] if here.is_dir() and not given else []
 
 
-# --- what came of it ----------------------------------------------------------------------------
+# --- the results ----------------------------------------------------------------------------
 
 
 def _compared(cells: Sequence[CellDirectory], outcomes: Sequence[Outcome], directory: Path) -> int:
-    """Compare the runs, say what came of it, write the page, and return the exit status."""
+    """Compare the runs, print the result, write the page, and return the exit status."""
     from pytest_pyhf_faas.report import markdown
     from pytest_pyhf_faas.report.many.cell import Cell
     from pytest_pyhf_faas.report.many.compare import compare_many
@@ -354,7 +354,7 @@ def _compared(cells: Sequence[CellDirectory], outcomes: Sequence[Outcome], direc
     from pytest_pyhf_faas.report.publish import append_job_summary
 
     read = [
-        # What an earlier gate has left is not a part of this one.
+        # What an earlier gate left is not part of this one.
         cell.run(outcome.reason)
         if outcome.reason is None or outcome.begun
         else Cell(cell.combination.name, dict(cell.combination.factors), None, outcome.reason)

@@ -19,18 +19,18 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "history",
         help="make one page of many runs: verdicts and wall times over time and versions",
         description="Make one page of all reports in a directory and below it, with what "
-        "pytest-benchmark stored beside them: for each pallet, endpoint and fit setup how many "
-        "hypotheses are right and how long that took, from run to run, and which versions changed "
+        "pytest-benchmark stored next to them: for each pallet, endpoint and fit setup, how many "
+        "hypotheses are right and how long that took from run to run, and which versions changed "
         "in between. Each point leads to the report of its run.",
         epilog="Exit status: 0 if the page is written, whatever it says; 2 if there is no run in "
-        "the directory, or nothing can be written. A file that cannot be used is named, and does "
-        "not end it.",
+        "the directory, or nothing can be written. A file that cannot be used is listed and "
+        "skipped.",
     )
     parser.add_argument(
         "directory",
         type=Path,
         metavar="DIR",
-        help="directory with those that --faas-report wrote in it or below it",
+        help="directory that contains the directories that --faas-report wrote",
     )
     parser.add_argument(
         "--output",
@@ -42,7 +42,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read the reports, write page and tables, and say what they say.
+    """Read the reports, write page and tables, and print their summary.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _shown(paths: Sequence[Path]) -> Iterable[Path]:
-    """Show on a terminal how far one is."""
+    """Show progress on a terminal."""
     import tqdm
 
     shown: Iterable[Path] = tqdm.tqdm(paths, "reports", unit="", leave=False, disable=None)

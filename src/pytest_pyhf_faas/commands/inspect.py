@@ -1,4 +1,4 @@
-"""``pyhf-faas inspect``: what a pallet is, and what is wrong with it."""
+"""``pyhf-faas inspect``: describe a pallet and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Declare the command."""
     parser = commands.add_parser(
         "inspect",
-        help="say what a pallet is, and what is wrong with it",
-        description="Say what a pallet is: measurement, channels, patches and their values, the "
+        help="describe a pallet and what is wrong with it",
+        description="Describe a pallet: measurement, channels, patches and their values, the "
         "references at hand, how long its fits take, and what is wrong with it. Nothing is fitted.",
         epilog="Exit status: 0 if each patch can be fitted or has InvalidModel as its reference, 1 "
         "if one cannot, 2 if a pallet cannot be read.",
@@ -74,12 +74,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what some pallets are.
+    """Print descriptions of some pallets.
 
     Returns
     -------
     int
-        The exit status: 2 if a pallet or its references cannot be read, after what was found in the
+        The exit status: 2 if a pallet or its references cannot be read, after the findings of the
         others; 1 if a patch cannot be fitted, and its reference is not InvalidModel.
     """
     from pytest_pyhf_faas.campaign.tasks import HypotestConfig
@@ -111,7 +111,7 @@ def _has_broken_patch(found: Mapping[str, Any]) -> bool:
 
 
 def _inspected(pallet: Pallet, config: Any, store: ReferenceStore) -> dict[str, Any]:
-    """Return all that is known of a pallet, as JSON has it."""
+    """Return all that is known about a pallet, as JSON-able values."""
     from dataclasses import asdict
 
     from pytest_pyhf_faas.pallets.check import check
@@ -139,12 +139,12 @@ def _as_known(finding: dict[str, Any], known: Sequence[str]) -> Iterator[dict[st
         return
     if broken:
         yield {**finding, "patches": broken}
-    text = f"{finding['text']}: InvalidModel, as its reference has it"
+    text = f"{finding['text']}: InvalidModel, as in its reference"
     yield {**finding, "level": "note", "text": text, "patches": expected}
 
 
 def _references(pallet: Pallet, config: Any, store: ReferenceStore) -> dict[str, Any]:
-    """Return which references there are, and what is known of each fit setup."""
+    """Return the available references, and what is known about each fit setup."""
     from pytest_pyhf_faas.campaign.tasks import make_tasks
 
     looked_up = [store.find(task) for task in make_tasks(pallet, config)]
@@ -167,14 +167,14 @@ def _references(pallet: Pallet, config: Any, store: ReferenceStore) -> dict[str,
         "ambiguous": sum(reference.ambiguous for reference in there),
         "missing": next((each.reason for each in looked_up if not each), None),
         "setups": {setup: dict(counts) for setup, counts in setups.items()},
-        # Where not each fit was timed, the others count as the mean.
+        # Fits without a time count as the mean.
         "expected_s": {
             setup: sum(times) / len(times) * len(pallet.patches) for setup, times in seconds.items()
         },
     }
 
 
-# --- as people read it --------------------------------------------------------------------------
+# --- text for people --------------------------------------------------------------------------
 
 
 def _lines(found: dict[str, Any], *, patches: bool) -> list[str]:
@@ -195,7 +195,7 @@ def _lines(found: dict[str, Any], *, patches: bool) -> list[str]:
 
 def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     published = [found["doi"] and f"doi {found['doi']}"]
-    # The schema of a patchset wants a record of HEPData; of zeros it has none.
+    # The schema of a patchset requires a record of HEPData; zeros mean none.
     records = found["references"].items()
     published += [f"{key} {value}" for key, value in records if value.strip("ins0")]
     bins = sum(channel["bins"] for channel in found["channels"])

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.store import ReferenceStore
     from pytest_pyhf_faas.session.fitting import Fitting
 
-#: Options of the plugin that mean the same here; tolerances and known issues are looked for.
+#: Options of the plugin that mean the same here; tolerances and known issues are results here.
 _OPTIONS = (
     replace(
         BY_NAME["endpoint"],
@@ -102,8 +102,8 @@ def run(options: argparse.Namespace) -> int:
     Raises
     ------
     FaasError
-        If an option makes no sense, a pallet cannot be read or has no references, or nothing comes
-        of the endpoint.
+        If an option makes no sense, a pallet cannot be read or has no references, or the endpoint
+        returns nothing.
     KeyboardInterrupt
         If it was interrupted, by Ctrl-C or SIGTERM; what is fitted by then is in the journal.
     """
@@ -174,7 +174,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _in_the_files(pallet: Pallet, findings: Mapping[str, Sequence[Finding]]) -> list[str]:
-    """Say what in the files may be why some hypotheses are not right."""
+    """Name problems in the files that may be why some hypotheses are not right."""
     from pytest_pyhf_faas.pallets.check import check
     from pytest_pyhf_faas.pallets.packing import unpack
 
@@ -188,7 +188,7 @@ def _in_the_files(pallet: Pallet, findings: Mapping[str, Sequence[Finding]]) -> 
 
 
 def _fitting(values: dict[str, Any]) -> Fitting:
-    """Return how the options say that fits are done."""
+    """Return the fit configurations of the options."""
     from pytest_pyhf_faas.engines import read_endpoint_config
     from pytest_pyhf_faas.session.fitting import Fitting
 
@@ -205,7 +205,7 @@ def _fitting(values: dict[str, Any]) -> Fitting:
 
 
 def _check_references(store: ReferenceStore, tasks: Sequence[Task]) -> None:
-    """Refuse patches of which no reference has what is compared.
+    """Refuse patches whose references lack what is compared.
 
     Raises
     ------
@@ -234,6 +234,6 @@ def _config(fit_setup: str) -> HypotestConfig:
     backend, plus, optimizer = fit_setup.partition("+")
     if not plus:
         raise ConfigurationError(
-            f"the fit setup {fit_setup!r} is not known: write BACKEND+OPTIMIZER, as numpy+scipy"
+            f"the fit setup {fit_setup!r} is unknown: write BACKEND+OPTIMIZER, such as numpy+scipy"
         )
     return HypotestConfig(backend=backend, optimizer=optimizer)

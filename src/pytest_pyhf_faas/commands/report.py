@@ -1,4 +1,4 @@
-"""``pyhf-faas report A [B ...]``: make a report anew, or compare two runs or many."""
+"""``pyhf-faas report A [B ...]``: rebuild a report, or compare two runs or many."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Declare the command."""
     parser = commands.add_parser(
         "report",
-        help="make the report of a run anew, or compare two runs or many",
-        description="Make page, plots and tables of a run anew, or compare two runs: which CLs "
+        help="rebuild the report of a run, or compare two runs or many",
+        description="Rebuild page, plots and tables of a run, or compare two runs: which CLs "
         "values and upper limits moved, which verdicts got worse, and what got slower; or many "
         "runs in as many environments: what moved together with which version.",
-        epilog="Exit status: 0 if all is well; 1 if a value moved farther than "
+        epilog="Exit status: 0 if all is well; 1 if a value moved by more than "
         "its backend and optimizer may differ, a verdict got worse, an analysis got slower than "
         "allowed, or a part of a report could not be drawn; 2 if a report cannot be read or "
         "written.",
@@ -45,7 +45,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         type=Path,
         metavar="B",
         nargs="*",
-        help="a later run that is compared with A; of several, each in its environment",
+        help="a later run to compare with A; or several, each in its own environment",
     )
     parser.add_argument(
         "--rtol",
@@ -98,7 +98,7 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
 
 def _draw(path: Path) -> int:
-    """Write what is made of a report beside it."""
+    """Rebuild the page, plots and tables of a report next to it."""
     from pytest_pyhf_faas.report import csv_tables, document, hepdata
     from pytest_pyhf_faas.report.publish import publish
 
@@ -151,7 +151,7 @@ def _compare_many(options: argparse.Namespace) -> int:
 def _tell(
     options: argparse.Namespace, found: Changes | Many, answer: str, text: Callable[[int], str]
 ) -> int:
-    """Say what changed, as text or as JSON, and in the summary of a CI job."""
+    """Write what changed, as text or as JSON, and in the summary of a CI job."""
     from pytest_pyhf_faas.report import markdown
     from pytest_pyhf_faas.report.publish import append_job_summary
 

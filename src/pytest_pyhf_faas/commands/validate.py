@@ -22,7 +22,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "validate",
         help="fit the hypotheses of pallets and compare each CLs with its reference",
         description="Run the validation suite with pytest, as "
-        f"'pytest --pyargs {SUITE} OPTIONS' does: look at the endpoint, measure the wall time of "
+        f"'pytest --pyargs {SUITE} OPTIONS' does: check the endpoint, measure the wall time of "
         "each analysis, and compare each CLs value with its reference.",
         usage="%(prog)s [--] [OPTIONS]",
         epilog="OPTIONS are those of pytest, such as --faas-endpoint, --faas-pallet, "
@@ -34,7 +34,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def cut(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words of a command line that are ours, and those that are for pytest."""
+    """Split a command line into our words and those for pytest."""
     if words[:1] != ["validate"] or words[1:2] in _HELP:
         return list(words), []
     rest = list(words[1:])
@@ -43,8 +43,8 @@ def cut(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def run(options: argparse.Namespace) -> int:
     """Run the suite in the place of this process, and return pytest's exit status."""
-    # pytest has to be there before what it rewrites the assertions of, which this process imports.
+    # A process of its own: pytest must be imported before modules whose assertions it rewrites.
     command = [sys.executable, "-m", "pytest", "--pyargs", SUITE, *options.for_pytest]
-    if hasattr(os, "fork"):  # Ctrl-C then reaches pytest alone
+    if hasattr(os, "fork"):  # Ctrl-C then reaches only pytest
         os.execv(command[0], command)  # noqa: S606 - the user's own words
     return subprocess.call(command)  # noqa: S603

@@ -1,4 +1,4 @@
-"""The directory of one run of a gate: what was asked for, how far it is, and what came of it."""
+"""The directory of one run of a gate: what was asked for, its progress, and its results."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.gate.plan import Combination
 
-#: For the gate that comes after this one.
+#: For the next gate.
 _STATE = "gate.json"
 _CACHE = ".pytest_cache"
-#: Exit statuses of a suite that has come to its end: all is right, or something is wrong.
+#: Exit statuses of a finished suite: all is right, or something is wrong.
 ENDED = (0, 1)
 
 
@@ -32,7 +32,7 @@ class CellDirectory:
     Attributes
     ----------
     combination : Combination
-        What it is a run of.
+        The environment and the fit setup of the run.
     path : Path
         Where it is.
     """
@@ -52,12 +52,12 @@ class CellDirectory:
 
     @property
     def lock(self) -> Path:
-        """Who holds it runs the suite here."""
+        """The lock of the process that runs the suite here."""
         return self.path / ".lock"
 
     @property
     def words(self) -> list[str]:
-        """What has the suite write all here, and read no ini file."""
+        """Options that make the suite write everything here, and read no ini file."""
         return [
             f"--config-file={self.path / 'pytest.ini'}",
             f"--faas-report={self.report}",
@@ -70,11 +70,11 @@ class CellDirectory:
 
     @property
     def page(self) -> Path:
-        """The page of this run alone."""
+        """The page of only this run."""
         return self.path / PAGE
 
     def is_finished(self, digest: str) -> bool:
-        """Whether a run of the same content came to its end; whoever started it may be gone."""
+        """Whether a run of the same content has finished, whether or not its gate has."""
         if self._state().get("digest") != digest:
             return False
         try:
@@ -84,13 +84,13 @@ class CellDirectory:
         return run["exit_status"] in ENDED and not run["interrupted"]
 
     def run(self, reason: str | None = None) -> Cell:
-        """Return the run, as far as there is a report of it, for whoever compares runs."""
+        """Return the run, with its report if there is one, for a comparison."""
         document = documents.read(self.path) if self.report.exists() else None
         factors = dict(self.combination.factors)
         return Cell(self.combination.name, factors, document, reason, self.path)
 
     def begin(self, digest: str, sources: str) -> bool:
-        """Make ready for a run, and return whether an earlier one has left results to take over.
+        """Prepare a run, and return whether an earlier one left results to reuse.
 
         By --faas-resume, which looks at versions; sources may change while their version stays.
         """
@@ -103,7 +103,7 @@ class CellDirectory:
         return same and any((self.path / _CACHE / "d" / "pyhf-faas").glob("*.jsonl"))
 
     def tell(self, reason: str | None) -> None:
-        """Write what this is a run of, and why there is none."""
+        """Write what this is a run of, and why it has no result."""
         told = {
             "name": self.combination.name,
             "factors": dict(self.combination.factors),
@@ -112,7 +112,7 @@ class CellDirectory:
         self._write(CELL, told)
 
     def forget(self) -> None:
-        """Remove the report of an earlier run, which is not that of what is asked for now."""
+        """Remove the report of an earlier run with another content."""
         for name in (documents.FILE, PAGE, _STATE):
             (self.path / name).unlink(missing_ok=True)
 

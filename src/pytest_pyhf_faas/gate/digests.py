@@ -1,4 +1,4 @@
-"""What was asked for, in a few digits: by them environments, wheels and runs are found again."""
+"""Digests of requests: they identify environments, wheels and runs."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ _DIGITS = 16
 
 
 def digest(*told: object) -> str:
-    """Return a digest of some things, which JSON must know."""
+    """Return a digest of some JSON-able values."""
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:_DIGITS]

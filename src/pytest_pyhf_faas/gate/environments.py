@@ -1,4 +1,4 @@
-"""Environments on disk: made once for what is asked for, and found again."""
+"""Environments on disk: made once for each request, and reused."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.gate.plan import Wanted
     from pytest_pyhf_faas.gate.processes import Interruption
 
-#: Stands in an environment that is whole.
+#: A file that marks an environment as complete.
 _WHOLE = "pyhf-faas.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An environment that is there.
+    """An environment on disk.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Made:
     digest : str
         Of what was asked for, and of what was built for it.
     sources : str
-        Of what was built alone, but for this package: it may change while its version stays.
+        Of what was built only, except this package: sources may change while the version stays.
     """
 
     python: Path
@@ -59,11 +59,11 @@ class Environments:
     directory : Path
         Where they are.
     installer : Installer
-        What makes them.
+        The commands that make them.
     interruption : Interruption
         Of the gate.
     fresh : bool
-        Whether each is made anew, with what an index has today.
+        Whether each is made again, with the present content of an index.
     """
 
     directory: Path
@@ -74,7 +74,7 @@ class Environments:
     _building: threading.Lock = field(default_factory=threading.Lock)
 
     def make(self, wanted: Wanted, log: Path) -> Made:
-        """Return an environment that has what is wanted, and this package.
+        """Return an environment with what is wanted, and this package.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class Environments:
         with lock(self.directory / f"{key}.lock", self.interruption):
             if whole.is_file() and not self.fresh:
                 return made
-            shutil.rmtree(directory, ignore_errors=True)  # what was left in the middle
+            shutil.rmtree(directory, ignore_errors=True)  # an unfinished one
             try:
                 for command in (
                     self.installer.make(directory, interpreter),
@@ -153,7 +153,7 @@ class Environments:
         found = wheel.name.partition("-")[0]
         if canonicalize_name(found) != canonicalize_name(name):
             raise NotInstalledError(f"{source} has {found}, and not {name}")
-        # By its content: who makes it again finds it.
+        # By its content, so that making it again finds it.
         try:
             content = own_code.content_digest(wheel)
         except zipfile.BadZipFile as error:

@@ -1,4 +1,4 @@
-"""A gate: environments are made one after the other, and the suite runs in those that are there."""
+"""A gate: makes environments one after the other, and runs the suite in those that are ready."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ STOPPED = "interrupted"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one run.
+    """The outcome of one run.
 
     Attributes
     ----------
     reason : str or None
-        Why there is none.
+        Why there is no result.
     installed : bool
         Whether there is an environment for it.
     begun : bool
-        Whether a part of the run is on disk all the same.
+        Whether a part of the run is on disk nonetheless.
     unfitted : str or None
-        Why a run that came to its end has no fits, as where pyhf does not work there.
+        Why a finished run has no fits, for example because pyhf does not work there.
     seconds : float or None
         How long it took now; ``None``: it was there before, or there is none.
     """
@@ -72,7 +72,7 @@ class Gate:
     selected : Selected
         The hypotheses.
     words : sequence of str
-        What the suite is asked for beside.
+        Further options of the suite.
     jobs : int
         How many suites run at once.
     workers : int
@@ -80,11 +80,11 @@ class Gate:
     display : Display
         Where progress is shown.
     interruption : Interruption
-        Who is asked whether to go on.
+        Says whether to go on.
     draws : bool
         Whether the page of each run is made.
     fresh : bool
-        Whether nothing of earlier gates is taken over.
+        Whether nothing of earlier gates is reused.
     """
 
     cells: Sequence[CellDirectory]
@@ -102,7 +102,7 @@ class Gate:
     _installing: str | None = None
 
     def run(self) -> list[Outcome]:
-        """Make the environments, run the suites, and return what came of each, in their order."""
+        """Make the environments, run the suites, and return the outcome of each, in their order."""
         groups: dict[Wanted, list[int]] = defaultdict(list)
         for number, cell in enumerate(self.cells):
             groups[cell.combination.wanted].append(number)
@@ -119,13 +119,15 @@ class Gate:
                         pending |= {runner.submit(self._run, each, made) for each in making[future]}
                 if self.interruption.asked and not said:
                     said = True
-                    self._say("interrupted: running fits finish, and are kept; again ends them now")
+                    self._say(
+                        "interrupted: running fits finish and are kept; interrupt again to end now"
+                    )
                 self._show()
         self._clear()
         return [self._outcomes[number] for number in range(len(self.cells))]
 
     def _make(self, numbers: Sequence[int]) -> Made | None:
-        """Make an environment for some runs; where that fails, that is what comes of them."""
+        """Make an environment for some runs; a failure is their outcome."""
         cell = self.cells[numbers[0]]
         self._installing = cell.combination.name
         outcome = Outcome(STOPPED)
@@ -146,7 +148,7 @@ class Gate:
         return None
 
     def _run(self, number: int, made: Made) -> None:
-        """Run the suite in an environment, or take over what was run there before."""
+        """Run the suite in an environment, or reuse its earlier run."""
         cell = self.cells[number]
         self._running.add(number)
         try:
@@ -169,7 +171,7 @@ class Gate:
         if cell.is_finished(content):
             return Outcome(unfitted=cell.run().unfitted)
         resumes = cell.begin(content, made.sources)
-        cell.tell("it has not ended")
+        cell.tell("it has not finished")
         words = [*cell.words, f"--faas-workers={self.workers}", *asked]
         command = [str(made.python), "-m", "pytest_pyhf_faas", "validate", "--", *words]
         cell.suite_log.unlink(missing_ok=True)
@@ -184,7 +186,7 @@ class Gate:
         if cell.is_finished(content):
             return Outcome(unfitted=cell.run().unfitted, seconds=seconds)
         if status in ENDED:
-            return Outcome(f"it has written no report: {_last_line(cell.suite_log)}", begun=True)
+            return Outcome(f"it wrote no report: {_last_line(cell.suite_log)}", begun=True)
         why = _why(status, cell.suite_log, interrupted=self.interruption.asked)
         return Outcome(why, begun=True)
 
@@ -195,7 +197,7 @@ class Gate:
             run(page, cell.path / "page.log", self.interruption)
 
     def _end(self, number: int, outcome: Outcome) -> None:
-        """Take note of what came of a run, on disk if that is possible."""
+        """Record the outcome of a run, on disk if possible."""
         cell = self.cells[number]
         try:
             cell.tell(outcome.reason)
@@ -207,7 +209,7 @@ class Gate:
             why = outcome.reason or outcome.unfitted
             self.display.write(ended_line(cell.combination.name, place, why, outcome.seconds))
 
-    # What a person sees
+    # Messages
 
     def _show(self) -> None:
         if self.display.live:
@@ -253,7 +255,7 @@ def _why(status: int, log: Path, *, interrupted: bool) -> str:
 
 def _last_line(log: Path) -> str:
     """Return the line in which a suite says what is wrong; the first of the log is the command."""
-    # What argparse refuses stands behind the name of the program.
+    # The error of argparse follows the name of the program.
     lines = [
         line.strip("=_- \t").removeprefix("python -m pytest: ")
         for line in _text(log).splitlines()

@@ -1,4 +1,4 @@
-"""What makes environments: uv where it is there, else venv and pip."""
+"""Make environments with uv if it is available, else with venv and pip."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pytest_pyhf_faas.gate.reasons import reason
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Nothing is compiled but sources that are named: SciPy would take half an hour, and mostly fail.
+#: Only named sources are compiled: SciPy would take half an hour, and mostly fail.
 _WHEELS_ALONE = ("--only-binary", ":all:")
 _ANSWERS_S = 120.0
 
@@ -34,19 +34,19 @@ class Installer:
     Attributes
     ----------
     uv : str or None
-        Where uv is; ``None``: it is not there.
+        Path of uv; ``None`` if it is not installed.
     """
 
     uv: str | None
 
     @classmethod
     def here(cls) -> Installer:
-        """Return the one of this machine."""
+        """Return the installer of this machine."""
         return cls(shutil.which("uv"))
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name."""
         return "uv" if self.uv else "pip"
 
     def interpreter(self, python: str | None) -> str:
@@ -61,7 +61,7 @@ class Installer:
             return sys.executable
         on_path = shutil.which(f"python{python}")
         for path in (python if "/" in python else None, on_path, self._of_uv(python)):
-            # What pyenv puts on PATH is there, and does not run unless it is chosen.
+            # What pyenv puts on PATH exists, but does not run unless it is selected.
             if path and _answer([path, "-c", "import sys; print(sys.version_info[0])"]) == "3":
                 return path
         raise NotInstalledError(f"there is no Python {python} on this machine: give its path")
@@ -105,7 +105,7 @@ class Installer:
         Raises
         ------
         FaasError
-            If that cannot be found out.
+            If they cannot be listed.
         """
         command = [*self._pip(), "index", "versions", "--pre", distribution]
         try:
@@ -143,9 +143,9 @@ def python_of(directory: Path) -> Path:
 
 def _unknown(distribution: str, why: str) -> str:
     return (
-        f"which versions of {distribution} there are is not known: {why}. A range, latest and pre "
-        "need a package index; name the versions (--pyhf 0.7.5,0.7.6), or go on with a plan whose "
-        "versions are known: pyhf-faas gate --resume"
+        f"the versions of {distribution} cannot be listed: {why}. A range, latest and pre "
+        "need a package index; name the versions (--pyhf 0.7.5,0.7.6), or continue a gate whose "
+        "versions are already known: pyhf-faas gate --resume"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a gate was asked for, kept beside its results: the next one goes on without its words."""
+"""The request of a gate, kept next to its results, so that --resume needs no options."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ def keep(plan: Plan, selections: Sequence[Selection], directory: Path) -> None:
         (directory / ".gitignore").write_text("*\n", encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(
-            f"{directory} cannot be written to: {error.strerror or error}. Give --directory another"
+            f"{directory} cannot be written to: {error.strerror or error}. "
+            "Choose another --directory"
         ) from error
 
 
 def read(directory: Path) -> tuple[Plan, list[Selection]]:
-    """Return what the last gate of a directory was asked for.
+    """Return the request of the last gate in a directory.
 
     Raises
     ------
     ConfigurationError
-        If there was none, or what is left of it cannot be read.
+        If there was none, or its file cannot be read.
     """
     try:
         told = json.loads((directory / FILE).read_text(encoding="utf-8"))
@@ -53,5 +54,5 @@ def read(directory: Path) -> tuple[Plan, list[Selection]]:
         return Plan.from_json(told["plan"]), selections
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(
-            f"there is no gate to go on with in {directory} ({error}): name its versions"
+            f"there is no gate to continue in {directory} ({error}): name the versions of a new one"
         ) from error

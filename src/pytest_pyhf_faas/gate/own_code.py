@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "pytest-pyhf-faas"
 _PACKAGE = "pytest_pyhf_faas"
-#: What an installer needs of the metadata beside a list of the files.
+#: The metadata that an installer needs, other than a list of the files.
 _METADATA = ("METADATA", "WHEEL", "entry_points.txt")
 _MADE_HERE = "__pycache__"
 
@@ -28,7 +28,7 @@ _MADE_HERE = "__pycache__"
 def pack(directory: Path) -> Path:
     """Write this package, as it is imported here, as a wheel, and return its path.
 
-    Nothing is built, and no index is asked: it may come from a checkout, a wheel or an address.
+    Nothing is built, and no index is used: it may come from a checkout, a wheel or an address.
     """
     distribution = metadata.distribution(DISTRIBUTION)
     name = f"{_PACKAGE}-{distribution.version}"
@@ -50,7 +50,7 @@ def pack(directory: Path) -> Path:
 
 
 def content_digest(wheel: Path) -> str:
-    """Return a digest of what a wheel holds, whenever it was made."""
+    """Return a digest of what a wheel holds, independent of when it was made."""
     with zipfile.ZipFile(wheel) as opened:
         held = sorted((each.filename, each.CRC, each.file_size) for each in opened.infolist())
     return digest(*held)

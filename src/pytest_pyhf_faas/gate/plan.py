@@ -1,4 +1,4 @@
-"""What a gate runs: factors and their values become environments, and runs in them."""
+"""The plan of a gate: factors and their values become environments, and runs in them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 Design = Literal["product", "one-at-a-time"]
 PRODUCT: Design = "product"
 ONE_AT_A_TIME: Design = "one-at-a-time"
-#: Factors that are a part of the fits, by the option that says them; the environment is the same.
+#: Factors of the fits, with their options; the environment is the same.
 FIT_SETUP = {"backend": "--faas-backend", "optimizer": "--faas-optimizer"}
 #: What an environment must have for a value of them.
 _BROUGHT_BY = {"minuit": ("iminuit",), "jax": ("jax", "jaxlib")}
 PYTHON = "python"
-#: The order in which a name has them; others stand before the fit setup.
+#: Their order in a name; others come before the fit setup.
 _ORDER = ("pyhf", "scipy", "numpy", PYTHON)
 
 
@@ -39,7 +39,7 @@ class Wanted:
     versions : tuple of (str, Value)
         Distributions and their versions, sorted by name.
     besides : tuple of str
-        Distributions that the fits need, in whatever version.
+        Distributions that the fits need, in any version.
     """
 
     python: str | None
@@ -48,7 +48,7 @@ class Wanted:
 
     @property
     def requirements(self) -> list[str]:
-        """What an installer is asked for, sources apart."""
+        """What is asked from an installer, without sources."""
         asked = [value.requirement(name) for name, value in self.versions if value.source is None]
         return [*asked, *(name for name in self.besides if name not in dict(self.versions))]
 
@@ -88,19 +88,19 @@ class Combination:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a gate runs.
+    """The plan of a gate.
 
     Attributes
     ----------
     factors : mapping
         The values of each factor, each as `versions.parse` reads it.
     design : str
-        ``product`` combines all; ``one-at-a-time`` varies each factor alone, from the first values
-        of the others.
+        ``product`` combines all; ``one-at-a-time`` varies one factor at a time, from the first
+        values of the others.
     exclude : tuple of mappings
         Combinations to leave out: a glob for each of some factors.
     words : tuple of str
-        What the suite is asked for beside the fit setup, as on its command line.
+        Options of the suite other than the fit setup, as on its command line.
     """
 
     factors: Mapping[str, tuple[str, ...]]
@@ -150,7 +150,7 @@ class Plan:
         kept = [each for each in found if not any(_is_like(each, other) for other in self.exclude)]
         if not kept:
             raise ConfigurationError(
-                f"no combination is left of {len(found)}: exclude leaves out all of them"
+                f"none of {len(found)} combinations is left: exclude removes all of them"
             )
         return kept
 

@@ -1,4 +1,4 @@
-"""Processes that a gate starts: what they write goes into a log, and they end in order."""
+"""Processes that a gate starts: their output goes into a log, and they end in order."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.1
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-#: How long what was told twice to end may take.
+#: How long a process may take to end after a second interrupt.
 _GRACE_S = 10.0
 
 
 class Interruption:
-    """How often the gate was interrupted: once, and all ends in order; twice, and at once.
+    """How often the gate was interrupted: once ends all in order, twice at once.
 
-    A signal handler counts, which must take no lock; whoever waits looks.
+    A signal handler, which must take no lock, counts; those who wait look at the count.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class StoppedError(Exception):
 
 
 def environment() -> dict[str, str]:
-    """Return the variables of a process that must have nothing but what its environment has."""
+    """Return variables that let a process see only what its environment has."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -97,9 +97,9 @@ def run(
     *,
     held: int | None = None,
 ) -> int:
-    """Run a command to its end, and return its exit status, negative for a signal.
+    """Run a command until it ends, and return its exit status, negative for a signal.
 
-    It has a session of its own, so that Ctrl-C reaches it only from here: as SIGINT, for each
+    It has its own session, so that Ctrl-C reaches it only from here: as SIGINT, for each
     interrupt of the gate.
 
     Parameters
@@ -157,7 +157,7 @@ def _waited(process: subprocess.Popen[bytes], interruption: Interruption) -> int
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it has started, if anything of them lives."""
+    """End a process and all that it started, as far as they are alive."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -167,15 +167,15 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 def lock(path: Path, interruption: Interruption) -> Iterator[int]:
     """Hold a lock, and yield the file descriptor that holds it.
 
-    A process that inherits it holds the lock as well: what a gate has started and that has
-    outlived it is waited for, instead of done twice at once.
+    A process that inherits it holds the lock as well: what a gate started and that
+    outlived it is waited for, instead of running twice at once.
 
     Raises
     ------
     StoppedError
         If the gate was interrupted meanwhile.
     OSError
-        If there can be no such file.
+        If the file cannot be made.
     """
     import fcntl
 

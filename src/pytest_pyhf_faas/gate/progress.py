@@ -1,4 +1,4 @@
-"""How far a gate is, in a line."""
+"""The progress of a gate, in a line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MINUTE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How far a gate is.
+    """The progress of a gate.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Counts:
     jobs : int
         How many run at once.
     seconds : tuple of float
-        How long those took that have run.
+        How long the finished ones took.
     """
 
     total: int
@@ -43,12 +43,12 @@ class Counts:
         if not self.seconds or not left:
             return None
         mean = sum(self.seconds) / len(self.seconds)
-        # Those that run are half through, in the mean.
+        # Running ones are half done, on average.
         return mean * max(left - self.running / 2, 0.5) / min(self.jobs, left)
 
 
 def live_line(counts: Counts) -> str:
-    """Return the line that is drawn anew."""
+    """Return the line that is redrawn."""
     parts = [f"gate: {counts.done} of {counted(counts.total, 'environment')}"]
     parts += [f"{counts.running} running"] if counts.running else []
     parts += [f"{counts.not_installed} cannot be installed"] if counts.not_installed else []
@@ -61,7 +61,7 @@ def live_line(counts: Counts) -> str:
 
 
 def ended_line(name: str, place: str, reason: str | None, seconds: float | None) -> str:
-    """Return the line for one that has ended, where no line can be drawn anew."""
+    """Return the line for a finished one, where lines cannot be redrawn."""
     if reason is None:
         reason = "taken over" if seconds is None else f"done in {duration(seconds)}"
     return f"gate: {place}: {name}: {reason}"

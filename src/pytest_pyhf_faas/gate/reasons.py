@@ -11,10 +11,10 @@ _NO_INDEX = re.compile(
     r"error sending request|Failed to fetch|dns error|Temporary failure in name resolution|"
     r"NewConnectionError|Max retries exceeded|ConnectTimeout|network was disabled",
 )
-#: What a build in Python died of stands above what the installer says of it.
+#: The error of a build in Python comes before the installer's own message.
 _EXCEPTION = re.compile(r"^\s*([A-Za-z_][\w.]*(?:Error|Exception)\b.*)$", re.MULTILINE)
 _HINT = re.compile(r"^hint:", re.MULTILINE)
-#: Lines of pip that say nothing.
+#: Lines of pip without information.
 _NOISE = re.compile(r"^(\[|note:|WARNING|error: subprocess|╰|│|×|\^+$)")
 _SEVERITY = re.compile(r"^((error|ERROR|cause|Caused by): *)+")
 
@@ -40,7 +40,7 @@ def reason(output: str, python: str) -> str:
     return _last_word(output) or "the installer failed and said nothing"
 
 
-#: What they say, and how it is said here.
+#: Their messages, and ours.
 _SAYINGS = (
     # uv
     (re.compile(r"there is no version of (?P<what>\S+?)(?= and |,)"), "there is no {what}"),
@@ -107,7 +107,7 @@ def _said(requirement: str) -> str:
 
 
 def _last_word(output: str) -> str:
-    """Return what a build died of, or the last line that says something: the innermost cause."""
+    """Return the error of a build, or the last informative line: the innermost cause."""
     told = _HINT.split(output)[0]
     exceptions = _EXCEPTION.findall(told)
     lines = [line.strip() for line in told.splitlines()]

@@ -29,9 +29,9 @@ class Selection:
     patches : tuple of str
         As for ``--faas-patch``; empty: all.
     count : int or None
-        So many of these, from all over each pallet; ``None``: all of these.
+        How many of these, from all over each pallet; ``None``: all of these.
     optional : bool
-        Whether it is left out where the pallets cannot be had.
+        Whether it is left out if the pallets are not available.
     """
 
     specs: tuple[str, ...]
@@ -58,7 +58,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What is tested.
+    """The hypotheses that are tested.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Selected:
 
 
 def selected(selections: Sequence[Selection], read: Callable[[str], Iterable[Pallet]]) -> Selected:
-    """Return what some selections mean.
+    """Return the hypotheses of some selections.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A gate that is written down: TOML becomes what is to be run."""
+"""Read a gate from a TOML file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OF_A_PALLET = ("name", "patches", "count", "optional")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a file says.
+    """The content of a file.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ def read(path: Path) -> Written:
     Raises
     ------
     ConfigurationError
-        If it cannot be read, or says something that makes no sense.
+        If it cannot be read, or has a value that makes no sense.
     """
     told = read_toml(path, ConfigurationError)
     try:
@@ -120,8 +120,8 @@ def _known(told: Mapping[str, Any], keys: Iterable[str], where: str = "a gate") 
     unknown = [key for key in told if key not in keys]
     if unknown:
         raise ConfigurationError(
-            f"{listed(unknown)}: not known of {where}, which has {', '.join(keys)}; other "
-            "distributions stand in [versions], and options of the suite in [suite]"
+            f"{listed(unknown)}: unknown in {where}, which has {', '.join(keys)}; other "
+            "distributions belong in [versions], and options of the suite in [suite]"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a factor may be: a version, a range of versions, or a source that no index has."""
+"""Values of a factor: a version, a range of versions, or a source that no index has."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAIN = {("pyhf", "main"): "git+https://github.com/scikit-hep/pyhf"}
 _RANGE = ".."
 _NAMED = re.compile(r"[\w.-]+\s*@\s*(?=[^\s])")
 _ARCHIVES = (".whl", ".tar.gz", ".zip")
-#: A version with so many numbers is one, and not a series.
+#: A version with this many numbers is a version, not a series.
 _EXACT = 3
 
 
@@ -34,7 +34,7 @@ class Value:
     Attributes
     ----------
     label : str
-        What it is called: ``0.7.6``, ``main``.
+        Its name: ``0.7.6``, ``main``.
     source : str or None
         A directory, a wheel or an address to install it from; ``None`` where an index has it.
     """
@@ -43,7 +43,7 @@ class Value:
     source: str | None = None
 
     def requirement(self, distribution: str) -> str:
-        """Return what an installer is asked for; of a source, its name alone.
+        """Return the requirement for an installer; for a source, only its name.
 
         ``1.9`` is a series, as ``1.9.*``; ``1.9.3`` and ``1.10.0rc1`` are versions.
         """
@@ -55,7 +55,7 @@ class Value:
 
 
 def parse(distribution: str, text: str, here: Path) -> Value:
-    """Return what one value of a factor means.
+    """Parse one value of a factor.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def parse(distribution: str, text: str, here: Path) -> Value:
 
 
 def _parts(text: str) -> tuple[str, bool, str]:
-    """Return the label of a value, whether ``NAME @`` says that it is a source, and the rest."""
+    """Return the label of a value, whether ``NAME @`` marks it as a source, and the rest."""
     label, equals, rest = text.partition("=")
     if not equals or re.search(r"[/@:]", label):  # of an address
         label, rest = "", text
@@ -118,7 +118,7 @@ def anywhere(text: str, here: Path) -> str:
 
 
 def needs_index(text: str) -> bool:
-    """Whether an index has to be asked what a value means."""
+    """Whether a value can only be resolved with an index."""
     return text in (LATEST, PRE) or (_RANGE in text and "/" not in text)
 
 
@@ -152,7 +152,7 @@ def resolved(distribution: str, text: str, available: Callable[[str], Sequence[s
     ends = [end.strip() for end in text.split(_RANGE)]
     if len(ends) != len(("first", "last")) or not all(map(_is_version, ends)):
         raise ConfigurationError(
-            f"{distribution} {text!r}: a range has two versions, as 0.7.0..0.7.6"
+            f"{distribution} {text!r}: a range has two versions, such as 0.7.0..0.7.6"
         )
     first, last = map(Version, ends)
     if any(end.is_prerelease for end in (first, last)):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one measurement found.
+    """The result of one measurement.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Finding:
 def measurement(
     needs: str | None = None, unless: str | None = None
 ) -> Callable[[Callable[[Preflight], Finding]], Callable[[Preflight], Finding]]:
-    """Take a measurement once, after the one that it needs, and not after another one failed."""
+    """Take a measurement once, after the one that it needs, unless a blocking one failed."""
 
     def decorate(measure: Callable[[Preflight], Finding]) -> Callable[[Preflight], Finding]:
         name = measure.__name__
@@ -45,7 +45,7 @@ def measurement(
             if name not in self.findings:
                 if needs in self.failures:
                     error = self.failures[needs]
-                    # Where another one found that nothing more comes, it is noted after `needs`.
+                    # If another one found that nothing more comes, it is noted after `needs`.
                     *_, failed = (each for each, why in self.failures.items() if why is error)
                     raise NotMeasuredError(f"not measured: test_endpoint_{failed} failed")
                 if unless in self.failures:  # no fit will be done there

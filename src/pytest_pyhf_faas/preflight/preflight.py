@@ -1,7 +1,7 @@
-"""Is an endpoint ready for fits? What it has, how fast it answers, and whether it is right.
+"""Is an endpoint ready for fits? What it has, how fast it answers, and if its results are right.
 
-Each measurement is taken once. What it rests on is measured before it, and where that has failed it
-is not tried, so that nobody waits twice for an endpoint that does not answer.
+Each measurement is taken once. What it depends on is measured before it; if that failed, it
+is skipped, so that an unresponsive endpoint is waited for only once.
 """
 
 from __future__ import annotations
@@ -49,29 +49,29 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.engines.base import Engine
 
 ROUND_TRIPS = 20
-#: A far endpoint is asked fewer times, but so often at least.
+#: A slow endpoint is asked fewer times, but at least this often.
 _ROUND_TRIPS_S, _FEWEST_ROUND_TRIPS = 10.0, 5
 AT_ONCE = 100
 PAYLOAD_CHARACTERS = 1_000_000
 #: How long tasks that show how many workers there are occupy them; longer where answers are slow,
-#: or where the first look found fewer than there should be.
+#: or if the first attempt found fewer than there should be.
 HOLD_S, LONG_HOLD_S, _LONGEST_HOLD_S = 0.3, 1.0, 2.0
-#: So many of them are sent at first where nobody knows how many workers there are, and at most for
+#: How many of them are sent at first if the number of workers is unknown, and at most for
 #: each worker that was seen.
 _FEWEST_TASKS, _TASKS_EACH = 6, 8
 _CLOCK_PROBES = 10
-#: Nobody sets a clock by hand for less, and proxies and certificates fail from about here.
+#: Smaller offsets are harmless; proxies and certificates fail from about here.
 CLOCK_OFF_S = 60.0
 _INSPECTION_S = 300.0
-#: What to do about an exception of which nothing is known.
+#: What to do about an unknown exception.
 _SEE_VERSIONS = Advice(there="see which versions of pyhf and of its libraries it has")
 _NAMED_HOSTS = 3
-#: Where one of these has failed, no fit can be done or be trusted.
+#: If one of these failed, no fit can be done or trusted.
 _NEEDED = ("exists", "answers", "environment", "payload", "reference_fit")
 
 
 class Preflight:
-    """What is to be known of an endpoint before it is trusted with fits.
+    """The measurements of an endpoint before it is trusted with fits.
 
     Each method takes one measurement and returns its `Finding`.
 
@@ -89,7 +89,7 @@ class Preflight:
     requirements : sequence of Requirement
         What workers must have.
     clocks : Clocks, optional
-        What is learnt of the workers' clocks is added to it.
+        Measured offsets of the workers' clocks are added to it.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ class Preflight:
 
     @property
     def obstacle(self) -> str | None:
-        """Which measurement has found that no fit can be done there; ``None``: none has.
+        """The measurement that found that no fit can be done there; ``None`` if none did.
 
         Fits that may be wrong or slow can be done.
         """
@@ -152,11 +152,11 @@ class Preflight:
                 return name
         return None
 
-    # What can be asked
+    # The measurements
 
     @measurement()
     def exists(self) -> Finding:
-        """Ask for what is known of the endpoint without any of its workers."""
+        """Ask what is known about the endpoint without its workers."""
         try:
             known = self._questions.describe()
         except FaasError as error:
@@ -189,7 +189,7 @@ class Preflight:
 
     @measurement(needs="answers")
     def environment(self) -> Finding:
-        """Look at what a worker would fit with."""
+        """Inspect what a worker would fit with."""
         call = self._questions.send(
             inspection.inspect, self.config.to_json(), limit_s=_INSPECTION_S
         )
@@ -220,7 +220,7 @@ class Preflight:
             raise self._remedies.not_ready(
                 f"only {len(found)} of its {engine.workers} workers take tasks at the same time",
                 *self._remedies.on_its_side(
-                    "look whether the machine is overloaded or kills processes (top, dmesg)"
+                    "check whether the machine is overloaded or kills processes (top, dmesg)"
                 ),
                 f"on this side: ask for {counted(max(1, len(found)), 'worker')}",
             )
@@ -272,24 +272,24 @@ class Preflight:
     @measurement(needs="answers", unless="environment")
     def payload(self) -> Finding:
         """Send a megabyte there and back, and compare."""
-        # By chance, so that nothing between here and there makes it much smaller.
+        # Random, so that compression on the way does not make it much smaller.
         some = random.Random(0).randbytes(PAYLOAD_CHARACTERS * 3 // 4)  # noqa: S311
         text = base64.b64encode(some).decode()
         digest = hashlib.sha256(text.encode()).hexdigest()
         call = self._questions.send(inspection.echo, text)
         answer = self._questions.value(call, waiting.TASK_S, "a megabyte")
         for arrived, how in (
-            (answer["sha256"], "what was sent to a worker did not arrive there as it was"),
+            (answer["sha256"], "data changed on the way to a worker"),
             (
                 hashlib.sha256(answer["text"].encode()).hexdigest(),
-                "what a worker sent did not arrive here as it was",
+                "data changed on the way back from a worker",
             ),
         ):
             if arrived != digest:
                 raise self._remedies.not_ready(
-                    f"of a megabyte, {how} (SHA-256 {arrived[:12]}..., not {digest[:12]}...)",
-                    "on both sides: look at what lies between, such as a proxy, a full disk or a "
-                    "store of messages; results cannot be trusted as long as this happens",
+                    f"{how}: a megabyte has SHA-256 {arrived[:12]}..., not {digest[:12]}...",
+                    "on both sides: check what lies in between, such as a proxy, a full disk or a "
+                    "store of messages; results cannot be trusted while this happens",
                 )
         rate = 2 * PAYLOAD_CHARACTERS / 1e6 / call.seconds
         return Finding(
@@ -332,7 +332,7 @@ class Preflight:
 
     @measurement(needs="environment")
     def reference_fit(self) -> Finding:
-        """Do the quickest fit of the bundled pallet, and hold it against its reference."""
+        """Do the quickest fit of the bundled pallet, and compare it with its reference."""
         task, reference = quickest_fit(self.config)
         payload = batch_payload([task])
         call = self._questions.send(worker_function(self.config), payload, limit_s=self._timeout_s)
@@ -342,7 +342,7 @@ class Preflight:
         except RemoteCallError as error:
             raise self._remedies.not_ready(
                 f"the fit of {task.patch.name} of the bundled pallet broke: {error}",
-                *self._remedies.on_its_side("see what answers in the place of its workers"),
+                *self._remedies.on_its_side("find out what answers in place of its workers"),
             ) from error
         if result.error is not None:
             raise self._remedies.advised(
@@ -358,7 +358,7 @@ class Preflight:
                 *cls_table(comparison.rows),
                 *comparison.explanation.splitlines(),
                 *([versions] if versions else []),
-                *self._remedies.on_its_side("have versions that are known to be right"),
+                *self._remedies.on_its_side("install versions that are known to be right"),
                 "on this side: try another --faas-backend or --faas-optimizer",
                 kind=WrongFitError,
             )

@@ -1,4 +1,4 @@
-"""The fit of the bundled pallet that an endpoint is tried with."""
+"""The fit of the bundled pallet that tests an endpoint."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.engines.base import Engine
 
 
-#: So many workers are named in a message.
+#: How many workers are named in a message.
 _NAMED = 5
 
 
@@ -57,15 +57,15 @@ class Remedies:
         if isinstance(why, (EndpointUnusableError, ConfigurationError)):  # they say what to do
             return self.not_ready(f"it cannot be used: {why}")
         return self.not_ready(
-            f"it is gone: {why}",
-            *self.on_its_side("look at its logs, and start it by hand to see what it says"),
+            f"it failed: {why}",
+            *self.on_its_side("check its logs, and start it by hand to see its messages"),
         )
 
     def state(self) -> list[str]:
         """Say why no answer comes, and what to do."""
         engine = self._engine
         if engine.failure is not None:
-            return [f"it is gone: {engine.failure}", *self.on_its_side("look at its logs")]
+            return [f"it failed: {engine.failure}", *self.on_its_side("check its logs")]
         if engine.waits_for is not None:
             return [
                 f"its state: {engine.waits_for}",
@@ -73,8 +73,8 @@ class Remedies:
                 "on this side: wait longer with --faas-queue-timeout SECONDS (0: without limit)",
             ]
         return [
-            f"it says that it has {counted(engine.workers_there, 'worker')}, which do not answer",
-            *self.on_its_side("look whether they hang or wait for something, and at their logs"),
+            f"it reports {counted(engine.workers_there, 'worker')}, but they do not answer",
+            *self.on_its_side("check whether they hang or wait for something, and see their logs"),
         ]
 
     def on_its_side(self, what: str, command: str = "") -> list[str]:
@@ -125,7 +125,7 @@ class Remedies:
             advice = advice_on(error, environment)
             raise self.advised("its workers cannot import pyhf", *said, python, advice=advice)
         if config.method == CERTIFIED:
-            return  # backend and optimizer have no part in it
+            return  # backend and optimizer are not involved
         if error is not None:
             raise self.advised(
                 f"its workers cannot use {config.fit_setup}",
@@ -137,5 +137,5 @@ class Remedies:
             raise self.not_ready(
                 f"its workers compute with {float_type(found)}, and fits need float64",
                 python,
-                *self.on_its_side("look for settings of the backend, such as JAX_ENABLE_X64"),
+                *self.on_its_side("check the settings of the backend, such as JAX_ENABLE_X64"),
             )

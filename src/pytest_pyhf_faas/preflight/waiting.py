@@ -1,4 +1,4 @@
-"""Questions to the workers of an endpoint: sent, waited for, and what answers tell of clocks."""
+"""Questions to the workers of an endpoint: sending, waiting, and clocks from the answers."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.engines.base import Engine
     from pytest_pyhf_faas.preflight.remedies import Remedies
 
-#: So many tasks are sent at most to see how many workers there are.
+#: At most this many tasks are sent to count the workers.
 MOST_TASKS = 512
-#: A small task may take so long on a worker, and its answer so much longer to arrive.
+#: How long a small task may take on a worker, and how much longer its answer may take to arrive.
 TASK_S, _ARRIVAL_S = 60.0, 60.0
 _TICK_S = 0.05
-#: Those who wait for a future are woken before its callbacks run, which is a matter of moments.
+#: Those who wait for a future wake before its callbacks run, a moment later.
 _CALLBACK_S = 5.0
 
 
@@ -82,7 +82,7 @@ class Questions:
     on_lost : callable
         Called with the error after which nothing more will come.
     worker_clocks : Clocks
-        What is learnt of the workers' clocks is added to it.
+        Measured offsets of the workers' clocks are added to it.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class Questions:
         try:
             future = self._engine.submit(function, *args, timeout_s=limit_s)
         except RemoteCallError as error:  # such as for its size; other tasks may pass
-            raise self._remedies.not_ready(f"it does not take a task: {error}") from error
+            raise self._remedies.not_ready(f"it rejected a task: {error}") from error
         except FaasError as error:
             raise self._lost(self._remedies.gone(error)) from error
         call = Call(future, sent_at, sent)
@@ -147,7 +147,7 @@ class Questions:
             elif now - there_since > patience_s:
                 raise self._lost(
                     self._remedies.not_ready(
-                        f"no answer within {waited_s:.0f} s, where others came before ({what})",
+                        f"no answer within {waited_s:.0f} s, although it answered before ({what})",
                         *self._remedies.state(),
                     )
                 )
@@ -156,17 +156,17 @@ class Questions:
         except TaskTimeoutError as error:
             raise self._remedies.not_ready(
                 f"a worker did not finish within {limit_s:g} s ({what})",
-                *self._remedies.on_its_side("look whether its machine is overloaded"),
+                *self._remedies.on_its_side("check whether its machine is overloaded"),
             ) from error
         except (WorkerLostError, BlockLostError) as error:
             raise self._remedies.not_ready(
                 f"a worker died ({what}): {error}",
-                *self._remedies.on_its_side("look at its memory and its logs"),
+                *self._remedies.on_its_side("check its memory and its logs"),
             ) from error
         except RemoteCallError as error:
             raise self._remedies.advised(
-                f"a worker could not do it ({what}): {error}",
-                advice=advice_in(str(error)) or Advice(there="look at its logs"),
+                f"a worker failed ({what}): {error}",
+                advice=advice_in(str(error)) or Advice(there="check its logs"),
             ) from error
         except FaasError as error:
             raise self._lost(self._remedies.gone(error)) from error
@@ -214,7 +214,7 @@ class Questions:
         return described.result()
 
     def _waits(self, is_over: Callable[[], bool], since: float) -> Iterator[float]:
-        """Yield for how long something is waited for, which is shown, until it is over."""
+        """Yield how long something is waited for, and show it, until the wait is over."""
         shown = False
         try:
             while not is_over():
@@ -227,7 +227,7 @@ class Questions:
                 self._on_wait(None)
 
     def take_time(self, call: Call) -> dict[str, Any]:
-        """Learn of a host's clock from an answer to `inspection.hold`, as NTP does."""
+        """Measure a host's clock by an answer to `inspection.hold`, as NTP does."""
         answer: dict[str, Any] = self.value(call, TASK_S, "a small task")
         arrived_at = call.sent_at + call.seconds
         before, after = answer["began"] - call.sent_at, answer["ended"] - arrived_at
@@ -246,13 +246,13 @@ class Questions:
         return answer
 
     def take_times(self, calls: Iterable[Call]) -> list[dict[str, Any]]:
-        """Learn from several answers."""
+        """Measure clocks by several answers."""
         return [self.take_time(call) for call in list(calls)]
 
     def environments(
         self, config: Mapping[str, Any], hold_s: float, count: int
     ) -> list[WorkerEnvironment]:
-        """Return what each worker is that takes one of so many tasks."""
+        """Return the answers of the workers that take these tasks."""
         calls = [self.send(inspection.present, hold_s, dict(config)) for _ in range(count)]
         found = {
             answer["worker"]: WorkerEnvironment.from_json(answer["environment"])
@@ -266,7 +266,7 @@ class Questions:
             count = min(count, MOST_TASKS)
             calls = [self.send(inspection.hold, hold_s) for _ in range(count)]
             found = self._most_at_once(self.take_times(calls))
-            # Where each worker had two tasks, no other can have gone without.
+            # If each worker had two tasks, no other worker can have been idle.
             if 2 * len(found) <= count or count == MOST_TASKS:
                 return found
             count *= 2

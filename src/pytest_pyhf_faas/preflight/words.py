@@ -1,4 +1,4 @@
-"""What was measured, in words."""
+"""Measurements in words."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def environment(
     Parameters
     ----------
     found : mapping
-        What `inspection.inspect` tells.
+        The answer of `inspection.inspect`.
     worker : WorkerEnvironment
         The same, read.
     fit_setup : str
@@ -98,17 +98,17 @@ def jax(found: Mapping[str, Any]) -> str:
 
 
 def in_seconds(seconds: float) -> str:
-    """Return seconds in the unit that people use for so many, with two digits."""
+    """Return seconds in a suitable unit, with two digits."""
     if seconds < _MILLISECONDS_BELOW_S:
         return f"{seconds * 1e3:.{digits(seconds * 1e3)}f} ms"
     return f"{seconds:.1f} s"
 
 
 def uncertainty(seconds: float) -> str:
-    """Round up, so that nothing is surer than it is."""
+    """Round up, so that no uncertainty is understated."""
     return f"{math.ceil(seconds * 1e3) / 1e3:.3f} s"
 
 
 def digits(value: float) -> int:
-    """Return how many digits after the point tell enough."""
+    """Return how many digits after the point are enough."""
     return 0 if value >= 10 else 1  # noqa: PLR2004
