@@ -50,7 +50,7 @@ def test_what_a_killed_run_has_sent_is_collected(project, killed):
     assert project.fits() == killed[4:]
     assert names_in(project, "collected.log") == killed[2:4]
     result.stdout.fnmatch_lines(
-        ["2 fits sent to workers, 2 taken over from earlier runs, 2 collected that an earlier*"]
+        ["2 fits sent to workers, 2 taken over from earlier runs, 2 collected from an earlier*"]
     )
     assert project.journaled().count(killed[2]) == 1
 

@@ -235,7 +235,7 @@ def test_a_client_that_was_killed_collects_what_was_done_meanwhile(
     result = user.run("--funcx-endpoint", endpoint, "--faas-resume", "-k", "test_cls")
     result.assert_outcomes(failed=4)  # there are no references
     shown = user.text(result)
-    assert "0 fits sent to workers, 4 collected that an earlier run had sent" in shown
+    assert "0 fits sent to workers, 4 collected from an earlier run" in shown
     # One asks whether there is a worker; of the fits none was sent again.
     assert globus_compute.service.counters()["tasks"] <= before + 2
     assert len({event["result"]["key"] for event in kinds(user, "result")}) == 4

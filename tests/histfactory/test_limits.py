@@ -264,10 +264,10 @@ def test_where_the_likelihood_is_not_defined_all_is_excluded_and_said_to_be():
     limits = limits_of(nothing_seen)
     assert max(limits.expected) < 1.5
     held, undefined = limits.remarks
-    assert held.endswith("and holds it still: the observed limit may be too small")
+    assert held.endswith("and still ends there: the observed limit may be too small")
     assert undefined == (
-        "with mu at 2.42 the likelihood is not defined, as where a rate is negative: this and more "
-        "is taken for excluded"
+        "with mu at 2.42 the likelihood is not defined, as where a rate is negative: this value "
+        "and larger ones count as excluded"
     )
 
 

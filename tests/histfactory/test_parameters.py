@@ -148,8 +148,8 @@ def test_other_types_share_no_parameter(kinds, owner, other):
     samples = [sample("b", [50.0], *kinds), sample("s", [5.0], MU)]
     specification = workspace({"SR": samples}, parameters=[LUMI] if name == "lumi" else [])
     assert told(specification) == (
-        f"the name {name} belongs to a {owner} and to a {other}, whose parameters are different "
-        "ones: rename one of them"
+        f"the name {name} belongs to a {owner} and to a {other}, whose parameters "
+        "differ: rename one of them"
     )
     assert pyhf_refuses(specification)
 
@@ -192,7 +192,7 @@ def test_a_staterror_is_in_the_same_channels_for_all_its_samples():
     )
     assert told(specification) == (
         "the staterror stat is in the channels CR, SR for the sample b, and in SR for c: it must "
-        "be in the same ones"
+        "be in the same channels"
     )
     assert pyhf_refuses(specification)
     specification["channels"][0]["samples"][1]["modifiers"].append(stat)

@@ -342,8 +342,8 @@ def test_wrong_marker_under_xdist(project):
 # --- references ---------------------------------------------------------------------------------
 
 DAMAGE = {
-    "truncated": (lambda data: json.dumps(data)[:-20], "it is no valid JSON"),
-    "empty": (lambda _data: "", "it is no valid JSON"),
+    "truncated": (lambda data: json.dumps(data)[:-20], "it is not valid JSON"),
+    "empty": (lambda _data: "", "it is not valid JSON"),
     "a list": (lambda _data: "[]", "at the top level"),
     "of another kind": (lambda _data: '{"patches": {}}', "required"),
     "newer": (lambda data: json.dumps({**data, "schema_version": 99}), "schema version 99"),
@@ -382,7 +382,7 @@ def test_damaged_reference_file_under_xdist(project):
     project.reference_file().write_text("{")
     result = project.run("-n2", suite=False)
     assert result.ret != 0
-    assert "it is no valid JSON" in project.text(result)
+    assert "it is not valid JSON" in project.text(result)
     assert result.parseoutcomes().get("passed", 0) == 0
     project.assert_no_internals(result)
 
@@ -393,7 +393,7 @@ def test_damaged_reference_file_can_be_made_anew(project):
     project.own_test()
     project.reference_file().write_text("{")
     result = project.run(suite=False)
-    remedy = "remove it and make it anew with --faas-update=new"
+    remedy = "remove it and make it again with --faas-update=new"
     project.assert_told(result, remedy, code=4)
     project.reference_file().unlink()
     project.run("--faas-update=new", suite=False).assert_outcomes(skipped=1)
@@ -450,7 +450,7 @@ def test_without_a_cache_and_a_home_there_is_no_journal_and_the_run_says_so(proj
     project.own_test()
     result = project.run("-p", "no:cacheprovider", suite=False)
     result.assert_outcomes(passed=1)
-    told = "no journal is kept of this run, so that --faas-resume will not find it"
+    told = "this run keeps no journal, so --faas-resume will not find it"
     project.assert_told(result, told, "Set HOME, or give -o cache_dir=DIR", code=0)
     assert len(list(project.path.glob("passing/pytest-pyhf-faas-*/*.jsonl"))) == 1
 
@@ -527,7 +527,7 @@ def test_options_that_no_test_uses_lead_to_the_suite(project):
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     result.stdout.fnmatch_lines(
         [
-            "no test here uses --faas-pallet, --faas-trials: the validation suite is",
+            "no test here uses --faas-pallet, --faas-trials: the validation suite is run by",
             "  pyhf-faas validate *options*",
         ]
     )

@@ -183,7 +183,7 @@ def test_where_workers_do_not_name_their_block_the_run_says_so(project):
     result, measured, (point,) = scale(project, "1,2,3", endpoint=BLOCKS)
     assert measured == [1, 2]
     assert point["reason"].startswith("3 blocks asked for, no more than 2 workers seen at work")
-    told = f"the workers of {BLOCKS} do not say which block they are of"
+    told = f"the workers of {BLOCKS} do not report their block"
     assert project.text(result).count(told) == 1
 
 
@@ -206,4 +206,4 @@ def test_a_trial_is_one_of_as_many_as_were_asked_for(blocks, unit, said):
 def test_more_workers_than_tasks_are_said_so():
     reason = _not_as_asked(4, "workers", Crew(2, AtOnce(1, 2), None))
     assert reason.startswith("4 workers asked for, no more than 2 workers seen at work\n")
-    assert "take a pallet with more fits" in reason
+    assert "use a pallet with more fits" in reason

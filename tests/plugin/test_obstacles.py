@@ -105,7 +105,7 @@ def test_one_item_says_that_the_environment_of_the_workers_can_do_no_fit(
     text = " ".join(project.text(result).split())
     assert text.count("the fit broke") == 1
     assert text.count("what to do:") == 1
-    assert f"not compared: local does no fit (see the first {what.partition(':')[0]})" in text
+    assert f"not compared: local completes no fit (see the first {what.partition(':')[0]})" in text
 
 
 def test_where_some_worker_can_do_fits_each_error_is_shown(project):

@@ -120,7 +120,7 @@ def test_wrong_value_is_told_in_full(project):
             "five fits, so it was changed by hand, or made with other formulae"
         ),
         "tolerance 0.0001 relative, 1e-06 absolute",
-        "worker fakehost: scipy 1.16.0 (reference: 1.15.3); all else equal",
+        "worker fakehost: scipy 1.16.0 (reference: 1.15.3); everything else is equal",
         (f"rerun: pytest {' '.join(SUITE)} --faas-pallet=tiny --faas-patch={PATCH}"),
         "accept: --faas-update=changed (reference_results/tiny.json)",
     ]
@@ -183,7 +183,7 @@ def test_what_has_not_converged_is_not_to_be_accepted(project):
             "verdict: the optimizer scipy failed: the background fit to data stopped 0.5 above "
             "the certified minimum 12"
         ),
-        "worker fakehost: scipy 1.16.0 (reference: 1.15.3); all else equal",
+        "worker fakehost: scipy 1.16.0 (reference: 1.15.3); everything else is equal",
         (
             "what to do: try --faas-optimizer=minuit or other versions; 'pyhf-faas matrix --write' "
             "notes what stays wrong"
@@ -258,7 +258,7 @@ def test_reference_of_another_patch_of_the_name_is_missing(project):
     project.change_reference(PATCH, digest=16 * "0")
     result = project.run()
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*was made from other content under the same name"])
+    result.stdout.fnmatch_lines(["*was made from a patch of the same name with other content"])
 
 
 # --- broken -------------------------------------------------------------------------------------
@@ -275,10 +275,7 @@ def test_lost_worker_is_an_error(project):
     assert lines == [
         "its worker process was killed (signal 9)",
         "attempt 1: its worker process was killed (signal 9)",
-        (
-            "what to do: look at the memory and the logs of the worker's machine; "
-            "a rerun may just work"
-        ),
+        ("what to do: check the memory and the logs of the worker's machine; a rerun may work"),
         (
             f"rerun:  pytest 'test_own.py::test_cls[tiny-{PATCH}]' --faas-pallet=tiny "
             f"--faas-patch={PATCH}"
@@ -303,7 +300,7 @@ def test_a_block_that_ended_is_told_at_the_end_of_the_run(project):
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(
         [
-            "*sent to workers, 2 of them again (block lost: 2)",
+            "*sent to workers, 2 of them sent again (block lost: 2)",
             "the block on node3 (job 7) is gone: qdel (2 fits ran there)",
         ]
     )

@@ -71,7 +71,7 @@ def test_each_hypothesis_is_told_whatever_became_of_it(project, distribution):
         "taken_over": 0,
         "collected": 0,
     }
-    result.stdout.fnmatch_lines(["11 fits sent to workers, 1 of them again (worker lost: 1)"])
+    result.stdout.fnmatch_lines(["11 fits sent to workers, 1 of them sent again (worker lost: 1)"])
     (analysis,) = document["analyses"]
     assert (analysis["pallet"], analysis["endpoint"]) == ("tiny", "local")
     assert analysis["fit_setup"] == "numpy+scipy"

@@ -52,7 +52,7 @@ def test_outcomes_do_not_depend_on_the_distribution(project, distribution):
     }
     assert project.fits() == sorted([*names, lost, lost_once])
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["13 fits sent to workers, 2 of them again (worker lost: 2)"])
+    result.stdout.fnmatch_lines(["13 fits sent to workers, 2 of them sent again (worker lost: 2)"])
     project.assert_no_internals(result)
     assert locks(project) == []
 
@@ -148,6 +148,6 @@ def test_real_fits(project):
     result = project.run(*words, "--faas-update", "new", suite=False)
     assert result.parseoutcomes() == {"skipped": 3}
     # Each searched thoroughly first, and then with the starts of all.
-    result.stdout.fnmatch_lines(["6 fits sent to workers, 3 of them a search for starts"])
+    result.stdout.fnmatch_lines(["6 fits sent to workers, 3 of them searches for starts"])
     assert len(project.reference()["patches"]) == 3
     assert locks(project) == []

@@ -63,7 +63,7 @@ def test_the_same_toys_agree_better_than_others(project, toys, method, shift, ou
     result.assert_outcomes(**{outcome: 1}, deselected=1)
     if outcome == "failed":
         shown = project.text(result)
-        assert "the same toys: they agree within 0.1 standard errors" in shown
+        assert "the same toys and must agree within 0.1 standard errors" in shown
         assert "accept: --faas-update=changed" in shown
 
 

@@ -151,7 +151,9 @@ def test_new_leaves_the_reference_of_another_patch_of_the_name(mixed):
     result = mixed.run("--faas-update=new", suite=False)
     result.assert_outcomes(passed=1, failed=1, skipped=1)
     told = "make it: --faas-update=changed, which replaces what is there"
-    mixed.assert_told(result, "was made from other content under the same name", told, code=1)
+    mixed.assert_told(
+        result, "was made from a patch of the same name with other content", told, code=1
+    )
     assert mixed.reference()["patches"][WRONG] == before
     mixed.run("--faas-update=changed", suite=False).assert_outcomes(passed=2, skipped=1)
     assert mixed.reference()["patches"][WRONG]["digest"] != before["digest"]
@@ -336,7 +338,7 @@ def test_the_run_says_what_it_has_written(mixed, distribution):
     )
     mixed.assert_told(
         result,
-        "6 fits sent to workers, 3 of them a search for starts",
+        "6 fits sent to workers, 3 of them searches for starts",
         f"{told}them InvalidModel",
         code=0,
     )

@@ -197,7 +197,7 @@ def test_it_is_resumed_where_it_was_killed(project, whole):
 def test_what_one_item_cannot_do_is_refused(project, whole, words, named):
     project.pallet(2)
     result = whole(*words)
-    project.assert_told(result, f"does not go with {named}", "--faas-items=analysis", code=4)
+    project.assert_told(result, f"does not work with {named}", "--faas-items=analysis", code=4)
 
 
 def test_under_xdist_it_is_refused(project):

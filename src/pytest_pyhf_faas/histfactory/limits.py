@@ -402,7 +402,7 @@ class _Limits:
             f"bound was widened to {bounds[self._poi, 1]:g}"
         )
         if free.parameters[self._poi] >= farthest:
-            remark += ", and holds it still: the observed limit may be too small"
+            remark += ", and still ends there: the observed limit may be too small"
         self._remarks.append(remark)
         return free
 
@@ -417,7 +417,7 @@ class _Limits:
         if self._undefined < np.inf:
             self._remarks.append(
                 f"with {self._name} at {self._undefined:.3g} the likelihood is not defined, as "
-                "where a rate is negative: this and more is taken for excluded"
+                "where a rate is negative: this value and larger ones count as excluded"
             )
         upper = self._bounds[1]
         beyond = [limit for limit in limits if limit is not None and limit > upper]

@@ -115,7 +115,7 @@ def parameter_sets(
             elif not _INTERPOLATED.issuperset((kind, owner[name])):
                 raise InvalidModel(
                     f"the name {name} belongs to a {owner[name]} and to a {kind}, whose "
-                    "parameters are different ones: rename one of them"
+                    "parameters differ: rename one of them"
                 )
     if not sets:
         raise InvalidModel("the workspace has no parameters")
@@ -210,7 +210,7 @@ def _staterror(name: str, channels: Sequence[Channel]) -> ParameterSet:
             raise InvalidModel(
                 f"the staterror {name} is in the channels {', '.join(sorted(pattern[first]))} for "
                 f"the sample {first}, and in {', '.join(sorted(pattern[other]))} for {other}: it "
-                "must be in the same ones"
+                "must be in the same channels"
             )
     width = np.concatenate(widths)
     fixed = width == 0

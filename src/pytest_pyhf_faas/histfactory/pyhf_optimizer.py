@@ -413,7 +413,7 @@ class CertifiedOptimizer:
         if free is not None and minimum.value < free.minimum.value - SAME:
             raise CertificationError(
                 f"the {name} ended {free.minimum.value - minimum.value:.3g} below that with a free "
-                "one, in twice the NLL: let the search be longer (effort), or give it the "
+                "one, in twice the NLL: search longer (effort), or give it the "
                 "parameters of a low minimum (pool)"
             )
         return solution

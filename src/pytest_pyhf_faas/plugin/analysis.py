@@ -125,7 +125,7 @@ class AnalysisResult:
                 f"{self.fitted - self.certified} not, none compared; {excluded}"
             )
         if self.ambiguous:
-            flips = f", of {self.flips} the exclusion depends on them" if self.flips else ""
+            flips = f"; the exclusion depends on them for {self.flips}" if self.flips else ""
             notes.append(
                 f"ambiguous: {counted(self.ambiguous, 'hypothesis')} of {self.pallet} with two "
                 f"sets of minima{flips}"

@@ -103,6 +103,6 @@ def unused_lines(config: pytest.Config) -> list[str]:
     if not given:
         return []
     return [
-        f"no test here uses {listed(given, 3)}: the validation suite is",
+        f"no test here uses {listed(given, 3)}: the validation suite is run by",
         "  pyhf-faas validate [options], or pytest --pyargs pytest_pyhf_faas.suite [options]",
     ]

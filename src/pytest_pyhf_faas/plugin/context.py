@@ -312,7 +312,7 @@ def _make_context(config: pytest.Config) -> Context:
     )
     if journals is None:
         schedule.notes.append(
-            "no journal is kept of this run, so that --faas-resume will not find it: pytest's "
+            "this run keeps no journal, so --faas-resume will not find it: pytest's "
             "cache cannot be written to, and there is no home directory. Set HOME, or give "
             "-o cache_dir=DIR"
         )

@@ -410,7 +410,7 @@ def _refuse_without(
     if result.status == "ok" and not values:
         pytest.fail(
             f"{result.pallet} / {result.patch}: there are no {what} to compare, since this test "
-            f"calculates {subject.config.quantity}: take the fixture {fixture}, without a "
+            f"calculates {subject.config.quantity}: use the fixture {fixture}, without a "
             "quantity in the marker",
             pytrace=False,
         )

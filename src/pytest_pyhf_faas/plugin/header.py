@@ -100,7 +100,7 @@ def too_short(
     if longest_s is not None and walltime_s is not None and longest_s > walltime_s:
         lines.append(
             f"{took}, longer than the walltime of a block of {endpoint}, {duration(walltime_s)}: "
-            "set a longer walltime in its configuration, and let the queue allow it"
+            "set a longer walltime in its configuration, and make sure that the queue allows it"
         )
     # The default is longer than many a walltime, and nobody has chosen it.
     chosen_s = None if timeout_s == _USUAL_TIMEOUT_S else timeout_s
@@ -153,7 +153,7 @@ def _publication_lines(context: Context) -> list[str]:
         if found is None:
             if tables_of(pallet) is not None:
                 lines.append(
-                    f"pyhf-faas: {pallet}: no table of published limits found: put it beside the "
+                    f"pyhf-faas: {pallet}: no table of published limits found: put it next to the "
                     f"pallet or in {SEARCH_PATH_VARIABLE} "
                     "(see docs/reference/options.md, --faas-published)"
                 )

@@ -127,8 +127,8 @@ def quantity_of(item: pytest.Item) -> str:
     fixtures = [name for name in _QUANTITIES if name in getattr(item, "fixturenames", ())]
     if len(fixtures) > 1:
         raise ConfigurationError(
-            f"the test asks for {' and '.join(fixtures)}, and one quantity is calculated for each "
-            "test: write a test for each of them"
+            f"the test asks for {' and '.join(fixtures)}, but each test calculates one quantity: "
+            "write a test for each of them"
         )
     return _QUANTITIES[fixtures[0]] if fixtures else "cls"
 
@@ -158,7 +158,7 @@ def pallet_selection(
     if unknown:
         raise ConfigurationError(
             f"the marker pallet does not take the keyword {unknown[0]!r}: it takes names, "
-            "directories, archives or DOIs, with pluses between those that are combined, and "
+            "directories, archives or DOIs, joined by pluses to combine them, and "
             "patch=..."
         )
     patch = marker.kwargs.get("patch", ())

@@ -42,8 +42,8 @@ _ENDED = {
 
 
 _UNTOLD = (
-    "the workers of {endpoint} do not say which block they are of: whether there were as many "
-    "blocks as --faas-scaling asked for is not known"
+    "the workers of {endpoint} do not report their block: it is unknown whether there were as many "
+    "blocks as --faas-scaling asked for"
 )
 
 
@@ -220,12 +220,12 @@ def _not_as_asked(count: int, unit: Literal["workers", "blocks"], crew: Crew) ->
     if told.most < count:
         asked += f", no more than {counted(told.most, seen_unit.removesuffix('s'))} seen at work"
         if crew.tasks < count:
-            return f"{asked}\nthere were no more tasks: take a pallet with more fits"
+            return f"{asked}\nthere were no more tasks: use a pallet with more fits"
         if unit == "workers":
-            return f"{asked}\nthe fits were done before: take a pallet with more or longer fits"
+            return f"{asked}\nthe fits were done before: use a pallet with more or longer fits"
         return (
             f"{asked}\nthe others were pending until the fits were done, or the endpoint starts no "
-            "more:\nlook at max_blocks in its configuration, and at the queue"
+            "more:\ncheck max_blocks in its configuration, and the queue"
         )
     if told is crew.blocks and told.least > count:
         return (
@@ -248,7 +248,7 @@ def _unanswered(failed: Sequence[HypotestResult], fits: int, worker_setup: str) 
     if first.status == "error" and first.error is not None:
         advice = advice_on(first.error, first.environment)
         lines += [] if advice is None else advice.lines(worker_setup)
-        lines.append("a time counts where each fit gives CLs, or the exception of its reference")
+        lines.append("a time counts only if each fit gives CLs, or the exception of its reference")
     return "\n".join(lines)
 
 

@@ -73,7 +73,7 @@ class Obstacles:
         is_first = self._is_first_to_tell(f"{endpoint} {what}")
         if is_first or not all(map(_lies_with_the_environment, self._answers(endpoint))):
             return None
-        return f"not compared: {_name(endpoint)} does no fit (see the first {error.type})"
+        return f"not compared: {_name(endpoint)} completes no fit (see the first {error.type})"
 
     def failed(self, endpoint: str) -> None:
         """Take note that an item has failed, which has told why its endpoint is given up, if so."""

@@ -44,7 +44,7 @@ OPTIONS = (
         ("--faas-pallet",),
         "NAME|DIR|ARCHIVE|DOI|A+B",
         "pallet to validate: a published one by name or DOI, a directory, an archive; several "
-        "with a plus, or in a combination file, are fitted as one; may be repeated",
+        "joined by a plus, or in a combination file, are fitted as one; may be repeated",
         default="synthetic",
         ini="faas_pallet",
         place=values.pallet_from,
@@ -55,8 +55,8 @@ OPTIONS = (
         "patch",
         ("--faas-patch",),
         "[PALLET::]GLOB|VALUES",
-        "only the signal patches whose name matches, or those at these values (750,100), of one "
-        "pallet alone where its name is given; may be repeated",
+        "fit only the signal patches whose name matches, or those at these values (750,100); "
+        "PALLET:: limits this to one pallet; may be repeated",
         default_is="all patches",
         ini="faas_patch",
         marker="pallet(..., patch=...)",
@@ -96,7 +96,7 @@ OPTIONS = (
         ("--faas-method",),
         None,
         "how hypotheses are tested: hypotest (pyhf.infer.hypotest), or certified (at minima that "
-        "are certified, which backend and optimizer have no part in)",
+        "are certified, which do not depend on backend and optimizer)",
         default="hypotest",
         default_is="hypotest; certified with --faas-update",
         ini="faas_method",
@@ -107,8 +107,8 @@ OPTIONS = (
         "quantity",
         ("--faas-quantity",),
         "NAME,NAME,...",
-        "what is calculated of each hypothesis and compared: cls, limit (the upper limits on the "
-        "POI, also with those that were published where a table of them is found), toys (CLs by "
+        "what is calculated and compared for each hypothesis: cls, limit (the upper limits on the "
+        "POI, also compared with published ones if a table is found), toys (CLs from "
         "pseudo-experiments)",
         default="cls",
         ini="faas_quantity",
@@ -119,7 +119,7 @@ OPTIONS = (
         "toys",
         ("--faas-toys",),
         "N",
-        "how many toys there are of each hypothesis with the tested signal, and how many without",
+        "number of toys for each hypothesis with the tested signal, and as many without a signal",
         default="1000",
         ini="faas_toys",
         marker="hypotest(toys=...)",
@@ -129,9 +129,9 @@ OPTIONS = (
         "published",
         ("--faas-published",),
         "FILE|DIR|DOI",
-        "table of published upper limits, or of theory cross sections by mass, of the pallet: a "
+        "table of published upper limits, or of theory cross sections by mass: a "
         "file, a directory of them, or the DOI of a table of HEPData; may be repeated",
-        default_is="what lies beside the pallet, or in PYHF_PALLET_PATH",
+        default_is="tables next to the pallet, or in PYHF_PALLET_PATH",
         ini="faas_published",
         place=values.path_or_name_from,
         many=True,
@@ -150,7 +150,7 @@ OPTIONS = (
         "timeout",
         ("--faas-timeout",),
         "SECONDS",
-        "how long one fit may take on a worker; 0 means without limit",
+        "how long one fit may take on a worker; 0 means no limit",
         default="3600",
         ini="faas_timeout",
         read=values.seconds,
@@ -159,8 +159,8 @@ OPTIONS = (
         "queue_timeout",
         ("--faas-queue-timeout",),
         "SECONDS",
-        "how long no worker may be there, because a queue grants no block, before the fits are "
-        "given up; 0 means without limit",
+        "give up when no worker has been available for this many seconds, at the start or later, "
+        "because a queue grants no block; 0 means no limit",
         default="3600",
         ini="faas_queue_timeout",
         read=values.seconds,
@@ -200,7 +200,7 @@ OPTIONS = (
         "require",
         ("--faas-require",),
         "REQUIREMENT",
-        "what workers must have, as pip writes it (pyhf==0.7.6, or python>=3.11): others are "
+        "what workers must have, as a pip requirement (pyhf==0.7.6, or python>=3.11): others are "
         "named, and their fits are refused; may be repeated",
         default_is="nothing",
         ini="faas_require",
@@ -221,7 +221,7 @@ OPTIONS = (
         ("--faas-reference-dir",),
         "DIR",
         "where reference results are read and, with --faas-update, written",
-        default_is="reference_results in the rootdir, then the ones that come with the package",
+        default_is="reference_results in the rootdir, then those that come with the package",
         ini="faas_reference_dir",
         place=values.path_from,
     ),

@@ -66,8 +66,8 @@ _STATUS_TITLES = {
     "error": "the fit broke",
 }
 _STATUS_REMEDIES = {
-    "broken": "look at the memory and the logs of the worker's machine; a rerun may just work",
-    "timeout": "raise --faas-timeout, or find out why this fit does not end",
+    "broken": "check the memory and the logs of the worker's machine; a rerun may work",
+    "timeout": "raise --faas-timeout, or find out why this fit does not finish",
     "cancelled": "run again with --faas-resume: what was done is in the journal",
 }
 
