@@ -193,7 +193,7 @@ def test_a_later_version(tmp_path):
 @pytest.mark.parametrize("value", [[], '"report"', None, 1, [make.document()]])
 def test_what_is_not_an_object(tmp_path, value):
     message = refused(saved(tmp_path / FILE, value))
-    assert "is not valid: the whole: " in message
+    assert "is not valid: the top level: " in message
     assert "is not of type 'object'. Run again with --faas-report" in message
 
 
@@ -209,7 +209,7 @@ def test_what_is_not_an_object(tmp_path, value):
         (("analyses", 0, "hypotheses", 3, "minimum_set"), "some", "minimum_set: 'some'"),
         (("analyses", 0, "hypotheses", 3, "ambiguous"), {}, "hypotheses/3/ambiguous: "),
         (("analyses", 0, "wall_time", "trials"), [], "analyses/0/wall_time/trials: "),
-        (("unknown",), 1, "the whole: Additional properties are not allowed ('unknown'"),
+        (("unknown",), 1, "the top level: Additional properties are not allowed ('unknown'"),
         (("notes",), {"x": "y" * 10_000}, "y'} is not of type 'array'"),
     ],
 )

@@ -29,7 +29,7 @@ def asimov_poi(test_stat: str) -> float:
 
 
 def tested_poi(test_stat: str, test_poi: float) -> float:
-    """Return the POI of the fits with a fixed one: a discovery test has 0, whatever is asked."""
+    """Return the POI of the fits with a fixed one: always 0 for a discovery test."""
     return 0.0 if test_stat == "q0" else test_poi
 
 
@@ -62,7 +62,7 @@ def cls_values(
     Returns
     -------
     tuple of float
-        For "q0" the p-values of the background, which have no ratio taken of them.
+        For "q0" the p-values of the background, without a ratio.
 
     Notes
     -----

@@ -1,6 +1,6 @@
-"""What makes the JSON of a workspace no likelihood, a sentence for each defect.
+"""Defects that keep the JSON of a workspace from being a likelihood, a sentence for each.
 
-A schema says nothing of it: names that appear twice, observations that are missing, numbers of bins
+A schema cannot find these: names that appear twice, missing observations, numbers of bins
 that differ. pyhf 0.8 refuses the same.
 """
 
@@ -25,7 +25,7 @@ MODIFIER_TYPES = (
 
 
 def sample_defects(channel: str, bins: int, sample: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the defects of one sample of a channel with so many bins."""
+    """Yield the defects of one sample of a channel with some number of bins."""
     where = f"the sample {sample['name']} of the channel {channel}"
     yield from _wrong_bins(sample["data"], bins, where)
     modifiers = sorted(sample["modifiers"], key=lambda each: (each["name"], each["type"]))
@@ -63,7 +63,7 @@ def workspace_defects(
     specification : mapping
         The workspace.
     of_sample : callable
-        What gives the defects of a sample; one that remembers saves time.
+        Returns the defects of a sample; a cached one saves time.
     """
     channels = specification["channels"]
     observed = {entry["name"]: entry["data"] for entry in specification["observations"]}
@@ -91,12 +91,12 @@ def workspace_defects(
 
 
 def repeated(names: Iterable[Any]) -> list[Any]:
-    """Return what is there more than once."""
+    """Return the values that occur more than once."""
     return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _in_bins(data: Sequence[float]) -> str:
-    """Return how many bins data have, as people say it."""
+    """Return the number of bins of data, in words."""
     return f"{len(data)} bin{'' if len(data) == 1 else 's'}"
 
 

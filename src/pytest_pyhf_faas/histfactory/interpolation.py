@@ -168,7 +168,7 @@ class Code4p:
     def __init__(self, down: Vector, up: Vector) -> None:
         self._above, self._below = up, -down
         even = (up + down) / 16
-        # Polynomials of the square: what the value has besides its odd part, and so on.
+        # Polynomials of the square: the even part of the value, and so on.
         self._odd = (up - down) / 2
         self._value = np.array([15 * even, -10 * even, 3 * even])
         self._slope = np.array([30 * even, -40 * even, 18 * even])
@@ -194,9 +194,9 @@ class Code4p:
         return Shifts(value, slope, bend)
 
 
-#: What a normsys is interpolated by.
+#: Interpolations of a normsys.
 NORMSYS: dict[str, Callable[[Vector, Vector], Interpolation]] = {"code1": Code1, "code4": Code4}
-#: What a histosys is interpolated by.
+#: Interpolations of a histosys.
 HISTOSYS: dict[str, Callable[[Vector, Vector], Interpolation]] = {
     "code0": Code0,
     "code2": Code2,

@@ -8,7 +8,7 @@ factors of its group, and :math:`A` its nominal rate plus the histosys shifts.
 With :math:`\ell = f'/f` for each factor, derivatives of :math:`F` are sums of :math:`\ell`, so that
 dense matrices have the size groups x parameters and never cells x parameters; the shifts are sparse
 and are added with `numpy.bincount`. Derivatives by a linear parameter leave that parameter out of
-the product, so that one that is 0 is no special case.
+the product, so that one that is 0 is not a special case.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 _LOG_2PI = np.log(2 * np.pi)
 #: From here on Stirling's series is as good as a double, and n log n no longer cancels.
 _MANY = 64.0
-#: Where a rate is smaller than the events by this share, the difference has lost digits of it.
+#: Where a rate is smaller than the events by this share, the difference has lost digits.
 _FEWER = -0.5
 #: NumPy's type is that without weights.
 _bincount: Any = np.bincount
 #: How far from its initial value the parameters of `Likelihood.off_minimum` lie, in widths.
 _OFF, _OFF_FREE = 0.9, 0.22
-#: So many bins are named in a message.
+#: How many bins are named in a message.
 _NAMED = 3
 
 
@@ -85,7 +85,7 @@ class Evaluation(NamedTuple):
 
 
 class UndefinedBin(NamedTuple):
-    """A bin that makes the likelihood undefined, and whether fits that begin there must fail."""
+    """A bin that makes the likelihood undefined, and whether fits that start there must fail."""
 
     text: str
     hopeless: bool
@@ -94,7 +94,7 @@ class UndefinedBin(NamedTuple):
 class Likelihood:
     """The likelihood of one measurement of a workspace.
 
-    Parameters come with those of a normsys first, then those of a histosys alone, then the others,
+    Parameters come with those of a normsys first, then those with only a histosys, then the others,
     each in the order of pyhf; ``x[pyhf_order]`` is a point as pyhf has it.
 
     Parameters
@@ -134,7 +134,7 @@ class Likelihood:
     Raises
     ------
     InvalidModel
-        If there is no such likelihood: the message names the parameter, sample, channel or bin.
+        If there is no likelihood: the message names the parameter, sample, channel or bin.
     """
 
     def __init__(
@@ -362,7 +362,7 @@ class Likelihood:
         parameters : array, shape (n_parameters,)
             Where.
         data : Data
-            Of which data.
+            The data to evaluate it for.
 
         Returns
         -------
@@ -415,7 +415,7 @@ class Likelihood:
         gradient = weight @ slopes + 2 * pull
         gradient[poisson] += 2 * (self._factor - auxiliary / gamma)
 
-        # The Hessian: what the logarithm does, and what the rates bend.
+        # The Hessian: the logarithm's part, and the curvature of the rates.
         hessian: Matrix = (slopes.T * (2 * ratio / positive)) @ slopes
         w_cell = weight[self._bin]
         w_product = w_cell * product * factor
@@ -597,8 +597,8 @@ class Likelihood:
     def off_minimum(self) -> float:
         """Return twice the NLL of the observed data at a point that depends on the model alone.
 
-        Parameters lie up to 0.9 of their widths (0.2 where they have none) beside their initial
-        values, by a checksum of their names; nearer where the likelihood is not defined there.
+        Parameters lie up to 0.9 of their widths (0.2 where they have none) away from their initial
+        values, by a checksum of their names; closer where the likelihood is not defined there.
         """
         shares = np.array([2 * zlib.crc32(name.encode()) / 2**32 - 1 for name in self.names])
         moves = shares * np.where(self.constrained, self.width, _OFF_FREE)
@@ -610,14 +610,14 @@ class Likelihood:
         return np.nan
 
     def why_undefined(self, parameters: Vector, data: Data) -> str:
-        """Say why the likelihood is no number at a point."""
+        """Say why the likelihood is not a number at a point."""
         bins = self.undefined_bins(parameters, data)
         return "; ".join(each.text for each in bins[:_NAMED]) or "it is not a number"
 
     def undefined_bins(self, parameters: Vector, data: Data) -> list[UndefinedBin]:
         """Return the bins that have events but no positive rate.
 
-        There is hope for one with a histosys, which some optimizers find.
+        One with a histosys may still work: some optimizers get past it.
         """
         with np.errstate(all="ignore"):
             rates = self.rates(parameters)

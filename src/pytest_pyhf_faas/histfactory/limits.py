@@ -1,8 +1,8 @@
 r"""Upper limits on the parameter of interest, observed and expected, by the asymptotic formulae.
 
 CLs as a function of the POI needs two fits for each value of it: one to the observed data, one to
-the Asimov data. The free fit and the background fit stay as they are. Each fit begins where the
-nearest one ended, moved along the minimum as its Hessian foretells.
+the Asimov data. The free fit and the background fit are done once. Each fit begins where the
+nearest one ended, moved along the minimum as its Hessian predicts.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ MIXED = (FIXED, FREE, BACKGROUND, FIXED_ASIMOV)
 _OBSERVED = 0
 #: How exact a limit is, relative to it.
 PRECISION = 1e-6
-#: Where the largest limit is looked for: up to so many times the first estimate.
+#: The largest limit is searched up to this many times the first estimate.
 _FAR = 2.0**20
-#: With a test statistic of the Asimov data up to this it tells the width of the POI.
+#: A test statistic of the Asimov data up to this gives the width of the POI.
 _TELLING = 100.0
-#: How many values of the POI are tried for one that does.
+#: How many values of the POI are tried to find one that does.
 _TRIES = 24
-#: CLs may rise by so much from one value of the POI to a larger one before it counts.
+#: A smaller rise of CLs from one value of the POI to a larger one does not count.
 _RISE = 1e-6
 #: CLs jumps if it falls by this share of the level between values as close, relative to them.
 _JUMP, _CLOSE = 1e-3, 1e-5
-#: How often a limit is calculated anew because a lower minimum turned up where it lies.
+#: How often a limit is recalculated because a lower minimum turned up there.
 _MAX_ROUNDS = 5
 _BELOW = 1e-300
-#: So many steps of inverse interpolation, each through so many values, before Brent's method.
+#: How many steps of inverse interpolation, each through how many values, before Brent's method.
 _MAX_STEPS, _NEAREST = 6, 4
 #: CLs is next to the level if it is off by no more than this share of it.
 _NEAR = 1e-3
@@ -109,7 +109,7 @@ def upper_limits(
     CertificationError
         If a fit ended at no minimum.
     ValueError
-        If the test is one of discovery, which has no upper limit, or the level is none.
+        If the test is one of discovery, which has no upper limit, or the level is invalid.
 
     Notes
     -----
@@ -124,7 +124,7 @@ def upper_limits(
 def observed_limit(
     search: Search, which: Which | Mapping[str, Which] = "lowest", level: float = 0.05
 ) -> float | None:
-    """Return the observed limit alone, as `upper_limits` has it, in a part of the time."""
+    """Return only the observed limit, as `upper_limits` does, in less time."""
     return _limits_of(search, which, level, [_OBSERVED]).found().observed
 
 
@@ -151,7 +151,7 @@ class _Profile:
     def __init__(self, likelihood: Likelihood, data: Data, known: Iterable[Minimum]) -> None:
         self._likelihood = likelihood
         self._data = data
-        #: Minima along each branch that is followed; none where each fit begins anew.
+        #: Minima along each branch that is followed; empty if each fit starts again.
         self._branches = [[minimum] for minimum in known]
         self._fits: dict[float, Fit] = {}
 
@@ -169,7 +169,7 @@ class _Profile:
         return fit.lowest if fit.found else None
 
     def check(self, poi: float) -> bool:
-        """Begin anew; say whether a lower minimum was found, which is followed from now on."""
+        """Start again; return whether a lower minimum was found, which is followed from now on."""
         if not self._branches:
             return False
         known, fit = self.at(poi), self._fits[poi]
@@ -226,7 +226,7 @@ class _Limits:
         self._width = self._first_width(abs(search.tested) or 1.0)
 
     def found(self) -> UpperLimits:
-        """Return the limits, where no fit that begins anew ends lower."""
+        """Return the limits, once no new start ends lower."""
         limits: list[float | None] = []
         for _round in range(_MAX_ROUNDS):
             self._scan.clear()
@@ -250,7 +250,7 @@ class _Limits:
         )
 
     def _first_width(self, poi: float) -> float:
-        """Return the standard deviation of the POI, by a test of one value that tells it.
+        """Return the standard deviation of the POI, by a test of one suitable value.
 
         0 if the profile likelihood does not depend on the POI, as far as it is defined.
         """
@@ -273,7 +273,7 @@ class _Limits:
     def _limits(self) -> list[float | None]:
         if not self._width:
             return [None] * (1 + len(BAND))
-        # Where the expected limits would be if the curvature told all (Equations (73) and (89)).
+        # Where the expected limits would be by the curvature alone (Equations (73) and (89)).
         guesses = [self._width * (point + ndtri(1 - self._level * ndtr(point))) for point in BAND]
         for guess in guesses:
             self._cls(guess)
@@ -336,7 +336,7 @@ class _Limits:
     def _interpolated(self, index: int, low: float, high: float) -> float:
         """Return where the polynomial through two values and those nearest is at the level."""
         poi = np.array(list(self._scan))
-        # Nearly straight, as CLs is the tail of a normal distribution nearly.
+        # Nearly straight, since CLs is nearly the tail of a normal distribution.
         values = ndtri([cls[index] for cls in self._scan.values()]) - ndtri(self._level)
         others = ~np.isin(poi, (low, high))
         nearest = np.lexsort((np.abs(values), others))[:_NEAREST]
@@ -344,7 +344,7 @@ class _Limits:
         return _at_zero(values[nearest], poi[nearest])
 
     def _profiles(self, index: int) -> tuple[_Profile, ...]:
-        """Return what one of the six CLs follows from: the expected ones from the Asimov data."""
+        """Return the inputs of one of the six CLs: for the expected ones, of the Asimov data."""
         return (self._asimov, self._observed) if index == _OBSERVED else (self._asimov,)
 
     def _cls(self, poi: float, index: int = _OBSERVED) -> tuple[float, ...]:
@@ -384,7 +384,7 @@ class _Limits:
         return minimum.value
 
     def _widened(self, likelihood: Likelihood, free: Minimum) -> Minimum:
-        """Return the free fit with the upper bound of the POI where it does not hold it."""
+        """Return the free fit with the upper bound of the POI far enough not to constrain it."""
         bounds = np.column_stack((likelihood.lower, likelihood.upper))
         upper = bounds[self._poi, 1]
         if free.parameters[self._poi] < upper:

@@ -1,4 +1,4 @@
-"""One fit and the minima that it has: where descents from many starts end."""
+"""One fit and its minima: where descents from many starts end."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Origin = Literal["nominal", "pool", "other", "side", "random"]
 
 #: A minimum is certified when its estimated distance is below this, in twice the NLL.
 CERTIFIED = 1e-8
-#: Two minima are one if they are as close as this in twice the NLL, and near each other.
+#: Two minima are the same if they are this close in twice the NLL, and near each other.
 SAME = 1e-6
 #: How often a start where the likelihood is not defined is moved half way back.
 _HALVINGS = 8
 #: How far starts are drawn, in standard deviations of the constraint terms. Wide enough to leave
 #: the basin of the lowest minimum often, near enough for the rates to stay positive mostly.
 _DRAWN = 2.0
-#: So many minima of a fit are starts for the others.
+#: How many minima of a fit are starts for the others.
 SHARED = 4
 #: Rounds until no minimum of one fit is a better start for another.
 _MAX_ROUNDS = 6
@@ -53,9 +53,9 @@ class Fit:
     Parameters
     ----------
     likelihood : Likelihood
-        What is minimized.
+        The likelihood to minimize.
     data : Data
-        Of which data.
+        The data to fit.
     poi : float or None
         Where the POI is fixed; ``None`` if it is free.
     initial : array, shape (n_parameters,), optional
@@ -154,7 +154,7 @@ class Fit:
         return point
 
     def where(self, minimum: Minimum) -> Found:
-        """Return what is known of a minimum of this fit; it may be known better later."""
+        """Return the known minimum that this one is; its position may improve later."""
         return next(found for found in self.found if found.minimum is minimum)
 
     def _add(self, minimum: Minimum, origin: Origin) -> Minimum:

@@ -1,4 +1,4 @@
-"""Minimize a smooth function within bounds by its exact Hessian, and say how far the minimum is."""
+"""Minimize a smooth function within bounds by its exact Hessian, and estimate its distance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Steps end at this estimated distance, in units of the function; one more gains nothing.
 GOAL = 1e-12
 MAX_STEPS = 200
-#: Values closer than this, relative to the function, cannot be told apart.
+#: Values closer than this, relative to the function, cannot be distinguished.
 _NOISE = 1e-13
 _MAX_DAMPING = 1e15
 _FIRST_DAMPING = 1e-3
@@ -30,7 +30,7 @@ _FIRST_DAMPING = 1e-3
 #: to large ones, where the least damping is too much for the rest, would take hundreds of steps.
 _PATIENCE = 3
 _LESS = 8.0
-#: Damping scales with the curvature, which may be next to nothing, as of the POI of a tiny signal.
+#: Damping scales with the curvature, which may be tiny, as for the POI of a tiny signal.
 _FLAT = 1e-12
 #: A start is given up when it comes this near to a known minimum (squared, in its own metric).
 _NEAR = 1e-2
@@ -118,9 +118,9 @@ def minimize(
         held = ((point <= lower) & (gradient > 0)) | ((point >= upper) & (gradient < 0))
         movable = free & ~held
         flat = (gradient == 0) & (np.diagonal(hessian) == 0) & movable
-        if flat.any():  # as the POI without a signal: wherever it is, is a minimum
+        if flat.any():  # as the POI without a signal: every value is a minimum
             movable = movable & (~flat | hessian[:, movable].any(axis=1))
-        # With damping it is far yet, and not asked how far.
+        # With damping the minimum is still far, so the distance is not needed.
         newton = None if damping else _newton_step(gradient, hessian, movable)
         distance = _distance(gradient, newton, movable)
         here = Minimum(point, value, distance, hessian, held, steps)
@@ -155,14 +155,14 @@ def _descend(
     damping: float,
     first: float,
 ) -> tuple[Vector, tuple[float, Vector, Matrix], float, float] | None:
-    """Return a lower point, the function there, the damping, and the gain over what was foretold.
+    """Return a lower point, the function there, the damping, and the gain over the predicted one.
 
     ``None`` if there is none.
     """
     point, value, hessian = here.parameters, here.value, here.hessian
     lower, upper = bounds.T
     scale = np.maximum(np.abs(np.diag(hessian)), _FLAT)
-    if newton is None and not damping:  # there is no step without
+    if newton is None and not damping:  # no undamped step exists
         damping = first
     while damping < _MAX_DAMPING:
         step = _bounded_step(
@@ -193,7 +193,7 @@ def _with_damping(hessian: Matrix, diagonal: Vector) -> Matrix:
 
 
 def _next_damping(damping: float, ratio: float, first: float) -> float:
-    """Trust a model that foretold well more, and one that did not less."""
+    """Trust a model more if it predicted well, else less."""
     if ratio > 0.75:  # noqa: PLR2004 - as in the book
         return damping / _LESS if damping > first else 0.0
     return max(2 * damping, first) if ratio < 0.25 else damping  # noqa: PLR2004
@@ -272,7 +272,7 @@ def followed(minimum: Minimum, free: Mask, place: int, value: float) -> Vector |
 def _newton_step(gradient: Vector, hessian: Matrix, free: Mask) -> Vector | None:
     """Return the step of the free parameters; ``None`` if the Hessian is not positive definite."""
     index = np.flatnonzero(free)
-    # One axis after the other takes a quarter of the time of both at once.
+    # Indexing one axis after the other takes a quarter of the time of both at once.
     inner = hessian if len(index) == len(free) else hessian.take(index, 0).take(index, 1)
     return _solve(inner, -gradient[index])
 

@@ -1,6 +1,6 @@
 """The parameters of a workspace: their order, initial values, bounds and constraint terms.
 
-All of it is as pyhf has it, so that points and fits can be compared: `pyhf.parameters` and the
+All of it is as in pyhf, so that points and fits can be compared: `pyhf.parameters` and the
 ``required_parset`` functions of `pyhf.modifiers`.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: The types that share parameters of a name.
 _INTERPOLATED = frozenset({"normsys", "histosys"})
-#: Whose parameters are those of their first modifier, whatever the others are.
+#: Types whose parameters are those of their first modifier, regardless of the others.
 _SHARED_FREELY = frozenset({"normsys", "histosys", "lumi", "normfactor", "staterror"})
 #: Where a parameter that is 0 makes a rate 0, pyhf bounds it by this.
 _ALMOST_ZERO = 1e-10
@@ -266,7 +266,7 @@ def _constant(value: float, count: int) -> Vector:
 
 
 def _configured(default: ParameterSet, setting: Mapping[str, Any]) -> ParameterSet:
-    """Return a set with what the measurement says of it."""
+    """Return a set with the settings of the measurement."""
     name, count = default.name, len(default)
     if not setting and not np.isnan(default.auxiliary[0]):
         return default

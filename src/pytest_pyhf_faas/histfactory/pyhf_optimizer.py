@@ -1,4 +1,4 @@
-"""An optimizer for pyhf that gives certified minima, in anybody's script.
+"""An optimizer for pyhf that gives certified minima, for any script.
 
 ::
 
@@ -6,13 +6,13 @@
     pyhf.set_backend("numpy", optimizer)
     pyhf.infer.hypotest(1.0, data, model)
 
-What it minimizes is the likelihood of this package, read from the workspace. Of pyhf's model it
-asks by public names alone whether it is the same one, and pyhf is not imported.
+It minimizes the likelihood of this package, read from the workspace. It checks that pyhf's model
+is the same one through public names only, and does not import pyhf.
 
-Each minimum is a function of what is fitted: data, initial values, bounds and fixed parameters.
-Nothing depends on what was fitted before; what is remembered are values of that function. A fit
-with the POI free begins also at the minima of those with the POI at 0 and 1, so that it does not
-end above them; one with another POI begins at the minima of the three.
+Each minimum is a function of the fit's inputs: data, initial values, bounds and fixed parameters.
+Nothing depends on earlier fits; only values of that function are cached. A fit
+with the POI free also starts at the minima of those with the POI at 0 and 1, so that it does not
+end above them; one with another POI starts at the minima of the three.
 """
 
 from __future__ import annotations
@@ -52,29 +52,29 @@ _Value = TypeVar("_Value")
 
 #: The POI of the fits that always belong to one with a free POI.
 _AT = (1.0, 0.0)
-#: How far beside its initial values the model is compared, in widths of the constraint terms; where
+#: How far from its initial values the model is compared, in widths of the constraint terms; where
 #: there is none, in units of the parameter.
 _BESIDE, _BESIDE_FREE = 0.4, 0.1
-#: Fits, and families of fits, that are remembered.
+#: How many fits, and families of fits, are cached.
 _REMEMBERED = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Problem:
-    """What is fitted with the POI free or somewhere.
+    """Fits that share everything but the POI.
 
     Attributes
     ----------
     likelihood : Likelihood
-        Of which likelihood; all arrays have the order of its parameters.
+        The likelihood; all arrays have the order of its parameters.
     data : Data
-        Of which data.
+        The data to fit.
     initial : array, shape (n_parameters,)
         Where the fit with a free POI begins, and fixed parameters are.
     bounds : array, shape (n_parameters, 2)
-        Within which bounds.
+        The bounds.
     fixed : array of bool, shape (n_parameters,)
-        What is fixed, the POI excepted.
+        Which parameters are fixed, except the POI.
     """
 
     likelihood: Likelihood
@@ -245,7 +245,7 @@ class CertifiedOptimizer:
         return_correlations : bool
             As in pyhf; those of the inverse Hessian.
         **_options
-            What other optimizers need to be told, such as ``maxiter`` or ``do_grad``.
+            Options of other optimizers, such as ``maxiter`` or ``do_grad``.
 
         Returns
         -------
@@ -335,7 +335,7 @@ class CertifiedOptimizer:
         return likelihood.data(values[:bins].copy(), auxiliary)
 
     def _compare(self, objective: Any, data: Any, read: Data, pdf: Any) -> None:
-        """Hold what is to be minimized against the likelihood."""
+        """Compare the objective with the likelihood."""
         likelihood, order = self.likelihood, self.likelihood.pyhf_order
         config = pdf.config
         ours, theirs = [likelihood.names[index] for index in order], list(config.par_names)
@@ -382,7 +382,7 @@ class CertifiedOptimizer:
             )
 
     def _beside(self, data: Data) -> Vector:
-        """Return a point beside the initial values, where all modifiers act, if there is one."""
+        """Return a point near the initial values, where all modifiers act, if there is one."""
         likelihood = self.likelihood
         step = _BESIDE * np.where(likelihood.constrained, likelihood.width, _BESIDE_FREE / _BESIDE)
         for scale in (1.0, -1.0, 0.3, -0.3, 0.0):

@@ -2,9 +2,9 @@
 
 Two of them have a name. The *nominal* minimum is where a descent from pyhf's initial values ends;
 the *lowest* is the lowest of all that were found. Published likelihoods have both, and not always
-in one place.
+at the same place.
 
-A search is a function of the likelihood, the pool and the seed alone. Its starts come in two
+A search is a function of only the likelihood, the pool and the seed. Its starts come in two
 phases: first pyhf's initial values, the points of the pool and the minima of the other fits; then
 draws at random, and the lowest minimum with single parameters moved to their other side. A lowest
 minimum that only the second phase finds is *new*: the pool of the pallet does not have it yet.
@@ -42,15 +42,15 @@ FIXED, FREE, BACKGROUND = (
 )
 FIXED_ASIMOV, FREE_ASIMOV = "fixed_poi_fit_to_asimov", "free_fit_to_asimov"
 
-#: A nuisance parameter whose up and down variations bend the rates by so many standard deviations
+#: A nuisance parameter whose up and down variations bend the rates by this many standard deviations
 #: of the data may have a second minimum.
 _BENT = 0.1
 #: One that is nearer to 0 than this may have it on either side.
 _CENTRAL = 0.3
 #: A start is followed if the NLL can come this much closer to the lowest minimum there than the
-#: curvature at that minimum foretells.
+#: curvature at that minimum predicts.
 _SURPRISE = 0.6
-#: Where it foretells more than this no start is made.
+#: If it predicts more than this, no start is made.
 _TOO_FAR = 30.0
 
 
@@ -73,9 +73,9 @@ class Effort:
     sides: bool
 
 
-#: What a reference is worth.
+#: The effort of a reference.
 THOROUGH = Effort(draws=24, background_draws=8, sides=True)
-#: What a certified result is, for whose pallet others have searched.
+#: The effort of a certified result, when the starts of its pallet are already known.
 BRIEF = Effort(draws=2, background_draws=1, sides=False)
 
 
@@ -115,7 +115,7 @@ class Search:
     pool : sequence of mapping
         Starts, each a value for some parameters by their names; the others are as pyhf has them.
     effort : Effort
-        How long to search; ``None`` for the nominal minima alone.
+        How long to search; ``None`` for only the nominal minima.
     seed : int
         Of the random draws.
 
@@ -198,7 +198,7 @@ class Search:
     def _improve_free(self, nominal: dict[str, Found]) -> None:
         """Let the nominal free fit not end above the nominal fits with a fixed POI.
 
-        It has their points, too.
+        Their points are starts for it, too.
         """
         free = self.fits[FREE]
         for name in (FIXED, BACKGROUND):
@@ -258,7 +258,7 @@ class Search:
     def _try_sides(self) -> None:
         """Look around the lowest minimum at the tested POI, and around each lower one.
 
-        Where the likelihood rises on the other side as its curvature foretells, there is nothing
+        Where the likelihood rises on the other side as its curvature predicts, there is nothing
         to find.
         """
         fit = self.fits[FIXED]

@@ -1,4 +1,4 @@
-r"""CLs from pseudo-experiments (toys), and how exact it is.
+r"""CLs from pseudo-experiments (toys), and its errors.
 
 As `pyhf.infer.calculators.ToyCalculator` has them: events and auxiliary data are drawn from the
 likelihood at the best fit to the observed data with the POI at the tested value, and with the POI
@@ -6,7 +6,7 @@ at 0; each toy has a free fit and one with the POI at the tested value. Fits beg
 that the parameters were drawn from.
 
 A rate may be negative where there are no events, as in pyhf, and the likelihood of a toy may then
-rise without end: such a toy has no minimum, and counts as failed.
+rise without limit: such a toy has no minimum, and counts as failed.
 
 Toys come in blocks with seeds of their own, so that the first N of 2N toys are those of N, and it
 does not matter which worker has which block.
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float64]
 
-#: Which parameters a toy is drawn from: at the tested value of the POI, or without a signal.
+#: The parameters that toys are drawn from: at the tested value of the POI, or without a signal.
 Hypothesis = Literal["signal", "background"]
 
 #: Toys with one seed.
@@ -43,7 +43,7 @@ BLOCK = 50
 #: Another minimum of the fit that toys are drawn from is a start for theirs if it lies no more than
 #: this above the lowest, in twice the NLL: beyond, no toy of a million ends there.
 _REACHED = 25.0
-#: How far to each side of a percentile its error looks, in standard deviations of its rank.
+#: How far to each side the error of a percentile reaches, in standard deviations of its rank.
 _RANKS = np.array([-4.0, -3.0, -2.0, -1.0, 1.0, 2.0, 3.0, 4.0])
 
 
@@ -112,7 +112,7 @@ class Toys:
     Raises
     ------
     InvalidModel
-        If no toys can be drawn, for a rate is negative or not defined.
+        If no toys can be drawn, because a rate is negative or not defined.
     ValueError
         If the test is one of discovery.
     """
@@ -284,7 +284,7 @@ def _unknown(
     failed: dict[str, int],
     statistics: dict[str, Vector],
 ) -> ToyCLs:
-    """Return what follows where all toys of a hypothesis failed: nothing."""
+    """Return the empty result if all toys of a hypothesis failed."""
     band = len(BAND)
     return ToyCLs(
         CLs_obs=np.nan,
@@ -301,7 +301,7 @@ def _unknown(
 
 
 def _others(fit: Fit, known: Minimum) -> list[Vector]:
-    """Return the other minima of a fit that toys may end in."""
+    """Return the other minima of a fit in which toys may end."""
     return [
         minimum.parameters
         for minimum in fit.certified[:SHARED]

@@ -1,6 +1,6 @@
-"""The JSON of a workspace becomes arrays, a sample at a time.
+"""Read the JSON of a workspace into arrays, one sample at a time.
 
-What a patch leaves as it was is not read again: `Workspace.from_json` takes over the samples whose
+Samples that a patch does not change are not read again: `Workspace.from_json` reuses those whose
 JSON objects are those of a background.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Variations:
-    """What some modifiers of one sample vary, one entry for each of them, or each of their bins.
+    """The variations of one sample by modifiers: an entry for each modifier, or each of its bins.
 
     Attributes
     ----------
@@ -58,9 +58,9 @@ class Sample:
     modifiers : tuple of (name, type)
         All of them, sorted.
     normsys, histosys : Variations
-        What is interpolated.
+        The interpolated modifiers.
     linear : tuple of (type, name, data)
-        What multiplies the rates by a parameter; ``data``, shape (n_bins,), are the absolute
+        Multiply the rates by a parameter; ``data``, shape (n_bins,), are the absolute
         uncertainties of a shapesys or staterror, else ``None``.
     """
 
@@ -83,7 +83,7 @@ class Channel:
 
     @property
     def bins(self) -> int:
-        """How many it has."""
+        """The number of its bins."""
         return len(self.observed)
 
 
@@ -112,7 +112,7 @@ class Workspace:
         Parameters
         ----------
         specification : mapping
-            The workspace; what it is made of must not be changed afterwards.
+            The workspace; its parts must not be changed afterwards.
         background : Workspace, optional
             One with which it may share JSON objects of samples.
 

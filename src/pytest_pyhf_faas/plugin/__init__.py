@@ -1,1 +1,1 @@
-"""The pytest layer: options, hooks, fixtures, and what of a run is taken down."""
+"""The pytest layer: options, hooks, fixtures, and the record of a run."""

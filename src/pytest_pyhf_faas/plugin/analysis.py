@@ -1,4 +1,4 @@
-"""A whole pallet in one item: its fits are compared as they come, and none of them is kept."""
+"""A whole pallet in one item: its fits are compared as they come, and none is kept."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
     from pytest_pyhf_faas.report.form import Analysis, Hypothesis
 
-#: So many hypotheses that fail are named.
+#: How many failing hypotheses are named.
 SHOWN = 20
-#: How the test of a hypothesis alone would have ended.
+#: How a test of each hypothesis by itself would have ended.
 _OUTCOMES = {Verdict.KNOWN_ISSUE: "xfailed", Verdict.NOT_COMPARED: "skipped"}
 
 
@@ -95,7 +95,7 @@ class AnalysisResult:
         return sum(count for verdict, count in self.verdicts.items() if verdict.is_fitted)
 
     def text(self, report: Path | None) -> str:
-        """Return what a person reads of it where it fails; `report` is where that is written."""
+        """Return the text of a failure; `report` is the place of the report."""
         failed = self.failed
         are = "is" if failed == 1 else "are"
         counts = sorted(self.verdicts.items(), key=lambda each: each[0].severity)
@@ -116,7 +116,7 @@ class AnalysisResult:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be known at the end of the session though nothing of it fails."""
+        """Notes for the end of the session that are not failures."""
         notes = []
         if self.verdicts[Verdict.NOT_COMPARED]:
             excluded = count_of_excluded(self.excluded, self.fitted)
@@ -136,8 +136,8 @@ class AnalysisResult:
 def check_analysis(context: Context, item: pytest.Item, subject: Subject) -> AnalysisResult:
     """Have all hypotheses of a pallet fitted, and compare each as it comes.
 
-    Without a reference file there is nothing to compare: certified results are then counted as
-    what they are, not as right.
+    Without a reference file there is nothing to compare: certified results are counted as such,
+    not as right.
     """
     schedule, pallet = context.schedule, subject.pallet
     assert pallet is not None
@@ -164,7 +164,7 @@ def check_analysis(context: Context, item: pytest.Item, subject: Subject) -> Ana
 
 
 class _Judge:
-    """Says what is right in an analysis."""
+    """Judges the hypotheses of an analysis."""
 
     def __init__(self, context: Context, subject: Subject) -> None:
         self._context = context
@@ -177,7 +177,7 @@ class _Judge:
     def __call__(
         self, task: Task, result: HypotestResult, reference: PatchReference | Missing
     ) -> tuple[Verdict, Comparison]:
-        """Return the verdict on a hypothesis, and what it rests on."""
+        """Return the verdict on a hypothesis, with its evidence."""
         fit_setup = self._config.fit_setup
         if result.status == "ok" or error_matches(result, reference):
             criteria = self._criteria
@@ -237,7 +237,7 @@ def _text(
     result: HypotestResult,
     reference: PatchReference | Missing,
 ) -> str:
-    """Return what a person reads of a hypothesis alone."""
+    """Return the text about a single hypothesis."""
     rerun, findings = rerun_command(context, item, result), context.findings_of(task)
     if result.is_answer and comparison.rows:
         return failure_text(comparison, result, reference, rerun, findings)
@@ -247,7 +247,7 @@ def _text(
 
 
 class _Record:
-    """What of an analysis goes into the report: all into a file, a part into the document."""
+    """Records an analysis for the report: all of it in a file, a part in the document."""
 
     def __init__(self, context: Context, item: pytest.Item, subject: Subject) -> None:
         place = context.settings.report
@@ -274,7 +274,7 @@ class _Record:
         result: HypotestResult,
         reference: PatchReference | Missing,
     ) -> None:
-        """Take down a hypothesis."""
+        """Record a hypothesis."""
         criteria, config = self._subject.criteria, self._subject.config
         if reference and self._analysis["reference"] is None:
             self._analysis["reference"] = notes.analysis_of(self._subject, reference)["reference"]
@@ -305,7 +305,7 @@ class _Record:
             self._kept.append(hypothesis)
 
     def close(self, found: AnalysisResult) -> None:
-        """Leave it to the report."""
+        """Hand it to the report."""
         if self._file is not None:
             self._file.close()
             if self._file.problem is not None:

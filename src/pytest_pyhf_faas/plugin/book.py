@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.plugin.summaries import Summary, TimelineOf
     from pytest_pyhf_faas.report.form import Analysis, Endpoint, Environment, Hypothesis, Scaling
 
-#: Longer texts of failures are cut; errors of workers stand apart, in whole.
+#: Longer texts of failures are cut; errors of workers are elsewhere, in full.
 _MAX_TEXT = 100_000
 _AXES = 2  # of a plane
 _MOST_PALLETS = 12  # in a message
@@ -59,7 +59,7 @@ class Book:
         self._places: dict[str, int] = {}
 
     def add(self, item: Ended) -> None:
-        """Add what was taken down of an item."""
+        """Add the notes on an item."""
         note = item.note
         if "scaling" in note:
             empty = cast("Scaling", {**note["scaling"], "points": [], "refused": []})
@@ -88,7 +88,7 @@ class Book:
         analysis["hypotheses"].append(hypothesis)
 
     def _add_whole(self, analysis: Analysis, note: dict[str, Any]) -> None:
-        """Add what one item has taken down of all hypotheses of an analysis."""
+        """Add the notes of one item on all hypotheses of an analysis."""
         places = [self._environment(environment) for environment in note["environments"]]
         for each in note["hypotheses"]:
             own = each["environment"]
@@ -97,13 +97,13 @@ class Book:
         analysis["whole"] = note["whole"]
 
     def add_unfitted(self, subject: Subject, item: Ended) -> bool:
-        """Add an item that was selected and not fitted; say whether it is a hypothesis."""
+        """Add an item that was selected and not fitted; return whether it is a hypothesis."""
         if subject.task is None:
             return False
         hypothesis = unfitted(subject.task.patch, subject.test)
         hypothesis |= {"outcome": item.outcome, "text": item.text}
         hypothesis["title"] = item.text.partition("\n")[0]
-        if item.outcome in ("failed", "error"):  # before its fit was there
+        if item.outcome in ("failed", "error"):  # before its fit was done
             hypothesis["verdict"] = Verdict.BROKEN.value
         elif item.outcome in ("passed", "xpassed"):  # without the fit that it asked for
             hypothesis["verdict"] = Verdict.NOT_COMPARED.value
@@ -111,7 +111,7 @@ class Book:
         return True
 
     def add_planes(self, chosen: tuple[str, str] | None) -> None:
-        """Add in which plane the hypotheses of each analysis are drawn, if there is one."""
+        """Add the plane in which the hypotheses of each analysis are drawn, if there is one."""
         for analysis in self.analyses.values():
             points = [hypothesis["values"] for hypothesis in analysis["hypotheses"]]
             plane = plane_of(analysis["labels"], points, chosen)
@@ -119,7 +119,7 @@ class Book:
                 analysis["plane"] = list(plane)
 
     def add_timelines(self, timelines: Iterable[TimelineOf]) -> None:
-        """Add when fits ran, where no trial of a wall time says so."""
+        """Add when fits ran, if no trial of a wall time says so."""
         for entry in timelines:
             for analysis in self.analyses.values():
                 one = analysis["pallet"], analysis["endpoint"], analysis["config"]
@@ -140,7 +140,7 @@ class Book:
         key = _key([said.get(name) for name in names])
         analysis = self.analyses.setdefault(key, {**said, "hypotheses": []})
         analysis["reference"] = analysis["reference"] or said["reference"]
-        if "published" in said:  # which an item that was not fitted does not know
+        if "published" in said:  # unknown to items that were not fitted
             analysis["published"] = said["published"]
         return analysis
 

@@ -1,4 +1,4 @@
-"""What is wrong with the words of a command line that pytest would misread without a word."""
+"""Find words of a command line that pytest would silently misread."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     import pytest
 
 SUITE = "pytest_pyhf_faas.suite"
-#: A value that begins with a minus but is no number, as argparse knows them.
+#: A value that begins with a minus and is not a number to argparse.
 _LIKE_AN_OPTION = re.compile(r"-[\d.](?!\d*$|\d*\.\d+$)")
 
 
 def check_words(words: Sequence[str]) -> None:
-    """Refuse a value that argparse would take for an option, and would not say why.
+    """Refuse a value that argparse would take for an option without a clear error.
 
     Raises
     ------
@@ -39,9 +39,9 @@ def check_words(words: Sequence[str]) -> None:
 
 
 def check_paths(config: pytest.Config) -> None:
-    """Refuse a path outside of this directory that stands apart from its option.
+    """Refuse a path outside this directory that is separated from its option.
 
-    Before pytest knows the options of plugins it takes such a path for a place of tests, and looks
+    Before pytest knows the options of plugins it takes such a path for a test path, and looks
     there for its rootdir and its ini file.
 
     Raises
@@ -55,7 +55,7 @@ def check_paths(config: pytest.Config) -> None:
     for flag, value in itertools.pairwise(words):
         if flag not in flags:
             continue
-        with contextlib.suppress(OSError):  # JSON is no path
+        with contextlib.suppress(OSError):  # JSON is not a path
             path = (here / value).resolve()
             if path.exists() and not path.is_relative_to(here.resolve()):
                 raise ConfigurationError(
@@ -65,9 +65,9 @@ def check_paths(config: pytest.Config) -> None:
 
 
 def check_positionals(config: pytest.Config) -> None:
-    """Refuse a pallet that stands without its option where the suite runs.
+    """Refuse a pallet without its option where the suite runs.
 
-    pytest takes it for a place of tests, finds none there, and the suite would be green for the
+    pytest takes it for a test path, finds no tests there, and the suite would be green for the
     bundled pallet.
 
     Raises

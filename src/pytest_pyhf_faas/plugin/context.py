@@ -1,4 +1,4 @@
-"""What a pytest session shares: settings, pallets, references, schedule; made when first needed."""
+"""The state of a pytest session: settings, pallets, references, schedule; made when needed."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ class Context:
     unwritten : list of str
         What of references or the report could not be written; the session fails with it.
     origins : dict
-        Under which name, path or DOI the user asked for a pallet that is the only one there.
+        The name, path or DOI by which the user asked for a pallet that is the only one there.
     refused_update : str or None
-        Why what this session makes could not be saved, as far as is known before the fits.
+        Why the references of this session could not be saved, as far as known before the fits.
     kept : int
-        How many hypotheses keep the reference that they have, where `--faas-update` is given.
+        How many hypotheses keep their reference, where `--faas-update` is given.
     known_issues : dict
-        How many hypotheses of each pallet a backend and optimizer got wrong as was known.
+        How many hypotheses of each pallet a backend and optimizer got wrong in a known way.
     preflights : dict
-        What was measured of each endpoint.
+        Measurements of each endpoint.
     obstacles : Obstacles
-        What keeps items from their fits.
+        Reasons that keep items from their fits.
     """
 
     config: pytest.Config
@@ -81,7 +81,7 @@ class Context:
         self.obstacles = Obstacles(self.preflights, schedule)
 
     def pallets(self, specs: Sequence[str], patches: Sequence[str]) -> list[Pallet]:
-        """Return the pallets behind some specs, each once, cut down to the wanted patches.
+        """Return the pallets of some specs, each once, with only the wanted patches.
 
         Raises
         ------
@@ -116,14 +116,14 @@ class Context:
         return list(self._checks.values())
 
     def findings_of(self, task: Task | None) -> list[Finding]:
-        """Return what in the files may be why a hypothesis has no CLs, or others than expected."""
+        """Return problems in the files that may explain missing or unexpected CLs."""
         if task is None:
             return []
         found = self.check(task.pallet, task.config).of(task.patch)
         return [finding for finding in found if finding.level != "note"]
 
     def refuse_unless_any_fits(self, pallet: Pallet, config: HypotestConfig) -> None:
-        """Refuse a pallet of which no patch can be fitted, whichever were selected.
+        """Refuse a pallet without any patch that can be fitted, selected or not.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class Context:
             refuse(whole, self.check(whole, config).findings)
 
     def any_fits(self, pallet: Pallet, config: HypotestConfig) -> bool:
-        """Whether any patch of a pallet can be fitted, whichever were selected."""
+        """Whether any patch of a pallet can be fitted, selected or not."""
         from pytest_pyhf_faas.pallets.check import without_model
 
         # The selected ones are checked anyway, and nearly always enough.
@@ -147,7 +147,7 @@ class Context:
         )
 
     def publication(self, pallet: Pallet) -> Publication | None:
-        """Return what was published about a pallet, whichever of its patches were selected.
+        """Return the published limits of a pallet, for all of its patches.
 
         Raises
         ------
@@ -167,7 +167,7 @@ class Context:
 
     @property
     def publications(self) -> Mapping[str, Publication | None]:
-        """What was published, by pallet, as far as it was looked for."""
+        """Published limits by pallet, as far as they were searched."""
         return self._publications
 
     def agreements(self, subject: Subject, results: Sequence[HypotestResult]) -> PublishedLimits:
@@ -218,7 +218,7 @@ class Context:
         return self.preflights[endpoint]
 
     def count_known_issue(self, pallet: str, config: HypotestConfig) -> None:
-        """Take note of a hypothesis that was got wrong as was known."""
+        """Count a hypothesis that is wrong in a known way."""
         what = f"{config.fit_setup} on {pallet}"
         self.known_issues[what] = self.known_issues.get(what, 0) + 1
 
@@ -254,7 +254,7 @@ def existing_context(config: pytest.Config) -> Context | None:
 
 
 def uncaptured(config: pytest.Config) -> contextlib.AbstractContextManager[None]:
-    """Let what is written meanwhile through pytest's capture, to the terminal."""
+    """Let output bypass pytest's capture, to the terminal."""
     capture = config.pluginmanager.getplugin("capturemanager")
     if capture is None:
         return contextlib.nullcontext()
@@ -263,7 +263,7 @@ def uncaptured(config: pytest.Config) -> contextlib.AbstractContextManager[None]
 
 
 def journal_directory(config: pytest.Config) -> Path | None:
-    """Return where the journals lie: in pytest's cache, or the user's; ``None`` if neither is."""
+    """Return the directory of journals, in a cache of pytest or the user; ``None`` without."""
     if hasattr(config, "cache") and config.cache is not None:
         with contextlib.suppress(OSError):  # a checkout that is mounted read-only
             return Path(config.cache.mkdir("pyhf-faas"))
@@ -274,7 +274,7 @@ def journal_directory(config: pytest.Config) -> Path | None:
 
 
 def progress_line(config: pytest.Config) -> ProgressLine:
-    """Return what shows progress on pytest's terminal."""
+    """Return the display of progress on pytest's terminal."""
     from pytest_pyhf_faas.plugin.display import TerminalDisplay
     from pytest_pyhf_faas.session.progress import ProgressLine
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TerminalDisplay:
-    """pytest's terminal; the live line stands below pytest's own.
+    """pytest's terminal; the live line is below pytest's own.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class TerminalDisplay:
         column = writer.width_of_current_line
         right = f"\x1b[{column}C" if column else ""
         # Down to a fresh line, the text, and back to where pytest stopped.
-        # Beside pytest's writer, which would take it for a part of its own line.
+        # Without pytest's writer, which would count it as part of its own line.
         with self._uncaptured():
             sys.stdout.write(f"\n\r\x1b[K{fitted(text, writer.fullwidth - 1)}\x1b[A\r{right}")
             sys.stdout.flush()

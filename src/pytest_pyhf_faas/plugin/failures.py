@@ -1,6 +1,6 @@
-"""How pytest's own summaries show failures of ours: in lines that fit, and not many times the same.
+"""Shape our failures in pytest's own summaries: lines that fit, and no repetition.
 
-What junitxml and the report say of a failure is not changed by that.
+junitxml and the report of a failure do not change.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from pytest_pyhf_faas.wording import folded, folded_command, terminal_width
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: So many failures for want of a reference are shown as pytest shows failures.
+#: Up to this many failures for lack of a reference are shown as pytest shows failures.
 _MOST_ALIKE = 3
 _RERUN = re.compile(r"(?P<indent> *)rerun: +(?P<command>pytest .*)")
 
 
 class Failures:
-    """Prepares what pytest's own summaries show."""
+    """Prepares pytest's own summaries."""
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Any:
-        """Fold the texts of failures, and leave out those for want of a reference if they are many.
+        """Fold the texts of failures, and leave out those for lack of a reference if many.
 
-        These are in the table of `no_reference` then. They remain failures in all else: the count,
-        the exit status, ``--lf``. With ``-v`` all are shown.
+        These are in the table of `no_reference` then. They remain failures otherwise: in the count,
+        the exit status and ``--lf``. With ``-v`` all are shown.
         """
         stats = terminalreporter.stats
         failed = stats.get("failed", [])
@@ -49,7 +49,7 @@ def _for_want_of_a_reference(report: pytest.TestReport) -> bool:
 
 
 def _fold(reports: Iterable[pytest.TestReport], width: int) -> None:
-    """Fold the texts of failures of ours that are for people, and have no traceback.
+    """Fold the texts of our failures without a traceback, which are for people.
 
     Errors of collection are reports of another kind, without keywords.
     """

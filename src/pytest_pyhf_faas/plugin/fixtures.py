@@ -80,7 +80,7 @@ def faas_engine(request: pytest.FixtureRequest, faas_endpoint: str) -> Engine:
 
 @pytest.fixture
 def faas_preflight(request: pytest.FixtureRequest, faas_endpoint: str) -> Preflight:
-    """What measures the endpoint before the fits; each measurement is taken once in a session."""
+    """The preflight of the endpoint; each measurement is taken once in a session."""
     context = get_context(request.config)
     preflight = context.preflight(faas_endpoint)
     if any(c.busy and c.engine is preflight.engine for c in context.schedule.campaigns):
@@ -281,7 +281,7 @@ def scaling_point(
 
 @pytest.fixture
 def assert_cls(request: pytest.FixtureRequest) -> AssertCLs:
-    """Compare a result with its reference, as `--faas-rtol`, `--faas-atol` and the marker say."""
+    """Compare a result with its reference, within the tolerances asked for."""
     from pytest_pyhf_faas.plugin.notes import note_comparison
     from pytest_pyhf_faas.plugin.outcomes import decide
     from pytest_pyhf_faas.references.compare import compare
@@ -365,7 +365,7 @@ def assert_toys(request: pytest.FixtureRequest) -> AssertRight:
 
 @pytest.fixture
 def assert_published(request: pytest.FixtureRequest) -> AssertPublished:
-    """Compare where a published limit is reproduced with what is known of it."""
+    """Compare where a published limit is reproduced with the reference."""
     from pytest_pyhf_faas.plugin.notes import note_comparison
     from pytest_pyhf_faas.plugin.outcomes import decide_published
     from pytest_pyhf_faas.references.published import compare_published
@@ -389,7 +389,7 @@ def _result(request: pytest.FixtureRequest, reference: PatchReference | Missing)
 def _checked(
     request: pytest.FixtureRequest, result: HypotestResult, reference: PatchReference | Missing
 ) -> HypotestResult:
-    """Take down the fit of an item, and end it if that broke."""
+    """Record the fit of an item, and end it if that broke."""
     from pytest_pyhf_faas.plugin.notes import note_fit
     from pytest_pyhf_faas.plugin.outcomes import refuse_broken_fit
     from pytest_pyhf_faas.references.ambiguity import at_minima
@@ -406,7 +406,7 @@ def _checked(
 def _refuse_without(
     values: object, what: str, fixture: str, subject: Subject, result: HypotestResult
 ) -> None:
-    """End an item that compares what was not calculated for it."""
+    """End an item that compares a quantity that was not calculated for it."""
     if result.status == "ok" and not values:
         pytest.fail(
             f"{result.pallet} / {result.patch}: there are no {what} to compare, since this test "

@@ -1,4 +1,4 @@
-"""What is said between collection and the first test: what is going to be fitted."""
+"""The header between collection and the first test: what will be fitted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pytest_pyhf_faas.plugin.measuring import scaling_unit
 from pytest_pyhf_faas.plugin.options import OPTIONS
 from pytest_pyhf_faas.wording import counted, duration, listed
 
-#: So many names are in a line.
+#: How many names are in a line.
 _TABLES = 3
 _USUAL_TIMEOUT_S = next(option for option in OPTIONS if option.name == "timeout").value(None)
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def plan_lines(context: Context) -> list[str]:
-    """Return what is going to be fitted, after collection."""
+    """Return what will be fitted, after collection."""
     settings, plan = context.settings, context.schedule.plan
     at_most = "at most " if settings.resume else ""
     lines = []
@@ -57,7 +57,7 @@ def plan_lines(context: Context) -> list[str]:
 
 
 def _limit_lines(context: Context) -> list[str]:
-    """Say which limits end fits before they are done, as far as it is known how long they take."""
+    """Say which time limits will end fits early, as far as the length of fits is known."""
     timeout_s, schedule = context.settings.timeout_s, context.schedule
     longest = [
         (pallet, endpoint, max(filter(None, map(schedule.expected_s, need.fits)), default=None))
@@ -84,7 +84,7 @@ def too_short(
     timeout_s: float | None,
     walltime_s: float | None,
 ) -> list[str]:
-    """Say which limits are too short for the longest fit of a pallet, or for each other.
+    """Say which time limits are too short for the longest fit of a pallet, or for each other.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def too_short(
             f"{took}, longer than the walltime of a block of {endpoint}, {duration(walltime_s)}: "
             "set a longer walltime in its configuration, and make sure that the queue allows it"
         )
-    # The default is longer than many a walltime, and nobody has chosen it.
+    # The default is longer than many walltimes, and not the user's choice.
     chosen_s = None if timeout_s == _USUAL_TIMEOUT_S else timeout_s
     if chosen_s is not None and walltime_s is not None and chosen_s > walltime_s:
         lines.append(
@@ -132,7 +132,7 @@ def needed(need: Need, trials: int) -> str:
 
 
 def in_scaling(patches: int, trials: int, counts: Sequence[int], endpoint: str) -> str:
-    """Say how many fits are done with which numbers of workers or blocks."""
+    """Say how many fits are done with each number of workers or blocks."""
     unit = scaling_unit(endpoint)
     fits = counted(patches, "fit")
     fits += f" in each of {trials} trials" if trials > 1 else ""
@@ -145,7 +145,7 @@ def in_scaling(patches: int, trials: int, counts: Sequence[int], endpoint: str) 
 
 
 def _publication_lines(context: Context) -> list[str]:
-    """Say what limits are compared with, and where no table is found that there should be."""
+    """Say what limits are compared with, and which tables are missing."""
     from pytest_pyhf_faas.pallets.catalogue import SEARCH_PATH_VARIABLE, tables_of
 
     lines = []
@@ -167,7 +167,7 @@ def _publication_lines(context: Context) -> list[str]:
 
 
 def _finding_lines(context: Context) -> list[str]:
-    """Say which patches of a pallet get no CLs, or others than a person may expect.
+    """Say which patches of a pallet get no CLs, or unexpected ones.
 
     An error that is the reference of all its patches is as expected.
     """

@@ -1,6 +1,6 @@
 """The pytest plugin: hooks only.
 
-Importing this module imports nothing of the domain; who merely has the plugin installed pays
+Importing this module imports none of the domain: those who only have the plugin installed pay
 nothing for it.
 """
 
@@ -158,7 +158,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the tests of the suite that are not asked for."""
+    """Deselect the tests of the suite that were not asked for."""
     if collection_path.parent.name != "suite":
         return None
     from pytest_pyhf_faas import suite
@@ -185,7 +185,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """End with what is wrong; else bring the suite into the order of endpoints and pallets."""
+    """Stop with the problems, if any; else sort the suite by endpoints and pallets."""
     context = existing_context(config)
     if context is None:
         return
@@ -197,7 +197,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Take note of what the selected items need."""
+    """Plan what the selected items need."""
     from pytest_pyhf_faas.plugin.update import refuse_losses
 
     context = existing_context(session.config)
@@ -215,7 +215,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """Say what is going to be fitted."""
+    """Say what will be fitted."""
     context = existing_context(config)
     if context is None or context.problems:
         return []
@@ -254,7 +254,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Take note that an item has told why its endpoint is given up."""
+    """Note that an item has reported why its endpoint is given up."""
     report = yield
     context = existing_context(item.config)
     if context is not None and report.failed and role_of(item):
@@ -262,10 +262,10 @@ def pytest_runtest_makereport(
     return report
 
 
-# Before pytest-benchmark saves, whichever of the two was installed first.
+# Before pytest-benchmark saves, independent of the order of installation.
 @pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_sessionfinish")
 def pytest_sessionfinish_before_benchmarks(session: pytest.Session) -> Any:
-    """Have pytest-benchmark save nothing where nothing was measured."""
+    """Stop pytest-benchmark from saving if nothing was measured."""
     from pytest_pyhf_faas.plugin.measuring import save_no_empty_benchmarks
 
     context = existing_context(session.config)
@@ -301,10 +301,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Any:
     return outcome
 
 
-# Above the table of pytest-benchmark, whichever of the two was installed first.
+# Above the table of pytest-benchmark, independent of the order of installation.
 @pytest.hookimpl(tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
-    """Show the wall times, and what else a person should know."""
+    """Show the wall times and other results."""
     config = terminalreporter.config
     if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and existing_context(config) is None:
         for line in unused_lines(config):
@@ -323,14 +323,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave no process behind, whatever ended the run."""
+    """Leave no process behind, however the run ended."""
     context = existing_context(config)
     if context is not None:
         context.schedule.close(interrupted=True)
 
 
 def _record(config: pytest.Config, place: Path, plane: tuple[str, str] | None) -> None:
-    """Take down what the report of this run is made of."""
+    """Record the content of this run's report."""
     from pytest_pyhf_faas.plugin import notes, recording
     from pytest_pyhf_faas.report.publish import check_place
 
@@ -348,7 +348,7 @@ def _check_client() -> None:
 
 
 def _usage_error(*problems: object) -> pytest.UsageError:
-    """Return what is wrong in lines that fit, with the word that pytest writes before it."""
+    """Return a usage error in lines that fit after the prefix that pytest writes."""
     text = _ERROR + "\n".join(map(str, problems))
     return pytest.UsageError(folded(text, terminal_width()).removeprefix(_ERROR))
 
@@ -365,7 +365,7 @@ def _ours(metafunc: pytest.Metafunc, *names: str) -> bool:
 
 
 def _pallets(metafunc: pytest.Metafunc, context: Context) -> list[Pallet]:
-    """Return the pallets that a test is for; what is wrong with one of them is told here."""
+    """Return the pallets that a test is for; errors in them are reported here."""
     definition = metafunc.definition
     config, _ = config_of(definition, context.settings)
     selection = pallet_selection(
@@ -384,7 +384,7 @@ def _pallets(metafunc: pytest.Metafunc, context: Context) -> list[Pallet]:
 
 
 def _rows(context: Context, pallet: Pallet, arguments: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """Return the values of the arguments of tests for a pallet, by the end of their ids."""
+    """Return the arguments of tests for a pallet, by the end of their ids."""
     if _PUBLISHED in arguments:
         publication = context.publication(pallet)
         return {
@@ -407,19 +407,19 @@ def _plan(context: Context, items: Sequence[pytest.Item]) -> Plan:
 
 
 def _warm_up(metafunc: pytest.Metafunc, context: Context) -> None:
-    """Start the workers while pallets are still read, where fits are sure to come."""
+    """Start the workers while pallets are still read, if fits are certain to follow."""
     option = metafunc.config.option
     idle = option.collectonly or option.setupplan or option.setuponly or context.settings.dry_run
-    chosen = option.keyword or option.markexpr  # perhaps nothing of this will be selected
+    chosen = option.keyword or option.markexpr  # these tests may be deselected
     if "faas_endpoint" in metafunc.fixturenames and not (idle or chosen):
         for endpoint in context.settings.endpoints:
             context.schedule.warm_up(endpoint)
 
 
 def _group_by_pallet(context: Context, items: list[pytest.Item]) -> None:
-    """Bring the items of the suite, and only those, into the order of endpoints and pallets.
+    """Sort the items of the suite, and only those, by endpoints and pallets.
 
-    What is for no pallet, but for the endpoint itself, comes before the fits there.
+    Items for the endpoint itself come before the fits there.
     """
     from pytest_pyhf_faas import suite
 
@@ -441,7 +441,7 @@ def _group_by_pallet(context: Context, items: list[pytest.Item]) -> None:
 
 
 def _lacks_publication(item: pytest.Item) -> bool:
-    """Whether this is what pytest makes of a test of published limits where there are none."""
+    """Whether this is pytest's placeholder for a test of published limits without any."""
     if _PUBLISHED not in getattr(item, "fixturenames", ()):
         return False
     from pytest_pyhf_faas.published.publication import Publication
@@ -451,14 +451,14 @@ def _lacks_publication(item: pytest.Item) -> bool:
 
 
 def _check_endpoints(context: Context, items: Sequence[pytest.Item]) -> None:
-    """Refuse an endpoint that cannot be used before its items run, as is done for fits."""
+    """Refuse an unusable endpoint before its items run, as for fits."""
     for item in items:
         if {"faas_preflight", "scaling_point"} & set(getattr(item, "fixturenames", ())):
             context.schedule.engine(endpoint_of(item, context.settings))
 
 
 def _check_plane(context: Context) -> None:
-    """Refuse a plane that is not there before hours are spent on it.
+    """Refuse a plane that does not exist, before hours are spent on it.
 
     Under xdist it is a note, since a usage error of a worker looks like a crash.
     """

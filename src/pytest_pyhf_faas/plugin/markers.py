@@ -1,4 +1,4 @@
-"""What the markers ``pallet`` and ``hypotest`` say of a test."""
+"""Read the markers ``pallet`` and ``hypotest`` of a test."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HYPOTEST_KEYWORDS = (
 )
 
 
-#: What is calculated for each fixture that gives a result.
+#: The quantity that each fixture with a result needs.
 _QUANTITIES = {
     "hypotest_result": "cls",
     "limit_result": "limit",
@@ -37,7 +37,7 @@ _QUANTITIES = {
     "toys_result": "toys",
     "analysis_result": "cls",
 }
-#: The fixture whose result is at certified minima, however others are found.
+#: The fixture whose result is always at certified minima.
 _CERTIFIED = "published_result"
 
 
@@ -63,13 +63,13 @@ def hypotest_config(
     Parameters
     ----------
     settings : Settings
-        What counts where the marker is silent.
+        The defaults where the marker is silent.
     marker : Mark or None
         The marker ``hypotest``.
     quantity : str
-        What is calculated, where the marker is silent.
+        The quantity, where the marker is silent.
     certified : bool
-        Whether it is calculated at certified minima, whatever else is asked for.
+        Whether it is calculated at certified minima, whatever the options say.
 
     Raises
     ------
@@ -117,12 +117,12 @@ def config_of(item: pytest.Item, settings: Settings) -> tuple[HypotestConfig, Cr
 
 
 def quantity_of(item: pytest.Item) -> str:
-    """Return what is calculated for an item, from the fixtures that it asks for.
+    """Return the quantity of an item, from the fixtures that it asks for.
 
     Raises
     ------
     ConfigurationError
-        If these are several.
+        If there are several.
     """
     fixtures = [name for name in _QUANTITIES if name in getattr(item, "fixturenames", ())]
     if len(fixtures) > 1:
@@ -141,7 +141,7 @@ def pallet_selection(
     Parameters
     ----------
     settings : Settings
-        What counts where the marker is silent.
+        The defaults where the marker is silent.
     marker : Mark or None
         The marker ``pallet``.
     places : sequence of Path

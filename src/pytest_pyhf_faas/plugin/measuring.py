@@ -1,7 +1,7 @@
 """The wall time of an analysis, with the workers of its endpoint or with another number of them.
 
-A trial counts only if each of its fits gave an answer that could be right: how fast a crash is says
-nothing of an analysis.
+A trial counts only if each of its fits gave an answer that could be right: the speed of a crash
+says nothing about an analysis.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     Repeat = Callable[[Callable[[], Trial]], Any]
 
 _NAMED = 5
-#: What an engine says is shown with what to do, which comes last.
+#: Characters of an engine's message, including the remedy at its end.
 _MESSAGE = 1000
-#: How fits ended that gave no answer, by their status.
+#: Endings of fits without an answer, by their status.
 _ENDED = {
     "error": "gave",
     "broken": "broke:",
@@ -54,13 +54,13 @@ _MORE_THAN_CORES = (
 
 
 class _Refused(Exception):
-    """A trial that is no measurement."""
+    """A trial that is not a measurement."""
 
 
 def as_benchmark(config: pytest.Config, benchmark: Any, group: str, rounds: int) -> Repeat:
-    """Return what repeats a trial as a benchmark of pytest-benchmark.
+    """Return a function that repeats a trial as a benchmark of pytest-benchmark.
 
-    A benchmark with a trial that fails leaves nothing there: no row, nothing in the storage, and
+    A benchmark with a trial that fails leaves nothing: no row, nothing in the storage, and
     nothing for ``--benchmark-compare-fail``.
     """
 
@@ -78,7 +78,7 @@ def as_benchmark(config: pytest.Config, benchmark: Any, group: str, rounds: int)
 
 
 def save_no_empty_benchmarks(config: pytest.Config) -> str | None:
-    """Have pytest-benchmark save nothing where nothing was measured; say so if it was to.
+    """Stop pytest-benchmark from saving if nothing was measured; say so if it was to save.
 
     It would warn, which is an internal error of a session that takes warnings for errors.
     """
@@ -96,9 +96,9 @@ def measure(schedule: Schedule, subject: Subject, repeat: Repeat) -> WallTime | 
     Parameters
     ----------
     schedule : Schedule
-        What does the fits of the session.
+        The schedule of the session's fits.
     subject : Subject
-        What the item that measures is about.
+        The subject of the measuring item.
     repeat : callable
         Calls what it is given once for each trial.
     """
@@ -126,7 +126,7 @@ def measure(schedule: Schedule, subject: Subject, repeat: Repeat) -> WallTime | 
 
 
 def environments_of(schedule: Schedule, subject: Subject) -> list[dict[str, Any]]:
-    """Return what the workers of a measured analysis are, without those that are alike."""
+    """Return the distinct environments of the workers of a measured analysis."""
     campaign = schedule.campaign(subject.endpoint)
     found: list[dict[str, Any]] = []
     for task in schedule.with_pools(subject.endpoint, subject.tasks):
@@ -138,7 +138,7 @@ def environments_of(schedule: Schedule, subject: Subject) -> list[dict[str, Any]
 
 
 def scaling_unit(endpoint: str) -> Literal["workers", "blocks"]:
-    """Return what `measure_with` has some number of on an endpoint."""
+    """Return the unit that `measure_with` counts on an endpoint."""
     return "workers" if endpoint.partition(":")[0] == "local" else "blocks"
 
 
@@ -150,9 +150,9 @@ def measure_with(
     Parameters
     ----------
     schedule : Schedule
-        What does the fits of the session.
+        The schedule of the session's fits.
     subject : Subject
-        What the item that measures is about. The endpoint's own workers are ended first.
+        The subject of the measuring item. The endpoint's own workers are ended first.
     repeat : callable
         Calls what it is given once for each trial; each starts workers of its own.
     """
@@ -210,9 +210,9 @@ def _measure_once(schedule: Schedule, campaign: Campaign, tasks: Sequence[Task])
 
 
 def _not_as_asked(count: int, unit: Literal["workers", "blocks"], crew: Crew) -> str | None:
-    """Say why a trial is none of so many workers or blocks, if it is not.
+    """Say why a trial does not measure this many workers or blocks, if it does not.
 
-    Where workers do not say which block they are of, there are no more blocks than workers.
+    If workers do not report their block, there are no more blocks than workers.
     """
     told = crew.workers if unit == "workers" or crew.blocks is None else crew.blocks
     seen_unit = unit if told is crew.blocks else "workers"

@@ -1,6 +1,6 @@
-"""What the terminal shows of hypotheses that have no reference: their values, in one table.
+"""The table of hypotheses without a reference that the terminal shows.
 
-Each fails for itself; where many do, `failures` leaves them to this table.
+Each fails as its own test; if there are many, `failures` leaves them to this table.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 _ROWS = 40
 _MEDIAN = 2  # of CLs_exp
-_DISCOVERY = "q0"  # whose values are no CLs, and exclude nothing
-#: What the names of the values begin with, which table of a report has all, below what a hypothesis
-#: is excluded.
+_DISCOVERY = "q0"  # whose values are not CLs, and exclude nothing
+#: Prefix of the names of the values, the table of a report with all of them, and the value below
+#: which a hypothesis is excluded.
 _CLS = ("CLs", "cls.csv", EXCLUDED)
 _LIMITS = ("limit", "limits.csv", EXCLUDED_LIMIT)
 
 
 class Unreferenced(TypedDict):
-    """A fitted hypothesis that was compared with nothing; why, and what makes a reference."""
+    """A fitted hypothesis without a reference: why, and how to make one."""
 
     pallet: str
     fit_setup: str
@@ -43,7 +43,7 @@ class Unreferenced(TypedDict):
 
 
 def no_reference_text(comparison: Comparison, result: HypotestResult) -> str:
-    """Return what a person reads of one hypothesis that was compared with nothing."""
+    """Return the text about one hypothesis without a reference."""
     lines = []
     if result.toys:
         lines.append(ToyValues.of(toy_cls_of(result.toys)).text)

@@ -1,7 +1,7 @@
-"""What is taken down of an item while it runs: for the report, for junitxml, for the summary.
+"""Notes on an item while it runs: for the report, for junitxml, for the summary.
 
 Notes for the report travel with pytest's own report of the item, which pytest-xdist sends on to
-its controller. All of it is plain values.
+its controller. All notes are plain values.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
     from pytest_pyhf_faas.report.form import Analysis, Hypothesis
 
-#: What the summary of a session says of its ambiguous hypotheses; see `terminal.ambiguous_lines`.
+#: Notes on a session's ambiguous hypotheses; see `terminal.ambiguous_lines`.
 AMBIGUOUS = pytest.StashKey[list[dict[str, Any]]]()
-#: What it says of those without a reference; see `no_reference.unreferenced_lines`.
+#: Notes on those without a reference; see `no_reference.unreferenced_lines`.
 UNREFERENCED = pytest.StashKey[list["Unreferenced"]]()
-#: What it says of asymptotic values that toys disagree with; see `toy_values.off_lines`.
+#: Notes on asymptotic values that toys disagree with; see `toy_values.off_lines`.
 TOYS = pytest.StashKey[list[dict[str, Any]]]()
-#: What it says of measurements with several numbers of workers or blocks, as `Book` takes them.
+#: Notes on measurements with several numbers of workers or blocks, as `Book` takes them.
 SCALING = pytest.StashKey[list[dict[str, Any]]]()
-#: What it says of published limits, a sentence for each pallet.
+#: Notes on published limits, a sentence for each pallet.
 PUBLISHED = pytest.StashKey[list[str]]()
 CARRIER = "pyhf-faas-notes"
 _ATTRIBUTE = "pyhf_faas"
@@ -48,7 +48,7 @@ def note_fit(
     result: HypotestResult,
     reference: PatchReference | Missing,
 ) -> None:
-    """Take down the fit of a hypothesis; `note_verdict` adds what is said of it."""
+    """Record the fit of a hypothesis; `note_verdict` adds its verdict."""
     assert subject.task is not None
     item.user_properties += _properties(result)
     item.stash[_NOTE] = {
@@ -67,7 +67,7 @@ def note_comparison(
     result: HypotestResult,
     tolerance: tuple[float, float] | None,
 ) -> None:
-    """Take down what the comparison of a hypothesis with its reference said."""
+    """Record the comparison of a hypothesis with its reference."""
     properties = item.user_properties
     properties.append(("verdict", comparison.verdict.value))
     differences = [row.relative for row in comparison.rows if not row.indifferent]
@@ -86,7 +86,7 @@ def note_comparison(
 
 
 def note_toys(item: pytest.Item) -> None:
-    """Take down CLs from toys for junitxml, and how far off the asymptotic one for the summary."""
+    """Record CLs from toys for junitxml, and how far off the asymptotic one for the summary."""
     if _NOTE not in item.stash:
         return
     analysis, hypothesis = (item.stash[_NOTE][part] for part in ("analysis", "hypothesis"))
@@ -115,7 +115,7 @@ def note_toys(item: pytest.Item) -> None:
 
 
 def note_published(item: pytest.Item, found: PublishedResult) -> None:
-    """Take down at which minima a published limit is reproduced, and what is said of all."""
+    """Record at which minima a published limit is reproduced, and the sentence on all."""
     agreement, among = found.agreement, found.among
     point = agreement.point
     sentence = among.sentence()
@@ -127,7 +127,7 @@ def note_published(item: pytest.Item, found: PublishedResult) -> None:
         "line": list(among.line),
         "tolerance": among.tolerance,
     }
-    # The limits of this model are those of another test.
+    # The limits of this model belong to another test.
     note["hypothesis"] |= {
         "limits": None,
         "published": {
@@ -144,13 +144,13 @@ def note_published(item: pytest.Item, found: PublishedResult) -> None:
 
 
 def note_verdict(item: pytest.Item, verdict: Verdict, title: str) -> None:
-    """Take down what is said of a hypothesis."""
+    """Record the verdict on a hypothesis."""
     if _NOTE in item.stash:
         item.stash[_NOTE]["hypothesis"] |= {"verdict": verdict.value, "title": title}
 
 
 def note_wall_time(item: pytest.Item, subject: Subject, measured: WallTime | NotMeasured) -> None:
-    """Take down the wall time of an analysis, or why there is none."""
+    """Record the wall time of an analysis, or why there is none."""
     analysis = analysis_of(subject)
     if isinstance(measured, NotMeasured):
         item.stash[_NOTE] = {"analysis": analysis, "not_measured": measured.reason}
@@ -168,7 +168,7 @@ def note_wall_time(item: pytest.Item, subject: Subject, measured: WallTime | Not
 def note_scaling(
     item: pytest.Item, subject: Subject, unit: str, trials: Sequence[Trial] | NotMeasured
 ) -> None:
-    """Take down the wall time of an analysis with some number of workers or blocks."""
+    """Record the wall time of an analysis with some number of workers or blocks."""
     assert subject.pallet is not None
     if isinstance(trials, NotMeasured):
         place, point = "refused", {"count": subject.count, "reason": trials.reason}
@@ -199,7 +199,7 @@ def note_analysis(
     environments: Sequence[dict[str, Any]],
     whole: dict[str, Any],
 ) -> None:
-    """Take down an analysis that one item has checked: some hypotheses, and what is said of all.
+    """Record an analysis that one item has checked: some hypotheses, and a summary of all.
 
     The ``environment`` of each is its place among the environments.
     """
@@ -227,13 +227,13 @@ class NoteCarrier:
 
 
 def carried_by(report: pytest.TestReport) -> dict[str, Any] | None:
-    """Return the notes that a report of pytest brings."""
+    """Return the notes in a report of pytest."""
     found: dict[str, Any] | None = getattr(report, _ATTRIBUTE, None)
     return found
 
 
 def analysis_of(subject: Subject, reference: PatchReference | Missing | None = None) -> Analysis:
-    """Return the part of a document that tells one analysis from others."""
+    """Return the part of a document that identifies an analysis."""
     pallet, config = subject.pallet, subject.config
     assert pallet is not None
     found = hypotheses.analysis_of(pallet, subject.endpoint, config, reference)
@@ -243,7 +243,7 @@ def analysis_of(subject: Subject, reference: PatchReference | Missing | None = N
 def _note_ambiguous(
     config: pytest.Config, comparison: Comparison, result: HypotestResult, fit_setup: str
 ) -> None:
-    """Take note of an ambiguous hypothesis, for the summary of the session."""
+    """Record an ambiguous hypothesis, for the summary of the session."""
     ambiguous = comparison.ambiguous
     assert ambiguous is not None
     config.stash.setdefault(AMBIGUOUS, []).append(
@@ -261,7 +261,7 @@ def _note_ambiguous(
 
 
 def _note_unreferenced(item: pytest.Item, comparison: Comparison) -> None:
-    """Take note of a hypothesis without a reference, for the summary of the session."""
+    """Record a hypothesis without a reference, for the summary of the session."""
     note = item.stash[_NOTE]
     analysis, hypothesis = note["analysis"], note["hypothesis"]
     limits, toys = hypothesis.get("limits"), hypothesis.get("toys")
@@ -284,7 +284,7 @@ def _note_unreferenced(item: pytest.Item, comparison: Comparison) -> None:
 
 
 def _properties(result: HypotestResult) -> list[tuple[str, object]]:
-    """What junitxml and other reports get of a fit."""
+    """Record a fit for junitxml and other reports."""
     properties: list[tuple[str, object]] = [("status", result.status)]
     if result.status == "ok":
         if result.cls_values:
@@ -301,6 +301,6 @@ def _properties(result: HypotestResult) -> list[tuple[str, object]]:
 
 
 def _named(quantity: str) -> list[str]:
-    """Return what the observed value of a quantity, and the five expected ones, are called."""
+    """Return the names of the observed value of a quantity, and of the five expected ones."""
     band = (f"{quantity}_exp_{n:+d}sigma" if n else f"{quantity}_exp" for n in range(-2, 3))
     return [f"{quantity}_obs", *band]

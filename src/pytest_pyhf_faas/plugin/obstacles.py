@@ -1,7 +1,7 @@
-"""An endpoint on which no fit can be done: one item says why, and those that need it are skipped.
+"""An endpoint on which no fit can be done: one item says why, and others that need it are skipped.
 
-Its preflight has found that, nobody came to do the fits, or the environment of its workers cannot
-do them. What was fitted before is compared all the same.
+Its preflight found that, no worker came to do the fits, or the environment of its workers cannot
+do them. What was fitted before is still compared.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.preflight.preflight import Preflight
 
 
-#: Lines of the short summary have room for so much of a name, beside what is so.
+#: How much of a name fits into a line of the short summary, with the rest of it.
 _ROOM = 24
 
 
 class Obstacles:
-    """What keeps items from their fits.
+    """Reasons that keep items from their fits.
 
     Parameters
     ----------
     preflights : mapping
-        What was measured of each endpoint; it may grow.
+        Measurements of each endpoint; it may grow.
     schedule : Schedule
-        Has the fits done.
+        The schedule of the session's fits.
     """
 
     def __init__(self, preflights: Mapping[str, Preflight], schedule: Schedule) -> None:
@@ -44,13 +44,13 @@ class Obstacles:
         self._told: set[str] = set()
 
     def refuse(self, why: str) -> NoReturn:
-        """End an item of a session that cannot do what it is for; the first one says why."""
+        """End an item that cannot do its job in this session; the first one says why."""
         if self._is_first_to_tell(why):
             pytest.fail(why, pytrace=False)
         pytest.skip(f"not fitted: {shortened(why.partition(chr(10))[0], 2 * _ROOM)}")
 
     def before(self, endpoint: str, role: Role) -> str | None:
-        """Return why an item is not even begun; ``None`` where nothing speaks against it."""
+        """Return why an item is not started; ``None`` if there is no reason."""
         preflight = self._preflights.get(endpoint)
         if preflight is not None and preflight.obstacle is not None:
             return (
@@ -61,7 +61,7 @@ class Obstacles:
         return _given_up(endpoint) if given_up else None
 
     def after(self, endpoint: str, result: HypotestResult) -> str | None:
-        """Return why an item whose fit broke is skipped; ``None`` if it is to say what broke."""
+        """Return why an item whose fit broke is skipped; ``None`` if it should say what broke."""
         error = result.error
         if error is None:
             return None
@@ -76,7 +76,7 @@ class Obstacles:
         return f"not compared: {_name(endpoint)} completes no fit (see the first {error.type})"
 
     def failed(self, endpoint: str) -> None:
-        """Take note that an item has failed, which has told why its endpoint is given up, if so."""
+        """Note that an item failed, and so reported why its endpoint is given up, if it is."""
         if self._schedule.campaigns.given_up(endpoint) is not None:
             self._told.add(endpoint)
 
@@ -84,7 +84,7 @@ class Obstacles:
         return [result for result in self._schedule.results(endpoint) if result.is_answer]
 
     def _is_first_to_tell(self, what: str) -> bool:
-        """Whether nobody has told this of an endpoint, in no worker of xdist."""
+        """Whether no item, in any worker of xdist, has reported this yet."""
         if what in self._told:
             return False
         self._told.add(what)
@@ -103,5 +103,5 @@ def _given_up(endpoint: str) -> str:
 
 
 def _name(endpoint: str) -> str:
-    """Return an endpoint as the lines of the short summary have room for it."""
+    """Return the name of an endpoint, short enough for lines of the short summary."""
     return shortened(short_uuid(endpoint), _ROOM, cut="middle")

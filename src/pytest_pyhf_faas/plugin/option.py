@@ -26,24 +26,24 @@ class Option:
     marker : str or None
         Marker and keyword.
     default : str or None
-        What is read where nothing is given, as it would stand on the command line.
+        The default, as on the command line.
     default_is : str
-        What people read in the place of it, where it says too little.
+        The default in words, where the value says too little.
     many : bool
         Whether it may be repeated; in the ini file, one value for each line.
     switch : bool
         Whether it takes no value.
     choices : tuple of str or None
-        The values that there are.
+        The allowed values.
     read : callable or None
         Makes a value of flag and text (of each, if `many`), or raises a `ConfigurationError`;
         ``None`` takes the text.
     place : callable or None
         Makes a text that may be a path, relative to a directory, valid anywhere.
     rerun : bool
-        Whether it has a part in how one hypothesis is fitted and compared.
+        Whether it affects how one hypothesis is fitted and compared.
     secret : bool
-        Whether it may hold JSON with secrets, which is shown nowhere.
+        Whether it may hold JSON with secrets, which is never shown.
     """
 
     name: str
@@ -94,9 +94,9 @@ class Option:
         return text if self.read is None else self.read(self.flags[0], text)
 
     def words(self, given: Any) -> list[str]:
-        """Return what stands on a command line for what is given, secrets apart.
+        """Return the words of a command line for a given value, without secrets.
 
-        Each is one word: a path that stands alone would move pytest's rootdir.
+        Each is one word: a separate path would move pytest's rootdir.
         """
         if self.switch:
             return [self.flags[0]]
@@ -108,7 +108,7 @@ class Option:
         return without_json(text) if self.secret else text
 
     def argument(self) -> dict[str, Any]:
-        """Return what `argparse`, and pytest, take beside the flags."""
+        """Return the arguments for `argparse` and pytest, other than the flags."""
         keywords: dict[str, Any] = {
             "dest": self.dest,
             "help": f"{self.help} (default: {self.shown_default})",

@@ -1,7 +1,7 @@
 """The options: one table, from which the command line, the ini keys and the rerun line are made.
 
 Precedence: marker, then command line, then ini. `docs/reference/options.md` documents each of
-them in four equal lines; a test holds the two together.
+them in four equal lines; a test compares the two.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 UPDATE_MODES = ("new", "changed", "all")
 #: At which minima a result is right.
 MINIMA = ("any", "lowest", "nominal")
-#: Those of `campaign.tasks`, which who merely has the plugin installed does not import.
+#: Those of `campaign.tasks`, which are not imported by those who only have the plugin installed.
 METHODS = ("hypotest", "certified")
-#: What the suite makes an item of.
+#: What an item of the suite is.
 ITEMS = ("hypothesis", "analysis")
 
 

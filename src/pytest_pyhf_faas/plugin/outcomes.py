@@ -1,4 +1,4 @@
-"""What pytest says of an item: an error, a failure, a skip, or an expected failure.
+"""The outcome of an item in pytest: an error, a failure, a skip, or an expected failure.
 
 A fit that broke is an ERROR, since it is refused in the setup of its item; a CLs value that
 differs is a FAILED.
@@ -119,7 +119,7 @@ def decide_toys(
     found: ToyValues | None,
     reference: PatchReference | Missing,
 ) -> None:
-    """Do the same with toys; those of which too many failed become no reference."""
+    """Do the same with toys; if too many failed, they do not become a reference."""
     failed = comparison.verdict is Verdict.UNCONVERGED
     if subject.task is not None and found is not None and not failed:
         update_part(context, subject.task, result, "toys", found.to_json(), comparison)
@@ -145,7 +145,7 @@ def decide_published(
     found: PublishedResult,
     reference: PatchReference | Missing,
 ) -> None:
-    """Do the same with upper limits that were published; the reference keeps where they agree."""
+    """Do the same with upper limits that were published; the reference records where they agree."""
     if subject.task is not None:
         entry = published_entry(found.agreement)
         known = reference.published if reference else None
@@ -160,7 +160,7 @@ def decide_published(
 
 
 def refuse_broken_analysis(context: Context, subject: Subject, found: AnalysisResult) -> None:
-    """End an item whose fits broke, or were not all done, where nothing else is wrong with it."""
+    """End an item whose fits broke, or were not all done, if nothing else is wrong with it."""
     others = found.failed - found.broken
     if others:
         return

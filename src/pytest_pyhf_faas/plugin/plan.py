@@ -1,4 +1,4 @@
-"""Which fits the selected items need, and which of them an item has to begin."""
+"""Which fits the selected items need, and which of them an item has to start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Need(NamedTuple):
-    """The hypotheses of a pallet that the items are about, and the fits that answer them.
+    """The hypotheses of a pallet that items test, and their fits.
 
     These are fewer where hypotheses have the same content, which is fitted once. `measured` says
     whether their wall time is measured, in as many trials as the user wants.
@@ -40,7 +40,7 @@ class Plan:
         self._subjects: dict[str, Subject] = {}
         #: The numbers of workers or blocks to measure with, by endpoint, pallet and its patches.
         self.scaling: dict[tuple[str, str, int], list[int]] = {}
-        #: What is checked as a whole.
+        #: Analyses that are checked as a whole.
         self.checked: list[Subject] = []
         self._places: dict[str, int] = {}
         self._measured_at: dict[tuple[str, str], int] = {}
@@ -96,10 +96,10 @@ class Plan:
         return needs
 
     def due(self, subject: Subject) -> dict[str, list[Task]]:
-        """Return the fits to begin, by endpoint, when an item comes that needs some.
+        """Return the fits to start, by endpoint, when an item needs some.
 
-        All that are planned, but for those whose time a later item measures, and those that would
-        run while it does: what is calculated beside CLs comes after the wall time of its pallet.
+        All planned ones, except those whose time a later item measures, and those that would
+        run while it does: quantities other than CLs come after the wall time of their pallet.
         """
         place = self._places.get(subject.test, -1)
         due: dict[str, list[Task]] = {}
@@ -113,7 +113,7 @@ class Plan:
         return due
 
     def patches_beside(self, task: Task) -> Iterator[SignalPatch]:
-        """Yield the patches that the session tests with a pallet in one way."""
+        """Yield the patches of a pallet that the session tests in one way."""
         physics = task.config.physics
         for subject in self._subjects.values():
             for other in subject.tasks:

@@ -54,7 +54,7 @@ class Recording:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Take note of the selected items, unless the session ends for what is wrong with them."""
+        """Record the selected items, unless the session ends because of errors in them."""
         context = existing_context(session.config)
         if context is not None and context.problems:
             return
@@ -63,12 +63,12 @@ class Recording:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: object, ids: Sequence[str]) -> None:
-        """Take note of the selected items, on the controller of xdist."""
+        """Record the selected items, on the controller of xdist."""
         del node
         self._expect(ids)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take note of what became of an item."""
+        """Record the outcome of an item."""
         self._items.setdefault(report.nodeid, Ended()).add(report)
 
     @pytest.hookimpl(optionalhook=True)
@@ -78,7 +78,7 @@ class Recording:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Any:
-        """Write the report, when all processes have told what they know."""
+        """Write the report, when all processes have sent their notes."""
         outcome = yield
         if not self._items:
             return outcome
@@ -103,7 +103,7 @@ class Recording:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say where the report is."""
+        """Print where the report is."""
         for problem in self._problems:
             terminalreporter.write_line(folded(problem, terminal_width()), red=True)
         if self._written and not self._problems:

@@ -1,7 +1,7 @@
-"""Under pytest-xdist the worker that has the fits done tells the controller how far they are.
+"""Under pytest-xdist, the worker that runs the fits reports their progress to the controller.
 
-It writes that into a file beside the journal, which the controller looks at. What is shown is shown
-by the controller's own loop, so that its lines do not mix with those of pytest.
+It writes a file next to the journal, which the controller reads. The controller's own loop shows
+it, so that its lines do not mix with those of pytest.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 RELAYED = "pyhf-faas-progress"
 _SUFFIX = ".progress"
 _LOOK_S = 0.5
-#: What was told so long ago is not true any more: who told it has died.
+#: An older report is no longer true: its sender has died.
 _STALE_S = 5.0
-#: The event of ours in the loop of xdist's controller.
+#: Our event in the loop of xdist's controller.
 _EVENT = "pyhf_faas_progress"
 
 
 class Relay:
-    """Tells the controller, as one tells a `ProgressLine`.
+    """Reports progress to the controller, with the interface of a `ProgressLine`.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ class Relay:
         measures: str | None = None,
         missing: str = WORKER,
     ) -> None:
-        """Show for how long nothing has answered, outside of any fits; ``None``: it has."""
-        del measures  # which under xdist nobody does
+        """Show for how long nothing has answered, outside of fits; ``None``: an answer came."""
+        del measures  # which nobody does under xdist
         if waits_s is None:
             self.clear()
         else:
@@ -69,10 +69,10 @@ class Relay:
             self._tell({"what": what, **waits})
 
     def say(self, text: str) -> None:
-        """Say nothing: an interrupt is the controller's."""
+        """Do nothing: the controller reports an interrupt."""
 
     def clear(self) -> None:
-        """Take back what was told."""
+        """Withdraw the last report."""
         if self._stands:
             self._stands = False
             with contextlib.suppress(OSError):
@@ -90,7 +90,7 @@ class Relay:
 
 
 class Relayed:
-    """Shows on the controller of xdist what is told there.
+    """Shows on the controller of xdist what a worker reports.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class Relayed:
     config : Config
         Of the controller.
     line : callable
-        Makes what shows it, once there is a terminal.
+        Makes the display, once there is a terminal.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Relayed:
         self._over = threading.Event()
 
     def pytest_sessionstart(self) -> None:
-        """Begin to look."""
+        """Start to read the file."""
         loop = self._config.pluginmanager.getplugin("dsession")
         if loop is not None:
             self._line = self._make_line()
@@ -124,7 +124,7 @@ class Relayed:
             events.put((_EVENT, {}))
 
     def look(self) -> None:
-        """Show what is told now."""
+        """Show the present report."""
         try:
             told = json.loads(self._path.read_text())
             is_stale = time.time() - self._path.stat().st_mtime > _STALE_S

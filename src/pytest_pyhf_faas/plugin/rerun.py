@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.plugin.context import Context
     from pytest_pyhf_faas.plugin.option import Option
 
-#: Options of pytest that say which ini file counts, and how they are written.
+#: Options of pytest that select the ini file, and how they are written.
 _OF_PYTEST = {"inifilename": "--config-file", "rootdir": "--rootdir"}
 
 
 def rerun_command(context: Context, item: pytest.Item, result: HypotestResult) -> str:
     """Return the command that fits one hypothesis again, under the same options.
 
-    Where options decide for which hypotheses an item is, they name the hypothesis, and else the
+    If options decide which hypotheses an item tests, they name the hypothesis; else the
     node id of the item does.
     """
     config = context.config
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     chosen: dict[str, Any] = {}
-    pallet = context.origins.get(result.pallet)  # none that is the only one of its source
+    pallet = context.origins.get(result.pallet)  # unless it is the only one of its source
     names = {*parameters, *getattr(item, "fixturenames", ())}
     from_options = item.get_closest_marker("pallet") is None
     if pallet and from_options and {"signal_patch", "analysis_result"} & names:
@@ -51,9 +51,9 @@ def rerun_command(context: Context, item: pytest.Item, result: HypotestResult) -
 
 
 def _place(config: pytest.Config, item: pytest.Item, *, by_options: bool) -> Iterator[str]:
-    """Yield where the item is; of the suite whatever the user has named, if options say the rest.
+    """Yield the path of the item; for the suite, what the user named, if options say the rest.
 
-    That endpoints are parameters is only so with several of them.
+    Endpoints are parameters only if there are several.
     """
     from pytest_pyhf_faas import suite
 
@@ -73,7 +73,7 @@ def _place(config: pytest.Config, item: pytest.Item, *, by_options: bool) -> Ite
 
 
 def _words(config: pytest.Config, option: Option, given: Any) -> list[str]:
-    """Return what stands on the command line for an option, if the rerun would not have it so."""
+    """Return the words for an option, if the rerun would not have its value anyway."""
     in_ini = option.ini and config.getini(option.ini)
     if option.value(given) == option.value(None) and not in_ini:
         return []

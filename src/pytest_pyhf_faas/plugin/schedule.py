@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.session.progress import Shows
 
 _POLL_S = 0.05
-#: Of so many hypotheses the references are remembered.
+#: How many references are cached.
 _REMEMBERED = 20_000
 
 
@@ -55,24 +55,24 @@ class Schedule:
     settings : Settings
         The options of the session.
     references : ReferenceStore
-        Where references and known fit times come from.
+        The source of references and known fit times.
     directory : Path
-        Where the journals of this project lie, and what engines keep in files.
+        The directory of this project's journals, and of engines' files.
     progress : Shows
         Shows how far the fits are while an item waits.
     sharing : Sharing or None
-        Under pytest-xdist, who of its workers has the fits done.
+        Under pytest-xdist, decides which worker runs the fits.
 
     Attributes
     ----------
     plan : Plan
-        What the selected items need.
+        The needs of the selected items.
     campaigns : Campaigns
-        What does the fits.
+        The campaigns that run the fits.
     wall_times : list of WallTime
         What was measured.
     sender : Sender
-        What sends them there.
+        Sends the fits there.
     searches : int
         How many of the fits that were sent searched for the starts of certified ones.
     sharing : Sharing or None
@@ -114,7 +114,7 @@ class Schedule:
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know at the end."""
+        """Notes for the end of the session."""
         return self.campaigns.notes
 
     @property
@@ -131,7 +131,7 @@ class Schedule:
             return "not measured with --faas-resume, which takes over earlier fits"
         return None
 
-    # What is known of a fit
+    # Knowledge about a fit
 
     def reference(self, task: Task) -> PatchReference | Missing:
         """Return the reference of a task, looked up once.
@@ -155,7 +155,7 @@ class Schedule:
         return self.reference(task).expected_s(task.config.fit_setup)
 
     def relative_s(self, task: Task) -> float | None:
-        """Return how long the fit of a task took in any way, to be compared with others alone."""
+        """Return how long the fit of a task took with any setup, only to compare it with others."""
         return self.reference(task).relative_s()
 
     def is_failure(self, task: Task, result: HypotestResult) -> bool:
@@ -231,7 +231,7 @@ class Schedule:
         assert pallet is not None
         campaign = self.campaign(endpoint)
         self.campaigns.watch_interrupts()
-        # One pool for all: what it is follows from the pallet.
+        # One pool for all: it follows from the pallet.
         some = (make_task(pallet, patch, config) for patch in pallet.patches[:1])
         pools = [task.pool for task in self.with_pools(endpoint, some)]
 
@@ -255,7 +255,7 @@ class Schedule:
         return accepted(result, self.settings.require)
 
     def results(self, endpoint: str) -> list[HypotestResult]:
-        """Return what has come of the fits on an endpoint by now, in all workers of xdist."""
+        """Return the results of the fits on an endpoint so far, in all workers of xdist."""
         found: list[HypotestResult] = []
         if self.sharing is not None:
             shared = self.sharing.results()
@@ -265,14 +265,14 @@ class Schedule:
         return [self.accepted(result) for result in found]
 
     def close(self, *, interrupted: bool) -> None:
-        """End all that was started; under xdist, not before the others have what they wait for."""
+        """End all that was started; under xdist, not before other workers have their results."""
         if self._closed:
             return
         self._closed = True
         self.campaigns.restore_interrupts()
         self.sender.close()
         if self.sharing is not None:
-            # Who waits for a journal that cannot be written would wait for ever.
+            # Those who wait for a journal that cannot be written would wait forever.
             others_wait = self.campaigns.is_journaled and self._leads_on and not interrupted
             self.sharing.leave(wait_for_others=others_wait)
         self.campaigns.close()
@@ -299,7 +299,7 @@ class Schedule:
                 try:
                     found = self._pools.find(task, self.plan.patches_beside(task), fit)
                 except BaseException:
-                    self._leads_on = False  # the others must not wait for what never comes
+                    self._leads_on = False  # the others must not wait for results that never come
                     raise
                 sent.append(with_pool(task, found.pool))
             else:

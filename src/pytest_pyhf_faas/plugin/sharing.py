@@ -1,8 +1,8 @@
-"""Under pytest-xdist one worker has the fits done, and the others read its journal.
+"""Under pytest-xdist one worker runs the fits, and the others read its journal.
 
-Who leads is decided by a lock on a file beside the journal: when the leader dies, the lock is free,
+A lock on a file next to the journal decides who leads: when the leader dies, the lock is free,
 and the next one that waits takes over with what the journal holds. A lock of its own, which each
-worker holds for as long as it runs tests, tells the leader when nobody waits any more.
+worker holds for as long as it runs tests, shows the leader when nobody waits any more.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Sharing:
         self._running.acquire()
 
     def leads(self) -> bool:
-        """Whether this worker has the fits done; asking makes it so where nobody else does."""
+        """Whether this worker runs the fits; asking makes it the leader if there is none."""
         return self._leader.is_locked or _acquired(self._leader)
 
     def results(self) -> dict[tuple[str, str], HypotestResult]:
@@ -76,7 +76,7 @@ class Sharing:
         _remove(self._running)
         while wait_for_others and self._leader.is_locked and self._others_run():
             time.sleep(_POLL_S)
-        # Whoever is the last: a worker that took the place of one that died comes late.
+        # The last one: a worker that replaced one that died comes late.
         if not self._others_run() and self.leads():
             for path in self.journal.parent.glob(f"{self.journal.stem}.first-*"):
                 path.unlink(missing_ok=True)
@@ -101,11 +101,11 @@ class XdistHooks:
         self.summaries: list[Summary] = []
 
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell each worker which journal is theirs."""
+        """Give each worker the path of the journal."""
         node.workerinput[_INPUT] = str(self._journal)
 
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """Take what a worker has to say at its end."""
+        """Receive the summary of a worker at its end."""
         del error
         summary = getattr(node, "workeroutput", {}).get(_OUTPUT)
         if summary:

@@ -1,4 +1,4 @@
-"""What an item is about: found once, and carried by the item from collection on."""
+"""The subject of an item: found once, and carried by the item from collection on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.published.publication import Publication
 
 _SUBJECT = pytest.StashKey["Subject"]()
-#: What becomes of the fits of an item, by the fixture that asks for them.
+#: The role of the fits of an item, by the fixture that asks for them.
 ROLES: dict[str, Role] = {
     "wall_time": "measure",
     "scaling_point": "scale",
@@ -31,7 +31,7 @@ Role = Literal["compare", "check", "measure", "scale"]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What one item is about.
+    """The subject of one item.
 
     Attributes
     ----------
@@ -42,12 +42,12 @@ class Subject:
     config, criteria : HypotestConfig, Criteria
         How its hypotheses are tested, and when a result is right.
     pallet : Pallet or None
-        What it is given.
+        The pallet that it is given.
     task : Task or None
         The hypothesis that it is given.
     tasks : tuple of Task
-        What it needs to be fitted: that one, the parts of it, or all of its pallet; empty where it
-        has these made as they are sent.
+        The fits that it needs: that one, its parts, or all of its pallet; empty if they are made
+        as they are sent.
     publication : Publication or None
         What its limits are compared with, if with published ones.
     role : "compare", "check", "measure", "scale" or None
@@ -75,7 +75,7 @@ class Subject:
 
 
 def role_of(item: pytest.Item) -> Role | None:
-    """Return what an item does with fits, from the fixtures that it asks for."""
+    """Return the role of an item, from the fixtures that it asks for."""
     names = getattr(item, "fixturenames", ())
     return next((role for fixture, role in ROLES.items() if fixture in names), None)
 
@@ -87,7 +87,7 @@ def endpoint_of(item: pytest.Item, settings: Settings) -> str:
 
 
 def subject_of(item: pytest.Item, settings: Settings) -> Subject:
-    """Return what an item is about.
+    """Return the subject of an item.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def subject_of(item: pytest.Item, settings: Settings) -> Subject:
 def subject_with(
     item: pytest.Item, settings: Settings, pallet: Pallet, patch: SignalPatch
 ) -> Subject:
-    """Return what an item is about, which may have the hypothesis from fixtures of its own."""
+    """Return the subject of an item whose hypothesis may come from its own fixtures."""
     from pytest_pyhf_faas.campaign.tasks import make_task, parts_of
 
     subject = subject_of(item, settings)

@@ -1,4 +1,4 @@
-"""What each process of a run has to say at its end, put together by the one that a person sees."""
+"""Summaries of all processes of a run, merged by the one with the terminal."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class TimelineOf(TypedDict):
 
 
 class Summary(TypedDict):
-    """What a process has to say at its end; plain values, for xdist sends them on.
+    """The summary of a process at its end; plain values, because xdist sends them on.
 
     `ambiguous` is as `terminal.ambiguous_lines` takes it, `toys` as `toy_values.off_lines`,
-    `written` by file what `Written` has; `kept` is how many hypotheses keep the reference that
-    they have, in the mode `update`.
+    `written` by file what `Written` has; `kept` is how many hypotheses keep their reference
+    in the mode `update`.
     `endpoints` and `timelines` are empty where no report is made.
     """
 

@@ -37,9 +37,9 @@ _INDENT = "  "
 _TRACEBACK_LINES = 6
 #: A start that takes less is not worth a line.
 _SHORT_S = 0.1
-#: What is wrong with an endpoint in a line.
+#: Length of an endpoint's problem in a line.
 _HEADLINE = 160
-#: So many hypotheses are named in a line.
+#: How many hypotheses are named in a line.
 _NAMED = 5
 #: Where a hypothesis with two sets of minima is.
 _PLACES = {
@@ -49,9 +49,9 @@ _PLACES = {
     "none": "at neither",
     None: "not compared",
 }
-#: Of a hypothesis with what is said of it, in characters.
+#: Characters of a hypothesis with its remark.
 _LONG = 100
-#: What is shown of an endpoint, each group from the beginning of a line.
+#: Measurements of an endpoint that are shown, each group on its own line.
 _ENDPOINT_GROUPS = (
     ("exists",),
     ("workers", "environment"),
@@ -79,7 +79,7 @@ def failure_text(
     rerun: str,
     findings: Sequence[Finding] = (),
 ) -> str:
-    """Return what a person reads when CLs differs from the reference."""
+    """Return the text for CLs that differs from the reference."""
     lines = cls_table(comparison.rows) if comparison.rows else []
     if comparison.explanation:
         lines += comparison.explanation.splitlines()
@@ -100,18 +100,18 @@ def failure_text(
 def broken_text(
     result: HypotestResult, rerun: str, worker_setup: str, findings: Sequence[Finding] = ()
 ) -> str:
-    """Return what a person reads when a fit broke.
+    """Return the text for a fit that broke.
 
     Parameters
     ----------
     result : HypotestResult
-        What became of it.
+        The result of the fit.
     rerun : str
         The command that fits it again.
     worker_setup : str
         Where things are installed, see `Engine`.
     findings : sequence of Finding
-        What is wrong in the files of the pallet; where that is an error, no other advice can help.
+        Problems in the files of the pallet; if one is an error, no other advice can help.
     """
     error = result.error
     status = result.status if result.was_sent else "cancelled"
@@ -127,7 +127,7 @@ def broken_text(
             advice = known or Advice()
         else:
             lines += error.message.splitlines()
-            if error.type in (ENGINE, TOO_LONG):  # what to do stands there
+            if error.type in (ENGINE, TOO_LONG):  # the message says what to do
                 advice = Advice()
             elif result.status == "broken":
                 advice = advice_in(error.message) or advice
@@ -150,14 +150,14 @@ def _in_the_file(findings: Sequence[Finding]) -> list[str]:
 def summary_lines(
     summaries: Sequence[Summary], measured: Sequence[str], width: int
 ) -> list[tuple[str, bool]]:
-    """Return what a person should know at the end of a session, and whether it is marked.
+    """Return the lines at the end of a session, and whether each is highlighted.
 
     Parameters
     ----------
     summaries : sequence of Summary
         Of each process.
     measured : sequence of str
-        What was measured; see `measured_lines`.
+        Measurements; see `measured_lines`.
     width : int
         Of the terminal.
     """
@@ -192,7 +192,7 @@ def summary_lines(
 
 
 def measured_lines(context: Context | None, width: int) -> list[str]:
-    """Return what was measured of endpoints, and of the wall times of analyses."""
+    """Return the measurements of endpoints, and the wall times of analyses."""
     if context is None:
         return []
     lines = [line for each in context.preflights.values() for line in endpoint_lines(each)]
@@ -224,7 +224,7 @@ def wall_time_table(wall_times: Sequence[WallTime], width: int) -> list[str]:
 
 
 def ambiguous_lines(hypotheses: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what the summary of a session says of hypotheses that have two sets of minima.
+    """Return the lines of a session's summary on hypotheses with two sets of minima.
 
     Parameters
     ----------
@@ -295,7 +295,7 @@ def written_lines(summaries: Sequence[Summary]) -> list[str]:
 
 
 def _unwritten_lines(summaries: Sequence[Summary]) -> list[str]:
-    """Say why no reference was written, where that was asked for."""
+    """Say why no reference was written, if that was asked for."""
     mode = next((summary["update"] for summary in summaries if summary["update"]), None)
     if mode is None:
         return []
@@ -320,14 +320,14 @@ def endpoint_lines(preflight: Preflight) -> list[str]:
         lines.append(", ".join(filter(None, texts)))
     for error in dict.fromkeys(map(str, preflight.failures.values())):
         title = error.partition("\n")[0].removeprefix(f"endpoint {short_uuid(spec)}: ")
-        # Its test has told all of it.
+        # Its test has reported all of it.
         lines.append(f"not ready: {shortened(title.partition('. ')[0], _HEADLINE)}")
     shown = [f"{_INDENT}{line}" for line in lines if line]
     return [f"endpoint {spec}:", *shown] if shown else []
 
 
 def _with_start(wall_time: WallTime) -> str:
-    """Say how much of a wall time is the start of the workers, if they were not there before."""
+    """Say how much of a wall time is the start of the workers, if they were not running before."""
     first = wall_time.trials[0]
     start_s = first.startup_s / first.workers
     if start_s < _SHORT_S:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.reference import Missing, PatchReference
     from pytest_pyhf_faas.references.store import Update
 
-#: Exceptions that say something about the model. Others say something about the optimizer, the
+#: Exceptions about the model. Others are about the optimizer, the
 #: installation or the machine, and are never right. A patch that pyhf accepts and we refuse has no
 #: right answer either.
 _RIGHT_ERRORS = frozenset({"pyhf.exceptions.InvalidModel"})
@@ -66,8 +66,8 @@ def may_become_reference(result: HypotestResult) -> bool:
 def becomes_reference(context: Context, task: Task | None, result: HypotestResult) -> bool:
     """Whether a result can be made the reference.
 
-    An exception can where other patches of the pallet have a model: else it says something about
-    the background, and each patch would be right without one CLs.
+    An exception can where other patches of the pallet have a model: else it is about
+    the background, and all patches would be right without a single CLs.
     """
     if result.status == "ok" or not may_become_reference(result):
         return result.status == "ok"
@@ -117,7 +117,7 @@ def update_part(
     value: Mapping[str, Any],
     comparison: Comparison,
 ) -> None:
-    """Add to a reference what is known beside CLs, and skip the item, as `update_reference` does.
+    """Add a value other than CLs to a reference, and skip the item, as `update_reference` does.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def update_part(
 
 
 def _is_wanted(context: Context, comparison: Comparison, *, moved: bool = False) -> bool:
-    """Whether the session is to write what was compared; count what it leaves as it is.
+    """Whether the session is to write what was compared; count what it does not change.
 
     `moved`: its minima are others than those of the reference, though it is right.
     """
@@ -165,6 +165,6 @@ def _update(context: Context, task: Task, result: HypotestResult) -> Update:
         return context.references.update(task, result)
     evidence = found.evidence.get(task.patch.digest)
     if evidence is not None and result.certificate:
-        # The search for the starts was longer than the one that they made possible.
+        # The search for the starts was longer than the search from them.
         result = replace(result, certificate={**result.certificate, "search": evidence})
     return context.references.update(task, result, found.pool.points)

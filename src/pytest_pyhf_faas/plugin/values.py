@@ -1,4 +1,4 @@
-"""How the text of an option becomes a value."""
+"""Read the text of an option as a value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.requirements import Requirement
 
 
-#: Those of `campaign.tasks`, which who merely has the plugin installed does not import.
+#: Those of `campaign.tasks`, which are not imported by those who only have the plugin installed.
 QUANTITIES = ("cls", "limit", "toys")
 
 
@@ -24,7 +24,7 @@ def number(flag: str, text: str, *, minimum: float = 0) -> float:
 
 
 def at_least(minimum: int) -> Callable[[str, str], int]:
-    """Return what reads a whole number that is not smaller."""
+    """Return a reader of whole numbers that are not smaller."""
 
     def whole(flag: str, text: str) -> int:
         return int(_number(flag, text, int, "a whole number", minimum))
@@ -33,7 +33,7 @@ def at_least(minimum: int) -> Callable[[str, str], int]:
 
 
 def seconds(flag: str, text: str) -> float | None:
-    """Return a time limit in seconds; ``None`` for 0, which is without limit."""
+    """Return a time limit in seconds; ``None`` for 0, which means no limit."""
     return number(flag, text) or None
 
 
@@ -60,7 +60,7 @@ def plane(flag: str, text: str) -> tuple[str, str]:
 
 
 def requirement(flag: str, text: str) -> Requirement:
-    """Return what workers must have."""
+    """Return the requirements on workers."""
     from pytest_pyhf_faas.campaign.requirements import Requirement
 
     del flag
@@ -77,12 +77,12 @@ def one_of(flag: str, text: str, known: Sequence[str]) -> str:
 
 
 def path_from(directory: Path, text: str) -> str:
-    """Return a path that is relative to a directory as one that is valid anywhere."""
+    """Return the absolute form of a path that is relative to a directory."""
     return str(directory / os.path.expanduser(text))  # noqa: PTH111 - a text, not a path
 
 
 def path_or_name_from(directory: Path, text: str) -> str:
-    """Return the same where there is such a file or directory; else it is no path."""
+    """Do the same if there is such a file or directory; else it is not a path."""
     path = path_from(directory, text)
     return path if os.path.exists(path) else text  # noqa: PTH110 - copes with any text
 

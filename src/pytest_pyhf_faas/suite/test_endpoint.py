@@ -1,4 +1,4 @@
-"""Each endpoint, before the fits: whether it is there, what it has, how fast and right it is."""
+"""Each endpoint, before the fits: whether it answers, what it has, and how fast and right it is."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What runs on a worker: it needs pyhf, `histfactory` and this folder, nothing else of ours."""
+"""Code that runs on a worker: it needs pyhf, `histfactory` and this folder only."""

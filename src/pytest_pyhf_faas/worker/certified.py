@@ -1,7 +1,7 @@
 """Test hypotheses at certified minima.
 
 Like `worker`, this runs on workers. The likelihood, its minima and CLs are those of `histfactory`,
-which needs NumPy and SciPy alone. pyhf has a part in it only where a result is to become a
+which needs only NumPy and SciPy. pyhf is involved only where a result is to become a
 reference: then each patch is calculated by both programs.
 """
 
@@ -50,12 +50,12 @@ _VALUE_RTOL = 1e-12
 _RATE_RTOL = 1e-10
 #: Parameters that are named where two minima differ.
 _NAMED, _NAMED_AT_BOUND = 3, 10
-#: A gamma that is farther from its initial value than so many standard deviations is kept.
+#: A gamma that is farther from its initial value than this many standard deviations is kept.
 _FOLLOWS = 3.0
 #: Digits of the points of a pool: a start need not be exact.
 _POOL_DIGITS = 2
 
-# What a worker process remembers: the backgrounds that it has read. Nothing of a fit.
+# A worker process caches the backgrounds that it has read, and nothing of a fit.
 _workspaces: dict[str, tuple[Any, Workspace]] = {}
 
 
@@ -80,7 +80,7 @@ def certify_batch(batch: BatchPayload) -> BatchAnswer:
         ``distance`` (the largest of the estimated distances to the minima), ``nominal`` (the values
         of the nominal minima, ``None`` where these are the lowest), ``differences`` between the
         two, ``minima`` (how far other known ones lie above the lowest, for each fit), ``search``
-        (how it was made), ``new`` (starts that the pool has not) and ``helpful`` (which of its
+        (how it was made), ``new`` (starts that the pool lacks) and ``helpful`` (which of its
         points lead to the lowest minima, see `Search`).
     """
     at_asimov = asimov_poi(batch["config"]["test_stat"])
@@ -103,7 +103,7 @@ def answer_by_search(
 
     def begin() -> tuple[Any, Workspace]:
         if batch["config"]["checked"]:
-            fitting.set_backend(batch["config"])  # whatever was fitted before
+            fitting.set_backend(batch["config"])  # earlier fits may have set another
         return _background(batch["background"])
 
     def test(
@@ -123,7 +123,7 @@ def _certify(
     seconds: dict[str, float],
     calculate: Callable[[Search, PatchOrder, int], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Find the minima of one patch, and what follows from them."""
+    """Find the minima of one patch, and the values of its result."""
     specification, read = background
     clock = time.perf_counter()
     text = fitting.unpack(patch["data"])
@@ -141,7 +141,7 @@ def _certify(
         )
     except Exception:
         if config["checked"]:
-            # Its own exception, where it refuses the patch, too.
+            # If pyhf refuses the patch as well, its own exception counts.
             fitting.pyhf_model(patched, config)
         raise
     seconds["build"] = time.perf_counter() - clock
@@ -158,7 +158,7 @@ def _certify(
 
 
 def _background(packed: Background) -> tuple[Any, Workspace]:
-    """Return the JSON of a background and what was read of it, once for each worker process."""
+    """Return the JSON of a background and what was read from it, once for each worker process."""
     digest = packed["digest"]
     if digest not in _workspaces:
         while len(_workspaces) >= fitting.MAX_BACKGROUNDS:
@@ -320,7 +320,7 @@ def check_against_pyhf(
 
 
 def _pyhf_model(specification: Any, config: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Do what `fitting.pyhf_model` does in half of its time, for the workspace is not copied."""
+    """Do what `fitting.pyhf_model` does in half the time, without copying the workspace."""
     import pyhf
 
     name = config["measurement"]

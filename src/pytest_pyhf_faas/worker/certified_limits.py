@@ -56,7 +56,7 @@ def limits_of(search: Search) -> dict[str, Any]:
 
 
 def _same(one: UpperLimits, other: UpperLimits) -> bool:
-    """Whether two sets of limits are one, as exact as a limit is."""
+    """Whether two sets of limits are the same, within the precision of a limit."""
     pairs = zip((one.observed, *one.expected), (other.observed, *other.expected), strict=True)
     return all(
         a == b or (a is not None and b is not None and abs(a - b) <= 2 * PRECISION * abs(b))
@@ -91,5 +91,5 @@ def _json(limits: UpperLimits) -> dict[str, Any]:
 
 
 def _number(limit: float | None) -> float | str:
-    """Return a limit as JSON can hold it; where there is none, all values are allowed."""
+    """Return a limit as JSON can hold it; if there is none, all values are allowed."""
     return "inf" if limit is None else limit

@@ -29,7 +29,7 @@ def toys_batch(batch: BatchPayload) -> BatchAnswer:
     dict
         The same as that gives, and the ``toys`` of each result: the test statistics of the
         ``observed`` data, and those of the toys with the tested ``signal`` and with ``background``
-        alone, NaN where a fit ended at no minimum.
+        only, NaN where a fit ended at no minimum.
     """
     at_asimov = asimov_poi(batch["config"]["test_stat"])
     return answer_by_search(

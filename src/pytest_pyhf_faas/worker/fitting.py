@@ -1,7 +1,7 @@
 """The functions that run on a worker.
 
 A worker is somebody else's Python: this module imports nothing of this package, needs nothing but
-pyhf and the standard library, takes and gives JSON-able values, and answers with data whatever
+pyhf and the standard library, takes and returns JSON-able values, and answers with data whatever
 goes wrong. Importing it does not import pyhf, so that shipping it costs nothing.
 """
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 #: Where Parsl says which block a worker is of.
 BLOCK = "PARSL_WORKER_BLOCK_ID"
-#: Backgrounds that a worker keeps, so that a campaign over several pallets does not grow it.
+#: Backgrounds that a worker keeps, so that its memory does not grow over several pallets.
 MAX_BACKGROUNDS = 8
 #: pyhf's FailedMinimization carries correlation matrices; more than this helps nobody, and Globus
 #: Compute carries 10 MiB for a whole batch.
 MAX_ERROR_CHARACTERS = 50_000
-#: So much of a message stands in its traceback as well.
+#: How much of a message its traceback repeats.
 _REPEATED_CHARACTERS = 500
 MAX_WARNINGS = 20
 
@@ -53,7 +53,7 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
-#: Distributions whose versions a worker tells.
+#: Distributions whose versions a worker reports.
 VERSIONED = (
     "pyhf",
     "numpy",
@@ -67,7 +67,7 @@ VERSIONED = (
     "jsonpatch",
 )
 
-# What a worker process remembers between batches.
+# What a worker process keeps between batches.
 _backgrounds: dict[str, str] = {}
 _environments: dict[tuple[str, str, str], Environment] = {}
 _idle_since: float | None = None
@@ -185,7 +185,7 @@ def answer_batch(
 
 
 def probe_environment(config: dict[str, Any] | None = None) -> Environment:
-    """Tell what this worker is.
+    """Describe this worker.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def probe_environment(config: dict[str, Any] | None = None) -> Environment:
     dict
         ``python`` (its version), ``executable`` (which one it is), ``platform``, ``host``, ``pid``,
         ``cpu``, ``backend``, ``optimizer``, ``threads`` (the thread settings of the linear algebra
-        libraries) and ``versions`` (of the installed ones of pyhf and what it computes with).
+        libraries) and ``versions`` (installed ones of pyhf and what it computes with).
     """
     versions = {}
     for name in VERSIONED:
@@ -231,7 +231,7 @@ def _answer_patch(
     result: dict[str, Any] = {"key": patch["key"], "seconds": {}}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        # These are for the developers of the libraries, not for who trusts the fit.
+        # These are for developers of the libraries, not for users of the fit.
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             result.update(test(shared, patch, result["seconds"]))
@@ -315,9 +315,9 @@ def hypotest(model: Any, observations: Any, config: dict[str, Any]) -> dict[str,
     dict
         ``CLs_obs``, ``CLs_exp`` (at -2, -1, 0, 1, 2 standard deviations) and ``mu_hat``; under
         ``twice_nll`` twice the negative log-likelihood of the five fits, and under
-        ``twice_nll_nearby`` what moving one parameter makes of it; ``twice_nll_asimov_truth``, the
+        ``twice_nll_nearby`` the lowest with one parameter changed; ``twice_nll_asimov_truth``, the
         known minimum of the free fit to the Asimov data; and ``twice_nll_off_minimum``, at a point
-        that depends on the model alone. Numbers that JSON has not are given as words.
+        that depends on the model alone. Numbers that JSON lacks are given as words.
     """
     import pyhf
 
@@ -352,9 +352,9 @@ def hypotest(model: Any, observations: Any, config: dict[str, Any]) -> dict[str,
         "asimov_poi": number(fitted.asimov_pars[model.config.poi_index]),
         "twice_nll": {name: twice_nll(*fit[:2]) for name, fit in fits.items()},
         "twice_nll_nearby": {name: _lowest_nearby(model, *fit) for name, fit in fits.items()},
-        # The Asimov data were built from these parameters: no fit can honestly end above them.
+        # The Asimov data were built from these parameters: a fit that ends above them failed.
         "twice_nll_asimov_truth": twice_nll(fitted.asimov_pars, asimov),
-        # Fitted by nobody, so that it differs where and only where the model does.
+        # Not fitted, so that it differs only if the model does.
         "twice_nll_off_minimum": _off_minimum(model, observations),
     }
 
@@ -373,8 +373,8 @@ def number(tensor: Any) -> float | str:
 def _lowest_nearby(model: Any, parameters: Any, data: Any, poi_is_free: bool) -> float | str:
     """Return the lowest twice the NLL that moving one unconstrained parameter leads to.
 
-    An optimizer that stopped where it started has left those farthest from their minimum, for
-    nothing but the data draws them there.
+    An optimizer that stopped where it started has left those farthest from their minimum, because
+    only the data draws them there.
     """
     import pyhf
 
@@ -408,7 +408,7 @@ def _lowest_nearby(model: Any, parameters: Any, data: Any, poi_is_free: bool) ->
 def _off_minimum(model: Any, observations: Any) -> float | str:
     """Return twice the negative log-likelihood at a point that depends on the model alone.
 
-    Parameters lie up to 0.9 of their standard deviations (0.2 where they have none) beside their
+    Parameters lie up to 0.9 of their standard deviations (0.2 where they have none) away from their
     initial values, by a checksum of their names; nearer where the likelihood is not defined there.
     Within one standard deviation codes 4 and 4p depend on both variations, and on the code.
     """
@@ -472,7 +472,7 @@ def apply(operations: Any, specification: Any, first: int = 1) -> Any:
             which = f"operation {number}"
             if isinstance(operation, dict):
                 which += f" ({operation.get('op')} {operation.get('path')})"
-            # Not with all that is there instead.
+            # Without listing everything that is there instead.
             cause = re.split(r" in [{\[]", str(error), maxsplit=1)[0]
             raise ValueError(
                 f"the patch does not apply to the background: {which}: {cause}"
@@ -491,7 +491,7 @@ def set_backend(config: Mapping[str, Any]) -> None:
 
 
 def _background(packed: Background) -> str:
-    """The background as JSON text, from memory where this worker has seen it."""
+    """The background as JSON text, from memory if this worker has seen it."""
     digest = packed["digest"]
     if digest not in _backgrounds:
         while len(_backgrounds) >= MAX_BACKGROUNDS:

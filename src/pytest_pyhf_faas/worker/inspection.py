@@ -1,6 +1,6 @@
-"""What a worker tells of itself before the fits.
+"""What a worker reports about itself before the fits.
 
-Like `worker`, this runs in somebody else's Python and needs the standard library alone: that pyhf
+Like `worker`, this runs in somebody else's Python and needs only the standard library: that pyhf
 or JAX is missing there is an answer. It leaves nothing behind in the process.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from pytest_pyhf_faas.worker import fitting
 
-#: How long JAX may take to find its devices; on a node with many GPUs that is no matter of seconds.
+#: How long JAX may take to find its devices; on a node with many GPUs that may take long.
 _JAX_S = 60.0
 _DEVICES = """\
 import json, jax
@@ -53,12 +53,12 @@ def hold(seconds: float) -> dict[str, Any]:
 
 
 def present(seconds: float, config: dict[str, Any]) -> dict[str, Any]:
-    """Occupy this worker as `hold` does, and tell what it is.
+    """Occupy this worker as `hold` does, and describe it.
 
     Returns
     -------
     dict
-        What `hold` tells, and ``environment`` (see `fitting.probe_environment`).
+        The answer of `hold`, and ``environment`` (see `fitting.probe_environment`).
     """
     return {**hold(seconds), "environment": fitting.probe_environment(config)}
 
@@ -69,7 +69,7 @@ def echo(text: str) -> dict[str, str]:
 
 
 def inspect(config: dict[str, Any]) -> dict[str, Any]:
-    """Tell what this worker is, and whether it could fit.
+    """Describe this worker, and whether it could fit.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ def inspect(config: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        What `fitting.probe_environment` tells, and ``cores`` that it may use, ``pyhf`` (the version
-        that is imported), ``requires`` (what that pyhf needs, as pip writes it), ``float`` (the
+        As `fitting.probe_environment`, and ``cores`` that it may use, ``pyhf`` (the version
+        that is imported), ``requires`` (the pip requirements of that pyhf), ``float`` (the
         type that the backend computes with), ``blas_threads`` (of the libraries that threadpoolctl
         finds; empty without it), ``jax`` (``platform``, ``count`` and ``kinds`` of its devices, or
         ``problem``; ``None`` where it is not installed) and ``problem``: ``None``, or ``what``
@@ -132,7 +132,7 @@ def _blas_threads() -> list[int]:
 
 
 def _jax_devices() -> dict[str, Any]:
-    """Ask JAX in a process of its own: one that has used it keeps its threads and GPU memory."""
+    """Ask JAX in a separate process: one that used it keeps its threads and GPU memory."""
     environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     try:
         done = subprocess.run(  # noqa: S603 - this very Python

@@ -1,6 +1,6 @@
-"""What is sent to a worker and what it sends back, as types.
+"""Types of the messages to and from a worker.
 
-Imported for the sake of types alone: on a worker nothing of it is needed.
+Imported only for types: a worker does not need it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PatchOrder(_PatchOrder, total=False):
 
 
 class BatchPayload(TypedDict):
-    """What a worker is asked to fit; `config` has the fields of `HypotestConfig`."""
+    """A batch of patches to fit; `config` has the fields of `HypotestConfig`."""
 
     background: Background
     config: dict[str, Any]
@@ -53,7 +53,7 @@ class _EveryPatchAnswer(TypedDict):
 
 
 class PatchAnswer(_EveryPatchAnswer, total=False):
-    """What became of one patch; the values are there where `status` is "ok"."""
+    """The result of one patch; it has values if `status` is "ok"."""
 
     warnings: list[str]
     error: Failure
@@ -72,7 +72,7 @@ class PatchAnswer(_EveryPatchAnswer, total=False):
 
 
 class Environment(TypedDict):
-    """What a worker is."""
+    """The environment of a worker."""
 
     python: str
     executable: str
@@ -87,7 +87,7 @@ class Environment(TypedDict):
 
 
 class BatchAnswer(TypedDict):
-    """What became of a batch; durations are on the worker's own clock, in seconds."""
+    """The answer to a batch; durations are on the worker's own clock, in seconds."""
 
     worker: str
     block: str | None

@@ -16,7 +16,7 @@ def apply_patch(operations: list[dict[str, Any]], specification: Any) -> Any:
     operations : list of dict
         The JSON patch; what it adds becomes part of the result.
     specification : JSON
-        The background; it stays as it was.
+        The background; it is not changed.
     """
     if not _is_plain(operations):
         return fitting.apply(operations, copy.deepcopy(specification))
@@ -44,9 +44,9 @@ def apply_patch(operations: list[dict[str, Any]], specification: Any) -> Any:
 
 
 def _is_plain(operations: Any) -> bool:
-    """Whether it is a patch, whose pointers can be followed before it is applied.
+    """Whether it is a patch whose pointers can be followed before it is applied.
 
-    Something that is moved may shift where it is moved to.
+    A move may shift its own target.
     """
     return isinstance(operations, list) and all(
         isinstance(operation, dict)
