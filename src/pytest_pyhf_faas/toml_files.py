@@ -24,9 +24,9 @@ def read_toml(path: Path, problem: type[FaasError]) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        told: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise problem(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise problem(f"{path} is not TOML: {error}") from error
-    return told
+    return content

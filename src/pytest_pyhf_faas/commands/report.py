@@ -125,7 +125,7 @@ def _compare(options: argparse.Namespace) -> int:
         atol=options.atol,
         slower=options.fail_slower,
     )
-    return _tell(options, found, text.answer(found), partial(text.text, found))
+    return _print(options, found, text.answer(found), partial(text.text, found))
 
 
 def _compare_many(options: argparse.Namespace) -> int:
@@ -138,7 +138,7 @@ def _compare_many(options: argparse.Namespace) -> int:
         check_packages()
     cells = named(map(read_cell, [options.run_directory, *options.others]))
     found = compare_many(cells, rtol=options.rtol, atol=options.atol, slower=options.fail_slower)
-    status = _tell(options, found, words.answer(found), partial(text.text, found))
+    status = _print(options, found, words.answer(found), partial(text.text, found))
     if options.page is not None:
         from pytest_pyhf_faas.report.many.publish import publish_many
 
@@ -148,7 +148,7 @@ def _compare_many(options: argparse.Namespace) -> int:
     return status
 
 
-def _tell(
+def _print(
     options: argparse.Namespace, found: Changes | Many, answer: str, text: Callable[[int], str]
 ) -> int:
     """Write what changed, as text or as JSON, and in the summary of a CI job."""

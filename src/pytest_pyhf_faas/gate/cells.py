@@ -102,14 +102,14 @@ class CellDirectory:
         (self.path / "pytest.ini").write_text("[pytest]\n")
         return same and any((self.path / _CACHE / "d" / "pyhf-faas").glob("*.jsonl"))
 
-    def tell(self, reason: str | None) -> None:
+    def record(self, reason: str | None) -> None:
         """Write what this is a run of, and why it has no result."""
-        told = {
+        fields = {
             "name": self.combination.name,
             "factors": dict(self.combination.factors),
             "reason": reason,
         }
-        self._write(CELL, told)
+        self._write(CELL, fields)
 
     def forget(self) -> None:
         """Remove the report of an earlier run with another content."""
@@ -123,8 +123,8 @@ class CellDirectory:
             return {}
         return state if isinstance(state, dict) else {}
 
-    def _write(self, name: str, told: dict[str, Any]) -> None:
+    def _write(self, name: str, fields: dict[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         unfinished = self.path / f"{name}.part"
-        unfinished.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        unfinished.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
         unfinished.replace(self.path / name)

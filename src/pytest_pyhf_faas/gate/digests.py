@@ -8,6 +8,6 @@ import json
 _DIGITS = 16
 
 
-def digest(*told: object) -> str:
+def digest(*parts: object) -> str:
     """Return a digest of some JSON-able values."""
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:_DIGITS]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_DIGITS]

@@ -171,7 +171,7 @@ class Gate:
         if cell.is_finished(content):
             return Outcome(unfitted=cell.run().unfitted)
         resumes = cell.begin(content, made.sources)
-        cell.tell("it has not finished")
+        cell.record("it has not finished")
         words = [*cell.words, f"--faas-workers={self.workers}", *asked]
         command = [str(made.python), "-m", "pytest_pyhf_faas", "validate", "--", *words]
         cell.suite_log.unlink(missing_ok=True)
@@ -200,7 +200,7 @@ class Gate:
         """Record the outcome of a run, on disk if possible."""
         cell = self.cells[number]
         try:
-            cell.tell(outcome.reason)
+            cell.record(outcome.reason)
         except OSError as error:
             outcome = replace(outcome, reason=outcome.reason or _of_disk(error))
         self._outcomes[number] = outcome

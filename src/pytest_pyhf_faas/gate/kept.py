@@ -25,10 +25,10 @@ def keep(plan: Plan, selections: Sequence[Selection], directory: Path) -> None:
     ConfigurationError
         If the directory cannot be written to.
     """
-    told = {"plan": plan.to_json(), "selections": [asdict(each) for each in selections]}
+    content = {"plan": plan.to_json(), "selections": [asdict(each) for each in selections]}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        (directory / FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         (directory / ".gitignore").write_text("*\n", encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(
@@ -46,12 +46,12 @@ def read(directory: Path) -> tuple[Plan, list[Selection]]:
         If there was none, or its file cannot be read.
     """
     try:
-        told = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        content = json.loads((directory / FILE).read_text(encoding="utf-8"))
         selections = [
             Selection(**{**each, "specs": tuple(each["specs"]), "patches": tuple(each["patches"])})
-            for each in told["selections"]
+            for each in content["selections"]
         ]
-        return Plan.from_json(told["plan"]), selections
+        return Plan.from_json(content["plan"]), selections
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(
             f"there is no gate to continue in {directory} ({error}): name the versions of a new one"

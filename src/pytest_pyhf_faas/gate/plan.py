@@ -118,10 +118,10 @@ class Plan:
         }
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Plan:
+    def from_json(cls, stored: Mapping[str, Any]) -> Plan:
         """Return a plan that was kept."""
-        factors = {name: tuple(values) for name, values in told["factors"].items()}
-        return cls(factors, told["design"], tuple(told["exclude"]), tuple(told["words"]))
+        factors = {name: tuple(values) for name, values in stored["factors"].items()}
+        return cls(factors, stored["design"], tuple(stored["exclude"]), tuple(stored["words"]))
 
     def combinations(self, here: Path = Path()) -> list[Combination]:
         """Return what is run, the base first.

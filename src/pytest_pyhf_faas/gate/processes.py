@@ -142,14 +142,14 @@ def run(
 
 
 def _waited(process: subprocess.Popen[bytes], interruption: Interruption) -> int:
-    told = 0
+    sent = 0
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(_LOOK_S)
-        if told == 0 and interruption.asked:
-            told = 1
+        if sent == 0 and interruption.asked:
+            sent = 1
             process.send_signal(signal.SIGINT)
-        elif told == 1 and interruption.insisted:
+        elif sent == 1 and interruption.insisted:
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.wait(_GRACE_S)

@@ -108,8 +108,8 @@ def _said(requirement: str) -> str:
 
 def _last_word(output: str) -> str:
     """Return the error of a build, or the last informative line: the innermost cause."""
-    told = _HINT.split(output)[0]
-    exceptions = _EXCEPTION.findall(told)
-    lines = [line.strip() for line in told.splitlines()]
+    message = _HINT.split(output)[0]
+    exceptions = _EXCEPTION.findall(message)
+    lines = [line.strip() for line in message.splitlines()]
     said = [line for line in lines if line and not _NOISE.match(line)]
     return brief(_SEVERITY.sub("", (exceptions or said or [""])[-1]))

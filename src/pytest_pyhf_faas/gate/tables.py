@@ -55,9 +55,9 @@ def read(path: Path) -> Written:
     ConfigurationError
         If it cannot be read, or has a value that makes no sense.
     """
-    told = read_toml(path, ConfigurationError)
+    entries = read_toml(path, ConfigurationError)
     try:
-        return _written(told)
+        return _written(entries)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
@@ -67,57 +67,59 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(value for each in text.split(",") if (value := each.strip()))
 
 
-def _written(told: Mapping[str, Any]) -> Written:
-    _known(told, _KEYS)
-    factors = {name: _values(name, told[name]) for name in FACTORS if name in told}
-    versions = _of(dict, "versions", told.get("versions", {}), 'a table: [versions] numba = "0.60"')
+def _written(entries: Mapping[str, Any]) -> Written:
+    _known(entries, _KEYS)
+    factors = {name: _values(name, entries[name]) for name in FACTORS if name in entries}
+    versions = _of(
+        dict, "versions", entries.get("versions", {}), 'a table: [versions] numba = "0.60"'
+    )
     factors |= {name: _values(name, values) for name, values in versions.items()}
-    design = told.get("design")
+    design = entries.get("design")
     if design not in (None, *DESIGNS):
         raise ConfigurationError(f"design {design!r} is not one of {listed(DESIGNS)}")
-    exclude = _of(list, "exclude", told.get("exclude", []), 'a list: [{ pyhf = "0.7.0" }]')
+    exclude = _of(list, "exclude", entries.get("exclude", []), 'a list: [{ pyhf = "0.7.0" }]')
     for each in exclude:
         _of(dict, "exclude", each, 'a list of tables: [{ pyhf = "0.7.0", numpy = "2*" }]')
-    pallets = _of(list, "pallets", told.get("pallets", []), 'a list: ["1Lbb"] or [[pallets]]')
+    pallets = _of(list, "pallets", entries.get("pallets", []), 'a list: ["1Lbb"] or [[pallets]]')
     return Written(
         factors,
         design,
         tuple({name: str(glob) for name, glob in each.items()} for each in exclude),
         tuple(map(_selection, pallets)),
-        _of(dict, "suite", told.get("suite", {}), "a table: [suite] trials = 3"),
+        _of(dict, "suite", entries.get("suite", {}), "a table: [suite] trials = 3"),
     )
 
 
-def _selection(told: Any) -> Selection:
-    if isinstance(told, str):
-        return Selection((told,))
-    _of(dict, "pallets", told, 'names or tables: { name = "1Lbb", count = 25 }')
-    _known(told, _OF_A_PALLET, "a pallet")
-    if "name" not in told:
+def _selection(entries: Any) -> Selection:
+    if isinstance(entries, str):
+        return Selection((entries,))
+    _of(dict, "pallets", entries, 'names or tables: { name = "1Lbb", count = 25 }')
+    _known(entries, _OF_A_PALLET, "a pallet")
+    if "name" not in entries:
         raise ConfigurationError("a pallet has no name")
-    count = told.get("count")
+    count = entries.get("count")
     if count is not None:
         _of(int, "count", count, "a number")
-    patches = told.get("patches", [])
+    patches = entries.get("patches", [])
     patches = [patches] if isinstance(patches, str) else patches  # values have commas
-    optional = told.get("optional", False)
+    optional = entries.get("optional", False)
     if not isinstance(optional, bool):
         raise ConfigurationError(f"optional is {optional!r}: write true or false")
-    return Selection((str(told["name"]),), _values("patches", patches), count, optional)
+    return Selection((str(entries["name"]),), _values("patches", patches), count, optional)
 
 
-def _values(name: str, told: Any) -> tuple[str, ...]:
+def _values(name: str, entries: Any) -> tuple[str, ...]:
     """Return the values of a factor; a text may have several."""
-    if isinstance(told, str):
-        return split(told)
-    values = _of(list, name, told, 'a text or a list of texts: ["1.9", "1.10"]')
+    if isinstance(entries, str):
+        return split(entries)
+    values = _of(list, name, entries, 'a text or a list of texts: ["1.9", "1.10"]')
     for value in values:  # the number 1.10 is 1.1
         _of(str, name, value, f'texts: "{value}"')
     return tuple(values)
 
 
-def _known(told: Mapping[str, Any], keys: Iterable[str], where: str = "a gate") -> None:
-    unknown = [key for key in told if key not in keys]
+def _known(entries: Mapping[str, Any], keys: Iterable[str], where: str = "a gate") -> None:
+    unknown = [key for key in entries if key not in keys]
     if unknown:
         raise ConfigurationError(
             f"{listed(unknown)}: unknown in {where}, which has {', '.join(keys)}; other "

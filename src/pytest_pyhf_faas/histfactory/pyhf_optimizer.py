@@ -491,8 +491,8 @@ class CertifiedOptimizer:
             minimum = fit.lowest
         elif None in family and minimum.value < family[None].minimum.value - SAME:
             # The nominal minimum is that next to the nominal one of the free fit.
-            beside = fit.descend(family[None].minimum.parameters, "other")
-            minimum = minimum if beside is None else beside
+            near = fit.descend(family[None].minimum.parameters, "other")
+            minimum = minimum if near is None else near
         return _Solution(minimum, (), fit.free)
 
     @cached_property
@@ -536,9 +536,9 @@ def _exact(problem: _Problem, fit: Fit, poi: float | None) -> Minimum | None:
     # The entries of the Poisson terms are those that come after the bins.
     numbered = likelihood.data(data.main, np.arange(len(likelihood), dtype=float))
     poisson = numbered.counts[len(data.main) :].astype(int)
-    told = data.auxiliary.copy()
-    told[poisson] *= likelihood.width[poisson] ** 2
-    start = fit.within(np.where(likelihood.constrained, told, fit.initial))
+    implied = data.auxiliary.copy()
+    implied[poisson] *= likelihood.width[poisson] ** 2
+    start = fit.within(np.where(likelihood.constrained, implied, fit.initial))
     first = replace(problem, initial=start, fixed=problem.fixed | likelihood.constrained).fit(poi)
     there = first.descend(start, "other")
     if there is not None:

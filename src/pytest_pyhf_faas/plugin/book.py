@@ -164,8 +164,8 @@ def check_plane(chosen: tuple[str, str], labels: Mapping[str, Sequence[str]]) ->
     """
     if not labels or any(all(Axis.find(text, each) for text in chosen) for each in labels.values()):
         return
-    told = [f"{pallet} has {', '.join(each)}" for pallet, each in labels.items()]
-    known = "\n".join(told[:_MOST_PALLETS])
+    choices = [f"{pallet} has {', '.join(each)}" for pallet, each in labels.items()]
+    known = "\n".join(choices[:_MOST_PALLETS])
     raise ConfigurationError(
         f"--faas-plane is {','.join(chosen)!r}, which no pallet has:\n{known}\n"
         "name two of these labels, or differences or ratios of them, as in m1,m1-m2"

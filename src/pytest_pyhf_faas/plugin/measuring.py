@@ -131,9 +131,9 @@ def environments_of(schedule: Schedule, subject: Subject) -> list[dict[str, Any]
     found: list[dict[str, Any]] = []
     for task in schedule.with_pools(subject.endpoint, subject.tasks):
         environment = campaign.result(task).result().environment
-        told = None if environment is None else environment.to_json()
-        if told is not None and told not in found:
-            found.append(told)
+        each = None if environment is None else environment.to_json()
+        if each is not None and each not in found:
+            found.append(each)
     return found
 
 
@@ -214,11 +214,11 @@ def _not_as_asked(count: int, unit: Literal["workers", "blocks"], crew: Crew) ->
 
     If workers do not report their block, there are no more blocks than workers.
     """
-    told = crew.workers if unit == "workers" or crew.blocks is None else crew.blocks
-    seen_unit = unit if told is crew.blocks else "workers"
+    used = crew.workers if unit == "workers" or crew.blocks is None else crew.blocks
+    seen_unit = unit if used is crew.blocks else "workers"
     asked = f"{counted(count, unit.removesuffix('s'))} asked for"
-    if told.most < count:
-        asked += f", no more than {counted(told.most, seen_unit.removesuffix('s'))} seen at work"
+    if used.most < count:
+        asked += f", no more than {counted(used.most, seen_unit.removesuffix('s'))} seen at work"
         if crew.tasks < count:
             return f"{asked}\nthere were no more tasks: use a pallet with more fits"
         if unit == "workers":
@@ -227,9 +227,9 @@ def _not_as_asked(count: int, unit: Literal["workers", "blocks"], crew: Crew) ->
             f"{asked}\nthe others were pending until the fits were done, or the endpoint starts no "
             "more:\ncheck max_blocks in its configuration, and the queue"
         )
-    if told is crew.blocks and told.least > count:
+    if used is crew.blocks and used.least > count:
         return (
-            f"{asked}, {told.least} seen at work\nthe endpoint starts more than it is asked for: "
+            f"{asked}, {used.least} seen at work\nthe endpoint starts more than it is asked for: "
             "its configuration must take\nmax_blocks from user_endpoint_config"
         )
     return None

@@ -41,11 +41,11 @@ class Obstacles:
     def __init__(self, preflights: Mapping[str, Preflight], schedule: Schedule) -> None:
         self._preflights = preflights
         self._schedule = schedule
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def refuse(self, why: str) -> NoReturn:
         """End an item that cannot do its job in this session; the first one says why."""
-        if self._is_first_to_tell(why):
+        if self._is_first_to_report(why):
             pytest.fail(why, pytrace=False)
         pytest.skip(f"not fitted: {shortened(why.partition(chr(10))[0], 2 * _ROOM)}")
 
@@ -66,11 +66,11 @@ class Obstacles:
         if error is None:
             return None
         if error.type == ENGINE:
-            return None if self._is_first_to_tell(endpoint) else _given_up(endpoint)
+            return None if self._is_first_to_report(endpoint) else _given_up(endpoint)
         if not _lies_with_the_environment(result):
             return None
         what = f"{error.type}: {error.first_line}"
-        is_first = self._is_first_to_tell(f"{endpoint} {what}")
+        is_first = self._is_first_to_report(f"{endpoint} {what}")
         if is_first or not all(map(_lies_with_the_environment, self._answers(endpoint))):
             return None
         return f"not compared: {_name(endpoint)} completes no fit (see the first {error.type})"
@@ -78,18 +78,18 @@ class Obstacles:
     def failed(self, endpoint: str) -> None:
         """Note that an item failed, and so reported why its endpoint is given up, if it is."""
         if self._schedule.campaigns.given_up(endpoint) is not None:
-            self._told.add(endpoint)
+            self._reported.add(endpoint)
 
     def _answers(self, endpoint: str) -> list[HypotestResult]:
         return [result for result in self._schedule.results(endpoint) if result.is_answer]
 
-    def _is_first_to_tell(self, what: str) -> bool:
+    def _is_first_to_report(self, what: str) -> bool:
         """Whether no item, in any worker of xdist, has reported this yet."""
-        if what in self._told:
+        if what in self._reported:
             return False
-        self._told.add(what)
+        self._reported.add(what)
         sharing = self._schedule.sharing
-        return sharing is None or sharing.is_first(f"told {what}")
+        return sharing is None or sharing.is_first(f"reported {what}")
 
 
 def _lies_with_the_environment(result: HypotestResult) -> bool:

@@ -122,13 +122,13 @@ class Recording:
         hypotheses = {item.nodeid: item for item in self._planned if role_of(item) == "compare"}
         failures: list[TestFailure] = []
         for nodeid, item in self._items.items():
-            told = "hypothesis" in item.note or "whole" in item.note
+            covered = "hypothesis" in item.note or "whole" in item.note
             if item.note:
                 book.add(item)
             elif context is not None and nodeid in hypotheses:
                 subject = subject_of(hypotheses[nodeid], context.settings)
-                told = book.add_unfitted(subject, item)
-            if not told and item.outcome in ("failed", "error"):
+                covered = book.add_unfitted(subject, item)
+            if not covered and item.outcome in ("failed", "error"):
                 failures.append({"test": nodeid, "outcome": item.outcome, "text": item.text})
         for fact in facts:
             book.add_timelines(fact["timelines"])

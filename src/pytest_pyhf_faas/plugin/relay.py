@@ -50,7 +50,7 @@ class Relay:
 
     def show(self, what: str, progress: Progress) -> None:
         """Show the progress of what is waited for."""
-        self._tell({"what": what, "progress": asdict(progress)})
+        self._write({"what": what, "progress": asdict(progress)})
 
     def wait(
         self,
@@ -66,7 +66,7 @@ class Relay:
             self.clear()
         else:
             waits = {"waits_s": waits_s, "waits_for": waits_for, "missing": missing}
-            self._tell({"what": what, **waits})
+            self._write({"what": what, **waits})
 
     def say(self, text: str) -> None:
         """Do nothing: the controller reports an interrupt."""
@@ -78,14 +78,14 @@ class Relay:
             with contextlib.suppress(OSError):
                 self._path.unlink()
 
-    def _tell(self, told: dict[str, Any]) -> None:
+    def _write(self, state: dict[str, Any]) -> None:
         now = time.monotonic()
         if now - self._told_at < _LOOK_S:
             return
         self._told_at, self._stands = now, True
         with contextlib.suppress(OSError):  # a full disk does not stop the run
             temporary = self._path.with_suffix(f"{_SUFFIX}-{os.getpid()}")
-            temporary.write_text(json.dumps(told))
+            temporary.write_text(json.dumps(state))
             temporary.replace(self._path)
 
 
@@ -126,17 +126,17 @@ class Relayed:
     def look(self) -> None:
         """Show the present report."""
         try:
-            told = json.loads(self._path.read_text())
+            state = json.loads(self._path.read_text())
             is_stale = time.time() - self._path.stat().st_mtime > _STALE_S
         except (OSError, ValueError):
             self._line.clear()
             return
         if is_stale:
             self._line.clear()
-        elif "progress" in told:
-            self._line.show(told["what"], Progress(**told["progress"]))
+        elif "progress" in state:
+            self._line.show(state["what"], Progress(**state["progress"]))
         else:
-            self._line.wait(**told)
+            self._line.wait(**state)
 
     def pytest_runtest_logreport(self) -> None:
         """Make room for what pytest writes."""

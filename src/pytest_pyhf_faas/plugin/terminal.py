@@ -131,8 +131,8 @@ def broken_text(
                 advice = Advice()
             elif result.status == "broken":
                 advice = advice_in(error.message) or advice
-    told = " ".join(lines)
-    lines += _in_the_file([each for each in findings if each.text not in told])
+    printed = " ".join(lines)
+    lines += _in_the_file([each for each in findings if each.text not in printed])
     wrong = any(each.level == "error" for each in findings)
     if wrong and not advice.there and "InvalidModel" not in (error.type if error else ""):
         advice = Advice(here="correct the workspace or this patch (see 'pyhf-faas inspect')")
@@ -271,18 +271,18 @@ def written_lines(summaries: Sequence[Summary]) -> list[str]:
     for path, found in files.items():
         kinds = {"new": found.new, "changed": found.changed, "confirmed": found.confirmed}
         parts = [f"{count} {kind}" for kind, count in kinds.items() if count]
-        beside = ", ".join(
+        others = ", ".join(
             f"{part} of {counted(count, 'hypothesis')}"
             for part in BESIDE_CLS
             if (count := getattr(found, part))
         )
-        if beside and not found.total:
-            lines.append(f"{_end_of(path)}: {beside} written")
+        if others and not found.total:
+            lines.append(f"{_end_of(path)}: {others} written")
             continue
         line = f"{_end_of(path)}: {counted(found.total, 'reference')} written"
         line += f" ({', '.join(parts)})" if parts else ""
         line += f", {found.invalid} of them InvalidModel" if found.invalid else ""
-        line += f", and {beside}" if beside else ""
+        line += f", and {others}" if others else ""
         if found.replaced:
             replaced = counted(found.replaced, "reference")
             line += f"; replaces {replaced} of another background or test"

@@ -161,8 +161,8 @@ class Preflight:
             known = self._questions.describe()
         except FaasError as error:
             raise self._remedies.not_ready("it cannot be used", str(error)) from error
-        told = {name: value for name, value in known.items() if name != "endpoint"}
-        return Finding(", ".join(f"{name}: {value}" for name, value in told.items()), dict(known))
+        facts = {name: value for name, value in known.items() if name != "endpoint"}
+        return Finding(", ".join(f"{name}: {value}" for name, value in facts.items()), dict(known))
 
     @measurement(needs="exists")
     def answers(self) -> Finding:

@@ -339,10 +339,10 @@ class _Match:
         return Comparison(verdict, title, rows, *cause, at=_at(at), places=self.places)
 
     def _not_right(
-        self, verdict: Verdict, beside: str, cause: diagnosis.Cause, what: str = ""
+        self, verdict: Verdict, which: str, cause: diagnosis.Cause, what: str = ""
     ) -> Comparison:
         """Return the comparison of a result that is at no set, with its CLs next to that of one."""
-        rows = self.rows[beside]
+        rows = self.rows[which]
         if all(row.within for row in rows):
             title = f"{self.name}: {what}, though CLs agrees"
         else:

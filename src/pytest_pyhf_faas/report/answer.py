@@ -77,11 +77,11 @@ def failed_though_not_wrong(hypothesis: Hypothesis) -> bool:
 
 def other_failures(document: Document) -> list[TestFailure]:
     """Return failed tests that test no hypothesis, except those already shown for endpoints."""
-    told = [each["text"] for one in document["endpoints"] for each in one["failures"]]
+    reported = [each["text"] for one in document["endpoints"] for each in one["failures"]]
     return [
         each
         for each in document["run"]["failures"]
-        if not any(text and text in each["text"] for text in told)
+        if not any(text and text in each["text"] for text in reported)
     ]
 
 
@@ -170,12 +170,12 @@ def _of_hypotheses(document: Document) -> str:
         timed = document["scaling"] or any(each["wall_time"] for each in document["analyses"])
         return "times were measured, no CLs were compared" if timed else "nothing was fitted"
     names = sorted(verdicts, key=lambda name: verdicts[name][0].severity)
-    told = [_of_one_quantity(groups[name], verdicts[name]) for name in names]
+    answers = [_of_one_quantity(groups[name], verdicts[name]) for name in names]
     if names == [CLS.name]:
-        return told[0]
-    if len(set(told)) == len(set(_verdicts(document))) == 1:  # the same for all
-        return f"{told[0]}: {' and '.join(names)}"
-    return "; ".join(f"{name}: {said}" for name, said in zip(names, told, strict=True))
+        return answers[0]
+    if len(set(answers)) == len(set(_verdicts(document))) == 1:  # the same for all
+        return f"{answers[0]}: {' and '.join(names)}"
+    return "; ".join(f"{name}: {said}" for name, said in zip(names, answers, strict=True))
 
 
 def _of_one_quantity(analyses: Sequence[Analysis], verdicts: Sequence[Verdict]) -> str:

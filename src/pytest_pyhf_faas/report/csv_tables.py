@@ -61,8 +61,8 @@ def write_runs(
     written = []
     for quantity in QUANTITIES:
         found = [
-            (told, each)
-            for told, document in runs
+            (properties, each)
+            for properties, document in runs
             for each in document["analyses"]
             if quantity_of(each) is quantity
         ]
@@ -86,12 +86,12 @@ def _write_table(
     path: Path,
     source: Path | None = None,
 ) -> None:
-    first = list(dict.fromkeys(name for told, _analysis in analyses for name in told))
+    first = list(dict.fromkeys(name for properties, _analysis in analyses for name in properties))
     before, after = [*first, *_BEFORE], _columns_after(quantity)
-    labels = _columns_of_labels([each for _told, each in analyses], {*before, *after})
+    labels = _columns_of_labels([each for _properties, each in analyses], {*before, *after})
     rows = (
-        {**told, **_row(quantity, analysis, hypothesis, labels)}
-        for told, analysis in analyses
+        {**properties, **_row(quantity, analysis, hypothesis, labels)}
+        for properties, analysis in analyses
         for hypothesis in all_hypotheses(analysis, source)
     )
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:

@@ -87,26 +87,26 @@ def _ambiguous(document: Document) -> str:
 
 def _failures(document: Document) -> list[str]:
     """Return the first failures, folded away, and how many more there are."""
-    told = [
+    entries = [
         (f"{endpoint['endpoint']}: {each['name']}", each["text"])
         for endpoint in document["endpoints"]
         for each in endpoint["failures"]
     ]
-    told += [
+    entries += [
         (f"{each['verdict']}: {each['title']}", _without_title(each))
         for each in answer.all_failures(document)
         if not is_unreferenced(each)
     ]
-    told += [
+    entries += [
         (f"no reference: {each.title}", each.text(_MOST_LISTED, _LINE_CHARACTERS))
         for each in unreferenced(document)
     ]
-    told += [(each["test"], each["text"]) for each in answer.other_failures(document)]
+    entries += [(each["test"], each["text"]) for each in answer.other_failures(document)]
     parts = [
         f"<details><summary>{_escaped(title)}</summary>\n\n{_fenced(text)}\n\n</details>"
-        for title, text in told[:MOST_FAILURES]
+        for title, text in entries[:MOST_FAILURES]
     ]
-    more = len(told) - len(parts)
+    more = len(entries) - len(parts)
     return [*parts, f"{counted(more, 'more failure')}: see the report." if more > 0 else ""]
 
 

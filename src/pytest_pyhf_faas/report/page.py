@@ -285,9 +285,9 @@ class _LongTexts:
         self._errors = dict(zip(errors, whole, strict=True))
         #: Which failure shows an error: its anchor and its patch.
         self._shown: dict[str, tuple[str, str]] = {}
-        told = [_remarks(each) for each in failing]
-        remarks = cut_all([text for text, _rerun in told], FAILURE_BYTES)
-        reruns = cut_all([rerun for _text, rerun in told], LIST_BYTES)
+        split = [_remarks(each) for each in failing]
+        remarks = cut_all([text for text, _rerun in split], FAILURE_BYTES)
+        reruns = cut_all([rerun for _text, rerun in split], LIST_BYTES)
         self.failures = [
             self._failure(f"failure-{place}", *each)
             for place, each in enumerate(zip(failing, remarks, reruns, warnings, strict=True))

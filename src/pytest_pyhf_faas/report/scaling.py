@@ -154,12 +154,12 @@ def _where_it_went(points: Sequence[ScalingPoint], unit: str, width: int) -> lis
     if worked_s <= 0:
         return []
     shares = {part: found.mean_of(f"{part}_s") / worked_s for part in PARTS}
-    told = ", ".join(
+    listing = ", ".join(
         f"{PART_TITLES.get(part, part)} {shares[part]:.0%}"
         for part in sorted(PARTS, key=lambda part: -shares[part])
         if shares[part] >= _TOLD_SHARE
     )
-    text = f"with {counted(most['count'], unit.removesuffix('s'))}: {told}"
+    text = f"with {counted(most['count'], unit.removesuffix('s'))}: {listing}"
     return wrap(text, width, initial_indent="  ", subsequent_indent="    ")
 
 

@@ -161,7 +161,7 @@ def _row(title: str, patch: str, found: ToyResult) -> ToyRow:
     asymptotic, off = found["asymptotic"], found["off"]
     reference = found["reference"]
 
-    def told(values: list[Number], errors: list[Number], at: int) -> str:
+    def cell(values: list[Number], errors: list[Number], at: int) -> str:
         return measured(float(values[at]), float(errors[at]))
 
     finding = "" if float(found["observed"]) > _ZERO else "the observed test statistic is 0"
@@ -172,14 +172,14 @@ def _row(title: str, patch: str, found: ToyResult) -> ToyRow:
         patch=patch,
         toys=f"{found['count']:,} + {found['count']:,}",
         failed=str(sum(found["failed"])),
-        observed=told(found["CLs"], found["errors"], _OBSERVED),
+        observed=cell(found["CLs"], found["errors"], _OBSERVED),
         asymptotic_observed=None if asymptotic is None else float(asymptotic[_OBSERVED]),
         finding=finding,
-        expected=told(found["CLs"], found["errors"], _MEDIAN),
+        expected=cell(found["CLs"], found["errors"], _MEDIAN),
         asymptotic_expected=None if asymptotic is None else float(asymptotic[_MEDIAN]),
         reference=""
         if reference is None
-        else told(reference["CLs"], reference["errors"], _OBSERVED),
+        else cell(reference["CLs"], reference["errors"], _OBSERVED),
     )
 
 

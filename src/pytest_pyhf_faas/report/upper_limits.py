@@ -63,8 +63,8 @@ def remarks(hypothesis: Hypothesis) -> str:
     """Return what a reader should know about the limits of a hypothesis."""
     found = hypothesis.get("limits")
     both = LIMITS.at_minima(hypothesis)
-    told = [f"{float(values[OBSERVED]):.4g} at the {name} minima" for name, values in both.items()]
-    return "; ".join([*told, *(found["remarks"] if found else ())])
+    parts = [f"{float(values[OBSERVED]):.4g} at the {name} minima" for name, values in both.items()]
+    return "; ".join([*parts, *(found["remarks"] if found else ())])
 
 
 def _bytes(hypothesis: Hypothesis) -> int:

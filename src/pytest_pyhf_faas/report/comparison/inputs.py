@@ -48,8 +48,8 @@ def input_differences(name: str, before: Analysis, after: Analysis) -> list[Diff
     found = []
     first, second = _config(before), _config(after)
     for key in dict.fromkeys((*first, *second)):
-        told = key in CALCULATION and before["fit_setup"] != after["fit_setup"]
-        if not told and first.get(key) != second.get(key):
+        reported = key in CALCULATION and before["fit_setup"] != after["fit_setup"]
+        if not reported and first.get(key) != second.get(key):
             found.append(Difference(name, key, _word(first.get(key)), _word(second.get(key))))
     if before["digest"] != after["digest"]:
         digests = [each["digest"][:_DIGEST_WIDTH] for each in (before, after)]

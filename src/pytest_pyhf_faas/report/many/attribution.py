@@ -174,20 +174,20 @@ class Attribution:
                     for other in others
                     for name in other.names
                 )
-                told = step if len(those) == everywhere else replace(step, where=where)
-                found.append(Found(told, before, after))
+                limited = step if len(those) == everywhere else replace(step, where=where)
+                found.append(Found(limited, before, after))
         return found
 
     def _named(self, found: Found, factors: Sequence[_Factor]) -> Found:
         """Return a step with the values that each of some factors has at both sides of it."""
-        told = [
+        names = [
             (name, self._values(name, found.before), self._values(name, found.after))
             for factor in factors
             for name in factor.names
         ]
         # A package that came with a backend is not another cause than the backend.
-        present = [each for each in told if ABSENT not in each]
-        return found._replace(step=Step(*map(tuple, zip(*(present or told), strict=True))))
+        present = [each for each in names if ABSENT not in each]
+        return found._replace(step=Step(*map(tuple, zip(*(present or names), strict=True))))
 
     def _values(self, name: str, cells: int) -> str:
         values = [value for value, those in self._cells[name].items() if those & cells]

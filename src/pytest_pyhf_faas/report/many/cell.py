@@ -97,8 +97,8 @@ def read_cell(path: Path) -> Cell:
     directory, report = (path, path / documents.FILE) if path.is_dir() else (path.parent, path)
     if not (directory / FILE).is_file():
         return Cell("", {}, read_all(path), directory=directory)
-    told = _read_file(directory / FILE)
-    cell = Cell(told["name"], told["factors"], None, told["reason"], directory)
+    fields = _read_file(directory / FILE)
+    cell = Cell(fields["name"], fields["factors"], None, fields["reason"], directory)
     if not report.is_file():
         return replace(cell, reason=cell.reason or "it has no report")
     try:
@@ -115,7 +115,7 @@ def named(cells: Iterable[Cell]) -> list[Cell]:
     """
     cells = list(cells)
     apart = telling_apart([cell.environment for cell in cells])
-    found = [replace(cell, name=cell.name or told) for cell, told in zip(cells, apart, strict=True)]
+    found = [replace(cell, name=cell.name or own) for cell, own in zip(cells, apart, strict=True)]
     taken = Counter(cell.name for cell in found)
     found = [_with_directory(cell) if taken[cell.name] > 1 else cell for cell in found]
     return _numbered(found)
@@ -157,7 +157,7 @@ def _numbered(cells: Sequence[Cell]) -> list[Cell]:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ReportError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -166,12 +166,14 @@ def _read_file(path: Path) -> dict[str, Any]:
             "gate again"
         ) from error
     expected = {"name": str, "factors": dict, "reason": str | None}
-    told = {"reason": None, **told} if isinstance(told, dict) else {}
-    wrong = [name for name, kind in expected.items() if not isinstance(told.get(name), kind)]
-    wrong = wrong or [f"factors/{n}" for n, v in told["factors"].items() if not isinstance(v, str)]
+    fields = {"reason": None, **fields} if isinstance(fields, dict) else {}
+    wrong = [name for name, kind in expected.items() if not isinstance(fields.get(name), kind)]
+    wrong = wrong or [
+        f"factors/{n}" for n, v in fields["factors"].items() if not isinstance(v, str)
+    ]
     if wrong:
         raise ReportError(
             f"{path} is not the {FILE} of an environment: {counted(len(wrong), 'field')} missing "
             f"or of the wrong type ({', '.join(wrong)}). Run the gate again"
         )
-    return told
+    return fields

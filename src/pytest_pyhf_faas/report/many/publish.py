@@ -50,8 +50,8 @@ def publish_many(many: Many, cells: Sequence[Cell], directory: Path) -> Path:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        told = {"answer": words.answer(many), **many.to_json()}
-        _write(directory / JSON, json.dumps(told, indent=1, allow_nan=False) + "\n")
+        content = {"answer": words.answer(many), **many.to_json()}
+        _write(directory / JSON, json.dumps(content, indent=1, allow_nan=False) + "\n")
         _write_environments(many, directory / TABLE)
         runs = [({"environment": c.name}, c.document) for c in cells if c.document is not None]
         tables = csv_tables.write_runs(runs, directory)

@@ -69,7 +69,7 @@ def plot_scaling(place: int, entry: Scaling) -> Plot | None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     name = ", ".join([*names_of([entry]), entry["endpoint"], entry["fit_setup"]])
     title = f"Scaling with the {unit}: {within_width(name, IN_TITLE)}"
-    told = [
+    sentences = [
         f"{counted(count, unit.removesuffix('s'))}: {with_stdev(wall_s, stdev_s)} s, "
         f"speed-up {speed_up:.3g}, efficiency {efficiency:.0%}"
         for count, wall_s, stdev_s, speed_up, efficiency in zip(
@@ -81,8 +81,8 @@ def plot_scaling(place: int, entry: Scaling) -> Plot | None:
             strict=True,
         )
     ]
-    told += [label for label, _, _ in _amdahl_curves(figures)]
-    return plot_of(figure, f"scaling-{place}", title, described(title, told))
+    sentences += [label for label, _, _ in _amdahl_curves(figures)]
+    return plot_of(figure, f"scaling-{place}", title, described(title, sentences))
 
 
 def _draw_panel(axes: Axes, figures: ScalingFigures, panel: _Panel) -> None:

@@ -116,14 +116,14 @@ def plot_wall_time(analyses: Sequence[Analysis], names: Sequence[str]) -> Plot |
         return None
     figure, axes, shown = rows_of_analyses(measured)
     log_axis(axes, "x")
-    told, labels, published_handles = [], [], []
+    sentences, labels, published_handles = [], [], []
     for row, (name, (analysis, found)) in enumerate(shown):
         wall_s, stdev_s, fit_s = found.mean_s, found.stdev_s, found.mean_of("fit_s")
         _draw_times(axes, row, (wall_s, fit_s), stdev_s, markersize=_SIZE)
         _draw_ratio(axes, row, wall_s, fit_s)
         workers = counted(found.last.workers, "worker")
         labels.append(f"{within_width(name, AT_ROW)}\n{workers}")
-        told.append(
+        sentences.append(
             f"{drawable(name)}: {with_stdev(wall_s, stdev_s)} s on {workers}, {fit_s:.4g} s on one"
         )
         published = published_of(analysis)
@@ -139,7 +139,7 @@ def plot_wall_time(analyses: Sequence[Analysis], names: Sequence[str]) -> Plot |
             published_handles = _handles(
                 "published (2021)", "published (2021): single node", mfc="w"
             )
-            told[-1] += (
+            sentences[-1] += (
                 f" (published in 2021: {published.wall_time_s:g} ± {published.stdev_s:g} s "
                 f"distributed, {published.single_node_s:g} s on a single node)"
             )
@@ -152,7 +152,7 @@ def plot_wall_time(analyses: Sequence[Analysis], names: Sequence[str]) -> Plot |
     )
     figure.legend(handles=handles + published_handles, loc="outside lower center", ncols=2)
     title = "Wall time on the workers, and on one worker"
-    return plot_of(figure, "wall_time", title, described(title, told))
+    return plot_of(figure, "wall_time", title, described(title, sentences))
 
 
 def _handles(*labels: str, **style: Any) -> list[Line2D]:
@@ -204,13 +204,13 @@ def plot_where_the_time_went(analyses: Sequence[Analysis], names: Sequence[str])
     axes.set_xlabel("share of workers × wall time [%]")
     handles = [Patch(**part.style, label=part.label) for part in _PARTS.values()]
     figure.legend(handles=handles, loc="outside lower center", ncols=5)
-    told = []
+    sentences = []
     for name, shares in shown:
         parts = sorted(shares, key=lambda part: -shares[part])
         words = [f"{_PARTS[part].label} {shares[part]:.1%}" for part in parts if shares[part]]
-        told.append(f"{drawable(name)}: {', '.join(words)}")
+        sentences.append(f"{drawable(name)}: {', '.join(words)}")
     title = "Where the time of the workers went"
-    return plot_of(figure, "where_the_time_went", title, described(title, told))
+    return plot_of(figure, "where_the_time_went", title, described(title, sentences))
 
 
 def _shares(found: WallTime) -> dict[str, float]:
@@ -259,13 +259,13 @@ def plot_fit_times(analyses: Sequence[Analysis], names: Sequence[str]) -> Plot |
     if not measured:
         return None
     figure = _histograms(measured) if len(measured) <= len(_LINES) else _strips(measured)
-    told = [
+    sentences = [
         f"{drawable(name)}: {counted(len(seconds), 'fit')} of {seconds.min():.3g} s to "
         f"{seconds.max():.3g} s, median {np.median(seconds):.3g} s"
         for name, seconds in measured
     ]
     title = "Times of the fits"
-    return plot_of(figure, "fit_times", title, described(title, told))
+    return plot_of(figure, "fit_times", title, described(title, sentences))
 
 
 def _histograms(measured: _Seconds) -> Figure:
