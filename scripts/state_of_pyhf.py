@@ -90,7 +90,7 @@ def parts(
     reasons = [(each.name, words.reason_of(each)) for each in many.environments]
     missing = [f"- {name}: {reason}" for name, reason in reasons if reason]
     if missing:
-        yield "### Not run, or not to the end"
+        yield "### Not run, or not finished"
         yield "\n".join(missing)
 
 

@@ -94,7 +94,7 @@ def test_what_is_skipped_is_not_announced(project):
 
 
 LONGER = "1Lbb: warning: a fit took 12 min 10 s by its reference, longer than {}, 10 min 00 s"
-SET_IT = ": set a longer walltime in its configuration, and let the queue allow it"
+SET_IT = ": set a longer walltime in its configuration, and make sure that the queue allows it"
 LATER = (
     "parsl:a.py: warning: --faas-timeout, 2 h 00 min, is longer than the walltime of a block, "
     "10 min 00 s, which ends fits before"

@@ -525,7 +525,7 @@ def test_upper_limits_move_as_cls_does():
     beyond = runs(5e-3, verdict="wrong", outcome="failed", title="the limits differ")
     assert beyond.status == 1
     told = text(beyond)
-    assert re.search(r"upper limits of wino moved farther .*\n.*\n +a +limit_(obs|exp \+1σ)", told)
+    assert re.search(r"upper limits of wino moved by more .*\n.*\n +a +limit_(obs|exp \+1σ)", told)
     assert re.search(r"wino, upper limits +a +right +wrong", told)
     assert beyond.to_json()["moved"][0]["quantity"] == "upper limits"
 

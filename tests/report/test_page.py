@@ -161,7 +161,7 @@ def test_everything_is_on_the_page_failures_first():
     source, found = rendered(everything(), [FakePlot("wall_time"), FakePlot("plane-x", analysis=0)])
     expected = [
         "2026-11-22 15:08:23 UTC", "1 min 37 s",
-        "2 fits sent to workers, 1 of them again (worker lost: 1)",
+        "2 fits sent to workers, 1 of them sent again (worker lost: 1)",
         "20261122T150823Z-0123abcd",
         "wall time not measured: 1 of 6 fits broke: signal 9", "a note of the run",
         "Analyses", "42.0 ± 2.8", "Failures", "its clock is ahead", "wrong_1", "✗ outside",
