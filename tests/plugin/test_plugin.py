@@ -148,8 +148,8 @@ def test_wrong_value_is_a_failure_in_junitxml(project):
             "free_fit_to_data",
             +0.5,
             (
-                "the optimizer scipy failed: the free fit to data stopped 0.5 above a point that changing "
-                "one parameter reaches"
+                "the optimizer scipy failed: the free fit to data stopped 0.5 above a point that "
+                "changing one parameter reaches"
             ),
         ),
         (
