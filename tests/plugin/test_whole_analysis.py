@@ -238,5 +238,5 @@ def test_what_a_test_of_ones_own_cannot_do_is_told(project, words, marker, named
     )
     result = project.run(*words, suite=False)
     result.assert_outcomes(errors=1)
-    project.assert_told(result, f"does not go with {named}", code=1)
+    project.assert_told(result, f"does not work with {named}", code=1)
     assert not project.fits()

@@ -144,7 +144,7 @@ def check_analysis_goes_with(config: pytest.Config, given: Mapping[str, Any]) ->
         if asked_for:
             raise ConfigurationError(
                 "one item that compares the CLs of a whole pallet (--faas-items=analysis, or the "
-                f"fixture analysis_result) does not go with {what}: leave one of them out"
+                f"fixture analysis_result) does not work with {what}: leave one of them out"
             )
 
 
