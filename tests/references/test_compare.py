@@ -202,7 +202,7 @@ def test_the_expected_exception_is_right():
     assert error_matches(result, reference)
     comparison = check(result, reference)
     assert comparison.verdict is Verdict.RIGHT
-    assert comparison.title.startswith("toy / toy_000: pyhf.exceptions.InvalidModel is the right")
+    assert comparison.title.startswith("toy / toy_000: pyhf.exceptions.InvalidModel was raised")
 
 
 @pytest.mark.parametrize(
@@ -876,7 +876,7 @@ def test_either_set_of_minima_is_right_and_the_other_is_told(result, at, values)
     assert comparison.explanation.splitlines() == [
         (
             "ambiguous: CLs_obs is 0.0684 at the lowest and 0.0435 at the nominal minima; excluded "
-            "at the nominal ones alone"
+            "only at the nominal ones"
         ),
         (
             "they differ most in the fixed poi fit to data, by 0.79 in twice-NLL: mu_W 0 (nominal: "
@@ -913,7 +913,7 @@ def test_an_exclusion_flips_where_one_of_the_two_excludes(lowest, nominal, flips
     assert reference.flips is flips
     ambiguous = check(AT_LOWEST, reference).ambiguous
     assert ambiguous.flips is flips
-    assert ("alone" in ambiguous.lines[0]) is flips
+    assert ("only" in ambiguous.lines[0]) is flips
 
 
 @given(st.lists(st.booleans(), min_size=3, max_size=3), st.lists(gaps, min_size=5, max_size=5))
@@ -1106,7 +1106,7 @@ def test_one_set_may_be_asked_for(result, minimum, right):
         )
         assert comparison.explanation.startswith(
             f"verdict: all five fits are at the {at_set} minima and CLs agrees there, but "
-            f"--faas-minimum={minimum} accepts the {minimum} ones alone\nambiguous: "
+            f"--faas-minimum={minimum} accepts only the {minimum} ones\nambiguous: "
         )
         expected = LOWEST_VALUES if minimum == "lowest" else NOMINAL_VALUES
         assert tuple(row.reference for row in comparison.rows) == expected
@@ -1183,7 +1183,7 @@ def test_where_cls_cannot_be_recomputed_no_formulae_are_blamed():
         result, replace(certified(), lowest=replace(certified().lowest, mu_hat=None))
     ).explanation
     assert "the formulae changed, or the fits are a little off" in text
-    assert "cannot be told" in text
+    assert "cannot be checked" in text
 
 
 def test_nominal_minima_whose_cls_does_not_follow_are_explained():

@@ -174,7 +174,7 @@ def test_an_exception_may_be_the_reference(store, tmp_path):
 def test_a_fit_that_broke_cannot_become_a_reference(store, status):
     (task,) = toy_tasks(1)
     result = toy_result(task, status=status, error=FitError(status, "killed"))
-    with pytest.raises(ReferenceFileError, match="did not end"):
+    with pytest.raises(ReferenceFileError, match="an unfinished fit"):
         store.update(task, result)
     assert store.save() == []
     assert not store.find(task)
@@ -327,7 +327,7 @@ def test_another_patch_of_the_same_name_is_missing(saved):
 def test_a_truncated_file_says_where(saved, tmp_path, length):
     path = tmp_path / "toy.json"
     path.write_text(path.read_text()[:length])
-    with pytest.raises(ReferenceFileError, match="no valid JSON") as caught:
+    with pytest.raises(ReferenceFileError, match="not valid JSON") as caught:
         ReferenceStore([tmp_path], tmp_path).find(toy_tasks(1)[0])
     assert str(path) in str(caught.value)
     assert "version control" in str(caught.value)
@@ -337,7 +337,7 @@ def test_a_damaged_file_is_never_taken_for_a_missing_one(saved, tmp_path):
     (tmp_path / "toy.json").write_text("{")
     store = ReferenceStore([tmp_path], tmp_path)
     for _ in range(3):
-        with pytest.raises(ReferenceFileError, match="no valid JSON"):
+        with pytest.raises(ReferenceFileError, match="not valid JSON"):
             store.find(toy_tasks(1)[0])
 
 
