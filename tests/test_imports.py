@@ -269,21 +269,17 @@ def test_importing_the_plugin_imports_none_of_the_domain():
 
 
 def test_importing_the_plugin_costs_little_beside_pytest():
-    """In processor time: 12 ms beside 100 ms of pytest; with packaging it was 25 ms."""
+    """In processor time, 12 ms beside 100 ms of pytest; how fast the machine is does not matter."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}  # compiling would be most of it
     program = (
         "from time import process_time as now\n"
         f"began = now()\nimport pytest\nhalf = now()\nimport {PACKAGE}.plugin.hooks\n"
         "print(now() - half, half - began)"
     )
-    own, of_pytest = zip(
-        *(
-            map(float, subprocess.check_output([sys.executable, "-c", program]).split())
-            for _ in range(5)
-        ),
-        strict=True,
-    )
-    assert min(own) < 0.03
-    assert min(own) < 0.2 * min(of_pytest)
+    command = [sys.executable, "-c", program]
+    runs = [subprocess.check_output(command, env=environment, text=True) for _ in range(5)]
+    own, of_pytest = zip(*(map(float, run.split()) for run in runs), strict=True)
+    assert min(own) < 0.25 * min(of_pytest)
 
 
 def test_reading_a_pallet_does_not_import_pyhf():
