@@ -81,7 +81,7 @@ BRIEF = Effort(draws=2, background_draws=1, sides=False)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MinimumSet:
-    """One minimum for each of the five fits, and CLs as it follows from them.
+    """One minimum for each of the five fits, and the CLs that follows from them.
 
     Attributes
     ----------

@@ -41,12 +41,12 @@ class PatchReference:
     Attributes
     ----------
     lowest, nominal : MinimumSet
-        The two sets of minima; one object where they are the same. Empty where `error` is the
+        The two sets of minima; one object if they are the same. Empty if `error` is the
         right answer.
     nominal_is_known : bool
         Whether anything is known of the nominal minima: a file of schema 1 has only the lowest.
     differences : tuple of mapping
-        For each fit whose nominal minimum is another one than the lowest: ``fit``, ``gap`` (nominal
+        For each fit whose nominal minimum is not the lowest: ``fit``, ``gap`` (nominal
         minus lowest, twice the NLL), ``parameters`` (those that differ most, each with ``name``,
         ``nominal`` and ``lowest``) and ``at_bound`` (those at a bound in either).
     minima : mapping
@@ -75,9 +75,9 @@ class PatchReference:
     tolerances : mapping of fit setup to mapping
         ``rtol`` and ``atol`` as the file sets them.
     limits : Limits or None
-        The upper limits, where they are known.
+        The upper limits, if they are known.
     toys : mapping or None
-        CLs from toys, where it is known; see `form.ToysEntry`.
+        CLs from toys, if it is known; see `form.ToysEntry`.
     published : mapping or None
         At which minima the published limit is reproduced; see `form.PublishedEntry`.
     test_stat, test_poi : str, float
@@ -135,7 +135,7 @@ class PatchReference:
 
     @property
     def ambiguous(self) -> bool:
-        """Whether the nominal minima are others than the lowest."""
+        """Whether the nominal minima differ from the lowest."""
         return self.nominal is not self.lowest
 
     @property
@@ -158,9 +158,9 @@ class PatchReference:
         fit_setup : str
             Such as "numpy+scipy".
         rtol : float, optional
-            What is asked for, in place of the tolerance of this reference.
+            Replaces the tolerance of this reference.
         atol : float, optional
-            What is asked for, in place of the tolerance of this reference.
+            Replaces the tolerance of this reference.
 
         Returns
         -------
