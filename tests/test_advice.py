@@ -199,8 +199,8 @@ def test_each_error_of_the_system_says_that_the_fit_is_not_to_blame(number):
             ),
             "disk of the worker is full",
         ),
-        ("a worker could not do it: SyntaxError: invalid syntax", "Python 3.10 or newer"),
-        ("a worker could not do it: MemoryError", "memory"),
+        ("a worker failed: SyntaxError: invalid syntax", "Python 3.10 or newer"),
+        ("a worker failed: MemoryError", "memory"),
         ("it said: a.b.ModuleNotFoundError: No module named 'pyhf'", "has no pyhf"),
     ],
 )

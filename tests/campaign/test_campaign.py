@@ -515,7 +515,7 @@ def test_a_listener_that_fails_ends_no_fit_and_is_told(begin, listener, error):
     campaign.submit(tasks)
     assert sorted(statuses(wait_for_results(campaign, tasks))) == ["error", *["ok"] * 4]
     assert campaign.progress().done == 5
-    assert f"could not be noted in full ({type(error).__name__}: {error})" in campaign.problem
+    assert f"could not be recorded in full ({type(error).__name__}: {error})" in campaign.problem
     assert "--faas-resume" in campaign.problem
 
 

@@ -133,7 +133,7 @@ def test_a_fit_that_loses_its_block_too_often_is_broken(begin):
     assert result.status == "broken"
     assert len(engine.submissions) == POLICY.losses + 1
     message = result.error.message
-    assert "its block is gone. It was there 4 times when that happened" in message
+    assert "its block is gone. This fit was there 4 times when that happened" in message
     assert "with nothing else on the engine" in message
     assert message.count("\nattempt ") == POLICY.losses
     assert engine.restarts == 0
@@ -404,7 +404,7 @@ def test_a_silent_engine_is_replaced(begin, clock):
     assert engine.restarts == 1
     assert told(campaign, [task]) == [("sent", 0, 1), ("silence", 0, 1), ("sent", 0, 1)]
     assert campaign.events[1].text == (
-        "no answer came for 401 s, where 400 s are enough for all that was sent"
+        "no answer came for 401 s, although 400 s are enough for all that was sent"
     )
     held(engine)[-1].answer()
     campaign.go_on()
@@ -483,7 +483,7 @@ def test_silence_is_measured_by_the_longest_fit_once_fits_are_known(begin, clock
     campaign.go_on()
     assert engine.restarts == 1
     texts = {event.text for event in campaign.events if event.kind == "silence"}
-    assert texts == {"no answer came for 801 s, where 800 s are enough for all that was sent"}
+    assert texts == {"no answer came for 801 s, although 800 s are enough for all that was sent"}
 
 
 @pytest.mark.parametrize(
@@ -925,7 +925,7 @@ def test_where_no_worker_comes_in_time_all_ends_with_a_reason(begin, clock):
     results = results_of(campaign, tasks)
     assert {result.status for result in results} == {"broken"}
     message = results[0].error.message
-    assert "no worker of scripted was there for 61 s: blocks: 2 pending (Resources)" in message
+    assert "no worker of scripted was available for 61 s: blocks: 2 pending (Resources)" in message
     assert "--faas-queue-timeout" in message
     assert engine.stops == 1
     assert engine.restarts == 0
@@ -1095,11 +1095,11 @@ def test_what_a_worker_cannot_do_is_sent_again_and_broken_in_the_end(begin, retr
     campaign = begin(engine, retries=retries)
     submit(campaign, [task])
     for number in range(retries + 1):
-        engine.submissions[number].fail(RemoteCallError("a worker could not do it: no pyhf"))
+        engine.submissions[number].fail(RemoteCallError("a worker failed: no pyhf"))
         campaign.go_on()
     (result,) = results_of(campaign, [task])
     assert (result.status, result.attempts) == ("broken", retries + 1)
-    assert result.error.message.startswith("a worker could not do it: no pyhf")
+    assert result.error.message.startswith("a worker failed: no pyhf")
     assert len(engine.submissions) == retries + 1
     assert engine.restarts == 0
     trouble = [event.kind for event in campaign.events if event.kind != "sent"]
@@ -1111,7 +1111,7 @@ def test_what_another_worker_can_do_is_fine(begin):
     engine = ScriptedEngine()
     campaign = begin(engine, retries=1)
     submit(campaign, [task])
-    engine.submissions[0].fail(RemoteCallError("a worker could not do it: no pyhf"))
+    engine.submissions[0].fail(RemoteCallError("a worker failed: no pyhf"))
     campaign.go_on()
     answer_all(campaign, engine)
     (result,) = results_of(campaign, [task])

@@ -65,10 +65,10 @@ def test_what_a_worker_has_is_named_beside_what_is_required():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("pyhf=0.7.6", "write it as for pip, such as pyhf==0.7.6"),
-        ("", "write it as for pip"),
-        ("pandas>=2", "workers only say which python, pyhf, numpy"),
-        ("pyhf[jax]==0.7.6", "in place of pyhf"),
+        ("pyhf=0.7.6", "write a pip requirement, such as pyhf==0.7.6"),
+        ("", "write a pip requirement"),
+        ("pandas>=2", "workers only report python, pyhf, numpy"),
+        ("pyhf[jax]==0.7.6", "instead of pyhf"),
         ("pyhf==0.7.6; python_version>'3'", "no extras, markers"),
         ("pyhf @ https://example.org/pyhf.whl", "no extras, markers or URLs"),
     ],
@@ -96,7 +96,7 @@ def test_a_fit_of_another_worker_is_refused_without_its_values():
     )
     assert refused.cls_values == ()
     unknown = accepted(answer(None), [required])
-    assert unknown.error.message == "the worker has not said which versions it has (--faas-require)"
+    assert unknown.error.message == "the worker has not reported its versions (--faas-require)"
 
 
 def test_other_results_stay_as_they_are():

@@ -147,7 +147,7 @@ def test_an_engine_that_breaks_down_again_and_again_is_given_up():
     assert of(Restart, broken_down(scene, 2)) == [Restart()]
     ended, halt = broken_down(scene, 1)[-2:]
     assert (ended.key, ended.status, halt) == ("key0", "broken", Halt())
-    assert "the engine engine broke down 3 times in a row without one answer" in ended.text
+    assert "the engine engine broke down 3 times in a row without any answer" in ended.text
     assert "it died" in ended.text
 
 
@@ -212,7 +212,7 @@ def test_a_loss_of_its_block_costs_a_fit_no_attempt_and_the_second_makes_it_a_su
         scene.tell(Sent(send.batch))
     (ended,) = of(GiveUp, scene.fail(send, "block lost"))
     assert (ended.status, ended.attempts) == ("broken", 1)
-    assert "It was there 4 times when that happened" in ended.text
+    assert "This fit was there 4 times when that happened" in ended.text
 
 
 def test_while_a_suspect_runs_nothing_else_is_sent():
@@ -417,7 +417,7 @@ def test_a_silent_engine_is_restarted_and_the_only_fit_on_it_ends_in_time():
     scene = Scene(Policy(retries=0, timeout_s=10.0), replace(BLIND, workers=1, workers_there=1))
     scene.submit(a_fit(0))
     assert scene.tell(Ticked(), 320.0) == []
-    text = "no answer came for 321 s, where 320 s are enough for all that was sent"
+    text = "no answer came for 321 s, although 320 s are enough for all that was sent"
     assert scene.tell(Ticked(), 1.0) == [
         Restart(),
         Note("key0", "timeout", 1, text),
@@ -428,7 +428,7 @@ def test_a_silent_engine_is_restarted_and_the_only_fit_on_it_ends_in_time():
 @pytest.mark.parametrize(
     ("remedy", "told"),
     [
-        ("look at the queue", "1 pending. Look at the queue, or wait longer with --faas-queue-"),
+        ("check the queue", "1 pending. Check the queue, or wait longer with --faas-queue-"),
         (None, "1 pending. Wait longer with --faas-queue-timeout"),
     ],
 )
@@ -439,7 +439,7 @@ def test_where_no_worker_comes_all_is_given_up(remedy, told):
     assert scene.tell(Ticked(), 60.0) == []
     (ended, halt) = scene.tell(Ticked(), 1.0)
     assert (ended.status, ended.error, halt) == ("broken", "engine", Halt())
-    assert "no worker of engine was there for 61 s: blocks: 1 pending" in ended.text
+    assert "no worker of engine was available for 61 s: blocks: 1 pending" in ended.text
     assert told in ended.text
     assert ended.attempts == 0
 
@@ -717,7 +717,7 @@ def test_blocks_that_end_by_accident_say_nothing_of_a_walltime(ages):
         resend(scene)
     _, (ended,) = lose_after(scene, ages[-1])
     assert "likely" not in ended.text
-    assert "It was there 4 times" in ended.text
+    assert "This fit was there 4 times" in ended.text
 
 
 def lose_all(scene, ran_s):

@@ -154,7 +154,7 @@ def test_what_was_begun_goes_on_without_its_words(desk, monkeypatch):
     assert out.startswith("3 environments, 4 hypotheses in each")
     assert len(desk.place.suites()) == before
     status, _, err = desk.type("--resume", "--pyhf", "0.7.6")
-    assert (status, "leave out the rest" in err) == (2, True)
+    assert (status, "leave out the others" in err) == (2, True)
     status, _, err = desk.type("--resume", "--directory", "elsewhere")
     assert (status, "there is no gate to continue" in err) == (2, True)
 

@@ -92,7 +92,7 @@ def test_all_findings_are_shown_and_are_the_exit_status(project, inspect):
     assert all(len(line) <= 80 or str(project.path) in line for line in shown.splitlines())
     assert "  patches       3 patches, 1 with the content of another\n" in shown
     assert "  error         the parameter of interest 'mu_SIG' is not a parameter" in shown
-    assert "  note          there is an observation for VR, which is no channel" in shown
+    assert "  note          there is an observation for VR, which is not a channel" in shown
     assert "sig_100_0, sig_100_50" in shown
     (found,) = json.loads(inspect("tiny", "--json")[1])
     assert found["same_content"] == [["sig_100_0", "sig_100_50"]]

@@ -134,7 +134,7 @@ def test_what_was_interrupted_is_resumed(project, faked, number):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert shown == ""
     assert "1 running fit is finished first" in said
-    assert "--faas-resume takes over what was done" in said
+    assert "--faas-resume takes over finished ones" in said
     assert "checked" not in project.reference()["patches"][patches[0]]
     before = len(project.fits())
     assert before < 5
@@ -152,7 +152,7 @@ def test_an_endpoint_of_which_nothing_comes_is_no_known_issue(project, faked):
     before = project.reference()
     status, shown, said = faked("--write", "--faas-queue-timeout=0.3")
     assert (status, shown) == (2, "")
-    assert "error: no worker of local was there for" in said
+    assert "error: no worker of local was available for" in said
     assert project.reference() == before
 
 

@@ -359,7 +359,7 @@ def test_answers_are_those_of_tasks_that_ended(sdk):
     }
     inner.results = {"failed": failed, "later": TaskPending("waiting")}
     found = client.answers(iter(["done", "runs", "failed", "no result", "later"]))
-    assert "the service has no result of it: unknown" in str(found.pop("no result"))
+    assert "the service has no result for it: unknown" in str(found.pop("no result"))
     assert found == {"done": "a", "failed": failed}
 
 

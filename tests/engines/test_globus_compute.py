@@ -150,7 +150,7 @@ def test_a_worker_init_that_fails(user, globus_compute):
     finally:
         agent.stop()
         del globus_compute.agents["bad"]
-    assert "blocks of workers end before they have done anything. Look at worker_init" in shown
+    assert "blocks of workers end before they have done anything. Check worker_init" in shown
     assert "EXIT CODE: 3" in shown
 
 

@@ -501,7 +501,7 @@ def test_a_call_that_is_too_large_alone_ends_with_a_remedy(engine, session, serv
 
 REFUSALS = {
     401: "log in anew",
-    403: "let its owner add it to the endpoint's policy",
+    403: "ask its owner to add it to the endpoint's policy",
     404: "check the UUID with `globus-compute-endpoint list`",
     422: "worker_init",
 }
@@ -631,8 +631,8 @@ TOO_MUCH = "globus_compute_sdk.errors.error_types.MaxResultSizeExceeded: Task re
         (f"{PARSL}VersionMismatch: {VERSIONS}", RemoteCallError, VERSIONS),
         (f"{TOO_MUCH} exceeded current limit", RemoteCallError, "10 MiB"),
         ("RuntimeError: a WorkerLost\nValueError: bad", RemoteCallError, "ValueError: bad"),
-        ("", RemoteCallError, "could not do it"),
-        (f"no {SECRET} //u:{SECRET}@h", RemoteCallError, "could not do it"),
+        ("", RemoteCallError, "the endpoint failed"),
+        (f"no {SECRET} //u:{SECRET}@h", RemoteCallError, "the endpoint failed"),
     ],
 )
 @pytest.mark.parametrize("polled", [False, True])
@@ -799,7 +799,7 @@ def test_what_a_failing_block_wrote_comes_first():
     told = errors.blocks_failed(text)
     assert told.startswith(
         "the endpoint's blocks of workers end before they have done anything: "
-        "bash: line 2: conda: command not found. Look at worker_init"
+        "bash: line 2: conda: command not found. Check worker_init"
     )
 
 
@@ -815,7 +815,7 @@ def test_blocks_that_fail_before_any_worker_was_there_end_it(begin, service):
     error = future.exception(PATIENCE_S)
     assert isinstance(error, EndpointUnusableError)
     assert len(service.sent) > 2  # each was sent again at least once
-    assert "Look at worker_init" in str(error)
+    assert "Check worker_init" in str(error)
     assert str(error).endswith("EXIT CODE: 137")
 
 
@@ -1000,7 +1000,7 @@ def test_it_is_ready_with_the_first_answer(engine, session, service, clock):
     assert engine.ready_at is None
     assert engine.missing_since == 1000.0
     assert "no worker has answered yet" in engine.waits_for
-    assert "look at the queue" in engine.remedy
+    assert "check the queue" in engine.remedy
     clock.now += 5.0
     service.sent[0].answer(value=False, worker=["node", 7])
     clock.now += 5.0

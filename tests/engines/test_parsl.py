@@ -412,7 +412,7 @@ def test_a_block_that_ended_is_told_with_what_it_wrote(session, tmp_path):
 @pytest.mark.parametrize(
     ("states", "waits_for", "remedy"),
     [
-        ("PENDING", "blocks: 1 pending", "look at the queue"),
+        ("PENDING", "blocks: 1 pending", "check the queue"),
         ("RUNNING", "blocks: 1 running, without a connected worker", "worker_init takes long"),
         ("MISSING", "blocks: 1 missing", "start a block by hand"),
         ("MISSING RUNNING PENDING", "1 pending, without a connected worker", "running block"),

@@ -53,8 +53,8 @@ def why(*blocks, error=None):
         ),
         (USAGE + "the following arguments are required: -t", ["another version of Parsl"]),
         (told(OURS) + USAGE + "bad", ["another version of Parsl"]),
-        ("cmd.sh: line 20: process_worker_pool.py: command not found", ["there is no Parsl"]),
-        ("cmd.sh: 20: process_worker_pool.py: not found", ["there is no Parsl"]),
+        ("cmd.sh: line 20: process_worker_pool.py: command not found", ["has no Parsl"]),
+        ("cmd.sh: 20: process_worker_pool.py: not found", ["has no Parsl"]),
     ],
 )
 def test_another_parsl_is_named_with_both_versions(text, words):
@@ -104,7 +104,7 @@ def test_what_a_block_wrote_is_found_where_its_provider_does_not_say_where(tmp_p
         provider=SimpleNamespace(script_dir=str(tmp_path)),
     )
     found = failed_blocks(executor)
-    assert "1 ended: activate: no such file; 1 ended. Look at worker_init" in found
+    assert "1 ended: activate: no such file; 1 ended. Check worker_init" in found
     assert f"the logs in {tmp_path}" in found
     executor.provider.script_dir = None  # pods have none
     assert "the logs" not in failed_blocks(executor)

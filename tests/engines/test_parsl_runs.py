@@ -399,7 +399,7 @@ def test_a_queue_that_grants_nothing_is_shown_and_given_up(begin, tmp_path):
     line = rf"^\.*{endpoint}: 0/2 fits done, no worker for 1\d s"
     assert re.search(line, run.output, re.MULTILINE), run.output
     assert re.search(r"1 skipped, .*1 error", run.output)
-    assert f"no worker of {endpoint} was there for" in run.output
+    assert f"no worker of {endpoint} was available for" in run.output
     assert "--faas-queue-timeout" in run.output
     assert "Traceback" not in run.output
     run.assert_nothing_is_left()
@@ -426,7 +426,7 @@ def test_a_start_that_fails_says_why_and_where_to_look(begin, tmp_path):
     assert time.monotonic() - began < 50.0
     assert "1 error" in run.output
     assert "no such environment" in run.output
-    assert "Look at worker_init" in run.output
+    assert "Check worker_init" in run.output
     assert "Traceback" not in run.output
     logs = Path(re.search(r"the logs in (\S+)", run.output)[1])
     assert logs.is_relative_to(tmp_path / ".pytest_cache")

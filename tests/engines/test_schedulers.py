@@ -169,7 +169,7 @@ def test_a_block_that_fails_at_its_start_says_why(at_site, begin, tmp_path):  # 
     assert "1 error" in run.output
     assert "Traceback" not in run.output
     assert at_site.complaint in run.output
-    assert "Look at worker_init" in run.output
+    assert "Check worker_init" in run.output
     run.assert_nothing_is_left()
 
 

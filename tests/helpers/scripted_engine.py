@@ -290,7 +290,7 @@ class AutomaticEngine(ScriptedEngine):
             "strange": ZeroDivisionError("of the engine"),
             "unusable": EngineError("the pool broke down"),
             "block_lost": BlockLostError("its block is gone"),
-            "remote_error": RemoteCallError("a worker could not do it: ImportError: no pyhf"),
+            "remote_error": RemoteCallError("a worker failed: ImportError: no pyhf"),
             "misconfigured": ConfigurationError("the Parsl configuration cannot be run"),
         }
         if word == "ok":

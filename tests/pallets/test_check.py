@@ -250,7 +250,12 @@ def repeated_observation(specification):
     ("specification", "change", "level", "told"),
     [
         (background(), repeated_measurement, "note", "several measurements are called m"),
-        (background(), strange_observation, "note", "an observation for VR, which is no channel"),
+        (
+            background(),
+            strange_observation,
+            "note",
+            "an observation for VR, which is not a channel",
+        ),
         (background(), repeated_observation, "warning", "SR has several observations"),
         (
             background(parameters=[poi(bounds=[[-5, 10]])]),
@@ -294,7 +299,7 @@ def test_a_negative_rate_without_events_is_a_warning():
 def test_a_signal_of_zero_is_a_warning_and_its_cls_is_1():
     (found,) = check(background(), [signal("a"), signal("none", (0.0, 0.0))])
     assert found == Finding(
-        "warning", "the signal is 0 in each bin, so that CLs is 1 whatever the data", ("none",)
+        "warning", "the signal is 0 in each bin, so CLs is 1 for any data", ("none",)
     )
     assert cls_by_pyhf(background(), signal("none", (0.0, 0.0))) == 1.0
     assert search(background(), signal("none", (0.0, 0.0))).lowest.cls == (1.0,) * 6
@@ -320,7 +325,10 @@ def test_a_parameter_of_interest_whose_constraint_is_not_defined_at_0_is_a_warni
     specification["measurements"][0]["config"]["parameters"] = [setting]
     (found,) = check(specification, [patch("a", [])])
     assert found.level == "warning"
-    assert "a constraint term is not defined with gamma[0] at 0: most optimizers fail" in found.text
+    assert (
+        "a constraint term is not defined with gamma[0] at 0: most optimizers that start there fail"
+        in found.text
+    )
 
 
 def test_errors_come_first():
@@ -360,7 +368,11 @@ def test_an_error_is_where_pyhf_cannot_begin(case, test_stat, test_poi):
         and all(low <= value <= high for value in values)
         and all(begins)
     )
-    refused = [each for each in found if each.level == "error" or "optimizers fail" in each.text]
+    refused = [
+        each
+        for each in found
+        if each.level == "error" or "optimizers that start there fail" in each.text
+    ]
     assert possible == (not refused), (found, begins)
 
 

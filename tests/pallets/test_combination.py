@@ -264,7 +264,7 @@ def set_to(name, **settings):
             workspace("SR"),
             workspace("SR"),
             "both A and B have the channel SR, with the same content",
-            "the same events count once",
+            "the same events must not count twice",
         ),
         (
             workspace("SR_A", modifier("JES")),
@@ -410,7 +410,7 @@ def test_modifiers_of_one_pallet_get_other_names(tmp_path):
     [
         ("pallets = [", "is not TOML"),
         ('pallets = ["A"]', "a list of two or more"),
-        ('pallets = ["A", "B"]\nkorrelate = false', "korrelate: not known of a combination"),
+        ('pallets = ["A", "B"]\nkorrelate = false', "korrelate: unknown in a combination"),
         ('pallets = ["A", "B"]\ncorrelate = "JES"', "write true, false or a list of names"),
         ('pallets = ["A", "B"]\nname = "a/b"', "name is 'a/b'"),
         ('pallets = ["A", "B"]\nrename = { JET = "JES" }', "rename must be a table"),

@@ -558,7 +558,7 @@ def test_names_and_labels_that_pyhf_does_not_allow_are_all_told(tmp_path):
     assert "2 names that pyhf does not allow" in message
     assert "'m1 [GeV]' (at /metadata/labels/0)" in message
     assert "'GG-1500' (at /patches/0/metadata/name)" in message
-    assert "letters, digits and _ alone: write m1_GeV" in message
+    assert "may only have letters, digits and _: write m1_GeV" in message
     assert "damaged" not in message
 
 

@@ -267,10 +267,10 @@ def test_what_clashes_in_any_row_of_scans_is_told(tmp_path):
         (["name", "m1", "CR[0]"], "m1: a value of the point is value:m1"),
         (["name", "validation[0]", "CR[0]"], "the background has no channel validation, but"),
         (["name", "value:m1"], "no column with yields"),
-        (["CR[0]"], "nothing tells one row from another"),
+        (["CR[0]"], "nothing distinguishes the rows"),
         (["name", "CR[0]", "CR[0]"], "columns come twice: CR[0]"),
         (["name", "", "CR[0]"], "1 column without a name: number 2"),
-        (["name", "CR[0]", "stat:SR[1]"], "uncertainties of yields that are not there: stat:SR[1]"),
+        (["name", "CR[0]", "stat:SR[1]"], "uncertainties of missing yields: stat:SR[1]"),
         (["name", "CR[0]", "value:m 1"], "1 label that pyhf does not allow: m 1"),
         (["name", "CR[0]", "unc:mu"], "the name of another parameter: unc:mu (normfactor)"),
         (["name", "CR[0]", "unc:lumi"], "the name of another parameter: unc:lumi (lumi)"),
@@ -294,13 +294,13 @@ def test_many_unknown_columns_are_counted(tmp_path):
     [
         ("SR[0]", "abc", "'abc' is not a number"),
         ("SR[0]", "", "it is empty"),
-        ("SR[1]", "nan", "nan is no finite number"),
-        ("value:m1", "inf", "inf is no finite number"),
+        ("SR[1]", "nan", "nan is not a finite number"),
+        ("value:m1", "inf", "inf is not a finite number"),
         ("CR[0]", "-3", "-3 is negative"),
         ("unc:JES", "-0.1", "-0.1 is negative"),
         ("unc:JES", "12", "12 is not a relative uncertainty below 1"),
         ("name", "", "it is empty"),
-        ("name", "b c", "pyhf allows letters"),
+        ("name", "b c", "pyhf allows only letters"),
         ("name", "a", "a is that of row 1"),
     ],
 )
@@ -395,7 +395,7 @@ def test_parquet_is_the_same(tmp_path):
     assert read(source).patches == expected.patches
     table["SR[1]"] = [1.0, None, 2.0]
     pq.write_table(pa.table(table), source / "scan.parquet")
-    assert "row 2, column SR[1]: nan is no finite number (empty, perhaps)" in refusal(source)
+    assert "row 2, column SR[1]: nan is not a finite number (empty, perhaps)" in refusal(source)
     table["SR[1]"] = ["x", "y", "z"]
     pq.write_table(pa.table(table), source / "scan.parquet")
     assert "1 column without numbers: SR[1] (string)" in refusal(source)

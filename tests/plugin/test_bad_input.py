@@ -419,7 +419,7 @@ def test_full_disk_is_told_and_stops_nothing(project):
     project.assert_told(
         result,
         "cannot be written (No space left on device): this run's results are complete",
-        "Free some space, or turn to another directory with -o cache_dir=DIR",
+        "Free some space, or choose another directory with -o cache_dir=DIR",
         code=0,
     )
 

@@ -132,7 +132,7 @@ def test_what_the_files_have_is_told_with_a_failure(project, change, broken):
     if broken:
         project.plan(errors={"sig_100_0": ["pyhf.exceptions.FailedMinimization", "gave up"]})
     shown = project.text(project.run(suite=False))
-    assert "in the file: the signal is 0 in each bin, so that CLs is 1" in shown
+    assert "in the file: the signal is 0 in each bin, so CLs is 1" in shown
     assert ("the other one (--faas-optimizer)" in shown) is broken
 
 
@@ -150,7 +150,7 @@ def test_a_warning_is_told_before_the_fits(project, change):
     change(patches=zero, count=3)
     result = project.run(suite=False)
     told = (
-        "pyhf-faas: tiny: warning: the signal is 0 in each bin, so that CLs is 1 whatever the data "
+        "pyhf-faas: tiny: warning: the signal is 0 in each bin, so CLs is 1 for any data "
         "(sig_100_0, sig_100_50, and 1 more)"
     )
     assert told in " ".join(project.text(result).split())

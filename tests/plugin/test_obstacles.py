@@ -47,13 +47,13 @@ def test_without_a_preflight_the_first_item_says_why(silent, distribution):
     assert (outcomes["errors" if "errors" in outcomes else "error"], outcomes["skipped"]) == (1, 4)
     result.stdout.fnmatch_lines(
         [
-            "*no worker of local was there for * s: blocks: 1 pending. * or wait longer with *",
+            "*no worker of local was available for * s: blocks: 1 pending. * or wait longer with *",
             "SKIPPED *not fitted: local was given up (see the first error)",
         ]
     )
     assert result.ret == 1
     text = silent.text(result)
-    assert text.count("no worker of local was there for") == 1
+    assert text.count("no worker of local was available for") == 1
     assert ": the fit was not done" in text
     assert re.search(
         r"^0 fits sent to workers, \d not sent because no worker answered$", text, re.MULTILINE
@@ -64,7 +64,7 @@ def test_without_a_preflight_the_first_item_says_why(silent, distribution):
 def test_a_wall_time_that_is_waited_for_in_vain_says_why(silent):
     result = silent.run("--faas-queue-timeout=0.5")
     result.assert_outcomes(errors=1, skipped=5)
-    silent.assert_told(result, "tiny: no wall time: no worker of local was there for", code=1)
+    silent.assert_told(result, "tiny: no wall time: no worker of local was available for", code=1)
     silent.assert_told(result, "or wait longer with --faas-queue-timeout", code=1)
 
 

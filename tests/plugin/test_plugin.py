@@ -625,7 +625,7 @@ def test_an_interrupted_run_finishes_what_runs_and_the_next_takes_it_over(projec
     assert interrupted.ret == 2
     project.assert_told(
         interrupted,
-        "interrupted: 1 running fit is finished first, and no others begun; Ctrl-C again",
+        "interrupted: 1 running fit is finished first, and no others started; Ctrl-C again",
         code=2,
     )
     done = project.journaled()

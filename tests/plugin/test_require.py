@@ -70,5 +70,5 @@ def test_what_cannot_be_checked_is_a_usage_error(project, where):
     if where == "ini":
         project.pytester.makefile(".ini", pytest="[pytest]\nfaas_require = pandas>=2")
     result = project.run(*(["--faas-require=pandas>=2"] if where == "line" else []))
-    project.assert_told(result, "--faas-require is 'pandas>=2': workers only say which", code=4)
+    project.assert_told(result, "--faas-require is 'pandas>=2': workers only report", code=4)
     assert project.starts() == []

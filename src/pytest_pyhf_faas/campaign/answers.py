@@ -77,7 +77,7 @@ def parse_answer(data: Any, tasks: Sequence[Task]) -> Answer:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise RemoteCallError(
             f"a worker gave an answer that cannot be read ({what}). It may come from another "
-            "version of pytest-pyhf-faas, or something between has changed it"
+            "version of pytest-pyhf-faas, or something in between has changed it"
         ) from error
 
 

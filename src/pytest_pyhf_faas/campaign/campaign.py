@@ -363,10 +363,10 @@ class Campaign:
         except Exception as error:  # noqa: BLE001 - it is reported at the end
             if self.problem is None:
                 self.problem = (
-                    f"what was done on {self.engine.spec} could not be noted in full "
-                    f"({type(error).__name__}: {error}): the fits have gone on and their results "
-                    "are complete, but --faas-resume may find fewer of them. Look at the disk "
-                    "that the journal lies on"
+                    f"what was done on {self.engine.spec} could not be recorded in full "
+                    f"({type(error).__name__}: {error}): the fits went on and their results "
+                    "are complete, but --faas-resume may find fewer of them. Check the disk "
+                    "that holds the journal"
                 )
             return None
 

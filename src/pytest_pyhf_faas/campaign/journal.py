@@ -97,8 +97,8 @@ class Journal:
     def _give_up(self, error: OSError) -> None:
         self.problem = (
             f"the journal {self.path} cannot be written ({error.strerror or error}): this run's "
-            "results are complete, but an interruption would lose them. Free some space, or turn "
-            "to another directory with -o cache_dir=DIR"
+            "results are complete, but an interruption would lose them. Free some space, or choose "
+            "another directory with -o cache_dir=DIR"
         )
         self.close()
 
@@ -215,9 +215,9 @@ class JournalReader:
                 version = data.get("version", VERSION)
                 if version not in (VERSION, None) and version == data.get("again"):
                     self.problem = (
-                        f"the journal {self.path} has version {version!r}, and only "
+                        f"the journal {self.path} has version {version!r}, but only "
                         f"{VERSION} and older ones are known: it was written by a newer pytest-"
-                        "pyhf-faas and is left out. Use that one to take its results over"
+                        "pyhf-faas and is left out. Use that version to take over its results"
                     )
                 if self.problem is None:
                     yield data

@@ -130,7 +130,7 @@ def _longer(walltime_s: float, times: int) -> str:
     return (
         f"The walltime of a block, {duration(walltime_s)}, is shorter than the fit, which has run "
         f"for all of it {counted(times, 'time')}{others}: set a longer walltime in the provider of "
-        "the configuration, and let the queue allow it"
+        "the configuration, and make sure that the queue allows it"
     )
 
 
@@ -140,6 +140,6 @@ def _likely_longer(ran_s: list[float]) -> str:
     return (
         f"Blocks have ended {counted(len(ran_s), 'time')}, {after} after such a fit could begin, "
         "and no fit like it was done: likely the walltime of a block is shorter than the fit (set "
-        "a longer one, and let the queue allow it), or the fit brings its node down (look at the "
-        "node's memory)"
+        "a longer one, and make sure that the queue allows it), or the fit brings its node down "
+        "(check the node's memory)"
     )

@@ -108,7 +108,7 @@ def checked_toys(data: Any, toys: int) -> None:
     for hypothesis in ("signal", "background"):
         values = [float(value) for value in data[hypothesis]]
         if len(values) != toys:
-            raise ValueError(f"there are {len(values)} toys in the place of {toys}")
+            raise ValueError(f"there are {len(values)} toys instead of {toys}")
 
 
 def joined(parts: Sequence[HypotestResult]) -> HypotestResult:

@@ -64,7 +64,7 @@ def after_loss(entry: Entry, trouble: Trouble, text: str, policy: Policy) -> Aga
         return Again(free=True)
     return End(
         "timeout" if trouble == "silence" else "broken",
-        f"{text}. It was there {entry.losses} times when that happened, the last times with "
+        f"{text}. This fit was there {entry.losses} times when that happened, the last times with "
         "nothing else on the engine",
     )
 

@@ -55,18 +55,18 @@ class Requirement:
         except InvalidRequirement as error:
             why = str(error).partition("\n")[0]
             raise ConfigurationError(
-                f"--faas-require is {text!r} ({why}): write it as for pip, such as pyhf==0.7.6"
+                f"--faas-require is {text!r} ({why}): write a pip requirement, such as pyhf==0.7.6"
             ) from error
         name = canonicalize_name(parsed.name)
         if name not in (PYTHON, *VERSIONED):
             raise ConfigurationError(
-                f"--faas-require is {text!r}: workers only say which {PYTHON}, "
-                f"{', '.join(VERSIONED)} they have"
+                f"--faas-require is {text!r}: workers only report {PYTHON}, "
+                f"{', '.join(VERSIONED)} versions"
             )
         if parsed.extras or parsed.marker or parsed.url:
             raise ConfigurationError(
                 f"--faas-require is {text!r}: it takes a name and versions, no extras, markers or "
-                "URLs (in place of pyhf[jax] require jax)"
+                "URLs (instead of pyhf[jax] require jax)"
             )
         return cls(name, f"{name}{parsed.specifier}")
 
@@ -119,7 +119,7 @@ def accepted(result: HypotestResult, requirements: Sequence[Requirement]) -> Hyp
     if not requirements or not result.is_answer:
         return result
     if result.environment is None:
-        missing = ["not said which versions it has"]
+        missing = ["not reported its versions"]
     else:
         missing = unmet(requirements, result.environment)
     if not missing:

@@ -340,7 +340,7 @@ class CampaignState:
             self._end_all(
                 "broken",
                 f"the engine {self.facts.spec} broke down "
-                f"{counted(self._breakdowns, 'time')} in a row without one answer in "
+                f"{counted(self._breakdowns, 'time')} in a row without any answer in "
                 f"between, the last time because {reason}",
             )
             return

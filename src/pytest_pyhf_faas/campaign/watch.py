@@ -67,7 +67,7 @@ class Watch:
         what = f": {facts.waits_for}" if facts.waits_for else ""
         do = f"{facts.remedy[:1].upper()}{facts.remedy[1:]}, or wait" if facts.remedy else "Wait"
         nothing = (
-            f"no worker of {facts.spec} was there"
+            f"no worker of {facts.spec} was available"
             if facts.missing == WORKER
             else f"no {facts.missing} came"
         )
@@ -82,8 +82,8 @@ class Watch:
         if limit_s is None or silent_s <= limit_s:
             return None
         return (
-            f"no answer came for {silent_s:.0f} s, where {limit_s:.0f} s are enough for all that "
-            "was sent"
+            f"no answer came for {silent_s:.0f} s, although {limit_s:.0f} s are enough for "
+            "all that was sent"
         )
 
     def silent_s(self, flight: Flight, facts: Facts, now: float) -> float | None:

@@ -118,8 +118,8 @@ def read_endpoint_config(text: str, directory: Path) -> dict[str, Any]:
         key in keys and isinstance(value, dict) for key, value in config.items()
     ):
         raise ConfigurationError(
-            f"{option} must be an object with the keys {' and '.join(keys)}, each an object again, "
-            "or what stands under the first"
+            f"{option} must be an object with the keys {' and '.join(keys)}, each an object too, "
+            "or the content of the first"
         )
     return config
 

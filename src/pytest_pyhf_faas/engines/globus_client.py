@@ -28,7 +28,7 @@ CLIENT_ID, CLIENT_SECRET = "GLOBUS_COMPUTE_CLIENT_ID", "GLOBUS_COMPUTE_CLIENT_SE
 #: The same under the names of the SDK that `funcx` 2.4 brings.
 LEGACY_CLIENT_ID, LEGACY_CLIENT_SECRET = "FUNCX_SDK_CLIENT_ID", "FUNCX_SDK_CLIENT_SECRET"
 _NO_CREDENTIALS = (
-    "Globus Compute knows nobody here: log in once on this machine with "
+    "nobody is logged in to Globus Compute here: log in once on this machine with "
     "`python -c 'from globus_compute_sdk import Client; Client().app.login()'`, or, as in a CI, "
     f"set {CLIENT_ID} and {CLIENT_SECRET} to those of a confidential client that may use the "
     "endpoint"
@@ -136,7 +136,7 @@ class GlobusClient:
                 found[task_id] = state["result"]
             elif not state["pending"]:
                 reason = state.get("reason", state["status"])
-                found[task_id] = LookupError(f"the service has no result of it: {reason}")
+                found[task_id] = LookupError(f"the service has no result for it: {reason}")
         return found
 
     def close(self) -> None:

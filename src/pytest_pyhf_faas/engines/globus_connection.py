@@ -94,7 +94,7 @@ class Connection:
             if now - self._offline_since > _OFFLINE_S:
                 raise ConfigurationError(
                     f"the endpoint {self._endpoint_id} is offline: start it on its machine with "
-                    "`globus-compute-endpoint start NAME`, and look at "
+                    "`globus-compute-endpoint start NAME`, and check "
                     "`globus-compute-endpoint list` there"
                 )
             return False

@@ -24,13 +24,13 @@ _MEANINGS: tuple[tuple[str, type[FaasError], str], ...] = (
     (
         "ManagerLost",
         BlockLostError,
-        "its block is gone: cancelled, out of walltime, or a dead node",
+        "its block ended: cancelled, out of walltime, or a dead node",
     ),
     (
         "VersionMismatch",
         RemoteCallError,
         (
-            "Python or Parsl of the endpoint and of its workers differ ({said}): let worker_init "
+            "Python or Parsl of the endpoint and of its workers differ ({said}): make worker_init "
             "activate the environment that the agent runs in"
         ),
     ),
@@ -43,14 +43,14 @@ _MEANINGS: tuple[tuple[str, type[FaasError], str], ...] = (
 #: What an endpoint says of a task that asks for what its executor does not take.
 _NOT_TAKEN = "InvalidResourceSpecification"
 _ASKS_LESS = (
-    "the endpoint's executor does not take this resource_specification: leave it out of "
-    "--faas-endpoint-config, or leave only what the executor knows. It says"
+    "the endpoint's executor does not accept this resource_specification: leave it out of "
+    "--faas-endpoint-config, or keep only what the executor knows. It says"
 )
 #: What an endpoint says of all tasks when its blocks fail.
 _NO_BLOCK = ("BadStateException", "TooManyJobFailuresError")
 _BLOCKS_FAIL = "the endpoint's blocks of workers end before they have done anything"
 _LOOK_AT_BLOCKS = (
-    "Look at worker_init and the provider in its user_config_template.yaml.j2, and at "
+    "Check worker_init and the provider in its user_config_template.yaml.j2, and "
     "submit_scripts in ~/.globus_compute/uep.* on its machine. It says"
 )
 #: What a block wrote, as Parsl shows it.
@@ -76,23 +76,23 @@ def explained(error: BaseException, endpoint_id: str) -> str:
     if isinstance(error, globus_sdk.AuthAPIError):
         return (
             f"Globus refuses the credentials ({status}: {said}): check "
-            "GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, or log in anew"
+            "GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, or log in again"
         )
     if isinstance(error, (globus_sdk.NetworkError, OSError)):
         return f"the service of Globus Compute cannot be reached ({said}): {CHECK_NETWORK}"
     by_status = {
-        401: "Globus Compute does not accept this login: log in anew, or check "
+        401: "Globus Compute does not accept this login: log in again, or check "
         "GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET",
-        FORBIDDEN: f"{endpoint} may not be used with this login: let its owner add it to the "
+        FORBIDDEN: f"{endpoint} may not be used with this login: ask its owner to add it to the "
         "endpoint's policy, or log in as its owner",
         404: f"{endpoint} is not known to Globus Compute: check the UUID with "
         "`globus-compute-endpoint list` on its machine",
-        TOO_LARGE: "the service takes no submission that large: fit this pallet with "
+        TOO_LARGE: "the service accepts no submission that large: fit this pallet with "
         "parsl:CONFIG.py on the cluster itself, or with local",
-        REFUSED: f"{endpoint} cannot start what was asked for. Look at its engine and "
-        "worker_init, at what --faas-endpoint-config asks for, and at the logs in "
+        REFUSED: f"{endpoint} cannot start what was asked for. Check its engine and "
+        "worker_init, what --faas-endpoint-config asks for, and the logs in "
         "~/.globus_compute on its machine. The endpoint says",
-        _TOO_MANY_REQUESTS: "the service of Globus Compute takes no more requests for now",
+        _TOO_MANY_REQUESTS: "the service of Globus Compute accepts no more requests for now",
     }
     if status in by_status:
         return f"{by_status[status]} ({status}: {said})"
@@ -126,7 +126,7 @@ def of_the_task(text: str) -> FaasError:
     for name, kind, meaning in _MEANINGS:
         if name in said:
             return kind(meaning.format(said=_readable(said)))
-    return RemoteCallError(f"the endpoint could not do it: {_readable(said)}")
+    return RemoteCallError(f"the endpoint failed: {_readable(said)}")
 
 
 def _exception_in(text: str) -> str:

@@ -9,7 +9,7 @@ from pytest_pyhf_faas.wording import duration
 #: The service answers within so many seconds, if it can be reached.
 _QUICK_S = 5.0
 _LOOK_AT_ITS_START = (
-    "look at the queue of its cluster, and start a block by hand to see what its start says"
+    "check the queue of its cluster, and start a block by hand to see its start-up messages"
 )
 
 

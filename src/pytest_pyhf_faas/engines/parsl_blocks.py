@@ -65,12 +65,12 @@ def remedy(executors: Sequence[Any]) -> str:
     names = _names(executors)
     if "running" in names:
         return (
-            "look at the logs of a running block: its worker_init takes long or fails, or its "
+            "check the logs of a running block: its worker_init takes long or fails, or its "
             "workers cannot reach this machine"
         )
     if names & {"pending", "held"}:
-        return "look at the queue, and why it does not start the block"
-    return "look at the provider of the configuration, and start a block by hand"
+        return "check the queue, and why it does not start the block"
+    return "check the provider of the configuration, and start a block by hand"
 
 
 def _names(executors: Sequence[Any]) -> set[str]:

@@ -70,8 +70,8 @@ def load(path: Path, directory: Path, *, blocks: int | None, workers: int | None
     for executor in config.executors:
         if isinstance(executor, ThreadPoolExecutor):
             raise ConfigurationError(
-                f"the Parsl configuration {path} has a ThreadPoolExecutor, and pyhf's "
-                "backend is one for a whole process: use a HighThroughputExecutor"
+                f"the Parsl configuration {path} has a ThreadPoolExecutor, but pyhf's "
+                "backend is global in a process: use a HighThroughputExecutor"
             )
         _override(executor, blocks, workers)
     if config.initialize_logging is True:

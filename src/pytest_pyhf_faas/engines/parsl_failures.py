@@ -44,9 +44,9 @@ def failed_blocks(executor: Any) -> str:
         failed.setdefault(re.sub(r"\d+", "0", how), []).append(how)
     counted = "; ".join(f"{len(those)} ended{those[0]}" for those in failed.values())
     where = getattr(executor.provider, "script_dir", None)
-    logs = f", and at the logs in {where}" if where else ""
+    logs = f", and the logs in {where}" if where else ""
     return (
-        f"its blocks of workers end before they have done anything: {counted.rstrip('.')}. Look at "
+        f"its blocks of workers end before they have done anything: {counted.rstrip('.')}. Check "
         f"worker_init and the provider of the configuration{logs}"
     )
 
@@ -101,7 +101,7 @@ def _cause(written: str) -> str | None:
         return _differ("another version of Parsl")
     if re.search(rf"{re.escape(_WORKER_COMMAND)}['\"]?: (command )?not found", written):
         return (
-            f"where worker_init leads to there is no Parsl. Let it activate an environment with "
+            f"the environment of worker_init has no Parsl. Make it activate one with "
             f"pyhf and Parsl, or run there: {_install()}"
         )
     return None
@@ -119,14 +119,14 @@ def _mismatch(error: object) -> str | None:
         return _differ(f"Parsl {its_parsl} (Python {python})")
     return (
         f"they have Python {python}, and this side has Python {platform.python_version()}. Parsl "
-        "wants the same minor version on both sides: let worker_init activate such an environment"
+        "needs the same minor version on both sides: make worker_init activate such an environment"
     )
 
 
 def _differ(theirs: str) -> str:
     return (
         f"they have {theirs}, and this side has Parsl {parsl.__version__} ({sys.executable}). Both "
-        f"must be the same: where worker_init leads to, run {_install()}"
+        f"must be the same: in the environment of worker_init, run {_install()}"
     )
 
 

@@ -125,7 +125,7 @@ class ParslSession(Session):
                 inner = executor.submit(eval, {}, expression, names)
         except Exception as error:  # a bad state raises what caused it
             self._waiting.discard(outer)
-            raise self._error(f"Parsl takes no tasks: {in_one_line(error)}") from error
+            raise self._error(f"Parsl accepts no tasks: {in_one_line(error)}") from error
         inner.add_done_callback(lambda done: self._hand_over(done, outer, executor))
         return outer
 
@@ -167,7 +167,7 @@ class ParslSession(Session):
             with contextlib.suppress(Exception):  # a scheduler that does not answer is no news
                 why = why_it_ended(executor.provider, block, job)
         return (
-            f"the block on {error.hostname}{which} is gone: "
+            f"the block on {error.hostname}{which} ended: "
             f"{why or 'cancelled, out of walltime, or a dead node'}"
         )
 
@@ -336,6 +336,4 @@ def _translated(error: BaseException) -> FaasError:
         )
     if isinstance(error, MemoryError):
         return WorkerLostError("its worker ran out of memory")
-    return RemoteCallError(
-        f"a worker could not do it: {type(error).__name__}: {in_one_line(error)}"
-    )
+    return RemoteCallError(f"a worker failed: {type(error).__name__}: {in_one_line(error)}")

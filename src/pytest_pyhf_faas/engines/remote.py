@@ -110,7 +110,7 @@ def value_of(data: dict[str, Any]) -> Any:
 
 
 def _senseless(what: object) -> RemoteCallError:
-    return RemoteCallError(f"a worker gave an answer that makes no sense: {what!r:.200}")
+    return RemoteCallError(f"a worker gave an invalid answer: {what!r:.200}")
 
 
 def _call(

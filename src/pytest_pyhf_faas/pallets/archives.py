@@ -92,7 +92,7 @@ class _Bounded:
         if size > CHUNK_BYTES:
             raise PalletError(
                 f"{self._path}: refused, for the header of a member is larger than 1 MiB\n"
-                "a valid archive never contains this: fetch it from the publication itself"
+                "a valid archive never has this: fetch it from the publication itself"
             )
         data: bytes = self._stream.read(size)
         self._check(self._stream.tell())

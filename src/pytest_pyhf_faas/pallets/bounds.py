@@ -53,7 +53,7 @@ def refuse_special(name: str, source: Path) -> NoReturn:
     """Refuse a member that is not a regular file."""
     raise PalletError(
         f"{source}: refused, for {brief(name)!r} in it is not a regular file but a link, a "
-        "device or the like\nmake the archive anew, with the file itself in it"
+        "device or the like\nmake the archive again, with the file itself in it"
     )
 
 
@@ -62,7 +62,7 @@ def check_members(count: int, source: Path) -> None:
     if count > MAX_MEMBERS:
         raise PalletError(
             f"{source} holds more than {MAX_MEMBERS:,} files\n"
-            "no pallet is that large: give the directory or the archive of the pallet alone"
+            "no pallet is that large: give the directory or the archive of only the pallet"
         )
 
 
@@ -76,7 +76,7 @@ def too_large(what: str) -> str:
     """Return the message that something holds too much."""
     return (
         f"{what} holds more than {MAX_UNPACKED_BYTES / 2**30:.2g} GiB when unpacked\n"
-        "no pallet is that large: give an archive of the pallet alone"
+        "no pallet is that large: give an archive of only the pallet"
     )
 
 

@@ -174,7 +174,7 @@ def _share(finding: Finding, pallet: Pallet) -> str:
 
 
 #: Of what is no error, for a search elsewhere may end well.
-_FAIL = "most optimizers fail where they begin there"
+_FAIL = "most optimizers that start there fail"
 
 
 class _Checker:
@@ -330,7 +330,7 @@ def _of_likelihood(
                 bins[f"{where}, where {rate:.3g} are expected"] = "warning"
     yield from ((level, text) for text, level in bins.items())
     if likelihood.idle[poi]:
-        yield "warning", "the signal is 0 in each bin, so that CLs is 1 whatever the data"
+        yield "warning", "the signal is 0 in each bin, so CLs is 1 for any data"
     if test_stat == "qtilde" and likelihood.lower[poi] < 0 and not defects:
         text = (
             f"the parameter of interest {likelihood.names[poi]} may be negative (its lower bound "
@@ -359,6 +359,6 @@ def _oddities(specification: Mapping[str, Any]) -> Iterator[tuple[Level, str]]:
     channels = {channel["name"] for channel in specification["channels"]}
     for name in dict.fromkeys(observed):
         if name not in channels:
-            yield "note", f"there is an observation for {name}, which is no channel"
+            yield "note", f"there is an observation for {name}, which is not a channel"
     for name in repeated(each["name"] for each in specification["measurements"]):
         yield "note", f"several measurements are called {name}, of which the first counts"

@@ -149,20 +149,19 @@ def _check_places(places: _Places, where: str, *, named: bool) -> None:
         raise PalletError(f"{where}: no column with yields\n{_COLUMNS}")
     if not (places.labels or named):
         raise PalletError(
-            f"{where}: nothing tells one row from another\n"
-            "add a column name, or columns value:LABEL"
+            f"{where}: nothing distinguishes the rows\nadd a column name, or columns value:LABEL"
         )
     alone = [f"stat:{channel}[{number}]" for channel, number in places.stat.keys() - places.yields]
     if alone:
         raise PalletError(
-            f"{where}: uncertainties of yields that are not there: {listed(sorted(alone))}\n"
+            f"{where}: uncertainties of missing yields: {listed(sorted(alone))}\n"
             "add the columns with the yields, or remove these"
         )
     wrong = [label for label in places.labels if not NAME_OF_PATCH.fullmatch(label)]
     if wrong:
         raise PalletError(
             f"{where}: {counted(len(wrong), 'label')} that pyhf does not allow: {listed(wrong)}\n"
-            "labels have letters, digits and _ alone"
+            "labels may only have letters, digits and _"
         )
 
 

@@ -130,7 +130,7 @@ def _problem(told: Mapping[str, Any]) -> str | None:
     """Return what of a combination file makes no sense."""
     unknown = [key for key in told if key not in _KEYS]
     if unknown:
-        return f"{listed(unknown)}: not known of a combination"
+        return f"{listed(unknown)}: unknown in a combination"
     name = told.get("name", "")
     if not isinstance(name, str) or (name and not _NAME.fullmatch(name)):
         return f"name is {name!r}: write letters, digits, and any of _.+-"

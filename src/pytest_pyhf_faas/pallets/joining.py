@@ -127,8 +127,8 @@ def _channels(workspaces: Mapping[str, Workspace]) -> Iterator[Clash]:
                 alike = ", with the same content" if same == channel else ""
                 yield Clash(
                     f"both {first} and {owner} have the channel {channel['name']}{alike}",
-                    "the same events count once: remove the channel from one of them, or rename "
-                    "it there if its events are others",
+                    "the same events must not count twice: remove the channel from one of them, or "
+                    "rename it there if its events are others",
                 )
 
 

@@ -269,8 +269,8 @@ def each_once(pallets: Iterable[Pallet]) -> list[Pallet]:
         if first is not pallet and first.content != pallet.content:
             raise PalletError(
                 f"two pallets have the name {pallet.name}: {first.source} and {pallet.source}\n"
-                "results and references go by this name: run them one at a time, each with a "
-                "--faas-reference-dir of its own, or rename one of them, or give the directory "
+                "results and references go by this name: run them one at a time, each with "
+                "its own --faas-reference-dir, or rename one of them, or give the directory "
                 "that holds both, for names with the sub-directories"
             )
     return list(found.values())

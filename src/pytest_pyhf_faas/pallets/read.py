@@ -274,7 +274,7 @@ def _names_of_files(singles: Mapping[str, str], source: Path) -> dict[str, str]:
         if first != path:
             raise PalletError(
                 f"{source}: the patches in {first} and {path} would both be called {brief(name)}\n"
-                f"{ALLOWED_IN_NAMES}; all else becomes _: rename one of the files"
+                f"{ALLOWED_IN_NAMES}; other characters become _: rename one of the files"
             )
     return names
 
@@ -332,7 +332,7 @@ def _signal_rows(
     names: set[str] = set()
     points: dict[tuple[float | int | str, ...], str] = {}
     for name, values, content, file in specifications:
-        problem = "a result could not be told from the other's"
+        problem = "their results could not be distinguished"
         if name in names:
             raise PalletError(
                 f"{where}: two patches are called {brief(name)}\n{problem}: rename or remove one "

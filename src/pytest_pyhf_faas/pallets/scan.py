@@ -175,7 +175,7 @@ def _check_cells(table: Table, layout: Layout, where: str) -> None:
     faults = Faults(where)
     numbers = table.numbers
     finite = np.isfinite(numbers)
-    faults.add_all(~finite, table, "is no finite number (empty, perhaps)")
+    faults.add_all(~finite, table, "is not a finite number (empty, perhaps)")
     signal = np.ones(len(table.columns), dtype=bool)
     signal[list(layout.values)] = False
     relative = np.zeros(len(table.columns), dtype=bool)

@@ -146,7 +146,7 @@ def _read_lines(lines: Any, where: str, check: Callable[[Sequence[str]], None]) 
     ):
         raise PalletError(
             f"{where}: line {lines.line_num} has one column, with {others[0]} in it\n"
-            "cells are separated by commas, and numbers have a point: write the table so"
+            "cells are separated by commas, and numbers have a point: write the table like that"
         )
     check_header(header, where)
     check(header)

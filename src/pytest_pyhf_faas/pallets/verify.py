@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: What pyhf's schema of a patchset says of names; the same holds for labels.
-ALLOWED_IN_NAMES = "pyhf allows letters, digits and _ alone in the name of a patch"
+ALLOWED_IN_NAMES = "pyhf allows only letters, digits and _ in the name of a patch"
 NAME_OF_PATCH, _NOT_ALLOWED = re.compile(r"[a-zA-Z0-9_]+"), re.compile(r"[^a-zA-Z0-9_]+")
 #: Where they stand.
 _NAMED = re.compile(r"/metadata/labels/\d+|/patches/\d+/metadata/name")
@@ -66,7 +66,7 @@ def _refuse_not_finite(parsed: Any, where: str) -> NoReturn:
     raise PalletError(
         f"{where}: {counted(len(places), 'number')} that JSON does not have: "
         f"{listed(places, 5, 120)}\n"
-        "what wrote the file divided by zero or had no value there: correct it and write it again"
+        "the program that wrote it divided by zero or had no value: correct it and write it again"
     )
 
 
@@ -125,7 +125,7 @@ def _refuse_names(patchset: Any, where: str) -> None:
     raise PalletError(
         f"{where}: {counted(len(places), 'name')} that pyhf does not allow: "
         f"{listed(places, 5, 120)}\n"
-        "labels and names of patches have letters, digits and _ alone: write "
+        "labels and names of patches may only have letters, digits and _: write "
         f"{brief(instead)}"
     ) from None
 

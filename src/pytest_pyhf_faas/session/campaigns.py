@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 #: Of the blocks that ended while fits ran there, those that most fits were lost with.
 _BLOCKS_TOLD = 3
-_INTERRUPTED = "the session was interrupted before this fit began"
+_INTERRUPTED = "the session was interrupted before this fit started"
 
 
 class Campaigns:
@@ -212,9 +212,9 @@ class Campaigns:
         for each in self:
             (each.cancel if at_once else each.wind_down)(_INTERRUPTED)
         self._progress.say(
-            f"interrupted: {fits} ended, and no others begun"
+            f"interrupted: {fits} ended, and no others started"
             if at_once
-            else f"interrupted: {fits} finished first, and no others begun; Ctrl-C again ends at "
+            else f"interrupted: {fits} finished first, and no others started; Ctrl-C again ends at "
             "once"
         )
 
@@ -246,7 +246,7 @@ class Campaigns:
                 self.notes.append(
                     f"not done: {progress.total - progress.done} of "
                     f"{counted(progress.total, 'fit')} on {campaign.engine.spec}; --faas-resume "
-                    "takes over what was done"
+                    "takes over finished ones"
                 )
             remaining = campaign.remaining
             campaign.cancel("the session ended before this fit")

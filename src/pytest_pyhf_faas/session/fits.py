@@ -170,7 +170,7 @@ class Fits:
         if refused:
             raise NotReadyError(
                 f"{len(refused)} of {counted(len(results), 'fit')} on {self.endpoint} do not "
-                f"count: {listed(list(dict.fromkeys(refused)), 3, 200)}. Nothing of them is noted: "
-                "let the workers have what you mean ('pyhf-faas validate -k test_endpoint' names "
-                "each that differs)"
+                f"count: {listed(list(dict.fromkeys(refused)), 3, 200)}. They are not recorded: "
+                "give the workers what you require ('pyhf-faas validate -k test_endpoint' names "
+                "each difference)"
             )

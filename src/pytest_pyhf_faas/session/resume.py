@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Known: TypeAlias = HypotestResult | StoredResult
 
 _OTHER_CODE = (
-    "another version of pytest-pyhf-faas, whose code for workers differs, had done or sent them"
+    "another version of pytest-pyhf-faas, with other code for workers, had done or sent them"
 )
 
 

@@ -113,7 +113,7 @@ class Sender:
         probe = self._probe(endpoint)
         if probe is None:
             notes.append(
-                f"--faas-resume could not learn what the workers of {endpoint} are, and takes over "
+                f"--faas-resume could not inspect the workers of {endpoint}, and takes over "
                 "no earlier results; they stay in the journal"
             )
             return Earlier(accepted=earlier.accepted, left_out=earlier.left_out)
