@@ -31,7 +31,7 @@ def resolve_endpoint(spec: str, named: Mapping[str, str]) -> str:
     Raises
     ------
     ConfigurationError
-        If the spec is none that this version can use.
+        If this version cannot use the spec.
     """
     spec = named.get(spec, spec).strip()
     if spec == "local":
@@ -73,7 +73,7 @@ def _checked_parsl(spec: str) -> str:
 
 
 def read_endpoint_config(text: str, directory: Path) -> dict[str, Any]:
-    """Return what --faas-endpoint-config says.
+    """Return the content of --faas-endpoint-config.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def read_endpoint_config(text: str, directory: Path) -> dict[str, Any]:
         JSON, or the path of a file with JSON: an object with ``user_endpoint_config`` and
         ``resource_specification``, or one that is a ``user_endpoint_config``.
     directory : Path
-        What a relative path starts from.
+        The directory that a relative path starts from.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def read_endpoint_config(text: str, directory: Path) -> dict[str, Any]:
             text = (directory / text).read_text(encoding="utf-8")
         config = json.loads(text)
     except (OSError, ValueError) as error:
-        # An OSError would name what may be JSON with a typing error.
+        # An OSError would show what may be JSON with a typing error.
         why = f"{without_json(text)}: {error.strerror}" if isinstance(error, OSError) else error
         raise ConfigurationError(
             f"{option} is neither JSON nor a file with JSON ({why}): write "

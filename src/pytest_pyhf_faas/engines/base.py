@@ -1,4 +1,4 @@
-"""What the campaign asks of an engine."""
+"""The interface of an engine for the campaign."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-#: Tasks that an engine holds for each worker: one that runs, one that waits at its side.
+#: Tasks that an engine holds for each worker: one that runs, one that waits.
 IN_FLIGHT = 2
-#: What is missing where nothing answers, unless an engine knows better.
+#: What is missing if nothing answers, unless an engine knows better.
 WORKER = "worker"
 
 
@@ -22,8 +22,8 @@ class Engine(Executor):
     Futures end with the function's value or with one of `WorkerLostError` (its worker died),
     `BlockLostError` (so did all workers around it), `TaskTimeoutError`, `RemoteCallError` and
     `EngineError` (nothing will come of this engine until it is restarted; if it is an
-    `EndpointUnusableError`, then neither). An exception of the function itself never arrives, for
-    the functions in `worker` answer with data.
+    `EndpointUnusableError`, then not even after that). An exception of the function itself never
+    arrives, because the functions in `worker` answer with data.
 
     Attributes
     ----------
@@ -36,18 +36,18 @@ class Engine(Executor):
     fixed_workers : bool
         Whether all its workers are there from its start to its end, so that fewer are a fault.
     watches_workers : bool
-        Whether it notices by itself that a worker hangs. Where it does not, silence is taken for
+        Whether it notices by itself that a worker hangs. If it does not, silence counts as
         failure, and a straggler is run again on an idle worker.
     loses_tasks : bool
-        Whether a task may be lost without a word. Then it takes a `ping`.
+        Whether a task may be lost silently. Then the engine supports `ping`.
     walltime_s : float or None
         How long its workers live until a batch system ends them, where that is known.
     missed_after_s : float
-        How long after their end workers are missed that were lost with their block.
+        How long after their end the loss of workers with their block is noticed.
     whole : str
-        What people call the whole of it, which is lost when it breaks down.
+        Name of the whole, which is lost when it breaks down.
     worker_setup : str
-        Where a user says what is installed for its workers, to be read after "in".
+        Where a user sets what its workers have installed, to be read after "in".
     on_accepted : callable
         Called with a future and a reference, once it is known under what a call can be collected
         by a later session; only engines whose calls outlive this one call it.
@@ -67,7 +67,7 @@ class Engine(Executor):
 
     @abstractmethod
     def start(self) -> None:
-        """Begin to start workers and return at once; calling it again does nothing."""
+        """Start workers in the background and return at once; calling it again does nothing."""
 
     @property
     @abstractmethod
@@ -95,7 +95,7 @@ class Engine(Executor):
         return IN_FLIGHT * self.workers
 
     def describe(self) -> dict[str, str]:
-        """Return what can be known of the endpoint without any of its workers, for people.
+        """Return what is known about the endpoint without its workers, for people.
 
         Raises
         ------
@@ -111,17 +111,17 @@ class Engine(Executor):
 
     @property
     def missing_since(self) -> float | None:
-        """`time.monotonic()` since which no worker is there; ``None`` while there is one."""
+        """`time.monotonic()` since which there is no worker; ``None`` while there is one."""
         return None
 
     @property
     def waits_for(self) -> str | None:
-        """What is between it and the next worker, for people; ``None`` while there is one."""
+        """What the next worker waits for, for people; ``None`` while there is one."""
         return None
 
     @property
     def missing(self) -> str:
-        """What there is none of meanwhile, for people: a worker, or any word of it."""
+        """What is missing meanwhile, for people: a worker, or any news of one."""
         return WORKER
 
     @property
@@ -134,12 +134,12 @@ class Engine(Executor):
 
     @property
     def knows(self) -> str | None:
-        """What it knows of its workers while no answer comes, for people."""
+        """What it knows about its workers while no answer comes, for people."""
         return None
 
     @abstractmethod
     def restart(self) -> None:
-        """End workers and tasks in flight as `stop` does, and start anew."""
+        """End workers and tasks in flight as `stop` does, and start again."""
 
     @abstractmethod
     def submit(  # type: ignore[override]
@@ -155,11 +155,11 @@ class Engine(Executor):
         EngineError
             If the engine cannot take tasks.
         EndpointUnusableError, ConfigurationError
-            If it never can, because no worker of it ever came or because it is not set up rightly.
+            If it never can, because no worker of it ever came or because it is misconfigured.
         """
 
     def ping(self) -> Future[Any]:
-        """Ask for nothing but an answer, behind all that was submitted."""
+        """Ask for an empty answer, after all that was submitted."""
         raise NotImplementedError(f"{self.spec} loses no tasks")
 
     def collect(self, reference: str) -> Future[Any]:
@@ -167,7 +167,7 @@ class Engine(Executor):
         raise NotImplementedError(f"nothing outlives a session of {self.spec}: {reference}")
 
     def settle(self) -> None:
-        """Wait shortly for what was just submitted to be accepted."""
+        """Wait briefly until what was just submitted is accepted."""
 
     @abstractmethod
     def stop(self) -> None:

@@ -1,6 +1,6 @@
-"""What this package uses of Globus Compute's SDK, in the versions that there are.
+"""The parts of Globus Compute's SDK that this package uses, in all supported versions.
 
-Its results are read as text: of what comes back from a worker, nothing is unpickled.
+Its results are read as text: nothing that comes back from a worker is unpickled.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _NO_CREDENTIALS = (
 )
 _DESCRIBED = ("display_name", "description", "hostname", "endpoint_version", "multi_user")
 _CLOSE_S = 3.0
-#: What the SDK and its AMQP client say of trouble is said by us.
+#: We report the troubles of the SDK and its AMQP client ourselves.
 _LOUD = ("globus_compute_sdk", "globus_sdk", "pika")
 
-#: The SDK makes the file of its tokens where there is none; two at once would both make it.
+#: The SDK creates its token file if there is none; two at once would both create it.
 _LOGGING_IN = threading.Lock()
 
 
@@ -50,7 +50,7 @@ class GlobusClient:
     endpoint_id : str
         The endpoint.
     user_endpoint_config, resource_specification : dict or None
-        What an endpoint that allows it is asked for.
+        The request to an endpoint that allows one.
 
     Raises
     ------
@@ -89,20 +89,20 @@ class GlobusClient:
         return None if group is None else str(group)
 
     def describe(self) -> dict[str, str]:
-        """Return what the service knows of the endpoint, for people."""
+        """Return what the service knows about the endpoint, for people."""
         known = self._client.get_endpoint_metadata(self.endpoint_id)
         return {name: str(known[name]) for name in _DESCRIBED if known.get(name)}
 
     def status(self) -> str:
-        """Return "online" or what else the service says of the endpoint."""
+        """Return the status that the service reports of the endpoint, such as "online"."""
         return str(self._client.get_endpoint_status(self.endpoint_id)["status"])
 
     def register(self, function: Callable[[str], str]) -> None:
-        """Register what all tasks of this connection call."""
+        """Register the function that all tasks of this connection call."""
         self._function = self._client.register_function(function)
 
     def submit(self, call: str, *, most: int) -> Future[Any]:
-        """Submit a call of the registered function, with at most ``most`` of them in one request.
+        """Submit a call of the registered function, with at most ``most`` calls in one request.
 
         The future gets ``task_id`` when the service has taken it. A failed submission ends all
         futures that wait with it, by an exception or as cancelled.
@@ -140,7 +140,7 @@ class GlobusClient:
         return found
 
     def close(self) -> None:
-        """End the SDK's threads; those of open futures would keep the interpreter from its end."""
+        """End the SDK's threads; those of open futures would keep the interpreter from exiting."""
         executor, self._executor = self._executor, None
         if executor is not None:
             watcher = self._watcher(executor)
@@ -180,7 +180,7 @@ class GlobusClient:
 
         class QuietClient(client_class):  # type: ignore[misc, valid-type]
             def _log_version_mismatch(self, worker_details: object) -> None:
-                """Say nothing: functions travel as source, and as errors warnings end threads."""
+                """Silence warnings: functions travel as source, and as errors warnings end threads."""
 
         serialize = self._serialize
         client = QuietClient(do_version_check=False)
@@ -215,14 +215,14 @@ class GlobusClient:
     def _new_executor(self) -> Any:
         if self._executor is not None:
             self._asked["task_group_id"] = self._executor.task_group_id
-            # Its submitter has ended with an error; what it watches goes on.
+            # Its submitter has ended with an error; the tasks that it watches go on.
         options = {"endpoint_id": self.endpoint_id, **self._asked}
         if self._legacy:
             return self._sdk.Executor(funcx_client=self._client, **options)
         return self._sdk.Executor(
             client=self._client,
             result_serializers=[self._serialize.JSONData()],
-            # We keep to the limits ourselves.
+            # We respect the limits ourselves.
             api_burst_limit=8,
             api_burst_window_s=1,
             **options,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Calls to keep with an endpoint whose number of workers is not known.
 _IN_FLIGHT = 256
-#: So long it may take from an answer to the start of the next call: requests are 1.25 s apart.
+#: Longest time from an answer to the start of the next call: requests are 1.25 s apart.
 _ROUND_TRIP_S = 5.0
 
 
@@ -24,8 +24,8 @@ class GlobusComputeEngine(SessionEngine[GlobusSession]):
     """An endpoint of Globus Compute, through its SDK.
 
     Functions travel as source and values as JSON; nothing that comes back is unpickled. The service
-    takes all that is sent; what an endpoint has taken and then lost is never told, so that the
-    campaign must notice.
+    takes all that is sent, but never reports what an endpoint took and lost, so the
+    campaign must notice it.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class GlobusComputeEngine(SessionEngine[GlobusSession]):
         self._answered_at.append(time.monotonic())
 
     def _accepted(self, future: Future[Any], reference: str) -> None:
-        self.on_accepted(future, reference)  # as it is by now
+        self.on_accepted(future, reference)  # as it is now
 
     @property
     def workers(self) -> int:  # type: ignore[override]
@@ -90,7 +90,7 @@ class GlobusComputeEngine(SessionEngine[GlobusSession]):
 
     @property
     def in_flight(self) -> int:
-        """What the workers hold, and what they answer while the next calls are on their way."""
+        """What the workers hold, and what they answer while the next calls travel."""
         since = time.monotonic() - _ROUND_TRIP_S
         while self._answered_at and self._answered_at[0] < since:
             self._answered_at.popleft()

@@ -24,16 +24,16 @@ _OFFLINE_S = 30.0
 
 
 class Connection:
-    """Opened once, and kept to what the service takes.
+    """A connection that is opened once, and stays within the limits of the service.
 
     Parameters
     ----------
     endpoint_id : str
         The endpoint.
     user_endpoint_config, resource_specification : mapping or None
-        What it is asked for.
+        The request to it.
     health : Health
-        What is learnt of the endpoint is noted there.
+        The state of the endpoint is recorded there.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Connection:
         return self._client if self.opened.is_set() else None
 
     def wait_for_turn(self) -> None:
-        """Wait until one more request may be sent, by whatever thread."""
+        """Wait until one more request may be sent, by any thread."""
         with self._pacing:
             wait_s = self._pace.take(time.monotonic())
         if wait_s > 0:
@@ -75,7 +75,7 @@ class Connection:
         Parameters
         ----------
         patient : bool
-            Whether an endpoint that is offline is taken all the same, for it was online before.
+            Whether an offline endpoint is accepted, because it was online before.
 
         Raises
         ------
@@ -112,11 +112,11 @@ class Connection:
         except globus_sdk.GlobusAPIError as error:
             if error.http_status != FORBIDDEN:
                 raise
-            status = "unknown"  # who may not see it may still be allowed to submit
+            status = "unknown"  # without permission to see it, submitting may still be allowed
         self._health.says(status, time.monotonic())
 
     def describe(self) -> dict[str, str]:
-        """Return what the service knows of the endpoint.
+        """Return what the service knows about the endpoint.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class Connection:
         try:
             return {**client.describe(), "status": self._health.status}
         except Exception as error:
-            if getattr(error, "http_status", None) == FORBIDDEN:  # it may still take tasks
+            if getattr(error, "http_status", None) == FORBIDDEN:  # it may still accept tasks
                 return {"status": self._health.status}
             raise ConfigurationError(explained(error, self._endpoint_id)) from error
 

@@ -40,13 +40,13 @@ _MEANINGS: tuple[tuple[str, type[FaasError], str], ...] = (
         "its result is larger than the 10 MiB that Globus Compute carries",
     ),
 )
-#: What an endpoint says of a task that asks for what its executor does not take.
+#: The error of a task whose request the endpoint's executor does not accept.
 _NOT_TAKEN = "InvalidResourceSpecification"
 _ASKS_LESS = (
     "the endpoint's executor does not accept this resource_specification: leave it out of "
     "--faas-endpoint-config, or keep only what the executor knows. It says"
 )
-#: What an endpoint says of all tasks when its blocks fail.
+#: The error of all tasks when an endpoint's blocks fail.
 _NO_BLOCK = ("BadStateException", "TooManyJobFailuresError")
 _BLOCKS_FAIL = "the endpoint's blocks of workers end before they have done anything"
 _LOOK_AT_BLOCKS = (
@@ -59,7 +59,7 @@ _LINE = 200
 
 
 def passes(error: BaseException) -> bool:
-    """Whether the service may do, later, what it has not done now."""
+    """Whether the service may succeed later."""
     status = getattr(error, "http_status", None)
     return (
         isinstance(error, (globus_sdk.NetworkError, OSError))
@@ -69,7 +69,7 @@ def passes(error: BaseException) -> bool:
 
 
 def explained(error: BaseException, endpoint_id: str) -> str:
-    """Say what happened, why that may be, and what to do."""
+    """Say what happened, a likely cause, and what to do."""
     status = getattr(error, "http_status", None)
     said = _readable(getattr(error, "message", None) or error)
     endpoint = f"the endpoint {endpoint_id}"
@@ -100,7 +100,7 @@ def explained(error: BaseException, endpoint_id: str) -> str:
 
 
 def blocks_failed(text: str) -> str | None:
-    """Say how the endpoint's blocks fail, if that is what its traceback about one task tells."""
+    """Say how the endpoint's blocks fail, if its traceback about a task shows that."""
     if not any(name in text for name in _NO_BLOCK):
         return None
     written = _WRITTEN.search(text)
@@ -110,7 +110,7 @@ def blocks_failed(text: str) -> str | None:
 
 
 def not_taken(text: str) -> str | None:
-    """Say why an endpoint takes no task as it is asked for, if its traceback tells that."""
+    """Say why an endpoint rejects all such tasks, if its traceback shows that."""
     said = _exception_in(text)
     return f"{_ASKS_LESS}: {_readable(said)}" if _NOT_TAKEN in said else None
 

@@ -1,4 +1,4 @@
-"""What is known of an endpoint of Globus Compute, and what that means for those who wait."""
+"""The known state of an endpoint of Globus Compute, and what it means for those who wait."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pytest_pyhf_faas.engines.base import WORKER
 from pytest_pyhf_faas.engines.globus_errors import CHECK_NETWORK
 from pytest_pyhf_faas.wording import duration
 
-#: The service answers within so many seconds, if it can be reached.
+#: The service answers within this many seconds, if it can be reached.
 _QUICK_S = 5.0
 _LOOK_AT_ITS_START = (
     "check the queue of its cluster, and start a block by hand to see its start-up messages"
@@ -14,7 +14,7 @@ _LOOK_AT_ITS_START = (
 
 
 class Health:
-    """What is between us and the next answer of an endpoint; times are `time.monotonic()`.
+    """What delays the next answer of an endpoint; times are `time.monotonic()`.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Health:
     connected : bool
         Whether the service has let us in.
     status : str
-        What the service says of the endpoint.
+        The status of the endpoint, by the service.
     reached : bool
         Whether the service has answered anything, be it an error.
     disturbance : str
@@ -46,18 +46,18 @@ class Health:
         self._unanswered_since: float | None = None  # what was asked
 
     def answered(self, now: float) -> None:
-        """Take note of an answer, which proves the service and the endpoint to be there."""
+        """Record an answer, which shows that the service and the endpoint work."""
         self.answered_at = self._there_at = now
         self._offline_since = None
         self.undisturbed()
 
     def worker_answered(self) -> None:
-        """Take note that the last answer was one of a worker of today."""
+        """Record that the last answer came from a present worker."""
         if self.ready_at is None:
             self.ready_at = self.answered_at
 
     def disturbed(self, disturbance: str, now: float, *, asked: bool = False) -> None:
-        """Take note of trouble with the service that may pass.
+        """Record trouble with the service that may pass.
 
         Parameters
         ----------
@@ -66,7 +66,7 @@ class Health:
         now : float
             When.
         asked : bool
-            Whether it was met by a question, and not by what was sent: the next answer to a
+            Whether it came from a question, not from a submission: the next answer to a
             question ends it.
         """
         self.disturbance = disturbance
@@ -77,7 +77,7 @@ class Health:
             self._refused_since = self._refused_since or now
 
     def undisturbed(self) -> None:
-        """Take note that the service has taken what was sent."""
+        """Record that the service accepted what was sent."""
         self._refused_since = self._unanswered_since = None
 
     @property
@@ -113,17 +113,17 @@ class Health:
         return f"the service said {ago} ago that the endpoint is {self.status}"
 
     def asks(self, now: float) -> None:
-        """Take note that the service is asked what the endpoint is."""
+        """Record that the service was asked for the state of the endpoint."""
         self._asking_since = now
 
     def says(self, status: str, now: float) -> None:
-        """Take note of what the service says of the endpoint."""
+        """Record the status of the endpoint, by the service."""
         self.status = status
         self.reached = True
         self._told_at = now
         self._asking_since = self._unanswered_since = None
         if status == "offline":
-            # The service says so late, and is asked rarely: it was gone since it was last seen.
+            # The service reports late, and is asked rarely: it was gone since it was last seen.
             self._offline_since = self._there_at
         else:
             self._there_at, self._offline_since = now, None
@@ -165,6 +165,6 @@ class Health:
 
     @property
     def remedy(self) -> str | None:
-        """See `Engine`: what is known to be wrong says itself what to do."""
+        """See `Engine`: a known problem says itself what to do."""
         there = self.connected and self.status in ("online", "unknown") and not self.is_disturbed
         return _LOOK_AT_ITS_START if there and self.ready_at is None else None

@@ -1,6 +1,6 @@
-"""Calls on their way to Globus Compute: what is sent when, and how much of it at once.
+"""Calls on their way to Globus Compute: what is sent when, and how much at once.
 
-Nothing here waits or knows the time: whoever asks says what time it is, by `time.monotonic()`.
+Nothing here waits or reads a clock: callers pass the time, by `time.monotonic()`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Call(Future[Any]):
     Attributes
     ----------
     text : str
-        What is sent; empty if an earlier session has sent it.
+        The text to send; empty if an earlier session sent it.
     size : int
         Bytes that it takes of a submission.
     not_before, sent_at : float
@@ -41,7 +41,7 @@ class Call(Future[Any]):
     inner : Future or None
         The SDK's future of it.
     task_id : str or None
-        What the service knows it by, once it has taken it.
+        Its id at the service, once it is accepted.
     """
 
     def __init__(self, text: str, size: int = 0, *, task_id: str | None = None) -> None:
@@ -64,7 +64,7 @@ def call_of(text: str) -> Call:
     RemoteCallError
         If no submission can hold it.
     """
-    # In the request it is text in text in JSON, and what is escaped there grows each time.
+    # The request nests text in text in JSON, and each level of escaping adds to it.
     size = len(text) + 4 * (text.count('"') + text.count("\\")) + 1000
     if size > SUBMISSION_BYTES:
         raise RemoteCallError(
@@ -106,7 +106,7 @@ class Outbox:
 
     @property
     def most(self) -> int:
-        """How many calls one submission holds, whichever these are: the SDK only counts them."""
+        """How many calls one submission holds: the SDK only counts them, not their sizes."""
         return SUBMISSION_BYTES // self._largest or 1
 
     def take(self, now: float) -> list[Call]:
@@ -123,7 +123,7 @@ class Outbox:
 
 
 class Pace:
-    """Keeps requests within what the service takes."""
+    """Keeps requests within the limits of the service."""
 
     def __init__(self, now: float) -> None:
         self._tokens = _REQUESTS_AT_ONCE

@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 _LOOK_S = 0.1
 _POLL_S = 3.0
 _STATUS_S = 12.0
-#: Who has not reached the service for so long since the start has no network.
+#: If the service was not reached for this long since the start, there is no network.
 UNREACHABLE_S = 40.0
-#: So many tasks are asked for in one request.
+#: How many tasks one request asks for.
 _POLLED = 256
-#: So often is sent again what comes to an endpoint that starts anew, for its blocks have failed.
+#: How often a call is resent that comes to an endpoint while it restarts after its blocks failed.
 _TRIES_WITHOUT_BLOCKS = 5
-#: An endpoint that an earlier session has left without blocks refuses within so many seconds.
+#: An endpoint that an earlier session left without blocks refuses within this many seconds.
 _TRIES_AT_THE_START, _LEFT_SO_S = 2, 10.0
 _SETTLE_S = 3.0
 
@@ -61,11 +61,11 @@ class GlobusSession(Session):
     endpoint_id : str
         The endpoint.
     user_endpoint_config, resource_specification : mapping or None
-        What it is asked for.
+        The request to it.
     on_worker : callable
         Called with the name of a worker that has answered.
     on_workers_lost : callable
-        Called when some of those that have answered are gone, nobody knows which.
+        Called when some of those that answered are lost; it is unknown which.
     on_accepted : callable
         See `Engine`.
     proven : bool
@@ -97,14 +97,14 @@ class GlobusSession(Session):
         self._sending = threading.Lock()
         self._outbox = Outbox()
         self._submitted: set[Call] = set()  # not yet known to be taken
-        self._detached: dict[str, Call] = {}  # what the SDK will tell nothing of
+        self._detached: dict[str, Call] = {}  # the SDK will not report these
         self._without_blocks_since: float | None = None
         # So that the endpoint starts its workers, and we learn when there is one.
         self._take(call_of(pack_ping()))
         self._in_thread(self._serve)
         self._in_thread(self._watch)
 
-    # What the engine asks for
+    # Requests of the engine
 
     @property
     def ready_at(self) -> float | None:
@@ -131,7 +131,7 @@ class GlobusSession(Session):
         return self._health.knows(time.monotonic())
 
     def describe(self) -> dict[str, str]:
-        """Return what the service knows of the endpoint, when there is a connection."""
+        """Return what the service knows about the endpoint, once there is a connection."""
         while not self._connection.opened.wait(_LOOK_S):
             unusable_s = self._health.unusable_s(time.monotonic())
             if self.failure or self._closed.is_set() or unusable_s > UNREACHABLE_S:
@@ -160,7 +160,7 @@ class GlobusSession(Session):
         return call
 
     def settle(self) -> None:
-        """Wait shortly until all that was sent is known by its id, so that it can be collected."""
+        """Wait briefly until all that was sent has an id, so that it can be collected."""
         limit = time.monotonic() + _SETTLE_S
         while self._submitted and not self.failure and time.monotonic() < limit:
             time.sleep(_LOOK_S)
@@ -200,7 +200,7 @@ class GlobusSession(Session):
         if isinstance(answer, BaseException):
             text = text_of(answer)
             refusal = not_taken(text)
-            if refusal is not None and call.text:  # not of an earlier session
+            if refusal is not None and call.text:  # not from an earlier session
                 self._fail(refusal, hopeless=True)  # so it will be with all others
                 return
             reason = blocks_failed(text)
@@ -216,7 +216,7 @@ class GlobusSession(Session):
         self._without_blocks_since = None
         try:
             data = parse_answer(answer)
-            if call.text:  # what an earlier session has sent tells nothing of today
+            if call.text:  # calls of an earlier session show nothing about this one
                 self._on_worker(":".join(map(str, data.get("worker", ()))))
                 self._health.worker_answered()
             self._finish(call, value=value_of(data))
@@ -226,7 +226,7 @@ class GlobusSession(Session):
     def _lost_blocks(self, call: Call, reason: str) -> None:
         """End a call that was there when the blocks failed; send again what came right after.
 
-        An endpoint whose blocks have failed refuses all tasks until it has started itself anew.
+        An endpoint whose blocks have failed refuses all tasks until it has restarted itself.
         """
         if self.ready_at is None and not self._proven:
             at_once = time.monotonic() - call.sent_at < _LEFT_SO_S
@@ -243,7 +243,7 @@ class GlobusSession(Session):
             self._finish(call, error=BlockLostError(reason))
 
     def _hand_over(self, call: Call, inner: Future[Any]) -> None:
-        """Look at how the SDK's future of a call ended."""
+        """Handle the end of the SDK's future of a call."""
         if call not in self._waiting or call.inner is not inner:
             return
         self._note(call, inner)
@@ -262,7 +262,7 @@ class GlobusSession(Session):
             self._refused(call, error)
 
     def _refused(self, call: Call, error: BaseException) -> None:
-        """Send again what the service may yet take."""
+        """Send again what the service may still accept."""
         too_large = getattr(error, "http_status", None) == TOO_LARGE
         if too_large and not call.alone:
             self._outbox.each_alone()
@@ -273,7 +273,7 @@ class GlobusSession(Session):
             self._send_again(call)
 
     def _met(self, error: BaseException, *, asked: bool = False) -> bool:
-        """Take note of an error of the service; say whether it may pass."""
+        """Record an error of the service; return whether it may pass."""
         explanation = explained(error, self._endpoint_id)
         if getattr(error, "http_status", None) is not None:
             self._health.reached = True
@@ -307,7 +307,7 @@ class GlobusSession(Session):
                 self._connection.close()
 
     def _connect(self) -> GlobusClient | None:
-        """Connect to the service, as soon as it lets us and the endpoint is online."""
+        """Connect to the service, as soon as it accepts us and the endpoint is online."""
         tries = 0
         while self.failure is None:
             if self._closed.wait(min(2.0**tries - 1.0, globus_outbox.BACKOFF_S)):
@@ -343,7 +343,7 @@ class GlobusSession(Session):
                 self._note(call, call.inner)
 
     def _note(self, call: Call, inner: Future[Any]) -> None:
-        """Tell under which name the service has taken a call."""
+        """Report the name under which the service accepted a call."""
         task_id = getattr(inner, "task_id", None)
         if task_id is None or call.task_id == task_id:
             return
@@ -357,7 +357,7 @@ class GlobusSession(Session):
     # The thread that watches
 
     def _watch(self) -> None:
-        """Ask the service for what the SDK does not tell: detached tasks, an offline endpoint."""
+        """Ask the service for what the SDK does not report: detached tasks, an offline endpoint."""
         polled_at = asked_at = time.monotonic()
         while not self._closed.wait(_LOOK_S) and self.failure is None:
             client = self._connection.client
@@ -374,7 +374,7 @@ class GlobusSession(Session):
                 asked_at = time.monotonic()
 
     def _give_up_without_network(self, now: float) -> None:
-        """Fail soon where the service was never reached; what is lost later may come back."""
+        """Fail soon if the service was never reached; a later loss may be temporary."""
         never_reached = not (self._health.reached or self._proven)
         if never_reached and self._health.unusable_s(now) > UNREACHABLE_S:
             self._fail(self._health.unreachable_text(), hopeless=True)
@@ -406,14 +406,14 @@ class GlobusSession(Session):
                 self._detached.pop(task_id)
             self._answered(call, answer)
         with self._changed:
-            # In turns, so that those that run long do not keep others from being asked for.
+            # In turns, so that long tasks do not keep others from being asked for.
             for task_id in task_ids:
                 if task_id in self._detached:
                     self._detached[task_id] = self._detached.pop(task_id)
 
 
 def _abandon(inner: Future[Any]) -> None:
-    """Let go of a future of the SDK, so that it waits for it no longer.
+    """Release a future of the SDK, so that it no longer waits for it.
 
     Its threads may be about to end it, which a cancelled future takes for an error: those of a
     request that the service refuses are ended one after the other, and ours end with the first.

@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _KILLED = -9
-#: What multiprocessing says of a process whose fork server cannot tell how it ended.
+#: The exit code in multiprocessing of a process whose end its fork server does not know.
 _UNKNOWN = 255
 _STOP_S = 10.0
-#: What a system has room for in the address of a Unix socket, with a zero byte at its end.
+#: The longest address of a Unix socket, with a zero byte at its end.
 _SOCKET_PATH_BYTES = 108 if sys.platform == "linux" else 104
 
 
 class LocalEngine(SessionEngine["_PoolSession"]):
     """Pebble's process pool, over a fork server that has pyhf loaded where the system can fork.
 
-    A worker that dies costs its own task. Where one dies while no task runs, Pebble gives the
+    A worker that dies costs its own task. If one dies while no task runs, Pebble gives the
     whole pool up; `broken` says so, and `restart` makes a new one.
     """
 
@@ -85,7 +85,7 @@ class _PoolSession(Session):
         self._pool = ProcessPool(
             max_workers=workers, initializer=local_worker.initialize, context=context
         )
-        # The first fork waits until the server has imported pyhf; nobody else needs to.
+        # The first fork waits until the server has imported pyhf; nothing else needs to.
         self._starting = threading.Thread(target=self._warm_up, daemon=True)
         self._starting.start()
 
@@ -130,7 +130,7 @@ class _PoolSession(Session):
             self._finish(outer, error=_translated(error, timeout_s))
 
     def _release(self) -> None:
-        # Stopping a pool that is half started would leave the workers that come up later.
+        # Stopping a half-started pool would leave workers that start later.
         self._starting.join(_STOP_S)
         self._pool.stop()
         self._pool.join()

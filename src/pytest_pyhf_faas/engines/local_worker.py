@@ -31,10 +31,10 @@ with suppress(Exception):  # a worker says what is wrong when it is asked to fit
 
 
 def initialize() -> None:
-    """End this worker when its client or fork server is gone, even in mid-fit.
+    """End this worker when its client or fork server has ended, even in mid-fit.
 
-    Ctrl-C is the client's alone. What pyhf logs of a failed fit is in its exception; written to the
-    terminal it would stand in whichever test waits at that moment.
+    Only the client handles Ctrl-C. The log of a failed fit is in its exception; on the
+    terminal it would appear in the test that happens to wait at that moment.
     """
     logging.getLogger("pyhf").addHandler(logging.NullHandler())
     signal.signal(signal.SIGINT, signal.SIG_IGN)

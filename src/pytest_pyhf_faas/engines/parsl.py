@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class ParslEngine(SessionEngine[ParslSession]):
     """The executors of a Parsl configuration.
 
-    Parsl's kernel starts, scales and ends them; tasks go to the executors directly, for of what the
-    kernel adds to a task (dependencies, retries, memory of results) the campaign needs nothing.
+    Parsl's kernel starts, scales and ends them; tasks go to the executors directly, because the
+    campaign needs nothing of what the kernel adds (dependencies, retries, cached results).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What Parsl knows of its blocks, and what has to be ended with them."""
+"""What Parsl knows about its blocks, and what must be ended with them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-#: So long a block may run on without a manager, which is what ends it.
+#: How long a block may run without a manager, which normally ends it.
 VACANT_S = 5.0
 
 
@@ -40,7 +40,7 @@ def managed(executors: Sequence[Any]) -> list[Any]:
 
 
 def states(executors: Sequence[Any], queue_says: str) -> str:
-    """Say in which states the blocks are, and what is known of those that ended."""
+    """Say in which states the blocks are, and what is known about those that ended."""
     counts: Counter[str] = Counter()
     messages: dict[str, None] = {}
     for executor in with_blocks(executors):
@@ -55,7 +55,7 @@ def states(executors: Sequence[Any], queue_says: str) -> str:
 
 
 def pending_text(executors: Sequence[Any], queue_says: str) -> str:
-    """Say what is between the blocks and the next worker, while no worker is connected."""
+    """Say what the blocks wait for, while no worker is connected."""
     text = states(executors, queue_says)
     return f"{text}, without a connected worker" if "running" in _names(executors) else text
 
@@ -112,15 +112,15 @@ def live_jobs(executor: Any) -> list[str]:
 
 
 def poll_at_once(executor: Any) -> None:
-    """Let Parsl notice now that a block is gone; on clusters it asks once a minute only."""
+    """Let Parsl notice now that a block has ended; on clusters it asks only once a minute."""
     executor._last_poll_time = 0.0  # noqa: SLF001
 
 
 class Vacancies:
-    """The blocks of an executor that run for the batch system, but have lost all their managers.
+    """The blocks of an executor that run according to the batch system, but lost all managers.
 
-    Slurm takes a job on a dead node for running for five minutes, and Parsl starts no other block
-    meanwhile. A manager that Parsl has given up ends itself, so that such a block is of no use.
+    Slurm shows a job on a dead node as running for five minutes, and Parsl starts no other block
+    meanwhile. A manager that Parsl has given up ends itself, so such a block is useless.
     """
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ class Vacancies:
 
 
 def end_vacant(executor: Any, managers: Sequence[dict[str, Any]], vacancies: Vacancies) -> None:
-    """End the blocks of an executor whose managers are gone, so that Parsl starts others."""
+    """End the blocks of an executor whose managers are lost, so that Parsl starts others."""
     status = executor.status_facade
     running = [block for block, each in status.items() if each.state == JobState.RUNNING]
     connected = [manager["block_id"] for manager in managers]
@@ -168,7 +168,7 @@ def end_vacant(executor: Any, managers: Sequence[dict[str, Any]], vacancies: Vac
 
 
 class Jobs:
-    """The jobs and process groups that must not outlive a session, whatever ends that.
+    """The jobs and process groups that must not outlive a session, however it ends.
 
     They are written down for our interchange, which ends them if this process is killed.
 
@@ -184,7 +184,7 @@ class Jobs:
         self._written: list[tuple[list[str], list[int]]] = []
 
     def note(self, executors: Sequence[Any]) -> None:
-        """Take note of what runs now."""
+        """Record what runs now."""
         blocks = with_blocks(executors)
         for executor in blocks:
             if isinstance(executor.provider, LocalProvider):

@@ -1,4 +1,4 @@
-"""What is made of a Parsl configuration before it is started."""
+"""Prepare a Parsl configuration before it is started."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 #: Parsl's own defaults, which are too slow or too loud for a session of pytest.
 _RUN_DIR, _STRATEGY_PERIOD_S = "runinfo", 5
 _QUICK_STRATEGY_PERIOD_S = 0.3
-#: What these providers overlook, each of which that module sees to.
+#: Faults of these providers, each corrected by a module.
 _OVERLOOKS = (
     (ClusterProvider, parsl_refusals),
     (GridEngineProvider, parsl_gridengine),
@@ -78,7 +78,7 @@ def load(path: Path, directory: Path, *, blocks: int | None, workers: int | None
         config.initialize_logging = False
         log = logging.getLogger("parsl")
         if log.level == logging.NOTSET:
-            log.setLevel(logging.CRITICAL)  # what it says of failures is said by us
+            log.setLevel(logging.CRITICAL)  # we report failures ourselves
     if config.strategy_period == _STRATEGY_PERIOD_S:
         config.strategy_period = _QUICK_STRATEGY_PERIOD_S
     if config.run_dir == _RUN_DIR:
@@ -87,7 +87,7 @@ def load(path: Path, directory: Path, *, blocks: int | None, workers: int | None
 
 
 def described(config: parsl.Config) -> dict[str, str]:
-    """Say what a configuration asks for, but for what may be nobody else's business."""
+    """Describe the request of a configuration, without what may be private."""
     executors = []
     for executor in config.executors:
         text = f"{executor.label} ({type(executor).__name__}"
@@ -115,7 +115,7 @@ def _read(path: Path) -> parsl.Config:
     try:
         with warnings.catch_warnings():
             # Parsl leaves sockets open while it looks for this machine's addresses; they are
-            # collected while nobody is warned of them.
+            # collected without a warning.
             warnings.simplefilter("ignore", ResourceWarning)
             names = runpy.run_path(str(path))
             config = names["fresh_config"]() if "fresh_config" in names else names["config"]
@@ -144,7 +144,7 @@ def _cannot_be_run(path: Path, error: BaseException) -> str:
 
 
 def _override(executor: Any, blocks: int | None, workers: int | None) -> None:
-    """Set what the command line says, and what would lose or hang tasks."""
+    """Apply the command line, and change what would lose or hang tasks."""
     provider = getattr(executor, "provider", None)
     if blocks is not None and provider is not None:
         provider.init_blocks = provider.max_blocks = blocks
@@ -158,10 +158,10 @@ def _override(executor: Any, blocks: int | None, workers: int | None) -> None:
             executor._workers_per_node = workers  # noqa: SLF001 - made of it once, at the beginning
         if provider is not None and isinstance(getattr(provider, "worker_init", None), str):
             provider.worker_init += TELL_PARSL
-        # A worker that dies while it hands over a result hangs a manager that fetches ahead.
+        # A worker that dies while it returns a result hangs a manager that prefetches.
         executor.prefetch_capacity = 0
     if getattr(executor, "block_error_handler", None) is simple_error_handler:
-        # One block that ends must not end them all, as where there is one block only.
+        # The end of one block must not end them all, as it does with only one block.
         executor.block_error_handler = windowed_error_handler
 
 
@@ -175,7 +175,7 @@ def _workers_per_node(executor: Any) -> int:
 def walltime_s(executors: Sequence[Any]) -> float | None:
     """Return how long a block lives at most, the shortest of those that say it.
 
-    Parsl tells HTCondor nothing of the walltime that its provider has.
+    Parsl does not pass the walltime of its provider to HTCondor.
     """
     providers = (getattr(executor, "provider", None) for executor in executors)
     texts = (

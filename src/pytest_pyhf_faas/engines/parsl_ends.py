@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
     from parsl.providers.cluster_provider import ClusterProvider
 
-#: A scheduler that takes longer to answer keeps no fit from being sent again.
+#: Fits are sent again without waiting longer for the scheduler's answer.
 _ANSWER_S = 10
-#: What schedulers add to the standard error of a job that they end.
+#: Lines that schedulers add to the standard error of a job that they end.
 _WRITTEN = (
     ("PBS", re.compile(r"^=>> PBS: (.+)$", re.MULTILINE)),
     ("Slurm", re.compile(r"^slurmstepd\S* error: \*\*\* (JOB .+?) \*\*\*", re.MULTILINE)),
 )
-#: Of a number that says how a job ended; 256 and more are a signal's.
+#: The meaning of a job's exit number; 256 and more are signals.
 _PBS_PRO = {-25: "too many cores", -27: "out of memory", -29: "out of walltime"}
 _TORQUE = {-10: "out of memory", -11: "out of walltime", -12: "out of CPU time"}
 _SIGNALS = 256
@@ -45,14 +45,14 @@ def called(provider: object, job: str) -> str:
 
 
 def why_it_ended(provider: object, block: str, job: str) -> str | None:
-    """Return what is known of the end of a job, or None if that is nothing.
+    """Return what is known about the end of a job, or None.
 
     Parameters
     ----------
     provider : ExecutionProvider
-        What has submitted it.
+        The provider that submitted it.
     block, job : str
-        Of which block it was the job.
+        The block and its job.
     """
     if isinstance(provider, KubernetesProvider):
         return parsl_pods.why_it_ended(provider, job)
@@ -82,7 +82,7 @@ def _of_slurm(output: str) -> str | None:
 def _of_pbs_pro(output: str) -> str | None:
     try:
         (job,) = json.loads(output).get("Jobs", {}).values()
-    except ValueError:  # none that it knows of, or no JSON
+    except ValueError:  # unknown to it, or not JSON
         return None
     return _status("Exit_status", job.get("Exit_status"), _PBS_PRO)
 

@@ -1,4 +1,4 @@
-"""Why the blocks of a Parsl executor failed, as far as they and Parsl say it."""
+"""Why the blocks of a Parsl executor failed, as far as they and Parsl report it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parsl.executors.high_throughput.errors import VersionMismatch
 
 from pytest_pyhf_faas.engines.texts import in_one_line
 
-#: Ends each worker_init, so that a block that fails has said which Parsl its workers have.
+#: Appended to worker_init, so that a failing block reports which Parsl its workers have.
 TELL_PARSL = (
     "\npython3 -c 'import sys; from importlib.metadata import version; "
     'print("pyhf-faas: Parsl", version("parsl"), "of", sys.executable)\' 1>&2 2>/dev/null || true\n'
@@ -80,7 +80,7 @@ def files_of(provider: Any, block: str) -> dict[str, Path]:
 
 
 def said_by(status: Any) -> str:
-    """Return what a block wrote, or else what is said of it."""
+    """Return the output of a block, or else what Parsl says about it."""
     errors = _TOLD.sub("", status.stderr_summary or "").strip()
     said = status.message or ""
     if said.startswith(_NOTHING_KNOWN):
@@ -93,7 +93,7 @@ def _written(status: Any) -> str:
 
 
 def _cause(written: str) -> str | None:
-    """Return what a block's standard error shows of its Parsl, if that is why it failed."""
+    """Return what a block's standard error shows about its Parsl, if that is why it failed."""
     told = _TOLD.search(written)
     if told is not None and told[1] != parsl.__version__:
         return _differ(f"Parsl {told[1]} ({told[2]})")

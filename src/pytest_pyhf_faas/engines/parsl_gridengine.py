@@ -1,8 +1,8 @@
-"""What becomes of the jobs of Parsl's GridEngineProvider, some of whose states that misreads.
+"""Correct the states of jobs that Parsl's GridEngineProvider misreads.
 
-It takes a job that is handed to its host (`t`) for one that failed, so that Parsl starts another
-block and forgets this one. A job that Grid Engine cannot start (`Eqw`) stays in the queue for ever,
-and nobody asks why.
+It reads a job that is being transferred (`t`) as failed, so that Parsl starts another
+block and forgets this one. A job that Grid Engine cannot start (`Eqw`) stays in the queue forever,
+without a reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from parsl.jobs.states import JobState, JobStatus
 
 _WHY = re.compile(r"^error reason +\d+: +(?:\S+ \S+ \[\S+\]: )?(.+)$", re.MULTILINE)
-#: Job, priority, name, user and state; what comes after depends on that.
+#: Job, priority, name, user and state; the rest depends on the state.
 _COLUMNS = 5
 #: The first of these that has a letter of a job's is its state: `dr` is one that is being deleted.
 _STATES = (
@@ -26,7 +26,7 @@ _STATES = (
 
 
 def watch(provider: Any) -> None:
-    """Let a provider see what becomes of its jobs."""
+    """Let a provider see the true states of its jobs."""
     provider._status = lambda: _update(provider)  # noqa: SLF001
 
 
@@ -49,7 +49,7 @@ def _update(provider: Any) -> None:
             continue
         state = state_of(shown[job]) if job in shown else JobState.COMPLETED
         message = None
-        if state == JobState.FAILED:  # it would stay so, for ever
+        if state == JobState.FAILED:  # it would stay so forever
             message = _why(provider, job)
             provider.execute_wait(f"qdel {job}")
         resource["status"] = JobStatus(state, message)

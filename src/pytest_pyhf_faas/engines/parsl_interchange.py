@@ -1,10 +1,10 @@
-"""Parsl's interchange, ended with its client whatever ends that.
+"""Parsl's interchange, which ends with its client, however that ends.
 
 Parsl leaves the interchange, its blocks and their jobs alone when the client is killed. This one
-watches its parent, takes the jobs back, and ends itself; then managers end for want of it. It is
-also found where the environment's bin directory is not on the PATH, keeps out of reach of the
-Ctrl-C that is meant for pytest, and does not hold pytest's output open. It also says how old the
-heartbeats of its managers are, which Parsl keeps to itself.
+watches its parent, takes the jobs back, and ends itself; then managers end because it is missing.
+It is also found if the environment's bin directory is not on the PATH, does not receive the Ctrl-C
+that is meant for pytest, and does not hold pytest's output open. It also reports how old the
+heartbeats of its managers are, which Parsl does not.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import dill  # pickles a provider whose class stands in the configuration, too
+import dill  # also pickles a provider whose class is in the configuration
 from parsl.executors.high_throughput import interchange
 from parsl.utils import setproctitle
 
 _POLL_S = 0.5
-#: So often it writes down when it has heard from its managers.
+#: How often it records when it heard from its managers.
 _HEARD_S = 1.0
 
 
@@ -35,7 +35,7 @@ def launch_command(jobs: Path) -> list[str]:
 
 
 def remember_jobs(path: Path, jobs: list[tuple[Any, list[str], list[int]]]) -> None:
-    """Write down what has to be ended: provider, its jobs, and process groups of this machine."""
+    """Record what has to be ended: provider, its jobs, and process groups of this machine."""
     partial = path.with_suffix(".new")
     try:
         data = dill.dumps(jobs)
@@ -47,12 +47,12 @@ def remember_jobs(path: Path, jobs: list[tuple[Any, list[str], list[int]]]) -> N
 
 
 def heartbeat_path(jobs: Path, pid: int) -> Path:
-    """Return where an interchange writes down when it has heard from its managers."""
+    """Return the file in which an interchange records when it heard from its managers."""
     return jobs.with_suffix(f".{pid}.heard")
 
 
 def heartbeat_age_s(jobs: Path, pid: int) -> float | None:
-    """Return how old the last heartbeat is of the manager whose is the oldest, if there is one."""
+    """Return the age of the oldest last heartbeat of a manager, if there is one."""
     try:
         return max(0.0, time.time() - float(heartbeat_path(jobs, pid).read_text()))
     except (OSError, ValueError):
@@ -60,7 +60,7 @@ def heartbeat_age_s(jobs: Path, pid: int) -> float | None:
 
 
 class Interchange(interchange.Interchange):
-    """Parsl's interchange, which also writes down when it has heard from its managers.
+    """Parsl's interchange, which also records when it heard from its managers.
 
     Parameters
     ----------
@@ -76,14 +76,14 @@ class Interchange(interchange.Interchange):
         self._noted_at = -math.inf
 
     def expire_bad_managers(self, *arguments: Any) -> None:
-        """Let go of managers that are not heard from; called in each turn."""
+        """Drop managers without heartbeats; called in each turn."""
         super().expire_bad_managers(*arguments)
         now = time.monotonic()
         if now - self._noted_at < _HEARD_S:
             return
         self._noted_at = now
         last = [manager["last_heartbeat"] for manager in self._ready_managers.values()]
-        with contextlib.suppress(OSError):  # nothing but a text for people depends on it
+        with contextlib.suppress(OSError):  # only a text for people depends on it
             partial = self._heard.with_suffix(".part")
             partial.write_text(str(min(last)) if last else "")
             partial.replace(self._heard)
@@ -124,7 +124,7 @@ def _end_with(parent: int, jobs: Path) -> None:
 def main() -> None:
     """Run the interchange; its configuration comes on standard input."""
     jobs = Path(sys.argv[1])
-    parent = int(sys.argv[2])  # it may be gone already
+    parent = int(sys.argv[2])  # it may have ended already
     with contextlib.suppress(OSError):
         os.setsid()
     log = os.open(jobs.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

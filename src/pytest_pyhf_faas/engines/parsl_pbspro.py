@@ -1,4 +1,4 @@
-"""A PBS Pro that keeps no history of jobs, as is its default.
+"""Support PBS Pro without a history of jobs, which is its default.
 
 Parsl's provider asks with ``qstat -x``, which knows of no job there. Then all that run seem to have
 ended, and Parsl starts block after block.
@@ -14,7 +14,7 @@ _UNKNOWN = "Unknown Job Id"
 
 
 def watch(provider: Any) -> None:
-    """Let a provider ask for the jobs that have not ended, where that is all that is known."""
+    """Let a provider ask only for jobs that have not ended, if others are unknown."""
     ask = provider.execute_wait
 
     def execute_wait(command: str, timeout: int | None = None) -> tuple[int, str, str]:

@@ -1,8 +1,8 @@
-"""What becomes of the pods of Parsl's KubernetesProvider, which that provider overlooks.
+"""Correct the states of pods that Parsl's KubernetesProvider misreads.
 
-It takes a pod that was deleted for one that runs, and so does it take one whose container fails
-again and again: its pods name no restart policy, so that Kubernetes starts their container anew for
-ever. In both cases Parsl would wait for workers that never come.
+It reads a deleted pod as running, and also one whose container fails
+again and again: its pods name no restart policy, so Kubernetes restarts their container
+forever. In both cases Parsl would wait for workers that never come.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GONE = "its pod was deleted or evicted, or its node died"
 
 
 def watch(provider: Any) -> None:
-    """Let a provider see what becomes of its pods."""
+    """Let a provider see the true states of its pods."""
     provider._status = lambda: _update(provider)  # noqa: SLF001
 
 
@@ -36,7 +36,7 @@ def waiting(provider: Any, jobs: list[str]) -> str:
 
 
 def why_it_ended(provider: Any, job: str) -> str | None:
-    """Return what Kubernetes knows of the end of a pod, or None if it has not ended."""
+    """Return what Kubernetes knows about the end of a pod, or None if it has not ended."""
     pod = _read(provider, job)
     if pod is None:
         return _GONE
@@ -50,7 +50,7 @@ def why_it_ended(provider: Any, job: str) -> str | None:
 def _update(provider: Any) -> None:
     for job, resource in list(provider.resources.items()):
         if not resource["status"].terminal:
-            with contextlib.suppress(Exception):  # an API that does not answer is no news
+            with contextlib.suppress(Exception):  # no answer from the API means no change
                 resource["status"] = _status(provider, job)
 
 
@@ -61,7 +61,7 @@ def _status(provider: Any, job: str) -> JobStatus:
     ended = _ended(pod)
     if ended is not None:
         status = JobStatus(JobState.FAILED, _log(provider, job), exit_code=ended.exit_code)
-        if pod.status.phase == "Running":  # it would start again, for ever
+        if pod.status.phase == "Running":  # it would restart forever
             _delete(provider, job)
         return status
     return JobStatus(_PHASES.get(pod.status.phase, JobState.UNKNOWN))

@@ -1,7 +1,7 @@
-"""What a batch system says when it refuses a job.
+"""Report why a batch system refuses a job.
 
-Parsl's providers of Torque and Grid Engine write that to their log, which is off here, and return
-no job; then all that is known is that there is none. (So does that of LSF, out of reach of this.)
+Parsl's providers of Torque and Grid Engine write the reason to their log, which is off here, and
+return no job. (The provider of LSF does the same, but cannot be corrected here.)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from parsl.providers.errors import ScaleOutFailed
 
 
 def watch(provider: Any) -> None:
-    """Let a submission that is refused raise what was said, whatever the provider makes of it."""
+    """Let a refused submission raise the reason, whatever the provider does with it."""
     submit = type(provider).submit
     refused: list[str] = []  # the last that was said
 

@@ -52,17 +52,17 @@ if TYPE_CHECKING:
 
 _WATCH_S = 0.2
 _COUNT_S = 1.0
-#: While no worker is there the batch system is asked for the blocks so often, and more and more
-#: rarely: as soon as this part of the wait has passed. Parsl asks once a minute, and takes three
-#: blocks that ended for a failure.
+#: While there is no worker, the batch system is asked for the blocks this often, and ever more
+#: rarely: after this fraction of the wait so far. Parsl asks once a minute, and takes three
+#: ended blocks as a failure.
 _ASK_S, _ASK_SHARE = 3.0, 1 / 20
 #: How long Parsl may take to bring its interchange up, and to end in an orderly way.
 _START_S = 150.0
 _STOP_S = 20.0
-#: Threads that wait for a dead interchange are let go within so many seconds.
+#: Threads that wait for a dead interchange are released within this many seconds.
 _LET_GO_S = 2.0
 _DIRECTORY_TRIES = 10
-#: What asking an interchange meets that is ending or has ended; `_watch` sees to that.
+#: Errors of asking an interchange that is ending or has ended; `_watch` handles that.
 _NO_ANSWER = (zmq.ZMQError, CommandClientBadError, CommandClientTimeoutError)
 
 
@@ -98,7 +98,7 @@ class ParslSession(Session):
 
     def _start(self) -> None:
         try:
-            # What is unpickled lies there, so that nobody else may write to it.
+            # It holds what is unpickled, so nobody else may write to it.
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             for executor in managed(self._executors):
                 if list(executor.interchange_launch_cmd) == DEFAULT_INTERCHANGE_LAUNCH_CMD:
@@ -114,7 +114,7 @@ class ParslSession(Session):
             self.submit("None", {})  # says when the first worker is there
 
     def submit(self, expression: str, names: dict[str, str]) -> Future[Any]:
-        """Have an expression evaluated by the executor that has the least to do."""
+        """Have an expression evaluated by the least busy executor."""
         if self._kernel is None:
             self._starting.join(_START_S)
         outer: Future[Any] = Future()
@@ -123,7 +123,7 @@ class ParslSession(Session):
             with self._submitting:
                 executor = min(self._executors, key=_outstanding)
                 inner = executor.submit(eval, {}, expression, names)
-        except Exception as error:  # a bad state raises what caused it
+        except Exception as error:  # a bad state raises its cause
             self._waiting.discard(outer)
             raise self._error(f"Parsl accepts no tasks: {in_one_line(error)}") from error
         inner.add_done_callback(lambda done: self._hand_over(done, outer, executor))
@@ -147,7 +147,7 @@ class ParslSession(Session):
                 self._finish(outer, error=problem)
 
     def _explain(self) -> None:
-        """End those whose block is gone with the reason; apart, for schedulers take their time."""
+        """End those whose block ended with the reason; in a thread, because schedulers are slow."""
         known: dict[bytes, str] = {}
         while not self._closed.is_set() and self.failure is None:
             try:
@@ -164,7 +164,7 @@ class ParslSession(Session):
         which, why = "", None
         if block is not None and job is not None:
             which = f" ({called(executor.provider, job)})"
-            with contextlib.suppress(Exception):  # a scheduler that does not answer is no news
+            with contextlib.suppress(Exception):  # no answer from the scheduler means no change
                 why = why_it_ended(executor.provider, block, job)
         return (
             f"the block on {error.hostname}{which} ended: "
@@ -172,19 +172,19 @@ class ParslSession(Session):
         )
 
     def _answered(self) -> None:
-        """Whoever answers is there, whatever the last count says."""
+        """A worker that answers exists, whatever the last count says."""
         self.missing_since = None
         if self.ready_at is None:
             self.ready_at = time.monotonic()
 
     def _fail_for_all(self, reason: str) -> None:
-        """Fail; where no worker was ever there, the next life would not be better."""
+        """Fail; if there never was a worker, the next life would be no better."""
         self._fail(reason, hopeless=self.ready_at is None and not self._proven)
 
     # Watching
 
     def _watch(self) -> None:
-        """Take note of what Parsl does not tell those who wait: a dead interchange, a bad state."""
+        """Notice what Parsl does not report to those who wait: a dead interchange, a bad state."""
         while not self._closed.wait(_WATCH_S) and self.failure is None:
             self._jobs.note(self._executors)
             for executor in with_blocks(self._executors):
@@ -198,7 +198,7 @@ class ParslSession(Session):
                     )
 
     def _count(self) -> None:
-        """Count the workers that are connected; apart, for Parsl may wait long for the answer."""
+        """Count the connected workers; in a thread, because Parsl may wait long for the answer."""
         managers_before: dict[str, int] = {}
         while not self._closed.wait(_COUNT_S) and self.failure is None:
             try:
@@ -281,7 +281,7 @@ class ParslSession(Session):
         if kernel is not None:
             # First no new blocks, then none at all: Parsl leaves those of a bad state alone.
             kernel.job_status_poller._kill_event.set()  # noqa: SLF001 - its close() scales in, too
-            # Where the interchange is dead it waits for its answer for ever.
+            # If the interchange is dead, it waits for its answer forever.
             limit_s = _STOP_S / 2 if self.failure is None else 1.0
             kernel.job_status_poller._thread.join(limit_s)  # noqa: SLF001
         self._jobs.note(self._executors)
@@ -296,12 +296,12 @@ class ParslSession(Session):
 
 
 def _close_commands(executor: Any) -> None:
-    """Close what Parsl asks its interchange by, though threads may wait in it for an answer.
+    """Close the sockets to the interchange, though threads may wait in them for an answer.
 
     A socket of ZeroMQ that is closed while another thread uses it may abort the process, and so
-    may a context that two threads terminate at once; Parsl's `shutdown` looks for neither. A
-    context may be terminated by any thread; who waits in it is let go. Where somebody stays in it,
-    it stays open, and Parsl does not see it any more.
+    may a context that two threads terminate at once; Parsl's `shutdown` checks neither. A
+    context may be terminated by any thread; threads that wait in it are released. If a thread stays
+    in it, it stays open, and Parsl no longer sees it.
     """
     client = getattr(executor, "command_client", None)
     if client is None:

@@ -1,8 +1,8 @@
-"""Functions travel as source and values as JSON, so that a remote worker needs pyhf alone.
+"""Functions travel as source and values as JSON, so that a remote worker needs only pyhf.
 
 Client and worker may run different versions of Python, and no content of an answer is unpickled.
-The modules of a call live under a name of their own on the worker, made from their content, so that
-a package of this name that is installed there, of whatever version, has no part in it.
+The modules of a call have a unique name on the worker, made from their content, so that
+any version of this package that is installed there is not used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = __name__.partition(".")[0]
 _SHIPPED_AS = re.compile(r"pyhf_faas_[0-9a-f]{16}")
-#: What a worker is to compute with; one thread each, for there is a worker on each core.
+#: Settings for a worker's computations; one thread each, since each core has a worker.
 _ENVIRONMENT = {
     **dict.fromkeys(THREAD_VARIABLES, "1"),
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
@@ -60,7 +60,7 @@ def pack_call(function: Callable[..., Any], args: tuple[Any, ...], timeout_s: fl
 
 
 def pack_ping() -> str:
-    """Return a call that asks for nothing but an answer, whose value is ``False``."""
+    """Return a call that only asks for an answer, with the value ``False``."""
     return _call("pyhf_faas_ping", {}, None, (), None)
 
 
@@ -70,12 +70,12 @@ def unpack_answer(answer: str) -> Any:
 
 
 def parse_answer(answer: str) -> dict[str, Any]:
-    """Return what `remote_worker.run_call` says, as it stands there.
+    """Return the answer of `remote_worker.run_call`, unchecked.
 
     Raises
     ------
     RemoteCallError
-        If it makes no sense.
+        If it is invalid.
     """
     try:
         data = json.loads(_SHIPPED_AS.sub(_PACKAGE, answer))
@@ -94,7 +94,7 @@ def value_of(data: dict[str, Any]) -> Any:
     TaskTimeoutError
         If the function was ended by its time limit.
     RemoteCallError
-        If it raised, or the answer makes no sense.
+        If it raised, or the answer is invalid.
     """
     try:
         if "value" in data:

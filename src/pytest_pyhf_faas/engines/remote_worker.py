@@ -1,4 +1,4 @@
-"""Runs on a worker that knows nothing of this package: calls come as JSON, and so go answers.
+"""Runs on a worker without this package: calls and answers are JSON.
 
 This is the one function that an executor has to carry, as source; see `remote` for the other end.
 """
@@ -14,7 +14,7 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
     call : str
         JSON: ``package`` (a name that no other content has), ``modules`` (dotted names and
         sources, zlib in base64, in the order of their imports), ``function`` ("module.name", or
-        ``null`` to ask for nothing but an answer), ``args``, ``timeout_s`` (or ``null``),
+        ``null`` to ask only for an answer), ``args``, ``timeout_s`` (or ``null``),
         ``client`` (host and process that wait for the answer) and ``environment`` (variables that
         are set where they are not yet).
 
@@ -60,7 +60,7 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
         for name, packed in request["modules"].items():
             source = zlib.decompress(base64.b64decode(packed)).decode()
             module = types.ModuleType(f"{package}.{name}")
-            module.__path__ = []  # others may lie in it
+            module.__path__ = []  # others may be in it
             module.__file__ = f"<{module.__name__}>"
             # So that a traceback shows the lines.
             lines = source.splitlines(keepends=True)
@@ -70,7 +70,7 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
             above, _, last = module.__name__.rpartition(".")
             setattr(sys.modules[above], last, module)
         if own_process:
-            # A worker whose manager was killed must not compute on for nobody. It may end by
+            # A worker whose manager was killed must not go on computing. It may end by
             # itself, too, as soon as it has finished a call: then what is left goes with it.
             parent = os.getppid()
             note_children(parent)
@@ -91,9 +91,9 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
         return [int(stat[1]), int(stat[2])], int(stat[19])
 
     def note_children(parent: int) -> None:
-        """Take note of what the manager has started, while it lives and is known by its children.
+        """Record what the manager has started, while it lives and its children are known.
 
-        A kernel that does not tell (or is no Linux) leaves them to themselves.
+        If the kernel does not show them (or is not Linux), they are left alone.
         """
         with contextlib.suppress(OSError, AttributeError, IndexError, ValueError):
             now = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
@@ -107,9 +107,9 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
                 noted[0] = now
 
     def end_orphans(parent: int) -> None:
-        """End what the manager started for itself, if that is gone.
+        """End what the manager started for itself, if the manager has ended.
 
-        They are orphans of the same group then, and stay where nobody clears a job up (Slurm
+        They are then orphans of the same group, and remain if nothing cleans up a job (Slurm
         without cgroups): those that were noted, and those that came after the last note, as
         workers that the manager started just before it died. What the script of the job started is
         older, and no child of the manager.
@@ -146,7 +146,7 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
         if limited:
             previous = signal.signal(signal.SIGALRM, interrupt)
             signal.setitimer(signal.ITIMER_REAL, limit_s)
-            # Compiled code that never comes back to Python is ended with its worker.
+            # Compiled code that never returns to Python is ended with its worker.
             faulthandler.dump_traceback_later(limit_s + hard_limit_after_s, exit=True, file=nowhere)
         answer = {"value": function(*request["args"])}
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Engines that live more than once: a restart ends one life and begins another."""
+"""Engines with several lives: a restart ends one life and starts another."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Session(ABC):
 
     @property
     def failure(self) -> str | None:
-        """Why nothing will come of it any more; ``None`` while something may."""
+        """Why it will return nothing more; ``None`` while it may."""
         return self._failure
 
     @property
@@ -125,7 +125,7 @@ class Session(ABC):
         return EndpointUnusableError(reason) if self.hopeless else EngineError(reason)
 
     def _in_thread(self, work: Callable[[], None]) -> threading.Thread:
-        """Do some work until the session ends; that it breaks down is a failure of the session."""
+        """Do some work until the session ends; an exception in it is a failure of the session."""
 
         def watched() -> None:
             try:
@@ -142,7 +142,7 @@ AnySession = TypeVar("AnySession", bound=Session)
 
 
 class SessionEngine(Engine, Generic[AnySession]):
-    """An engine that is as good as its session, and has none until it is started."""
+    """An engine that delegates to its session, and has none until it is started."""
 
     def __init__(self, spec: str) -> None:
         self.spec = spec
@@ -152,7 +152,7 @@ class SessionEngine(Engine, Generic[AnySession]):
 
     @abstractmethod
     def _new_session(self) -> AnySession:
-        """Begin a life, and return at once."""
+        """Start a life, and return at once."""
 
     def start(self) -> None:
         self._started()

@@ -8,5 +8,5 @@ _MESSAGE_CHARACTERS = 2000
 
 
 def in_one_line(message: object) -> str:
-    """Return the end of a message, where its cause stands, without line breaks."""
+    """Return the end of a message, which names its cause, without line breaks."""
     return shortened(one_line(message), _MESSAGE_CHARACTERS, cut="beginning")

@@ -1,1 +1,1 @@
-"""A session of fits: the campaigns of its endpoints, what earlier sessions left, and progress."""
+"""A session of fits: the campaigns of its endpoints, earlier results, and progress."""

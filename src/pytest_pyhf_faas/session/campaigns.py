@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.session.fitting import Fitting
     from pytest_pyhf_faas.session.progress import Shows
 
-#: Of the blocks that ended while fits ran there, those that most fits were lost with.
+#: How many ended blocks are reported, those with the most lost fits.
 _BLOCKS_TOLD = 3
 _INTERRUPTED = "the session was interrupted before this fit started"
 
 
 class Campaigns:
-    """Begins campaigns, waits for them while it shows how far they are, and ends them.
+    """Starts campaigns, waits for them while it shows their progress, and ends them.
 
     Parameters
     ----------
     fitting : Fitting
         How fits are done.
     directory : Path
-        Where journals lie, and what engines keep in files.
+        The directory of journals, and of engines' files.
     journal : Path or None
         The journal that the workers of xdist share; ``None``: one of this process's own.
     progress : Shows
-        Shows how far the fits are while an item waits.
+        Shows the progress of the fits while an item waits.
     expected_s, relative_s, is_failure : callable
         As `Campaign` takes them.
     """
@@ -75,20 +75,20 @@ class Campaigns:
         self._engines: dict[str, Engine] = {}
         self._campaigns: dict[str, Campaign] = {}
         self._passing: list[Campaign] = []
-        self._given_up: dict[str, str] = {}  # by passing campaigns
+        self._given_up: dict[str, str] = {}  # by temporary campaigns
         self._passed: list[Sendings] = []
         self._wound_down = False
         self._interrupts = Interrupts(lambda: any(each.busy for each in self))
 
     def __iter__(self) -> Iterator[Campaign]:
-        """Iterate over the campaigns that were begun."""
+        """Iterate over the campaigns that were started."""
         return iter([*self._campaigns.values(), *self._passing])
 
     def __contains__(self, endpoint: str) -> bool:
         return endpoint in self._campaigns
 
     def given_up(self, endpoint: str) -> str | None:
-        """Return why nothing is fitted on an endpoint any more; ``None`` while something may be."""
+        """Return why an endpoint fits nothing more; ``None`` while it may."""
         own = self._campaigns.get(endpoint)
         if own is not None and own.given_up is not None:
             return own.given_up
@@ -116,7 +116,7 @@ class Campaigns:
         return self._engines[endpoint]
 
     def new_engine(self, endpoint: str, *, blocks: int | None = None) -> Engine:
-        """Return an engine beside the endpoint's own, perhaps with another number of blocks."""
+        """Return an additional engine of the endpoint, perhaps with another number of blocks."""
         return create_engine(
             endpoint,
             self.directory,
@@ -126,7 +126,7 @@ class Campaigns:
         )
 
     def of(self, endpoint: str) -> Campaign:
-        """Return the campaign of an endpoint, begun if it was not."""
+        """Return the campaign of an endpoint, started if necessary."""
         if endpoint not in self._campaigns:
             journal = self.journal()
             self._campaigns[endpoint] = self._new(
@@ -161,7 +161,7 @@ class Campaigns:
             self._progress.clear()
 
     def journal(self) -> journals.Journal:
-        """Return the journal of the session, begun if it was not."""
+        """Return the journal of the session, created if necessary."""
         if self._journal is None:
             if self._journal_path is None:
                 journals.prune(self.directory)
@@ -181,7 +181,7 @@ class Campaigns:
         Parameters
         ----------
         campaign : Campaign
-            What does them.
+            The campaign that runs them.
         tasks : sequence of Task
             The tasks.
         what : str, optional
@@ -196,7 +196,7 @@ class Campaigns:
         return [future.result() for future in futures]
 
     def show(self, campaign: Campaign, what: str | None = None) -> None:
-        """Show how far a campaign is; after Ctrl-C let all of them begin no other fits."""
+        """Show the progress of a campaign; after Ctrl-C let none of them start other fits."""
         if self.interrupted and not self._wound_down:
             self._wound_down = True
             self._wind_down()
@@ -204,10 +204,10 @@ class Campaigns:
         self._progress.show(f"{where}, {what}" if what else where, campaign.progress())
 
     def _wind_down(self) -> None:
-        """Begin no other fits, and say so."""
+        """Start no other fits, and say so."""
         running = sum(each.progress().running for each in self)
         fits = f"{counted(running, 'running fit')} {'is' if running == 1 else 'are'}"
-        # A cancelled step of GitHub Actions has ten seconds, and nobody there presses Ctrl-C again.
+        # A cancelled step of GitHub Actions has ten seconds, and cannot press Ctrl-C again.
         at_once = bool(os.environ.get("GITHUB_ACTIONS"))
         for each in self:
             (each.cancel if at_once else each.wind_down)(_INTERRUPTED)
@@ -219,7 +219,7 @@ class Campaigns:
         )
 
     def show_wait(self, endpoint: str, waits_s: float | None, measures: str | None = None) -> None:
-        """Show for how long nothing has answered, outside of any fits; ``None``: it has.
+        """Show for how long nothing has answered, outside of fits; ``None``: an answer came.
 
         Parameters
         ----------
@@ -228,7 +228,7 @@ class Campaigns:
         waits_s : float or None
             For how long.
         measures : str, optional
-            What is measured of it.
+            What is being measured.
         """
         where, engine = short_uuid(endpoint), self.engine(endpoint)
         self._progress.wait(where, waits_s, engine.waits_for, measures, engine.missing)
@@ -275,7 +275,7 @@ class Campaigns:
             )
 
     def restore_interrupts(self) -> None:
-        """Leave Ctrl-C to whoever had it before."""
+        """Restore the previous handler of Ctrl-C."""
         self._interrupts.restore()
 
     def _new(self, engine: Engine, **options: Any) -> Campaign:

@@ -1,4 +1,4 @@
-"""Where progress is shown: on a stream of a command or a script, or where a plugin has lines."""
+"""Displays of progress: a stream of a command or script, or lines of a plugin."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pytest_pyhf_faas.wording import fitted, folded, terminal_width
 
 
 class Display(Protocol):
-    """What lines can be shown on.
+    """A display of lines.
 
     Attributes
     ----------
     live : bool
-        Whether a line can be drawn anew.
+        Whether a line can be redrawn.
     quiet : bool
         Whether nobody wants to see progress.
     """
@@ -30,11 +30,11 @@ class Display(Protocol):
         """Write a line that stays."""
 
     def draw(self, text: str) -> None:
-        """Draw the live line anew; an empty text removes it."""
+        """Redraw the live line; an empty text removes it."""
 
 
 class StreamDisplay:
-    """A stream beside that of a command's output; the live line is its last.
+    """A stream other than a command's output; the live line is its last.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Fits:
-    """Has fits done on one endpoint, with a journal, while it shows how far they are.
+    """Runs fits on one endpoint, with a journal, while it shows their progress.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Fits:
     fitting : Fitting
         How.
     store : ReferenceStore
-        What is known of the fits.
+        The references of the fits.
     caller : str
         Whose fits they are: each caller resumes its own.
     display : Display or None
@@ -76,7 +76,7 @@ class Fits:
             relative_s=lambda task: store.find(task).relative_s(),
             is_failure=self._is_failure,
         )
-        self._campaigns.engine(self.endpoint)  # what is wrong with it is said first
+        self._campaigns.engine(self.endpoint)  # errors of it come first
         self._sender = Sender(fitting, self._campaigns)
         self._pools = Pools(self._stored_pool, for_references=False, shared=None)
 
@@ -110,16 +110,16 @@ class Fits:
         return results
 
     def say(self, text: str) -> None:
-        """Say something that stays, beside the caller's output."""
+        """Write a permanent line that is not part of the caller's output."""
         self._progress.say(text)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be known, once it is closed."""
+        """Notes, once it is closed."""
         return tuple(self._campaigns.notes)
 
     def close(self) -> None:
-        """End the workers, and say what is to be known."""
+        """End the workers, and show the notes."""
         self._campaigns.restore_interrupts()
         self._sender.close()
         self._campaigns.close()
@@ -164,7 +164,7 @@ class Fits:
         return result.status != "ok" and not error_matches(result, self._store.find(task))
 
     def _check_workers(self, results: Sequence[HypotestResult]) -> None:
-        """Refuse fits of workers that are not as required: nothing is to be noted of them."""
+        """Refuse fits of workers that are not as required: they must not be recorded."""
         errors = [accepted(result, self._required).error for result in results]
         refused = [error.message for error in errors if error and error.type == REFUSED]
         if refused:

@@ -16,7 +16,7 @@ class Fitting:
     Attributes
     ----------
     resume : bool
-        Whether what earlier runs have fitted is taken over.
+        Whether fits of earlier runs are taken over.
     """
 
     timeout_s: float | None

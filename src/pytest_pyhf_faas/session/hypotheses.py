@@ -1,4 +1,4 @@
-"""What a document says of a hypothesis: its fit, and how it compares with its reference."""
+"""The entry of a hypothesis in a document: its fit, and the comparison with its reference."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def analysis_of(
     config: HypotestConfig,
     reference: PatchReference | Missing | None = None,
 ) -> Analysis:
-    """Return what tells one analysis from others, without its hypotheses."""
+    """Return what identifies an analysis, without its hypotheses."""
     return {
         "pallet": pallet.name,
         "endpoint": endpoint,
@@ -55,7 +55,7 @@ def analysis_of(
 
 
 def unfitted(patch: SignalPatch, test: str) -> Hypothesis:
-    """Return what a document says of a hypothesis before its fit."""
+    """Return the entry of a hypothesis before its fit."""
     return {
         "patch": patch.name,
         "digest": patch.digest,
@@ -90,7 +90,7 @@ def fitted(
     result: HypotestResult,
     reference: PatchReference | Missing,
 ) -> Hypothesis:
-    """Return what a document says of a hypothesis after its fit; `compared` adds to it."""
+    """Return the entry of a hypothesis after its fit; `compared` adds to it."""
     hypothesis = unfitted(patch, test)
     said = result.to_json()
     hypothesis |= cast("Hypothesis", {name: said[name] for name in hypothesis if name in said})
@@ -108,7 +108,7 @@ def fitted(
 def compared(
     hypothesis: Hypothesis, comparison: Comparison, tolerance: tuple[float, float] | None
 ) -> None:
-    """Add what the comparison with its reference said of a hypothesis."""
+    """Add the comparison of a hypothesis with its reference."""
     hypothesis |= {
         "verdict": comparison.verdict.value,
         "title": comparison.title,
@@ -143,7 +143,7 @@ def numbers(values: Iterable[float]) -> list[Number]:
 
 
 def _reference(reference: PatchReference | Missing | None) -> MadeReferences | None:
-    if not reference:  # there is none, or none was looked for
+    if not reference:  # there is none, or none was needed
         return None
     provenance = reference.provenance
     return {
@@ -179,7 +179,7 @@ def _toys(result: HypotestResult, reference: PatchReference | Missing) -> ToyRes
 
 
 def _ambiguous(comparison: Comparison) -> Ambiguous | None:
-    """Return what the two sets of minima of a hypothesis differ in, if it has two."""
+    """Return how the two sets of minima of a hypothesis differ, if it has two."""
     found = comparison.ambiguous
     if found is None:
         return None

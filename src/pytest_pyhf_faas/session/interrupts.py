@@ -30,7 +30,7 @@ class Interrupts:
     Parameters
     ----------
     busy : callable
-        Whether fits run: where none does, there is nothing to wait for, and the first interrupt
+        Whether fits run: if none does, there is nothing to wait for, and the first interrupt
         ends the run as it does without this.
     """
 
@@ -46,7 +46,7 @@ class Interrupts:
             signal.signal(signal.SIGINT, self._interrupted)
 
     def restore(self) -> None:
-        """Leave interrupts to whoever had them before."""
+        """Restore the previous handler of interrupts."""
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
             self._previous = None

@@ -1,4 +1,4 @@
-"""Shows how far the fits are while something waits for one, and what is known while they stall."""
+"""Shows the progress of fits while something waits for one, and what is known if they stall."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 _REFRESH_S = 0.5
 _FIRST_WAIT_S = 10.0
-#: Who waits for less is not told.
+#: Shorter waits are not shown.
 _SHORT_S = 1.0
 
 
 class Shows(Protocol):
-    """What is told how far the fits are."""
+    """The interface that shows the progress of fits."""
 
     def show(self, what: str, progress: Progress) -> None:
         """Show the progress of what is waited for."""
@@ -37,20 +37,20 @@ class Shows(Protocol):
         measures: str | None = None,
         missing: str = WORKER,
     ) -> None:
-        """Show for how long nothing has answered, outside of any fits; ``None``: it has."""
+        """Show for how long nothing has answered, outside of fits; ``None``: an answer came."""
 
     def say(self, text: str) -> None:
         """Write a line that stays."""
 
     def clear(self) -> None:
-        """Remove what does not stay."""
+        """Remove the live line."""
 
 
 class ProgressLine:
     """One live line on a terminal, a line for each tenth and for long waits elsewhere.
 
-    The live line is gone when the wait ends. Elsewhere a wait is worth a line when it becomes long,
-    and then whenever it has doubled.
+    The live line disappears when the wait ends. Elsewhere a wait is worth a line when it
+    becomes long, and then whenever it has doubled.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class ProgressLine:
             self._quiet_shown = 0
         news = tenth > self._tenth or waits > self._waits_shown or quiet > self._quiet_shown
         self._waits_shown = waits
-        # Fits that take long each are no news each time: not before the next tenth.
+        # Each single long fit is not worth a line: wait for the next tenth.
         self._quiet_shown = max(quiet, self._quiet_shown)
         if news:
             self._tenth = tenth
@@ -94,7 +94,7 @@ class ProgressLine:
         measures: str | None = None,
         missing: str = WORKER,
     ) -> None:
-        """Show for how long nothing has answered, outside of any fits; ``None``: it has."""
+        """Show for how long nothing has answered, outside of fits; ``None``: an answer came."""
         if waits_s is None:
             self._waits_shown = 0
             self.clear()
@@ -114,7 +114,7 @@ class ProgressLine:
             self._measure(what, measures)
 
     def _measure(self, what: str, measures: str) -> None:
-        """Tell of measurements that are long together; off a terminal no dot tells of them."""
+        """Report long measurements; without a terminal no dot shows them."""
         now = time.monotonic()
         if self._measured is None or self._measured[0] != what:
             self._measured, self._measures_shown = (what, now), 0
@@ -159,7 +159,7 @@ def _worth_lines(seconds: float | None, first_s: float) -> int:
 
 
 def describe(what: str, progress: Progress) -> str:
-    """Return progress in words; where nothing comes, no estimate stands there."""
+    """Return progress in words; without progress there is no estimate."""
     knows = f"; {progress.knows}" if progress.knows else ""
     parts = [f"{what}: {progress.done}/{counted(progress.total, 'fit')} done"]
     if progress.cancelled:

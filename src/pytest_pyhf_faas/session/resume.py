@@ -1,4 +1,4 @@
-"""`--faas-resume`: what earlier runs have left for an endpoint, and what of it stands."""
+"""`--faas-resume`: the results of earlier runs for an endpoint, and which are valid."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _OTHER_CODE = (
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What earlier runs have left.
+    """The results of earlier runs.
 
     Attributes
     ----------
     results : dict
         Answers, or where in a journal they are, by the keys of their tasks.
     accepted : dict
-        References of what was sent and not received, by the keys of tasks.
+        References of calls that were sent and not received, by the keys of tasks.
     left_out : dict
-        Why an answer is not taken over, or what was sent not collected, by the keys of tasks.
+        Why an answer is not taken over, or a call not collected, by the keys of tasks.
     problems : list of str
         What is wrong with the journals.
     """
@@ -48,7 +48,7 @@ class Earlier:
 
 
 def read_earlier(directory: Path, endpoint: str) -> Earlier:
-    """Return what the journals in a directory hold for an endpoint, as far as it may stand."""
+    """Return what the journals in a directory hold for an endpoint, as far as it may be valid."""
     found = Earlier()
     of_other_code: set[str] = set()
     for path in journals.earlier(directory):
@@ -78,14 +78,14 @@ def read_earlier(directory: Path, endpoint: str) -> Earlier:
 def of_the_same_workers(
     results: Mapping[str, Known], probe: Mapping[str, Any]
 ) -> tuple[dict[str, Known], dict[str, str]]:
-    """Return the results that workers like those of today gave, and why not the others.
+    """Return the results of workers like the present ones, and why others are left out.
 
     Parameters
     ----------
     results : mapping
         By the keys of their tasks.
     probe : mapping
-        What a worker of today is, as `fitting.probe_environment` says it.
+        The environment of a present worker, from `fitting.probe_environment`.
     """
     today = {"python": probe["python"], **probe["versions"]}
     usable: dict[str, Known] = {}
@@ -105,7 +105,7 @@ def of_the_same_workers(
 
 
 def left_out_notes(reasons: Iterable[str]) -> list[str]:
-    """Return what a person should know of fits that were left out, each for its reason."""
+    """Return notes on the fits that were left out, one for each reason."""
     return [
         f"--faas-resume left {counted(count, 'earlier fit')} out: {why}"
         for why, count in Counter(reasons).items()

@@ -1,4 +1,4 @@
-"""Tasks are sent to the campaign of their endpoint, but for what an earlier session has done."""
+"""Send tasks to the campaign of their endpoint, except what an earlier session has done."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Sender:
     fitting : Fitting
         How fits are done.
     campaigns : Campaigns
-        What does the fits.
+        The campaigns that run the fits.
     shared : callable, optional
-        Where processes share their fits, returns what has come of them by now, by endpoint and key
+        Where processes share their fits, returns their results so far, by endpoint and key
         of the task; what is taken over is then written where the others read it.
 
     Attributes
@@ -63,7 +63,7 @@ class Sender:
         self._left_out: dict[tuple[str, str], str] = {}
 
     def campaign(self, endpoint: str) -> Campaign:
-        """Return the campaign of an endpoint; when it is begun, earlier sessions are looked at."""
+        """Return the campaign of an endpoint; when it starts, earlier sessions are read."""
         if endpoint not in self._earlier:
             earlier = self._resumed(endpoint) if self._fitting.resume else Earlier()
             if self._shared is not None:
@@ -74,7 +74,7 @@ class Sender:
         return self._campaigns.of(endpoint)
 
     def send(self, endpoint: str, tasks: Sequence[Task]) -> None:
-        """Submit tasks, but for what an earlier session has fitted or sent."""
+        """Submit tasks, except those that an earlier session fitted or sent."""
         campaign = self.campaign(endpoint)
         earlier = self._earlier[endpoint]
         sent_before: dict[str, list[Task]] = {}
@@ -102,7 +102,7 @@ class Sender:
         self._campaigns.notes += left_out_notes(self._left_out.values())
 
     def _resumed(self, endpoint: str) -> Earlier:
-        """Return what earlier runs have left, and workers like those of today have answered."""
+        """Return the results of earlier runs by workers like the present ones."""
         notes = self._campaigns.notes
         earlier = read_earlier(self._campaigns.directory, endpoint)
         notes.extend(earlier.problems)
@@ -121,7 +121,7 @@ class Sender:
         return Earlier(usable, earlier.accepted, {**earlier.left_out, **changed})
 
     def _probe(self, endpoint: str) -> dict[str, Any] | None:
-        """Ask a worker what it is; ``None`` if none answers in time."""
+        """Ask a worker for its environment; ``None`` if none answers in time."""
         campaigns, engine = self._campaigns, self._campaigns.engine(endpoint)
         questions = Questions(
             engine,
@@ -135,7 +135,7 @@ class Sender:
             call = questions.send(probe_environment, limit_s=_PROBE_S)
             questions.wait_for_a_worker(call)
         except NotReadyError as error:
-            campaigns.of(endpoint).give_up(str(error))  # so that no fit waits anew
+            campaigns.of(endpoint).give_up(str(error))  # so that no fit waits again
             return None
         with contextlib.suppress(FaasError):
             found: dict[str, Any] = questions.value(call, _PROBE_S, "what it is")

@@ -1,4 +1,4 @@
-"""Many fits as a stream: a part of them is asked for at a time, and forgotten when it is used."""
+"""Many fits as a stream: some are asked for at a time, and forgotten once used."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import HypotestResult
     from pytest_pyhf_faas.campaign.tasks import Task
 
-#: So many fits are under way at least: those of full batches for a few workers.
+#: The least number of fits under way: full batches for a few workers.
 _FEWEST = 2_000
-#: For each worker so many, for its batches and those that wait at its side.
+#: How many for each worker, for its batches and those that wait.
 _OF_A_WORKER = 50
-#: Results that wait for an earlier one are kept, up to so many times as many as are under way.
+#: Results that wait for an earlier one are kept, up to this many times those under way.
 _HELD = 4
 
 
@@ -40,13 +40,13 @@ def stream(
     Parameters
     ----------
     campaign : Campaign
-        What does them.
+        The campaign that runs them.
     tasks : iterable of Task
         Made one by one.
     count : int
         How many they are.
     send : callable
-        Has some of them done by the campaign.
+        Submits some of them to the campaign.
     on_tick : callable
         Called now and then, and before more are sent; says whether to go on. If not, what is under
         way is the last.
@@ -64,7 +64,7 @@ def stream(
                 count = sent
             else:
                 known = [task in campaign for task in some]
-                # With these: if all others are done, the count of fits must not begin anew.
+                # With these: if all others are done, the count of fits must not start again.
                 campaign.expect(count - sent)
                 send(some)
                 campaign.expect(count - sent - len(some))
