@@ -180,7 +180,7 @@ class GlobusClient:
 
         class QuietClient(client_class):  # type: ignore[misc, valid-type]
             def _log_version_mismatch(self, worker_details: object) -> None:
-                """Silence warnings: functions travel as source, and as errors warnings end threads."""
+                """Silence warnings: functions travel as source, and as errors they end threads."""
 
         serialize = self._serialize
         client = QuietClient(do_version_check=False)
