@@ -28,12 +28,22 @@ IN_CI = bool(os.environ.get("CI"))
 gc.freeze()
 
 
-def pytest_configure():
+def is_suite(config):
+    """Whether the validation suite runs: in a checkout, pytest loads this file for it as well.
+
+    It does so because `--pyargs` names the suite by its module, which is no path.
+    """
+    return config.option.pyargs
+
+
+def pytest_configure(config):
     """Let what is started from here be as if a user had started it.
 
     With pytest-xdist it would be taken for a part of this run, and where a shell runs this in the
     background, it would inherit that signals are ignored.
     """
+    if is_suite(config):
+        return
     for variable in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
         del os.environ[variable]
     # Without bytecode, each process that is started compiles this package for half a second.
@@ -76,8 +86,10 @@ LIMIT_S = 300
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Limit each in time, mark what needs services, bring to the front what must not be late."""
+    if is_suite(config):
+        return
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(LIMIT_S))
@@ -95,7 +107,7 @@ BY_PARAMETER = ("test_faults.py", "test_contract.py", "test_schedulers.py", "tes
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Let the tests of a file share a worker, in the order above: who begins late ends late."""
-    if config.getvalue("dist") != "load":
+    if config.getvalue("dist") != "load" or is_suite(config):
         return None
     from xdist.scheduler import LoadFileScheduling
 
