@@ -312,7 +312,7 @@ def test_which_minima_are_right_is_an_option(project, option, outcomes):
         result.stdout.fnmatch_lines(
             [
                 "tiny / sig_100_0: at the nominal minima, not at the lowest ones",
-                "  verdict: all five fits are at the nominal minima *=lowest accepts only the lowest*",
+                "  verdict: all five fits are at the nominal minima *=lowest accepts only *",
                 "  rerun:  pytest * --faas-minimum=lowest",
             ]
         )

@@ -56,9 +56,9 @@ class Limits:
     Attributes
     ----------
     lowest, nominal : LimitSet
-        Equal where the sets are, and where pyhf has fitted, whose minima are of no kind.
+        Equal if the sets are equal, and if pyhf has fitted, whose minima belong to no set.
     mixed : mapping of str to float
-        Observed limits with each fit at minima of its own, see `worker.certified_limits`.
+        Observed limits with each fit at its own minima, see `worker.certified_limits`.
     """
 
     lowest: LimitSet
@@ -67,7 +67,7 @@ class Limits:
 
     @property
     def ambiguous(self) -> bool:
-        """Whether the two sets of minima have limits of their own."""
+        """Whether the limits at the two sets of minima differ."""
         return self.nominal is not self.lowest
 
     @classmethod

@@ -146,7 +146,7 @@ class HypotestResult:
     """The test of one signal hypothesis: CLs values, the five fits behind them, and their cost.
 
     The values of a certified result are those of the lowest minima; its `certificate` has those of
-    the nominal ones, where they are others.
+    the nominal ones, if they differ.
 
     Attributes
     ----------
@@ -161,27 +161,27 @@ class HypotestResult:
     twice_nll : mapping
         Twice the negative log-likelihood of the five fits, by the names in `FITS`.
     twice_nll_nearby : mapping
-        For each fit, the lowest value that moving one unconstrained parameter leads to.
+        For each fit, the lowest value that moving one unconstrained parameter reaches.
     twice_nll_asimov_truth : float or None
         The same for the Asimov data at the parameters they were built from: their known minimum.
     twice_nll_off_minimum : float or None
-        The same for the observed data at a point that depends on the model alone, so that a model
-        that has changed is told from a fit that has.
+        The same for the observed data at a point that depends on the model alone, to separate a
+        changed model from a changed fit.
     certificate : mapping
-        How the minima were found and which others there are, where they are certified (see
+        How the minima were found, and the other minima, if they are certified (see
         `certified.certify_batch`).
     rounding : float or None
-        How far twice the NLL may be rounded, where fits are certified.
+        The possible rounding of twice the NLL, if fits are certified.
     limits : mapping
-        Where upper limits were asked for, as `campaign.quantities.Limits` reads them.
+        Upper limits, if requested, as `campaign.quantities.Limits` reads them.
     toys : mapping
-        Where toys were asked for, the test statistics: ``observed``, ``signal``, ``background``.
+        The test statistics of toys, if requested: ``observed``, ``signal``, ``background``.
     seconds : mapping
         ``unpack``, ``build`` and ``fit``, on the worker's clock.
     worker : str
         Host and process.
     attempts : int
-        How often the fit was sent to a worker; 0 where none was ever there.
+        How many times the fit was sent to a worker; 0 if no worker was ever available.
     """
 
     key: str
@@ -214,12 +214,12 @@ class HypotestResult:
 
     @property
     def lowest(self) -> MinimumSet:
-        """The minima that were found; of a certified result the lowest."""
+        """The minima that were found; the lowest ones for a certified result."""
         return MinimumSet(self.CLs_obs, self.CLs_exp, self.mu_hat, self.twice_nll)
 
     @property
     def nominal(self) -> MinimumSet:
-        """The nominal minima of a certified result, where they are others than the lowest."""
+        """The nominal minima of a certified result, if they differ from the lowest."""
         found = self.certificate.get("nominal")
         return self.lowest if found is None else MinimumSet.from_json(found)
 

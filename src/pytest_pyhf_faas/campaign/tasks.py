@@ -67,13 +67,13 @@ class HypotestConfig:
     quantity : str
         What is calculated: "cls", "limit" or "toys".
     toys : int
-        How many toys there are with the tested signal, and how many without one; 0 for other
+        The number of toys with the tested signal, and the same number without signal; 0 for other
         quantities.
     backend, optimizer : str
-        As `pyhf.set_backend` names them; which ones there are depends on the pyhf of the worker.
+        As `pyhf.set_backend` names them; the worker's pyhf decides which exist.
     method : str
         "hypotest" for `pyhf.infer.hypotest`, or "certified" for the same at certified minima of
-        the likelihood of `histfactory`; then backend and optimizer say nothing.
+        the likelihood of `histfactory`; then backend and optimizer are not used.
     effort : str
         How long a certified test searches for other minima: "brief" or "thorough".
     checked : bool

@@ -155,7 +155,7 @@ class WallTime:
 
     @property
     def lost(self) -> list[str]:
-        """What was lost in any trial, such as "block lost"."""
+        """The losses in all trials, such as "block lost"."""
         return sorted({what for trial in self.trials for what in trial.lost})
 
     @property

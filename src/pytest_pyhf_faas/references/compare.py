@@ -52,9 +52,9 @@ class Comparison:
     explanation : str
         Why, in lines.
     remedy : str
-        What to do about it; `ACCEPT` where the result may be the better reference.
+        What to do about it; `ACCEPT` if the result may be the better reference.
     at : str or None
-        The set of minima that the result is at; ``None`` where there is nothing to compare.
+        The set of minima that the result is at; ``None`` if there is nothing to compare.
     was_at : str or None
         Where the same backend and optimizer was when it was last checked, if at the other set.
     ambiguous : Ambiguity or None
