@@ -111,6 +111,23 @@ def test_each_python_of_the_classifiers_runs_in_ci():
     assert workflow["jobs"]["run"]["strategy"]["matrix"]["python"] == minors
 
 
+def test_the_suite_runs_in_a_checkout_without_what_its_tests_need(tmp_path, monkeypatch):
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    command = ["-m", "pytest_pyhf_faas", "validate", "-q", "-k", "test_cls"]
+    fit = ["--faas-patch", "synthetic_300_100", f"--faas-report={tmp_path}"]
+    lacking = ["-p", "no:timeout", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, *command, *fit, *lacking],
+        cwd=REPOSITORY,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert "1 passed, 9 deselected" in done.stdout, done.stdout + done.stderr
+    assert "synthetic" in summary.read_text(encoding="utf-8")
+
+
 def test_the_wheel_is_small():
     """By what it carries: building one here would need an index."""
     package = Path(pytest_pyhf_faas.__file__).parent
