@@ -84,6 +84,7 @@ def test_there_is_a_path_for_each_use():
         ("ratio 1.09\n", "ratio 0.29\n", True),
         ("ratio 1.09\n", "ratio -\n", False),
         ("pyhf 0.7.6 (/opt/venv/bin/python)\n", "pyhf 0.8.0 (/usr/bin/python3.11)\n", True),
+        ("each, 2\n  cores\n", "each,\n  4 cores\n", True),
         ("=== pyhf ===\n", "===== pyhf =====\n", True),
     ],
 )

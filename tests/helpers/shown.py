@@ -75,7 +75,7 @@ def missing(shown: str, printed: str) -> str | None:
 
 
 def _words(text: str) -> list[str]:
-    return _VARIES.sub("#", text).split()
+    return _VARIES.sub("#", " ".join(text.split())).split()
 
 
 def _same(shown: str, printed: str) -> bool:
