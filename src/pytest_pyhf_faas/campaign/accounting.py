@@ -1,8 +1,8 @@
 """Where the time of the workers went.
 
 Each worker's share of a trial is one line from its first moment to its last, and each piece of the
-line has one cause. Durations are those of one clock each; only what lies before a worker's first
-task and after its last needs to know where its clock is, see `clocks`.
+line has one cause. Durations are those of one clock each; only the time before a worker's first
+task and after its last depends on the offset of its clock, see `clocks`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TaskCost:
-    """What one task cost.
+    """The cost of one task.
 
     Attributes
     ----------
     analysis : hashable
-        What it was part of.
+        The analysis that it belongs to.
     fits : int
         Patches in it.
     worker : str
         Host and process.
     block : str or None
-        What its block is called, where that is known.
+        Name of its block, if known.
     first : bool
         Whether it was this worker's first task ever.
     sent_at, received_at : float
@@ -40,7 +40,7 @@ class TaskCost:
     began_s : float
         On the worker's clock.
     total_s, unpack_s, build_s, fit_s : float
-        Seconds on the worker: the whole, and the parts of it that are known.
+        Seconds on the worker: the total, and its known parts.
     """
 
     analysis: Hashable
@@ -63,7 +63,7 @@ class TaskCost:
 
 
 class AtOnce(NamedTuple):
-    """How many were at work at the same time: so many at least, and at most, as clocks tell."""
+    """How many were at work at the same time: at least, and at most, given the clocks."""
 
     least: int
     most: int
@@ -71,16 +71,16 @@ class AtOnce(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """What was at work, each from its first task to its last.
+    """The workers and blocks at work, each from its first task to its last.
 
     Attributes
     ----------
     tasks : int
-        What they had to do.
+        The number of their tasks.
     workers : AtOnce
         Worker processes.
     blocks : AtOnce or None
-        Their blocks; ``None`` where a worker does not say which one it is of.
+        Their blocks; ``None`` if a worker does not report its block.
     """
 
     tasks: int
@@ -116,7 +116,7 @@ def account(
     tasks : sequence of TaskCost
         Those that were answered.
     clocks : Clocks
-        Has observed their workers.
+        The observed clocks of their workers.
     fits, workers : int
         As asked for.
     started_at, ready_at : float
@@ -143,7 +143,7 @@ def account(
         transfer_s += sum(_gaps(shift) for shift in lane)
         idle_s += max(0.0, wall_s - lane[-1].end_s)
     absent_s = (workers - len(lanes)) * (wall_s - startup_s)
-    if len(tasks) > len(lanes):  # there was work for more workers than came
+    if len(tasks) > len(lanes):  # there was work for more workers than there were
         queue_s += absent_s
     else:
         idle_s += absent_s
@@ -246,7 +246,7 @@ def _shifts(tasks: Sequence[TaskCost], clocks: Clocks, started_at: float) -> lis
 
 
 def _lanes(shifts: list[_Shift], workers: int) -> list[list[_Shift]]:
-    """Put the workers into the places that there are: who came later may replace who is gone."""
+    """Assign the workers to the available places: later ones may replace those that ended."""
     lanes: list[list[_Shift]] = []
     for shift in sorted(shifts, key=lambda shift: shift.begin_s):
         free = min(lanes, key=lambda lane: lane[-1].end_s, default=None)

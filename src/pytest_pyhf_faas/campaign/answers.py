@@ -1,7 +1,7 @@
 """A worker's answer to a batch, read in one place.
 
-An answer may come from another version of this package: what a service has kept since an earlier
-session is collected by a later one. So nothing of it is taken for granted.
+An answer may come from another version of this package: a later session may collect what a
+service kept since an earlier one. So nothing in it is taken for granted.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a worker said about a batch.
+    """The answer of a worker to a batch.
 
     Attributes
     ----------
     worker : str
         Host and process.
     block : str or None
-        What its block is called, where it says so.
+        Name of its block, if reported.
     results : mapping
         The result of each task that was asked for, by its key, in the order of the tasks. How
-        often it was sent is for the campaign to say.
+        often it was sent is known to the campaign.
     environment : WorkerEnvironment or None
-        What the worker is, where it says so.
+        The environment of the worker, if reported.
     began_s, total_s : float
         When the worker began, on its own clock, and how long it took, in seconds.
     gap_s : float or None
         Seconds since it ended its task before; ``None`` where there was none.
     unpack_s, build_s, fit_s : float
-        What its time went into, in seconds, those of patches that were not asked for included.
+        Where its time went, in seconds, including patches that were not asked for.
     """
 
     worker: str
@@ -69,7 +69,7 @@ def parse_answer(data: Any, tasks: Sequence[Task]) -> Answer:
     Raises
     ------
     RemoteCallError
-        If the answer is not one to these tasks. The text says what is wrong with it.
+        If it is not an answer to these tasks. The text says what is wrong with it.
     """
     try:
         return _parse(data, tasks)
@@ -128,7 +128,7 @@ def _result(
 
 
 def _check_values(data: dict[str, Any], task: Task) -> None:
-    """Refuse what lacks the values that were asked for."""
+    """Refuse a result without the values that were asked for."""
     _seconds(data["seconds"], "fit")
     quantity = task.config.quantity
     if quantity == "limit":

@@ -1,7 +1,7 @@
 """The fits of one endpoint: each task once, and none lost.
 
-This is what callers see. What is sent when, and what becomes of a fit that met trouble, is decided
-by the `state`; the `loop` does it on the engine. Callers get one future for each fit, which always
+This is what callers see. The `state` decides what is sent when, and how a fit that failed
+goes on; the `loop` does it on the engine. Callers get one future for each fit, which always
 ends with a `HypotestResult`; what went wrong is in its status.
 """
 
@@ -49,15 +49,15 @@ class Campaign:
     expected_s : callable, optional
         Seconds that a task's fit took elsewhere, or ``None``: the longest are sent first.
     relative_s : callable, optional
-        The same in another way to fit, for tasks of which it is not known in their own.
+        The same with another fit setup, for tasks whose own time is unknown.
     is_failure : callable, optional
         Whether progress counts a result as failed: an exception may be the right answer.
     on_result : callable, optional
         Called in the campaign's thread with each result as it arrives, before its future ends.
     on_record : callable, optional
-        Called in the campaign's thread with each record of its log and the moment that it is of.
+        Called in the campaign's thread with each record of its log and its moment.
     clocks : Clocks, optional
-        What is known of the workers' clocks already; it is added to.
+        What is known about the workers' clocks; it is extended.
     clock : callable, optional
         The client's monotonic clock, in seconds.
     """
@@ -79,7 +79,7 @@ class Campaign:
     ) -> None:
         self.engine = engine
         self.clocks = clocks or Clocks()
-        #: What a callback came to grief with, for the end of the run; the fits have gone on.
+        #: The exception of a callback, for the end of the run; the fits went on.
         self.problem: str | None = None
         self._expected_s = expected_s
         self._relative_s = relative_s
@@ -98,7 +98,7 @@ class Campaign:
     def _make_loop(self, policy: Policy) -> Loop:
         return Loop(self.engine, policy, self._tasks, self, self._clock)
 
-    # What callers use
+    # For callers
 
     def submit(self, tasks: Iterable[Task]) -> None:
         """Queue the tasks that are not known yet."""
@@ -107,12 +107,12 @@ class Campaign:
             self._loop.ask(lambda: Submitted(fits))
 
     def collect(self, reference: str, tasks: Iterable[Task]) -> None:
-        """Await what an earlier session has sent, instead of sending the tasks.
+        """Await calls that an earlier session sent, instead of sending the tasks.
 
         Parameters
         ----------
         reference : str
-            Under which the engine accepted them.
+            The reference under which the engine accepted them.
         tasks : iterable of Task
             All or some of those that were sent with it.
         """
@@ -121,13 +121,13 @@ class Campaign:
             self._loop.ask(lambda: FoundSent(reference, fits))
 
     def _begin(self, tasks: Iterable[Task]) -> tuple[Fit, ...]:
-        """Take note of the tasks that are not known yet; return what is to be fitted."""
+        """Register new tasks; return the fits to do."""
         groups: dict[tuple[int, int, HypotestConfig], tuple[str, str]] = {}
         new: dict[str, Task] = {}
         for task in tasks:
             if task.key not in self._futures:
-                new.setdefault(task.key, task)  # of those with one content, the first is fitted
-        # Before anything is taken note of, and without the lock: looking a time up may take long,
+                new.setdefault(task.key, task)  # of tasks with equal content, the first is fitted
+        # Before anything is registered, and without the lock: looking up a time may take long,
         # and may fail.
         fits = {key: self._fit(task, groups) for key, task in new.items()}
         with self._lock:
@@ -170,7 +170,7 @@ class Campaign:
 
     @property
     def results(self) -> list[HypotestResult]:
-        """What has come of the fits by now, adopted ones included."""
+        """The results of the fits so far, adopted ones included."""
         with self._lock:
             return [future.result() for future in self._futures.values() if future.done()]
 
@@ -182,12 +182,12 @@ class Campaign:
             self._futures[task.key] = future
 
     def expect(self, coming: int) -> None:
-        """Take note of how many more tasks are going to be submitted, for the progress."""
+        """Record how many more tasks will be submitted, for the progress."""
         with self._lock:
             self._tally.expect(coming, self._clock())
 
     def forget(self, task: Task) -> None:
-        """Forget a task that is done: a campaign of many keeps what somebody still asks for."""
+        """Forget a finished task, so that a campaign of many keeps only those still needed."""
         with self._lock:
             self._futures.pop(task.key, None)
             self._tasks.pop(task.key, None)
@@ -201,7 +201,7 @@ class Campaign:
             on_tick()
 
     def measure(self, tasks: Sequence[Task], on_tick: Callable[[], None] = lambda: None) -> Trial:
-        """Fit all tasks anew, with nothing else on the engine, and say where the time went."""
+        """Fit all tasks again, with nothing else on the engine, and return where the time went."""
         self.drain(on_tick)
         measured = {(task.pallet.name, task.config) for task in tasks}
         with self._lock:
@@ -236,7 +236,7 @@ class Campaign:
         return crew(costs, self.clocks)
 
     def progress(self) -> Progress:
-        """Return how far the fits under way are."""
+        """Return the progress of the fits under way."""
         now = self._clock()
         engine = self.engine
         workers = engine.workers if engine.workers_known else engine.workers_there
@@ -259,7 +259,7 @@ class Campaign:
                 missing=missing,
                 running_s=state.running_s(now),
             )
-        if silent_s >= QUIET_S:  # it may be asked on disk
+        if silent_s >= QUIET_S:  # that may need the disk
             progress = replace(progress, knows=self.engine.knows)
         if quiet is None:
             return progress
@@ -277,7 +277,7 @@ class Campaign:
 
     @property
     def remaining(self) -> int:
-        """How many fits run on when this session ends, for another one to collect."""
+        """How many fits go on after this session, for a later one to collect."""
         if not self.engine.loses_tasks:
             return 0
         with self._lock:
@@ -285,32 +285,32 @@ class Campaign:
 
     @property
     def given_up(self) -> str | None:
-        """Why no fit is done any more, where the engine is to blame; ``None`` otherwise."""
+        """Why no more fits are done, if the engine is to blame; ``None`` otherwise."""
         with self._lock:
             stopped = self._loop.state.stopped
         return stopped[1] if stopped is not None and stopped[0] == "broken" else None
 
     def give_up(self, reason: str) -> None:
-        """Take the engine for one of which nothing comes: what is not done ends "broken"."""
+        """Give up the engine: unfinished fits end as "broken"."""
         self._loop.ask(lambda: EngineUnusable(reason))
 
     def wind_down(self, reason: str) -> None:
-        """Let what is with the engine finish, and send nothing more; the rest ends "cancelled"."""
+        """Let fits on the engine finish, and send nothing more; the rest ends as "cancelled"."""
         self._loop.ask(lambda: WoundDown(reason))
 
     def cancel(self, reason: str) -> None:
-        """Stop at once: what is not done ends as "cancelled", and the engine is stopped."""
+        """Stop at once: unfinished fits end as "cancelled", and the engine is stopped."""
         self._loop.stop(reason)
 
-    # What the loop tells, in its thread
+    # Calls of the loop, in its thread
 
     def note(self, now: float, record: Record) -> None:
-        """Have a record of the log taken down."""
+        """Pass on a record of the log."""
         if self._on_record is not None:
             self._guarded(self._on_record, now, record)
 
     def count(self, answer: Answer, tasks: list[Task], sent_at: float, received_at: float) -> None:
-        """Add an answer to where the time went."""
+        """Add the cost of an answer."""
         cost = TaskCost(
             analysis=(tasks[0].pallet.name, tasks[0].config),
             fits=len(tasks),
@@ -357,7 +357,7 @@ class Campaign:
             self.end(key, HypotestResult(*names, "broken", error=FitError(ENGINE, text)))
 
     def _guarded(self, callback: Callable[..., _Value], *arguments: object) -> _Value | None:
-        """Call what a caller of this campaign gave it: whatever that does, the fits go on."""
+        """Call a callback of this campaign: the fits go on even if it fails."""
         try:
             return callback(*arguments)
         except Exception as error:  # noqa: BLE001 - it is reported at the end

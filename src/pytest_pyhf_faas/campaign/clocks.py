@@ -1,9 +1,9 @@
 """Where the moments of a worker lie on the client's clock.
 
-Two clocks are never compared as they are. Each task is a probe: it began after it was sent and
-ended before its answer was there, so that it brackets the offset between the two clocks. What all
-tasks of a worker leave room for is the offset and its uncertainty; short tasks on an idle worker,
-such as those before the fits, leave the least. (F. Cristian, Distributed Computing 3 (1989) 146;
+Two clocks are never compared directly. Each task is a probe: it began after it was sent and
+ended before its answer was there, so it brackets the offset between the two clocks. The range
+that all tasks of a worker allow gives the offset and its uncertainty; short tasks on an idle
+worker, such as those before the fits, leave the least. (F. Cristian, Distributed Computing 3 (1989) 146;
 the intersection as in K. Marzullo's algorithm, RFC 5905, section 11.2.1.)
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """What is to be added to a worker's clock, in seconds, and how far off that may be."""
+    """The offset to add to a worker's clock, in seconds, and its uncertainty."""
 
     seconds: float
     uncertainty_s: float
@@ -30,7 +30,7 @@ class Clocks:
     def observe(
         self, worker: str, *, sent_at: float, began_s: float, ended_s: float, received_at: float
     ) -> None:
-        """Learn from a task of a worker.
+        """Use a task of a worker as a probe.
 
         Parameters
         ----------

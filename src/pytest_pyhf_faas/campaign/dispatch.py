@@ -1,4 +1,4 @@
-"""What goes to the engine when: one batch after the other, and no more than it should hold."""
+"""Send batches to the engine: one after the other, and no more than it should hold."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Dispatch:
     times : FitTimes
         How long fits take, so that short ones share a batch.
     tail_batches : int
-        The last fits are spread over the workers in at least so many batches each.
+        The last fits are spread over the workers in at least this many batches each.
     """
 
     def __init__(self, times: FitTimes, tail_batches: int) -> None:
         self.queue = Queue()
         self.flight = Flight()
-        #: The batch that the engine was asked to take, and has not taken yet.
+        #: The batch that was sent to the engine and not accepted yet.
         self.sending: int | None = None
         self._times = times
         self._tail_batches = tail_batches
@@ -40,7 +40,7 @@ class Dispatch:
         return bool(self.queue) or self.queue.has_suspects
 
     def _has_place(self, facts: Facts) -> bool:
-        """Whether what waits first may be sent by now."""
+        """Whether the next waiting fits may be sent now."""
         if any(batch.alone for batch in self.flight):
             return False
         if self.queue:
@@ -48,7 +48,7 @@ class Dispatch:
         return self.queue.has_suspects and not self.flight
 
     def next(self, facts: Facts, now: float) -> Send | None:
-        """Send what waits first, if that may be."""
+        """Send the next waiting fits, if possible."""
         if self.sending is not None or not self._has_place(facts):
             return None
         if not self.queue:
@@ -62,7 +62,7 @@ class Dispatch:
         return self._send(Batch(entries, now), "again" if entries[0].troubles else "first")
 
     def copy(self, batch: Batch, now: float, why: Literal["copy", "lost"]) -> Send:
-        """Send once more what a batch holds and what has no result yet."""
+        """Send again the fits of a batch that have no result yet."""
         batch.copied = True
         return self._send(Batch(batch.open_entries, now, copied=True), why)
 
@@ -78,18 +78,18 @@ class Dispatch:
         )
 
     def taken(self, number: int) -> None:
-        """Take note that the engine has a batch, so that the next one may be sent."""
+        """Record that the engine has a batch, so that the next one may be sent."""
         if self.sending == number:
             self.sending = None
 
     def ended(self, number: int) -> Batch | None:
-        """Take out a batch that has ended; ``None`` if it went with an engine before."""
+        """Remove a batch that has ended; ``None`` if it was lost with an earlier engine."""
         if number not in self.flight.batches:
             return None
         self.taken(number)
         return self.flight.remove(number)
 
     def engine_lost(self) -> list[Entry]:
-        """Take out all that the engine has; return the fits that have no result."""
+        """Remove all that the engine has; return the fits that have no result."""
         self.sending = None
         return self.flight.clear()

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.events import Fit
 
 
-#: So many fits say at least how fast they are done; more where there are more workers.
+#: The least number of fits that gives a speed; more workers need more.
 _FEWEST = 4
 
 
 class FitTimes:
-    """The times of the fits of a campaign; in seconds, ``None`` where nothing is known."""
+    """The times of the fits of a campaign; in seconds, ``None`` if unknown."""
 
     def __init__(self) -> None:
         self._mean_s: dict[str, tuple[int, float]] = {}
@@ -23,14 +23,14 @@ class FitTimes:
         self._sums: dict[tuple[str, bool], tuple[float, float]] = {}
 
     def measured(self, fits: Iterable[Fit]) -> int:
-        """Return how many fits were measured here of the family of each, at the least.
+        """Return the smallest number of fits measured here in the families of some fits.
 
-        Where none was, it is not known how fast these workers are.
+        With none, the speed of these workers is unknown.
         """
         return min((self._mean_s.get(fit.family, (0, 0.0))[0] for fit in fits), default=0)
 
     def learn(self, fit: Fit, fit_s: float) -> None:
-        """Take note of how long a fit took."""
+        """Record how long a fit took."""
         count, mean_s = self._mean_s.get(fit.family, (0, 0.0))
         self._mean_s[fit.family] = count + 1, mean_s + (fit_s - mean_s) / (count + 1)
         if fit.expected_s is not None:
@@ -59,7 +59,7 @@ class FitTimes:
 
 
 class Pace:
-    """How fast fits are done here, with all that comes between them.
+    """The rate at which fits are done here, including everything between them.
 
     It counts from when the first of them could begin. Moments are in seconds.
 
@@ -75,13 +75,13 @@ class Pace:
         self._work_s = 0.0
 
     def did(self, fit_s: float, now: float) -> None:
-        """Take note that a fit is done, which took so long on its worker."""
+        """Record that a fit is done, and how long it took on its worker."""
         self._count += 1
         self._work_s += fit_s
         self._last_at = now
 
     def paused(self, since: float, now: float) -> None:
-        """Take note that no worker was there from one moment to another."""
+        """Record that no worker was available from one moment to another."""
         pause_s = now - max(since, self._began_at)
         self._began_at += pause_s
         self._last_at = max(self._last_at, self._began_at)
@@ -94,9 +94,9 @@ class Pace:
         work_s : float
             How long they take, one after the other.
         workers : int
-            Among so many, until enough is measured.
+            The number of workers, used until enough is measured.
         now : float
-            When it is asked: since the last fit was done they have run.
+            The present: the fits have run since the last one was done.
         ran_s : float
             How long those that run have run already, together.
         """
@@ -107,5 +107,5 @@ class Pace:
 
 
 def _likeness(fit: Fit) -> tuple[str, bool]:
-    """Return what fits have in common that are faster or slower here by one ratio."""
+    """Return the key of fits that are faster or slower here by one ratio."""
     return fit.family, fit.is_relative

@@ -1,7 +1,7 @@
-"""What a campaign hears, and what it then asks for: plain data, so that a log of it is replayed.
+"""Events and instructions of a campaign: plain data, so that a log of it can be replayed.
 
-An event is what has happened, to the engine or by a caller. An instruction is what the state of the
-campaign wants done because of it. Neither knows an engine, a future or a payload: a fit is known by
+An event is something that happened, to the engine or by a caller. An instruction is what the
+state then wants done. Neither knows an engine, a future or a payload: a fit is identified by
 its key, a batch and a ping by a number.
 """
 
@@ -15,7 +15,7 @@ from pytest_pyhf_faas.engines.base import WORKER
 if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.results import Status
 
-#: What may befall a batch on its way.
+#: What may go wrong with a batch.
 Trouble = Literal[
     "worker lost",
     "block lost",
@@ -67,7 +67,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an engine says of itself at some moment; see `Engine` for the attributes."""
+    """The state of an engine at some moment; see `Engine` for the attributes."""
 
     spec: str = ""
     workers: int = 1
@@ -107,7 +107,7 @@ class FoundSent:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The engine has taken the batch that it was last asked to."""
+    """The engine has accepted the last batch."""
 
     batch: int
 
@@ -140,14 +140,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class EngineUnusable:
-    """Nothing more will come of the engine, whatever is done."""
+    """The engine will return nothing more, whatever is done."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class PingEnded:
-    """A ping was answered, or came to grief."""
+    """A ping was answered, or failed."""
 
     ping: int
     answered: bool
@@ -155,7 +155,7 @@ class PingEnded:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """The engine says something else of itself than before."""
+    """The state of the engine changed."""
 
     facts: Facts
 
@@ -172,14 +172,14 @@ class Ticked:
 
 @dataclass(frozen=True, slots=True)
 class WoundDown:
-    """A caller wants what is with the engine, and nothing more to be sent."""
+    """A caller wants the fits on the engine to finish, and nothing more to be sent."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A caller wants an end at once."""
+    """A caller wants to stop at once."""
 
     reason: str
 
@@ -211,7 +211,7 @@ class Send:
     Attributes
     ----------
     attempts : tuple of int
-        The how-manieth attempt it is for each of the fits.
+        The number of the attempt, for each of the fits.
     why : str
         "first" or "again"; "alone" where nothing else may be on the engine; "copy" where another
         batch holds the same fits and takes too long, "lost" where the engine was gone meanwhile.
@@ -234,7 +234,7 @@ class Collect:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Ask the engine for nothing but an answer."""
+    """Ask the engine only for an answer."""
 
     ping: int
 
@@ -246,7 +246,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Take down what befell a fit; nothing else is to be done about it."""
+    """Record trouble of a fit; nothing else is to be done about it."""
 
     key: str
     trouble: Trouble

@@ -1,4 +1,4 @@
-"""What is with the engine: batches and pings, and what overtook them."""
+"""The batches and pings on the engine, and what overtook them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Batch:
     Attributes
     ----------
     sent_at : float
-        When, or when it was asked for where an earlier session has sent it.
+        When it was sent, or when its collection was requested if an earlier session sent it.
     alone : bool
         Whether nothing else may be on the engine meanwhile.
     copied : bool
@@ -28,12 +28,12 @@ class Batch:
     collected : bool
         Whether an earlier session has sent it.
     begun_at : float or None
-        When a worker was free for it: they take what was sent in its order. ``None`` while there is
+        When a worker was free for it: workers take batches in order. ``None`` while there is
         no worker.
     interrupted_s : float or None
-        How long it had run when the last worker went.
+        How long it had run when the last worker disappeared.
     overtaken_at : float or None
-        When something that was sent later was answered, so that it has begun or is lost.
+        When a later batch was answered, so that this one has begun or is lost.
     """
 
     entries: list[Entry]
@@ -56,7 +56,7 @@ class Batch:
 
 
 class Flight:
-    """What is with the engine, by its numbers: they tell what was sent before what."""
+    """The batches and pings on the engine, by number: numbers give the order of sending."""
 
     def __init__(self) -> None:
         self.batches: dict[int, Batch] = {}
@@ -71,7 +71,7 @@ class Flight:
         yield from self.batches.values()
 
     def add(self, batch: Batch) -> int:
-        """Take note of a batch that is sent; return its number."""
+        """Register a batch that is sent; return its number."""
         number = next(self._numbers)
         self.batches[number] = batch
         for entry in batch.entries:
@@ -79,32 +79,32 @@ class Flight:
         return number
 
     def remove(self, number: int) -> Batch:
-        """Take note that a batch has ended."""
+        """Record that a batch has ended."""
         batch = self.batches.pop(number)
         for entry in batch.entries:
             entry.in_flight -= 1
         return batch
 
     def begin(self, workers: int, now: float) -> None:
-        """Take note that so many workers have what was sent first."""
+        """Record how many workers there are: they have what was sent first."""
         for batch in islice(self.batches.values(), workers):
             if batch.begun_at is None:
                 batch.begun_at = now
 
     def interrupt(self, now: float) -> None:
-        """Take note that no worker is there, so that nothing runs."""
+        """Record that there is no worker, so that nothing runs."""
         for batch in self:
             batch.interrupted_s, batch.begun_at = batch.ran_s(now), None
 
     def add_ping(self, now: float) -> int:
-        """Take note of a ping; return its number."""
+        """Register a ping; return its number."""
         self.pinged_at = now
         number = next(self._numbers)
         self.pings.add(number)
         return number
 
     def overtake(self, number: int, now: float, *, losable: bool) -> None:
-        """Take note that what was sent before a batch or ping has begun, or is lost."""
+        """Record that everything sent before a batch or ping has begun, or is lost."""
         self.pings = {other for other in self.pings if other > number}
         if losable:
             for other, batch in self.batches.items():
@@ -118,7 +118,7 @@ class Flight:
                 self.remove(number)
 
     def clear(self) -> list[Entry]:
-        """Take note that the engine is gone; return the fits that have no result."""
+        """Record that the engine is lost; return the fits that have no result."""
         stranded = {id(entry): entry for batch in self for entry in batch.entries}
         self.batches.clear()
         self.pings.clear()

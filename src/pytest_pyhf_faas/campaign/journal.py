@@ -2,10 +2,10 @@
 
 One file for each run, one JSON object on each line, only ever appended to: a run that is killed
 leaves at most its last line cut off, and readers leave such a line out. It is the log of the run's
-campaigns, see `log`: what each of them heard and decided, with the time, so that a run can be
+campaigns, see `log`: their events and decisions, with the time, so that a run can be
 replayed; and between these lines the results, and the workers that they came from. Results are
 found again by the key of their task, which is made from the contents of pallet, patch and
-configuration. The same file is how the workers of pytest-xdist read what one of them computes.
+configuration. Workers of pytest-xdist read in the same file what one of them computes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.log import Record
 
 SUFFIX = ".jsonl"
-#: Of the lines; those of version 1 had no number, and are read as well.
+#: Version of the lines; those of version 1 had no number, and are still read.
 VERSION = 2
 #: Runs whose journals are kept; older ones go when a new run begins.
 KEPT = 20
@@ -54,10 +54,10 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
             if self._file.tell():
-                self._file.write("\n")  # whoever wrote here before may have died in mid-line
+                self._file.write("\n")  # an earlier writer may have died in mid-line
         except OSError as error:
             self._give_up(error)
-        # Twice, so that a damaged byte is told from a newer version.
+        # Twice, to distinguish a damaged byte from a newer version.
         self._append(
             {
                 "event": "journal",
@@ -81,7 +81,7 @@ class Journal:
             self._append({"event": "result", "endpoint": endpoint, "result": result.to_json()})
 
     def note(self, endpoint: str, now: float, record: Record) -> None:
-        """Append a record of a campaign's log, and the moment that it is of."""
+        """Append a record of a campaign's log, with its moment."""
         with self._lock:
             self._append({"endpoint": endpoint, "now": now, **record_to_json(record)})
 
@@ -113,7 +113,7 @@ class Journal:
 
 
 class _Kept:
-    """A file that can be read for as long as this is there, even if it is removed meanwhile."""
+    """An open file that stays readable, even if it is removed meanwhile."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
@@ -128,7 +128,7 @@ class _Kept:
 
 
 class StoredResult(NamedTuple):
-    """Where in a journal a result is: a fraction of its size.
+    """The position of a result in a journal: a fraction of its size.
 
     Attributes
     ----------
@@ -180,7 +180,7 @@ class JournalReader:
                 continue  # damaged
 
     def read_places(self) -> Iterator[tuple[str, HypotestResult, StoredResult]]:
-        """Yield (endpoint, result, where it is) as `read` does, for who keeps the last alone."""
+        """Yield (endpoint, result, where it is) as `read` does, to keep only the last."""
         with contextlib.suppress(FileNotFoundError):
             file = _Kept(self.path)
             for endpoint, result in self.read():
@@ -259,7 +259,7 @@ def earlier(directory: Path) -> list[Path]:
 
 
 def prune(directory: Path) -> None:
-    """Remove all but the newest journals, and what a run that was killed left beside one."""
+    """Remove all but the newest journals, and files that a killed run left next to one."""
     for path in earlier(directory)[:-KEPT]:
         for file in directory.glob(f"{path.stem}.*"):
             file.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
-"""Fits that are longer than a block lives, told from fits that were lost by accident.
+"""Distinguish fits that are longer than a block lives from fits that were lost by accident.
 
 - Where the walltime of a block is known, a fit that had run for all of it when its block ended,
   twice, is too long. As long as no fit like it was done, one time is enough in the second block
   with which that happens to any of them.
-- Where it is not, or where blocks end earlier, what was seen tells: the blocks of a fit have ended
+- Where it is not, or where blocks end earlier, observations decide: the blocks of a fit have ended
   after about the same time, the last time with no other fit there, and no fit like it was ever
   done. It may also be the fit that brings its node down after that time, so that this is said to
   be likely. If several fits were lost so by themselves, no one of them is to blame, and one time is
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 
 #: The part of a walltime that is left to a fit: workers take some time to start and to connect.
 _WHOLE = 0.8
-#: Times are about the same within this ratio, or so many seconds: workers start, and lost blocks
+#: Times are about the same within this ratio, or this many seconds: workers start, and lost blocks
 #: are missed, sooner or later.
 _ALIKE, _ALIKE_S = 1.2, 5.0
 #: A block in which a fit has run for less had no walltime; something brought it down.
 _SHORTEST_S = 5.0
-#: So often it happens to a fit, or to fits like it, until that is no accident.
+#: After this many times to a fit, or to fits like it, it is not an accident.
 _OFTEN = 2
 
 
 @dataclass(slots=True)
 class _Family:
-    """What has become of the blocks of fits that are alike.
+    """The history of the blocks of fits that are alike.
 
     Attributes
     ----------
     outlived : int
-        With how many blocks, one after the other, some of them had run for the whole walltime.
+        In how many blocks, one after the other, one of them had run for the whole walltime.
     outlived_at : float
         When the last of these ended.
     alone_s : dict
@@ -54,12 +54,12 @@ class _Family:
 
 
 class Lifetimes:
-    """What the ends of blocks have told so far.
+    """What the ends of blocks have shown so far.
 
     Parameters
     ----------
     times : FitTimes
-        Knows of which fits some were done.
+        The times of fits; shows which kinds were done.
     """
 
     def __init__(self, times: FitTimes) -> None:
@@ -69,7 +69,7 @@ class Lifetimes:
     def lost(
         self, entry: Entry, ran_s: float, walltime_s: float | None, now: float, *, by_itself: bool
     ) -> str | None:
-        """Take note that the block of a fit has ended; return why it is too long, if it is.
+        """Record that the block of a fit ended; return why the fit is too long, if it is.
 
         Parameters
         ----------
@@ -104,7 +104,7 @@ class Lifetimes:
         return self.concerns(entry)
 
     def concerns(self, entry: Entry) -> str | None:
-        """Return why a fit whose block has ended is too long by what was seen of others."""
+        """Return why a fit whose block ended is too long, judged by others."""
         if not entry.ran_s or self._were_done(entry):
             return None
         last_s = entry.ran_s[-1]

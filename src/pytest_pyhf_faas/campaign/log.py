@@ -1,4 +1,4 @@
-"""The log of a campaign: what it heard and decided, as JSON, and the same once more from there."""
+"""The log of a campaign: its events and decisions, to and from JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _name(kind: type[Any]) -> str:
 
 _EVENTS = {_name(kind): kind for kind in (Policy, *get_args(Event))}
 _INSTRUCTIONS = {_name(kind): kind for kind in get_args(Instruction)}
-#: How the values of a field are read that are no plain ones.
+#: Readers of fields whose values are not plain.
 _READ: dict[str, Callable[[Any], Any]] = {
     "fits": lambda values: tuple(Fit(*value) for value in values),
     "outcomes": lambda values: tuple(Outcome(*value) for value in values),
@@ -51,7 +51,7 @@ def record_from_json(data: Mapping[str, Any]) -> Record | None:
     kind = _EVENTS.get(data.get("event", "")) or _INSTRUCTIONS.get(data.get("do", ""))
     if kind is None:
         return None
-    # What an older log has not is as it always was then.
+    # Fields that an older log lacks have the fixed values of that time.
     found = {field.name: data[field.name] for field in fields(kind) if field.name in data}
     record: Record = kind(
         **{name: _READ[name](value) if name in _READ else value for name, value in found.items()}
@@ -74,7 +74,7 @@ def _row(value: Any) -> list[Any]:
 def replay(
     records: Iterable[tuple[float, Record]],
 ) -> Iterator[tuple[Event, list[Instruction], list[Instruction]]]:
-    """Hand the events of a log to a fresh state.
+    """Replay the events of a log on a new state.
 
     Parameters
     ----------

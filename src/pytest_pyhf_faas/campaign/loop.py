@@ -1,6 +1,6 @@
-"""Does on an engine what the state of a campaign asks for, and tells the state what comes of it.
+"""Carries out the instructions of a campaign's state on an engine, and reports events to it.
 
-One thread takes what has happened, from the engine and from callers, in the order in which it came.
+One thread handles events, from the engine and from callers, in the order of arrival.
 The lock is held while the state decides, which is quick, and never while the engine or a listener
 is called.
 """
@@ -62,26 +62,26 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.tasks import Task
     from pytest_pyhf_faas.engines.base import Engine
 
-#: How often an engine's health is looked at, and a caller that waits may show progress.
+#: How often an engine's health is checked, and a waiting caller may show progress.
 TICK_S = 0.2
-#: Who stops at once waits so long for what is just being sent.
+#: How long an immediate stop waits for what is just being sent.
 SETTLE_S = 2.0
 
 
 class Listener(Protocol):
-    """Hears what comes of the fits; called without any lock, one call at a time."""
+    """Receives the results of the fits; called without any lock, one call at a time."""
 
     def note(self, now: float, record: Policy | Event | Instruction) -> None:
-        """Take down what was heard or decided, at a moment of the monotonic clock."""
+        """Record an event or an instruction, at a moment of the monotonic clock."""
 
     def count(self, answer: Answer, tasks: list[Task], sent_at: float, received_at: float) -> None:
-        """Count what an answer has cost."""
+        """Count the cost of an answer."""
 
     def end(self, key: str, result: HypotestResult) -> None:
         """End a fit."""
 
     def fail(self, text: str) -> None:
-        """End all fits, for the campaign itself has failed."""
+        """End all fits, because the campaign itself failed."""
 
 
 class Loop:
@@ -96,7 +96,7 @@ class Loop:
     tasks : mapping
         The tasks by their keys; it may grow, and what has ended may leave it.
     listener : Listener
-        Is told what comes of them.
+        Receives their results.
     clock : callable
         The client's monotonic clock, in seconds.
     """
@@ -131,15 +131,15 @@ class Loop:
         engine.on_accepted = self._hear_accepted
         listener.note(clock(), policy)
 
-    # What others use
+    # For other threads
 
     def ask(self, make_event: Callable[[], Event | None]) -> None:
-        """Have an event of a caller handled: soon, or at once where all has ended."""
+        """Handle an event of a caller: soon, or at once if everything has ended."""
         if not self._post(make_event):
             self._hear(make_event)
 
     def stop(self, reason: str) -> None:
-        """End all that is not done as "cancelled", and return when the thread and engine ended."""
+        """End unfinished fits as "cancelled", and return when the thread and engine have ended."""
         self.ask(lambda: self._settle(reason))
         self._join()
         # The thread may have been sending or restarting, which starts an engine.
@@ -148,7 +148,7 @@ class Loop:
     # The thread
 
     def _post(self, make_event: Callable[[], Event | None]) -> bool:
-        """Put something into the inbox, unless nobody looks there any more."""
+        """Put something into the inbox, unless the thread has ended."""
         with self.lock:
             if self._over:
                 return False
@@ -175,14 +175,14 @@ class Loop:
         try:
             while self._step(TICK_S):
                 pass
-        except Exception as error:  # a waiting caller must get an answer whatever happens
+        except Exception as error:  # waiting callers must get an answer in any case
             self._fail(f"the campaign failed: {described(error)}")
             raise
         finally:
             self.engine.stop()
 
     def _step(self, patience_s: float) -> bool:
-        """Handle what came first, or that nothing came; say whether there may be more."""
+        """Handle the first event, or that there is none; return whether there may be more."""
         with self.lock:
             if self._is_idle and self.state.stopped is None:
                 self._arrived.wait_for(lambda: self._inbox, patience_s)
@@ -190,7 +190,7 @@ class Loop:
                 self._over = True
                 return False
             make_event = self._inbox.popleft() if self._inbox else None
-            # What came meanwhile went first: it may be that nothing more is to be sent.
+            # Events that arrived meanwhile come first: they may forbid further sending.
             taken, self._taken = self._taken, None if make_event is None else self._taken
         if make_event is None and taken is not None:
             self._handle(Sent(taken))
@@ -252,7 +252,7 @@ class Loop:
             case GiveUp(key):
                 self._listener.end(key, given_up(instruction, self._tasks[key]))
 
-    # What is done
+    # Instructions
 
     def _send(self, send: Send) -> None:
         self._keys[send.batch] = send.keys
@@ -266,7 +266,7 @@ class Loop:
             self._taken = send.batch
 
     def _await(self, batch: int, send: Callable[[], Future[Any]]) -> bool:
-        """Send a batch, and hear of its end; say whether the engine has taken it."""
+        """Send a batch, and watch for its end; return whether the engine accepted it."""
         try:
             future = send()
         except FaasError as error:
@@ -298,7 +298,7 @@ class Loop:
         else:
             self._post(Restarted)
 
-    # What comes of it
+    # Events
 
     def _hear_accepted(self, future: Future[Any], reference: str) -> None:
         self._post(lambda: self._accepted(future, reference))
@@ -325,7 +325,7 @@ class Loop:
         return failure_of(batch, error)
 
     def _settle(self, reason: str) -> Event | None:
-        """Stop; what was just sent is to be collected by a later session, so that it is noted."""
+        """Stop; record what was just sent, so that a later session can collect it."""
         if self.state.stopped is not None:
             return None
         self.engine.settle()
@@ -346,5 +346,5 @@ class Loop:
         return replace(result, environment=environment, attempts=attempts)
 
     def _tasks_of(self, batch: int) -> list[Task]:
-        """Return the tasks of a batch, but for those that a faster copy of it has ended."""
+        """Return the tasks of a batch, except those that a faster copy of it has ended."""
         return [self._tasks[key] for key in self._keys[batch] if key in self._tasks]

@@ -1,4 +1,4 @@
-"""How patient a campaign is; all in one place, and part of its log."""
+"""The patience of a campaign, all in one place, and part of its log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a campaign does how often, and after how long.
+    """How often a campaign tries, and how long it waits.
 
     Attributes
     ----------
@@ -16,22 +16,22 @@ class Policy:
     retries : int
         How often a fit is sent again after it broke; never because of its value.
     queue_timeout_s : float or None
-        How long no worker may be there before all is given up.
+        How long there may be no worker before all fits are given up.
     restarts : int
-        An engine that breaks down so often without one answer in between is given up.
+        An engine that breaks down this often without any answer in between is given up.
     losses : int
-        A fit that was in a block or an engine when it broke down is sent again so often.
+        A fit that was in a block or an engine when it broke down is sent again this often.
     suspect_losses : int
-        From so many such losses on it is sent with nothing else on the engine.
+        After this many such losses it is sent with nothing else on the engine.
     silence_s, silence_factor : float
-        An engine is silent when no answer came for so long, and for so many times its longest fit.
+        An engine is silent if no answer came for this long, and this many times its longest fit.
     straggler_s, straggler_factor : float
-        A fit is a straggler when it takes so long, and so many times what it should.
+        A fit is a straggler when it takes this long, and this many times what it should.
     ping_s, ping_factor : float
-        An engine that can be pinged is, when nothing came for so long. A ping may be lost, or wait
-        behind long fits: the next ones come less often, up to so many times as rarely.
+        An engine that supports pings is pinged when nothing came for this long. A ping may be
+        lost, or wait behind long fits: the next ones come less often, up to this many times as rarely.
     tail_batches : int
-        The last fits are spread over the workers in at least so many batches each.
+        The last fits are spread over the workers in at least this many batches each.
     """
 
     timeout_s: float | None = None

@@ -1,9 +1,9 @@
 """Search for the starts that the hypotheses of a pallet share, in rounds.
 
 The patches of a pallet have one background, so that a minimum found for one of them is a good start
-for the others. First each patch is searched thoroughly by itself; then what was new for any of them
-is a start for all, in further rounds until nothing is new. The pool is a function of the pallet,
-the patches and the pool that it began with: no task knows what a worker did before.
+for the others. First each patch is searched thoroughly by itself; then each new minimum of any of
+them is a start for all, in further rounds until nothing is new. The pool is a function of the pallet,
+the patches and the pool that it began with: no task depends on what a worker did before.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 #: A pool has no more points than this.
 MAX_POINTS = 40
 _MAX_ROUNDS = 6
-#: Two new starts of one round are one if no parameter is farther apart, in standard deviations.
+#: Two new starts of one round are the same if no parameter differs more, in standard deviations.
 _APART = 0.3
-#: A fit that ends so much higher, in twice the NLL, has missed a minimum.
+#: A fit that ends this much higher, in twice the NLL, missed a minimum.
 _MISSED = 1e-6
-#: Its value tells Asimov data apart.
+#: Its value identifies Asimov data.
 _TRUTH = "free_fit_to_asimov"
 
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """What the rounds found.
+    """The result of the rounds.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ def explore(
     pool: Pool,
     fit: Callable[[list[Task]], Sequence[HypotestResult]],
 ) -> Exploration:
-    """Search some patches of a pallet until none finds what the pool does not lead to.
+    """Search some patches of a pallet until none finds a minimum that the pool does not lead to.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def explore(
     config : HypotestConfig
         Of a certified test.
     pool : Pool
-        Starts that are known.
+        Known starts.
     fit : callable
         Returns the results of tasks, in their order.
     """
@@ -87,7 +87,7 @@ def explore(
             break
         pool = Pool(points)
         search.test(brief, pool)
-    helpful = _cover(search.needs, known)  # those not searched now may need what was known
+    helpful = _cover(search.needs, known)  # patches not searched now may need known points
     if search.rounds > 1 and len(helpful) < len(pool.points):
         smaller = Pool(tuple(pool.points[index] for index in helpful))
         search.test(brief, smaller, [patch for patch in patches if patch.digest in search.needy])
@@ -97,7 +97,7 @@ def explore(
 
 
 class _Rounds:
-    """What the rounds have found by now."""
+    """The result of the rounds so far."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class _Rounds:
         self._starts: dict[str, list[Mapping[str, float]]] = {}
         self.rounds = 0
         self.evidence: dict[str, Mapping[str, Any]] = {}
-        #: Starts that the pool of the last round has not.
+        #: Starts that the pool of the last round lacks.
         self.wanted: list[Mapping[str, float]] = []
         #: Whether some fit of that round ended above a minimum of an earlier one.
         self.missed = False
@@ -196,9 +196,9 @@ class Pools:
     stored : callable
         Returns the pool of a pallet's reference file; ``None`` if there is none.
     for_references : bool
-        Whether what is fitted is to become a reference: then all of it is searched thoroughly.
+        Whether the fits are to become references: then all patches are searched thoroughly.
     shared : Path or None
-        A file in which processes that share their fits leave what they have found.
+        A file in which processes that share their fits leave their results.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class Pools:
             Of a certified test.
         patches : iterable of SignalPatch
             All that are to become references with it; without references a sample of the pallet is
-            searched, whichever patches are selected.
+            searched, independent of the selected patches.
         fit : callable
             Returns the results of tasks, in their order.
         """

@@ -1,4 +1,4 @@
-"""How far a campaign is."""
+"""The progress of a campaign."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pytest_pyhf_faas.engines.base import WORKER
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a campaign is; counts are fits.
+    """The progress of a campaign; counts are fits.
 
     Attributes
     ----------
     cancelled : int
-        What the campaign gave up when it was stopped: neither done nor failed.
+        Fits that the campaign gave up when it was stopped: neither done nor failed.
     waits_s, waits_for, missing : float or None, str or None, str
         While there is no worker: for how long, what for, and what is missing; see `Engine`.
     quiet_s : float or None
-        For how long nothing has come of what is with the workers, where that is long.
+        For how long the workers have returned nothing, if that is long.
     running_s : float or None
-        How long the fit has run that a worker has longest.
+        How long the longest running fit has run.
     expected_s : float or None
-        Then, how long the first of it should take.
+        Then, how long the first of the running fits should take.
     knows : str or None
-        What the engine knows of the workers, while nothing has come for some seconds.
+        What the engine knows about the workers, while nothing has come for some seconds.
     """
 
     total: int
@@ -50,12 +50,12 @@ class Progress:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts fits from the first one on; where all are done, it begins anew with the next.
+    """Counts fits from the first one on; once all are done, it starts again with the next.
 
     Attributes
     ----------
     coming : int
-        How many more a caller is going to ask for.
+        How many more fits a caller will ask for.
     """
 
     total: int = 0
@@ -72,7 +72,7 @@ class Tally:
         self.coming = max(0, self.coming - count)
 
     def expect(self, count: int, now: float) -> None:
-        """Take note of how many fits are still going to be asked for."""
+        """Record how many more fits will be asked for."""
         self._begin_anew(now)
         self.coming = count
 
@@ -103,7 +103,7 @@ class Tally:
         return 0.0 if self.began_at is None else now - self.began_at
 
     def left_s(self, now: float, known_s: float | None) -> float | None:
-        """Return how many seconds are left; by what is known of the fits, or by those done."""
+        """Return how many seconds are left; by the known times of the fits, or by those done."""
         if not (self._left + self.coming) or not self.done:
             return None
         if known_s is None or self.coming:

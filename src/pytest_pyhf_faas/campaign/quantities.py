@@ -1,4 +1,4 @@
-"""What is calculated of a hypothesis beside CLs: its upper limits, and its toys."""
+"""Quantities of a hypothesis other than CLs: its upper limits, and its toys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.results import HypotestResult
 
-#: How each limit is called where people read it.
+#: The name of each limit for people.
 LIMIT_LABELS = (
     "limit_obs",
     "limit_exp -2σ",
@@ -31,7 +31,7 @@ class LimitSet:
         The observed limit, and the expected ones at -2, -1, 0, 1, 2 standard deviations; infinite
         where there is none.
     remarks : tuple of str
-        What a reader should know, in words.
+        Remarks for the reader.
     """
 
     values: tuple[float, ...]
@@ -44,7 +44,7 @@ class LimitSet:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LimitSet:
-        """Read what a worker, the journal or a reference file gives."""
+        """Read the data of a worker, the journal or a reference file."""
         values = (data["observed"], *data["expected"])
         return cls(tuple(map(float, values)), tuple(data.get("remarks", ())))
 
@@ -72,7 +72,7 @@ class Limits:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Limits:
-        """Read what a worker, the journal or a reference file gives."""
+        """Read the data of a worker, the journal or a reference file."""
         lowest = LimitSet.from_json(data)
         nominal = data.get("nominal")
         return cls(
@@ -114,7 +114,7 @@ def checked_toys(data: Any, toys: int) -> None:
 def joined(parts: Sequence[HypotestResult]) -> HypotestResult:
     """Return the result of a hypothesis from those of its parts, in their order.
 
-    The first that is no answer with values speaks for all.
+    The first one without values stands for all.
     """
     first = next((part for part in parts if part.status != "ok"), parts[0])
     if len(parts) == 1 or first.status != "ok":

@@ -1,4 +1,4 @@
-"""What waits to be sent: the longest first, and what may be to blame for a loss last."""
+"""The waiting fits: the longest first, and those that may be to blame for a loss last."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Entry:
     Attributes
     ----------
     attempts : int
-        How often it was sent, but for what was no fault of its own.
+        How often it was sent, without losses that were not its fault.
     losses : int
         How often it was there when a block or an engine was lost.
     silences : int
@@ -29,13 +29,13 @@ class Entry:
     in_flight : int
         Batches that hold it; two while a straggler runs twice.
     alone : bool
-        Whether its batch came to grief once, so that it may be the one that did it.
+        Whether its batch failed once, so that it may be to blame.
     ended : bool
         Whether it has a result.
     ran_s : list of float
         How long it had run whenever its block ended, where that is known.
     troubles : list of str
-        What befell it.
+        Its troubles.
     """
 
     fit: Fit
@@ -50,7 +50,7 @@ class Entry:
 
 
 class Queue:
-    """The fits that wait, by what may share a batch; and apart from them the suspects.
+    """The waiting fits, grouped by what may share a batch; suspects are separate.
 
     A suspect is a fit that was there more than once when all around it was lost. It is sent when
     nothing else waits or runs.
@@ -61,11 +61,11 @@ class Queue:
         self._suspects: list[Entry] = []
 
     def __len__(self) -> int:
-        """Return how many fits wait that are no suspects."""
+        """Return how many waiting fits are not suspects."""
         return sum(len(group) for group in self._groups.values())
 
     def __bool__(self) -> bool:
-        """Whether fits wait that are no suspects."""
+        """Whether any waiting fit is not a suspect."""
         return bool(self._groups)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -76,7 +76,7 @@ class Queue:
 
     @property
     def has_suspects(self) -> bool:
-        """Whether there are fits to be sent with nothing else on the engine."""
+        """Whether there are fits to send with nothing else on the engine."""
         return bool(self._suspects)
 
     def add(self, entries: Iterable[Entry]) -> None:
@@ -94,7 +94,7 @@ class Queue:
         self._suspects.append(entry)
 
     def take_suspects(self, among: Callable[[Entry], bool]) -> list[Entry]:
-        """Take out those suspects of which something holds."""
+        """Remove the suspects that satisfy a condition."""
         taken = [entry for entry in self._suspects if among(entry)]
         self._suspects = [entry for entry in self._suspects if entry not in taken]
         return taken
@@ -117,7 +117,7 @@ class Queue:
         Parameters
         ----------
         times : FitTimes
-            What fits of unknown time have nothing to do with: they go alone.
+            The times of fits; those of unknown time go alone.
         most : int
             How many may share a batch.
         batch_s : float

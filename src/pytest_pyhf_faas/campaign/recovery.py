@@ -1,11 +1,11 @@
-"""What becomes of a fit that met trouble, rule by rule.
+"""Rules for a fit that had trouble.
 
-- A worker that dies, or that cannot do what it is sent: the fit may be to blame. It goes alone from
+- A worker that dies, or that cannot run its task: the fit may be to blame. It goes alone from
   then on, and is given up as broken after ``retries`` more attempts.
-- A batch that came to grief is split, and its members pay nothing: one of them did it.
-- A time limit: not tried again, but for those that shared a batch with the one that took too long.
-- A block that goes with all its workers, or an engine that breaks down: no fault of most fits that
-  were there. One that was there twice is a suspect: it runs once more with nothing else on the
+- A batch that failed is split, without a penalty for its members: one of them is to blame.
+- A time limit: not tried again, except those that shared a batch with the one that took too long.
+- A block that is lost with all its workers, or an engine that breaks down: no fault of most fits
+  that were there. One that was there twice is a suspect: it runs once more with nothing else on the
   engine, so that it takes no other down, and is given up in the end.
 - A fit that is longer than a block lives is given up before; see `lifetimes`.
 - An engine that is silent with only one fit on it: as if the fit had taken too long.

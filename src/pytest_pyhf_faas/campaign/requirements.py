@@ -1,4 +1,4 @@
-"""What workers must have so that their fits count: ``--faas-require``."""
+"""Requirements that workers must meet so that their fits count: ``--faas-require``."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Requirement:
     Attributes
     ----------
     name : str
-        ``python``, or a distribution whose version workers tell.
+        ``python``, or a distribution whose version workers report.
     text : str
-        The requirement, as pip takes it.
+        The requirement, as for pip.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Requirement:
         Raises
         ------
         ConfigurationError
-            If it is none, or one that cannot be checked by what workers tell.
+            If it is not valid, or cannot be checked with what workers report.
         """
         try:
             parsed = Parsed(text)
@@ -71,13 +71,13 @@ class Requirement:
         return cls(name, f"{name}{parsed.specifier}")
 
     def unmet_by(self, environment: WorkerEnvironment) -> str | None:
-        """Return what a worker has in the place of what is required; ``None`` if it has that."""
+        """Return what a worker has instead of what is required; ``None`` if it meets it."""
         versions = {PYTHON: environment.python, **environment.versions}
         version = versions.get(self.name)
         if version is None:
             return f"no {self.name}, but {self.text} is required"
         try:
-            # A release candidate that is installed was chosen.
+            # An installed release candidate was chosen on purpose.
             met = Parsed(self.text).specifier.contains(version, prereleases=True)
         except InvalidVersion:
             met = False
@@ -85,12 +85,12 @@ class Requirement:
 
 
 def unmet(requirements: Sequence[Requirement], environment: WorkerEnvironment) -> list[str]:
-    """Return what a worker has in the place of what is required."""
+    """Return what a worker has instead of what is required."""
     return [what for each in requirements if (what := each.unmet_by(environment)) is not None]
 
 
 def refused(requires: Iterable[str], versions: Mapping[str, str]) -> list[str]:
-    """Return what a distribution is installed with though it says that it does not work with it.
+    """Return installed versions that a distribution says it does not work with.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a worker and its result of a fit are, to and from JSON."""
+"""The environment of a worker and the result of a fit, to and from JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: its time limit; cancelled: the campaign stopped before it was done.
 Status = Literal["ok", "error", "broken", "timeout", "cancelled"]
 
-#: Type of the error of a fit that ended because nothing more is to be had from its engine.
+#: Type of the error of a fit that ended because its engine will return nothing more.
 ENGINE = "engine"
 #: Type of the error of a fit that is longer than a block lives; it says what to do.
 TOO_LONG = "too long"
@@ -30,7 +30,7 @@ FITS = (
     "fixed_poi_fit_to_asimov",
 )
 
-#: How each value of a hypothesis test is called where people read it.
+#: The name of each value of a hypothesis test, for people.
 CLS_LABELS = (
     "CLs_obs",
     "CLs_exp -2σ",
@@ -51,7 +51,7 @@ _USED_BY: Mapping[str | None, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnvironment:
-    """What a worker is, as `worker.probe_environment` tells it.
+    """The environment of a worker, from `worker.probe_environment`.
 
     Attributes
     ----------
@@ -96,14 +96,14 @@ class FitError:
 
     @property
     def first_line(self) -> str:
-        """The message cut to what a person reads."""
+        """The message, shortened for people."""
         line = self.message.strip().partition("\n")[0]
         return line if len(line) <= 300 else f"{line[:300]}... ({len(self.message)} characters)"  # noqa: PLR2004
 
 
 @dataclass(frozen=True, slots=True)
 class MinimumSet:
-    """One minimum for each of the five fits, and what follows from them.
+    """One minimum for each of the five fits, and the values that follow.
 
     A hypothesis has two such sets: the *lowest* minima that were found, and the *nominal* ones,
     where a descent from pyhf's initial values ends. Mostly they are the same.
@@ -234,7 +234,7 @@ class HypotestResult:
         return tuple(self.certificate.get("differences", ()))
 
     def of(self, task: Task) -> HypotestResult:
-        """Return this result as that of a task: one fit serves all tasks of equal content."""
+        """Return this result as that of a task: one fit serves all tasks with equal content."""
         pallet, patch = task.pallet.name, task.patch.name
         if (self.pallet, self.patch) == (pallet, patch):
             return self
@@ -242,19 +242,19 @@ class HypotestResult:
 
     @property
     def was_sent(self) -> bool:
-        """Whether any worker was there for it."""
+        """Whether any worker was available for it."""
         return self.attempts > 0
 
     @property
     def is_answer(self) -> bool:
-        """Whether pyhf answered, with values or an exception, so that a retry would be idle."""
+        """Whether pyhf answered, with values or an exception, so that a retry would be useless."""
         return self.status in ("ok", "error")
 
     @classmethod
     def from_json(
         cls, data: Mapping[str, Any], environment: WorkerEnvironment | None
     ) -> HypotestResult:
-        """Read what a worker or the journal gives; floats may be the words nan, inf, -inf."""
+        """Read the data of a worker or the journal; floats may be the words nan, inf, -inf."""
         error = data.get("error")
         return cls(
             key=data["key"],

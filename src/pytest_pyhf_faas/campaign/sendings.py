@@ -11,7 +11,7 @@ from pytest_pyhf_faas.campaign.events import GiveUp, Note, Send, Take
 if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.events import Instruction, Trouble
 
-#: How people read what befell a fit before it was sent again; of an engine, what was lost.
+#: Names of the reasons for sending a fit again; for an engine, what was lost.
 _WORDS: dict[Trouble, str] = {
     "timeout": "time limit",
     "silence": "no answer",
@@ -27,9 +27,9 @@ class Sendings:
     Attributes
     ----------
     engine : str
-        What a person calls the whole of the engine, such as an agent.
+        The name of the whole engine for people, such as an agent.
     reached : bool
-        Whether any worker was ever there: nothing was sent to one before.
+        Whether there ever was a worker: before, nothing was sent to one.
     again : Counter
         How many of them not for the first time, by the reason.
     blocks : Counter
@@ -59,7 +59,7 @@ class Sendings:
         return Counter({why: n for why, n in self.again.items() if why.endswith(" lost")})
 
     def hear(self, instruction: Instruction) -> None:
-        """Take note of what the state of a campaign wants done."""
+        """Count the instructions of a campaign's state."""
         match instruction:
             case Note(key, trouble, _attempt, text):
                 self._troubles[key] = trouble

@@ -1,12 +1,12 @@
 """The state of a campaign: events in, instructions out.
 
 It has no thread, lock, clock, engine, file or callback: what it decides follows from the events
-that it was handed and from the moments that these came with. So whatever a campaign did can be done
-again from its log, see `log.replay`.
+that it received and from their moments. So whatever a campaign did can be repeated
+from its log, see `log.replay`.
 
-The rules stand in modules of their own: `dispatch` and `queue` say what is sent when, `recovery`
-what becomes of a fit that met trouble, `lifetimes` which are longer than a block lives, `watch`
-what no answer tells of, `estimates` how long a fit takes.
+The rules are in separate modules: `dispatch` and `queue` say what is sent when, `recovery`
+how a fit that had trouble goes on, `lifetimes` which are longer than a block lives, `watch`
+what no answer reports, `estimates` how long a fit takes.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ _OF_WORKERS = frozenset[events.Trouble]({"worker lost", "block lost", "timeout"}
 
 
 class CampaignState:
-    """All that a campaign knows of its fits.
+    """All that a campaign knows about its fits.
 
     Parameters
     ----------
     policy : Policy
-        How patient it is.
+        Its patience.
     """
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.facts = Facts()
         self.times = FitTimes()
-        #: Why nothing more is done, once that is so.
+        #: Why nothing more is done, once it has ended.
         self.stopped: tuple[Status, str] | None = None
         self._dispatch = Dispatch(self.times, policy.tail_batches)
         self.queue, self.flight = self._dispatch.queue, self._dispatch.flight
@@ -61,7 +61,7 @@ class CampaignState:
         self._lifetimes = Lifetimes(self.times)
         self._left_behind: set[str] = set()
         self._winding_down: str | None = None
-        #: Whether any worker was ever there; before, what the engine has is with no worker.
+        #: Whether there ever was a worker; before, no worker has what the engine holds.
         self.reached = False
         self._most_workers = 0
         self._restarting = False
@@ -85,7 +85,7 @@ class CampaignState:
         }
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
-        """Take note of an event, and say what is to be done.
+        """Handle an event, and return what is to be done.
 
         Parameters
         ----------
@@ -107,7 +107,7 @@ class CampaignState:
             self.flight.begin(self._workers, now)
         return self._out
 
-    # What can be asked
+    # Queries
 
     @property
     def with_engine(self) -> set[str]:
@@ -150,11 +150,11 @@ class CampaignState:
 
     @property
     def _workers(self) -> int:
-        """How many workers take what is sent; as many as ever, where none says that it is there."""
+        """How many workers take tasks; the last known number if none is reported."""
         return self._most_workers if self.facts.loses_tasks else self.facts.workers_there
 
     def _running(self, now: float) -> list[tuple[Batch, float]]:
-        """Return what workers have, and for how long."""
+        """Return the batches that workers have, and for how long."""
         return [(b, now - b.begun_at) for b in self.flight if b.begun_at is not None]
 
     # Callers
@@ -279,7 +279,7 @@ class CampaignState:
         self._forget_answered()
 
     def _arrived(self, number: int) -> Batch | None:
-        """Take note that something came back; ``None`` if it is of an engine that was replaced."""
+        """Record that something came back; ``None`` if it is from an engine that was replaced."""
         batch = self._dispatch.ended(number)
         if batch is not None:
             self._overtake(number)
@@ -359,14 +359,14 @@ class CampaignState:
             self._lose(entry, trouble, reason)
 
     def _lose(self, entry: Entry, trouble: Trouble, text: str, of_the_fit: str = "") -> None:
-        """Take note that a fit was lost with all around it: most of these are not to blame."""
+        """Record that a fit was lost with all around it: most of these are not to blame."""
         entry.losses += 1
         self._note(entry, trouble, text)
         text += of_the_fit
         self._follow(entry, recovery.after_loss(entry, trouble, text, self.policy), text)
 
     def _lose_block(self, batch: Batch, entry: Entry, text: str) -> None:
-        """Take note that a fit was lost with its block, for which it may be too long."""
+        """Record that a fit was lost with its block, for which it may be too long."""
         facts, ran_s = self.facts, batch.ran_s(self._now)
         if ran_s is None or len(batch.entries) > 1:  # of several it is not known which ran
             self._lose(entry, "block lost", text)
@@ -378,7 +378,7 @@ class CampaignState:
             of_the_fit = (
                 f" (the fit had run for {duration(ran_s)}, the walltime is {duration(walltime_s)})"
             )
-        # Where workers are known by their answers alone, one does not mean that there is one.
+        # Where workers are known only by their answers, one answer does not mean one worker.
         by_itself = batch.alone or (facts.workers == 1 and not facts.loses_tasks)
         too_long = self._lifetimes.lost(entry, ran_s, walltime_s, self._now, by_itself=by_itself)
         if too_long is None:
@@ -409,7 +409,7 @@ class CampaignState:
             self.queue.add([entry])
 
     def _end_all(self, status: Status, reason: str) -> None:
-        """Stop for good: what is not done ends so, and what comes later too."""
+        """Stop for good: unfinished fits end like this, and later ones too."""
         if self.stopped is not None:
             return
         self.stopped = status, reason
@@ -426,7 +426,7 @@ class CampaignState:
         self._out.append(events.Note(entry.fit.key, trouble, entry.attempts, text))
 
     def _give_up(self, entry: Entry, status: Status, text: str, error: str | None = None) -> None:
-        if error is None:  # what ends all fits says itself what is to be done
+        if error is None:  # the reason that ends all fits says itself what to do
             error = ENGINE if status == "broken" and self.stopped is not None else status
         history = "".join(
             f"\nattempt {number}: {trouble}" for number, trouble in enumerate(entry.troubles, 1)

@@ -1,4 +1,4 @@
-"""A configuration and a patch become a content-addressed task with a compressed payload."""
+"""Make content-addressed tasks with compressed payloads of configurations and patches."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.pallets.pallet import Pallet, SignalPatch
     from pytest_pyhf_faas.worker.messages import BatchAnswer, BatchPayload, PatchOrder
 
-#: Those of pyhf 0.7 and 0.8, to find misspellings before anything is sent. Which ones there are is
-#: for the pyhf of the workers to say: see `advice`.
+#: Those of pyhf 0.7 and 0.8, to find misspellings before anything is sent. The actual list depends
+#: on the pyhf of the workers: see `advice`.
 _FAMILIAR = {
     "backend": ("numpy", "jax", "pytorch", "tensorflow"),
     "optimizer": ("scipy", "minuit"),
 }
-#: How alike two names are of which one is a misspelling of the other, as `difflib` measures it.
+#: How similar a misspelling is to the right name, as `difflib` measures it.
 _MISSPELLED = 0.75
 CERTIFIED = "certified"
 #: What is calculated: CLs, the upper limits on the POI, or CLs by pseudo-experiments.
 QUANTITIES = ("cls", "limit", "toys")
-#: pyhf's own test, which is what is validated, or the same at certified minima.
+#: pyhf's own test, which is validated, or the same at certified minima.
 METHODS = ("hypotest", CERTIFIED)
-#: How long a certified test searches for other minima: as a result needs, or as a reference does.
+#: How long a certified test searches for other minima: for a result, or for a reference.
 EFFORTS = ("brief", "thorough")
 TEST_STATISTICS = ("q", "qtilde", "q0")
 _NORMSYS_CODES = ("code1", "code4")
 _HISTOSYS_CODES = ("code0", "code2", "code4p")
-#: The functions that workers are sent, by method and quantity. They are imported only where they
-#: are used: what certifies imports SciPy.
+#: The functions that are sent to workers, by method and quantity. They are imported only where they
+#: are used: certification imports SciPy.
 _FUNCTIONS = {
     ("hypotest", "cls"): ("fitting", "fit_batch"),
     ("hypotest", "limit"): ("limits", "limit_batch"),
@@ -49,7 +49,7 @@ _FUNCTIONS = {
     (CERTIFIED, "toys"): ("certified_toys", "toys_batch"),
 }
 _WORKER = "pytest_pyhf_faas.worker"
-#: Toys of one task: so many that a search for the minima of their parent does not weigh, and a
+#: Toys of one task: enough that the search for the minima of their parent takes little time, and a
 #: multiple of a block.
 TOYS_OF_A_TASK = 500
 
@@ -144,7 +144,7 @@ class HypotestConfig:
 
     @property
     def fit_setup(self) -> str:
-        """How minima are found, as people read it and as tolerances are named."""
+        """How minima are found, as shown to people and as the key of tolerances."""
         return CERTIFIED if self.method == CERTIFIED else f"{self.backend}+{self.optimizer}"
 
 
@@ -170,7 +170,7 @@ def _as_json(config: HypotestConfig) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """Where the searches of a pallet begin as well.
+    """Additional starts for the searches of a pallet.
 
     Attributes
     ----------
@@ -199,13 +199,13 @@ class Task:
     Attributes
     ----------
     key : str
-        SHA-256 of all that decides the result: background, patch, configuration and pool.
+        SHA-256 of everything that decides the result: background, patch, configuration and pool.
     pallet, patch, config : Pallet, SignalPatch, HypotestConfig
         What is tested, and how.
     pool : Pool
-        Where a certified test begins as well.
+        Additional starts of a certified test.
     toys : tuple of int
-        Of toys, those that are wanted: the number of the first, and how many from there on.
+        For toys, which ones: the number of the first, and how many from there on.
     """
 
     key: str
@@ -217,7 +217,7 @@ class Task:
 
     @property
     def hypothesis(self) -> Hashable:
-        """What an item is about, whatever else has the same content, and wherever fits begin."""
+        """The identity of an item, independent of equal content elsewhere and of the starts."""
         pallet, patch = self.pallet, self.patch
         return pallet.name, pallet.digest, patch.name, patch.digest, self.config
 
@@ -252,7 +252,7 @@ def parts_of(task: Task) -> list[Task]:
 
 
 def with_pool(task: Task, pool: Pool) -> Task:
-    """Return a task that begins at the points of a pool as well."""
+    """Return a task that also starts at the points of a pool."""
     return make_task(task.pallet, task.patch, task.config, pool, task.toys)
 
 

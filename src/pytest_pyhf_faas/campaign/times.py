@@ -12,7 +12,7 @@ from pytest_pyhf_faas.campaign.results import json_number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: What the time of the workers goes into, as `Trial` has it with ``_s``.
+#: The parts of the workers' time, as `Trial` has them with ``_s``.
 PARTS = (
     "fit",
     "build",
@@ -38,7 +38,7 @@ class Trial:
     wall_s : float
         From the first submission to the last result, on the client's clock.
     workers : int
-        As many as were asked for, or more where more came.
+        The number asked for, or more if there were more.
     startup_s : float
         Until the engine answered for the first time, times the workers; 0 where it was up already.
     queue_s : float
@@ -46,13 +46,13 @@ class Trial:
     waiting_s : float
         Mean time of a task on its way and in queues; no part of the sum.
     transfer_s : float
-        What passes on a worker between two of its tasks.
+        The time on a worker between two of its tasks.
     overhead_s : float
-        What a worker spends in a task outside unpacking, building and fitting.
+        The time in a task outside unpacking, building and fitting.
     idle_s : float
         Workers without work at the end.
     unattributed_s : float
-        What none of these explains: fits that were lost with their worker, and what is not known
+        The rest: fits that were lost with their worker, and what is not known
         of clocks.
     lost : mapping
         How many fits were sent again meanwhile, by what was lost: blocks, workers or the engine.
@@ -103,7 +103,7 @@ class TimelineTask(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """What each worker did when, on the client's clock, as far as that can be known."""
+    """What each worker did when, on the client's clock, as far as known."""
 
     seconds: float
     workers: tuple[str, ...]
@@ -177,7 +177,7 @@ class WallTime:
 
 @dataclass(frozen=True, slots=True)
 class NotMeasured:
-    """No wall time, and why; false, as a wall time never is."""
+    """No wall time, and why; falsy, unlike a wall time."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""What an engine says becomes an event, and what the state decides a result."""
+"""Translate the answers of engines into events, and decisions of the state into results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def look_at(engine: Engine) -> tuple[Any, ...]:
-    """Return the values of `Facts`: plain ones, for mostly nothing has changed."""
+    """Return the values of `Facts` as a plain tuple, since mostly nothing has changed."""
     broken = engine.broken
     return (
         engine.spec,
@@ -69,7 +69,7 @@ def given_up(instruction: GiveUp, task: Task) -> HypotestResult:
 
 
 def failure_of(batch: int, error: BaseException) -> Event:
-    """Return what an exception in the place of an answer means."""
+    """Return the trouble that an exception instead of an answer means."""
     text = redacted(str(error) if isinstance(error, FaasError) else described(error))
     if isinstance(error, (EndpointUnusableError, ConfigurationError)):
         return EngineUnusable(text)

@@ -1,6 +1,6 @@
-"""What no answer tells of: a silent engine, a straggler, a lost task, workers that never come.
+"""Notice what no answer reports: a silent engine, a straggler, a lost task, missing workers.
 
-Each rule looks at what is with the engine and says whether it is so at a moment; none changes
+Each rule checks the batches on the engine at a moment; none changes
 anything.
 """
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.campaign.flight import Batch, Flight
     from pytest_pyhf_faas.campaign.policy import Policy
 
-#: From so long without an answer on, and so many times what it should take, people are told.
+#: People are informed after this long without an answer, and this many times the expected time.
 QUIET_S, QUIET_FACTOR = 15.0, 1.5
-#: After an engine has come back, what it still has is begun within so many seconds.
+#: After an engine has come back, it starts what it still has within this many seconds.
 _GONE_S = 5.0
 
 
@@ -31,11 +31,11 @@ class Watch:
     Attributes
     ----------
     answered_at : float
-        When the last answer came, of whatever kind.
+        When the last answer came, of any kind.
     missing_until : float
-        Until when no worker was there, as far as is known.
+        Until when there was no worker, as far as known.
     gone_until : float
-        Until when the engine itself was gone, which may have taken along what it had.
+        Until when the engine itself was gone; it may have lost what it had.
     """
 
     policy: Policy
@@ -45,7 +45,7 @@ class Watch:
     gone_until: float = -math.inf
 
     def looked(self, before: Facts, facts: Facts, now: float) -> None:
-        """Take note of what an engine says of itself now, and said before."""
+        """Compare the present state of an engine with the one before."""
         if before.missing_since is None or facts.missing_since is not None:
             return
         self.missing_until = now
@@ -57,7 +57,7 @@ class Watch:
         return batch.sent_at < self.gone_until
 
     def missing_text(self, flight: Flight, facts: Facts, now: float) -> str | None:
-        """Return why all is to be given up because no worker came, if it is."""
+        """Return why everything is given up for lack of workers, if it is."""
         limit_s = self.policy.queue_timeout_s
         if facts.missing_since is None or limit_s is None or not flight:
             return None
@@ -74,7 +74,7 @@ class Watch:
         return f"{nothing} for {waited_s:.0f} s{what}. {do} longer with --faas-queue-timeout"
 
     def silence_text(self, flight: Flight, facts: Facts, now: float) -> str | None:
-        """Return why an engine is taken for dead that cannot tell it, if it is."""
+        """Return why a silent engine is considered dead, if it is."""
         if facts.missing_since is not None or not flight:
             return None
         silent_s = now - self._news_at(flight, facts)
@@ -87,16 +87,16 @@ class Watch:
         )
 
     def silent_s(self, flight: Flight, facts: Facts, now: float) -> float | None:
-        """Return for how long nothing has come of what is with workers, if one has ever come."""
+        """Return for how long the workers have returned nothing, if there ever was one."""
         waits_for_the_first = facts.missing_since is not None and facts.ready_at is None
         if waits_for_the_first or not flight:
             return None
         return now - self._news_at(flight, facts)
 
     def quiet(self, flight: Flight, facts: Facts, now: float) -> tuple[float, float | None] | None:
-        """Return for how long nothing has come, and how long what is next should take.
+        """Return for how long nothing has come, and how long the next fit should take.
 
-        ``None`` where it has not taken long yet, or where no worker has come yet. A worker's first
+        ``None`` if it has not taken long yet, or if there has been no worker yet. A worker's first
         fit takes longer, since JAX compiles then: until each worker can have done one, it is not
         said how long the next should take.
         """
@@ -128,12 +128,12 @@ class Watch:
         return min(limits, default=None)
 
     def straggler(self, flight: Flight, facts: Facts, now: float, *, idle: bool) -> Batch | None:
-        """Return a batch that takes too long, where a copy of it helps.
+        """Return a batch that takes too long, if a copy of it helps.
 
         Parameters
         ----------
         idle : bool
-            Whether a worker has nothing else to do. Where none has, a copy helps only for the
+            Whether a worker is idle. If none is, a copy helps only for the
             place that a lost batch takes.
         """
         if facts.watches_workers or facts.missing_since is not None:
@@ -163,7 +163,7 @@ class Watch:
         return min(limits, default=None)
 
     def ping_is_due(self, flight: Flight, facts: Facts, now: float) -> bool:
-        """Whether to find out which of the batches that do not answer have begun or are lost."""
+        """Whether to find out which of the silent batches have begun or are lost."""
         if not (facts.loses_tasks and flight) or facts.missing_since is not None:
             return False
         newest = max(batch.sent_at for batch in flight)
@@ -180,5 +180,5 @@ class Watch:
 
 
 def _oldest(flight: Flight) -> float:
-    """Return when the first of what is with the engine was sent."""
+    """Return when the oldest batch on the engine was sent."""
     return min(batch.sent_at for batch in flight)

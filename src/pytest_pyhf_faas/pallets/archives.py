@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     #: Opens a file of a source.
     Opener = Callable[[str], io.BufferedReader]
 
-#: So much is read at once.
+#: How much is read at once.
 CHUNK_BYTES = 1 << 20
 
 
 @contextmanager
 def opened_archive(file: IO[bytes], path: Path) -> Iterator[tuple[list[str], Opener]]:
-    """Give the names of the files in an archive that may be wanted, and what opens them.
+    """Give the names of the relevant files in an archive, and a function that opens them.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def opened_archive(file: IO[bytes], path: Path) -> Iterator[tuple[list[str], Ope
     Raises
     ------
     PalletError
-        If it is no such archive, or has what a valid one never has.
+        If it is not such an archive, or has what a valid one never has.
     """
     start = file.read(512)
     file.seek(0)
@@ -64,7 +64,7 @@ def opened_archive(file: IO[bytes], path: Path) -> Iterator[tuple[list[str], Ope
 
 
 def decompressed(file: Any, start: bytes) -> Any:
-    """Return a stream of what a file holds, by its first bytes: compressed or not."""
+    """Return a stream of a file's content; its first bytes show whether it is compressed."""
     if start.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=file)
     if start.startswith(b"BZh"):
@@ -75,7 +75,7 @@ def decompressed(file: Any, start: bytes) -> Any:
 
 
 class _Bounded:
-    """A stream that refuses to be inflated further than `bounds.MAX_UNPACKED_BYTES`.
+    """A stream that refuses to inflate to more than `bounds.MAX_UNPACKED_BYTES`.
 
     The position is checked before the skipping, so a header that announces terabytes is refused
     at once. tarfile reads the headers' own extensions in one piece: such a piece is small.
@@ -139,7 +139,7 @@ def _in_tar(tar: tarfile.TarFile, stream: _Bounded, path: Path) -> tuple[list[st
             members[safe(member.name, path)] = member
             if not member.isreg() or member.issparse():
                 refuse_special(member.name, path)
-    # tarfile takes a damaged header for the end, which would silently lose patches. The true end
+    # tarfile reads a damaged header as the end, which would silently lose patches. The true end
     # is a block of zeros; what follows is read for the checksum of the compression.
     stream.seek(tar.offset)
     end = stream.read(512)

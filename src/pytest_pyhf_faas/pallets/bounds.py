@@ -1,4 +1,4 @@
-"""What a source may hold, and how much: no member outside, and nothing without bound."""
+"""Limits of a source: no member outside of it, and nothing without bound."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MAX_UNPACKED_BYTES = 1 << 30
 #: No source may hold more files than this: 100,000 patches and more are a large scan.
 MAX_MEMBERS = 250_000
 
-#: File names that are taken for archives where nothing but the name is known.
+#: File names that count as archives where only the name is known.
 ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip")
 
-#: What a file of a pallet is called, which may be compressed with gzip.
+#: Names of files of a pallet, which may be compressed with gzip.
 DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
 
 
@@ -34,7 +34,7 @@ def is_wanted(path: str) -> bool:
 
 
 def is_data(path: str) -> bool:
-    """Whether it is called like a file of a pallet."""
+    """Whether it has the name of a file of a pallet."""
     return path.lower().removesuffix(".gz").endswith(DATA_SUFFIXES)
 
 
@@ -67,13 +67,13 @@ def check_members(count: int, source: Path) -> None:
 
 
 def check_total(total: int, source: Path) -> None:
-    """Refuse a source that says that it holds too much."""
+    """Refuse a source that declares too large a size."""
     if total > MAX_UNPACKED_BYTES:
         raise PalletError(too_large(str(source)))
 
 
 def too_large(what: str) -> str:
-    """Return the message that something holds too much."""
+    """Return the message that something is too large."""
     return (
         f"{what} holds more than {MAX_UNPACKED_BYTES / 2**30:.2g} GiB when unpacked\n"
         "no pallet is that large: give an archive of only the pallet"
@@ -81,7 +81,7 @@ def too_large(what: str) -> str:
 
 
 class Meter:
-    """Counts what is read of a source, whose sizes nobody has said before: no more than allowed."""
+    """Counts what is read from a source whose sizes are unknown, and limits it."""
 
     def __init__(self, source: Path) -> None:
         self._left = MAX_UNPACKED_BYTES
@@ -95,18 +95,18 @@ class Meter:
 
 
 class Metered(io.RawIOBase):
-    """A stream that its reading is counted of; a file itself can be read from any place on."""
+    """A stream whose reading is counted; a plain file can be read from any position."""
 
     def __init__(self, stream: Any, meter: Meter) -> None:
         self._stream = stream
         self._meter = meter
 
     def seekable(self) -> bool:
-        """Whether it is a file: another stream would be read anew from its beginning."""
+        """Whether it is a file: another stream would be read again from its beginning."""
         return isinstance(self._stream, io.FileIO)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place in a file."""
+        """Go to a position in a file."""
         if not self.seekable():
             raise io.UnsupportedOperation("seek")
         reached: int = self._stream.seek(offset, whence)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: The name of the small pallet that comes with this package; it is not a physics analysis.
 BUNDLED = "synthetic"
 
-#: The environment variable with the directories in which pallets are looked for.
+#: The environment variable with the directories in which pallets are searched.
 SEARCH_PATH_VARIABLE = "PYHF_PALLET_PATH"
 
 
@@ -34,7 +34,7 @@ class TablesOf:
     Attributes
     ----------
     limits
-        Their names; of a hypothesis in several of them the first counts.
+        Their names; if several have a hypothesis, the first counts.
     cross_sections
         The file with the theory cross sections by mass.
     mass
@@ -71,7 +71,7 @@ class PublishedPallet:
     background_sha256
         The published digest of the background-only workspace, where it is known.
     aliases
-        Other names; several pallets of one publication may share one, which then means them all.
+        Other names; several pallets of one publication may share one, which selects all of them.
     tables
         Where the published upper limits on its cross sections are, if that is known.
     """
@@ -91,12 +91,12 @@ class PublishedPallet:
 
     @property
     def part(self) -> str | None:
-        """What tells it from the other pallets of the same archive."""
+        """What distinguishes it from the other pallets of the same archive."""
         return self.subdirectory or self.prefix
 
 
 def _published() -> tuple[PublishedPallet, ...]:
-    """Return what ``data/catalogue.json`` says; its schema is beside it."""
+    """Return the content of ``data/catalogue.json``; its schema is next to it."""
     text = (_data() / "catalogue.json").read_text(encoding="utf-8")
     found = []
     for publication in json.loads(text)["publications"]:
@@ -141,7 +141,7 @@ def search_path_from_environment() -> list[Path]:
 
 
 def tables_of(pallet: str) -> TablesOf | None:
-    """Return where the published upper limits of a pallet are, if it is one of the catalogue."""
+    """Return where the published upper limits of a pallet are, if it is in the catalogue."""
     return next((entry.tables for entry in CATALOGUE if entry.name == pallet), None)
 
 
@@ -154,9 +154,9 @@ def available(search_path: Sequence[Path]) -> list[str]:
 
 
 def resolve(spec: str, *, search_path: Sequence[Path]) -> list[Pallet]:
-    """Find, read and verify the pallets that `spec` means.
+    """Find, read and verify the pallets that `spec` selects.
 
-    The first of these that there is: an existing directory, archive or combination file; a
+    The first of these that exists: an existing directory, archive or combination file; a
     directory or archive of that name in the search path; the bundled pallet; a published pallet,
     which is downloaded once; several of these with a plus between them, which are combined. A
     published pallet may also be given by one of its aliases (``SUSY-2018-04``) or its DOI, and is
@@ -205,7 +205,7 @@ def _resolve(spec: str, search_path: Sequence[Path], *, alone: bool = False) -> 
 
 
 def _combination(spec: str, in_search_path: dict[str, Path]) -> combination.Combination | None:
-    """Return what a spec combines, if it means several pallets as one."""
+    """Return the combination of a spec, if it combines several pallets."""
     path = _expanded(spec)
     if path.suffix == combination.SUFFIX and exists(spec) and path.is_file():
         return combination.read_combination(path)
@@ -230,7 +230,7 @@ def _combined(how: combination.Combination, search_path: Sequence[Path]) -> Pall
 
 
 def _is_known(spec: str, in_search_path: dict[str, Path]) -> bool:
-    """Whether something is called like that, whatever it holds."""
+    """Whether something has that name, whatever its content."""
     return bool(
         exists(spec)
         or _DOI.fullmatch(spec.strip())
@@ -246,7 +246,7 @@ def exists(spec: str) -> bool:
 
 
 def bundled() -> Pallet:
-    """Return the pallet that comes with the package, whatever else has its name."""
+    """Return the pallet that comes with the package, even if another one has its name."""
     (pallet,) = _read(_bundled(), name=BUNDLED)
     return pallet
 
@@ -259,12 +259,12 @@ def _bundled() -> Path:
 
 
 def _expanded(path: str) -> Path:
-    # Unlike Path.expanduser it leaves the "~" of who has no home directory.
+    # Unlike Path.expanduser it keeps the "~" of users without a home directory.
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def _in_search_path(search_path: Sequence[Path]) -> dict[str, Path]:
-    """Return what looks like a pallet in the search path, by name; the first of a name counts."""
+    """Return possible pallets in the search path, by name; the first of a name counts."""
     from pytest_pyhf_faas.pallets.bounds import ARCHIVE_SUFFIXES
     from pytest_pyhf_faas.pallets.parts import holds_pallet
     from pytest_pyhf_faas.pallets.sources import stem
@@ -273,7 +273,7 @@ def _in_search_path(search_path: Sequence[Path]) -> dict[str, Path]:
     for directory in search_path:
         try:
             entries = sorted(directory.iterdir())
-        except OSError:  # a message about an unknown name tells of it
+        except OSError:  # the message about an unknown name reports it
             continue
         for entry in entries:
             if entry.name.startswith("."):
@@ -295,7 +295,7 @@ def _look_up(name: str, in_search_path: dict[str, Path]) -> Path | None:
 
 
 def _published_as(name: str) -> list[PublishedPallet]:
-    """Return the published pallets of that name or alias; a name goes before an alias."""
+    """Return the published pallets of that name or alias; a name takes precedence over an alias."""
     folded = name.casefold().removeprefix("arxiv:")
     named = [entry for entry in CATALOGUE if entry.name.casefold() == folded]
     return named or [
@@ -304,13 +304,13 @@ def _published_as(name: str) -> list[PublishedPallet]:
 
 
 def _published_at(doi: re.Match[str]) -> list[PublishedPallet]:
-    """Return the published pallets of a DOI; another version than the known one is not known."""
+    """Return the published pallets of a DOI; other versions than the known one do not match."""
     version = ((doi["version"] or "") + (doi["resource"] or "")).lower()
     return [
         entry
         for entry in CATALOGUE
         if entry.doi == doi["doi"].lower()
-        # the slash, so that v3 does not mean v33
+        # the slash, so that v3 does not match v33
         and (not version or f"{version}/" in f"{entry.archive_url.partition(entry.doi)[2]}/")
     ]
 
@@ -365,9 +365,9 @@ def _verified(pallet: Pallet, entry: PublishedPallet) -> Pallet:
 
 
 def _recognised(pallet: Pallet) -> Pallet:
-    """Return a pallet from somewhere as the published one, if that is what it is.
+    """Return a pallet as the published one, if it is the same.
 
-    The same background alone is not enough: analysts put signals of their own on it.
+    The same background is not enough: analysts put signals of their own on it.
     """
     for entry in CATALOGUE:
         if (pallet.digest, len(pallet.patches)) == (entry.background_sha256, entry.patches):

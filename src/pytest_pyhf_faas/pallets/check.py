@@ -1,8 +1,8 @@
-"""What is wrong with a pallet, all of it at once, before anything is fitted.
+"""Find everything that is wrong with a pallet at once, before anything is fitted.
 
 An *error* leaves a patch without CLs: pyhf refuses it, or its fits begin where the likelihood is
 not defined. A *warning* says what may make CLs, or names, other than a person
-expects. A *note* says what pyhf passes over without harm. The likelihood of this package refuses
+expects. A *note* names what pyhf ignores without harm. The likelihood of this package refuses
 the same, in the same words.
 """
 
@@ -39,22 +39,22 @@ Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 #: Pallets of more patches than this are checked in part.
 _CHECKED = 1_000
-#: So many findings stand in a message.
+#: How many findings a message has.
 _SHOWN = 8
-#: What a file that has no schema of a workspace raises when it is read as one.
+#: Exceptions from reading a file as a workspace that does not follow the schema.
 _NO_WORKSPACE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong.
+    """One problem.
 
     Attributes
     ----------
     level
         "error", "warning" or "note".
     text
-        What it is, with the channel, the sample, the modifier and the bin.
+        The problem, with the channel, the sample, the modifier and the bin.
     patches
         The patches that have it.
     """
@@ -71,7 +71,7 @@ def check(
     test_poi: float = 1.0,
     test_stat: str = "qtilde",
 ) -> list[Finding]:
-    """Return what is wrong with some patches to a background, errors first.
+    """Return the problems of some patches to a background, errors first.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def check(
 
 
 class PalletCheck:
-    """What is wrong with the patches of a pallet, as they are going to be tested.
+    """The problems of the patches of a pallet, for the tests to come.
 
     Of a pallet of very many patches the sample is checked, unless nothing of that can be fitted.
 
@@ -102,7 +102,7 @@ class PalletCheck:
     pallet : Pallet
         See above.
     findings : list of Finding
-        What is wrong with those that were checked.
+        The problems of the checked patches.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class PalletCheck:
             self.findings = checker.check(pallet.patches)
 
     def of(self, patch: SignalPatch) -> list[Finding]:
-        """Return what is wrong with a patch, whether it was checked before or not."""
+        """Return the problems of a patch, checking it if necessary."""
         if self._checker is not None:
             return self._checker.check([patch])
         return self._by_patch.get(patch.name, [])
@@ -138,7 +138,7 @@ def without_model(findings: Iterable[Finding]) -> set[str]:
 
 
 def refuse(pallet: Pallet, findings: Sequence[Finding]) -> NoReturn:
-    """Refuse a pallet of which no patch can be fitted: the cause is then in what they share.
+    """Refuse a pallet if no patch can be fitted: the cause is then in what they share.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def _share(finding: Finding, pallet: Pallet) -> str:
     return "" if len(finding.patches) == len(pallet.patches) else f" ({listed(finding.patches)})"
 
 
-#: Of what is no error, for a search elsewhere may end well.
+#: For warnings that are not errors, because another search may succeed.
 _FAIL = "most optimizers that start there fail"
 
 
@@ -195,7 +195,7 @@ class _Checker:
         self._of_kind: dict[Hashable, list[tuple[Level, str]]] = {}
 
     def check(self, patches: Iterable[SignalPatch]) -> list[Finding]:
-        """Return what is wrong with some patches, errors first."""
+        """Return the problems of some patches, errors first."""
         found: dict[tuple[Level, str], list[str]] = defaultdict(list)
         of_content: dict[str, list[str]] = defaultdict(list)
         of_file: dict[str, str] = {}
@@ -218,7 +218,7 @@ class _Checker:
         return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
     def _kind(self, patch: SignalPatch) -> Hashable:
-        """Return what is the same for patches of which the same is found."""
+        """Merge equal findings of different patches."""
         content = patch.content
         if not (isinstance(content, Row) and isinstance(content.rows, SignalRows)):
             return content.digest
@@ -230,9 +230,9 @@ class _Checker:
     def _kinds_of(self, scan: SignalRows, patch: SignalPatch) -> Sequence[Hashable]:
         """Return the kind of each row of a scan, all cells of which are known to be sound.
 
-        What is left to be found is in the background, and in bins where it expects nothing: there
-        it counts whether there is a signal, or how much of it where less than nothing is expected.
-        With a negative signal strength each yield counts.
+        Remaining problems are in the background, and in bins where it expects nothing: there
+        it matters whether there is a signal, or how much of it if fewer than 0 are expected.
+        With a negative signal strength each yield matters.
         """
         test_poi, test_stat = self._test
         try:
@@ -254,7 +254,7 @@ class _Checker:
         return [bytes(row) for row in np.ascontiguousarray(yields)]
 
     def _of_patch(self, patch: SignalPatch) -> Iterator[tuple[Level, str]]:
-        """Yield what is wrong with a patch."""
+        """Yield the problems of a patch."""
         try:
             patched = apply_patch(patch.operations, self._background)
         except ValueError as error:
@@ -285,7 +285,7 @@ class _Checker:
         yield from _of_likelihood(likelihood, *self._test)
 
     def _sample_defects(self, channel: str, bins: int, sample: Mapping[str, Any]) -> list[str]:
-        """Return the defects of a sample, remembered for those of the background alone."""
+        """Return the defects of a sample, cached for samples of the background."""
         if id(sample) not in self._shared:
             return list(sample_defects(channel, bins, sample))
         key = id(sample), channel, bins
@@ -325,7 +325,7 @@ def _of_likelihood(
         for (channel, index), rate, events in zip(
             likelihood.bins, likelihood.expected(start), observed.main, strict=True
         ):
-            if rate < 0 and not events:  # pyhf has a number for it, and mostly fails all the same
+            if rate < 0 and not events:  # pyhf gets a number, and mostly fails nonetheless
                 where = f"bin {index} of the channel {channel} has no events"
                 bins[f"{where}, where {rate:.3g} are expected"] = "warning"
     yield from ((level, text) for text, level in bins.items())
@@ -352,7 +352,7 @@ def _of_luminosity(workspace: Workspace, measurement: str | None) -> Iterator[tu
 
 
 def _oddities(specification: Mapping[str, Any]) -> Iterator[tuple[Level, str]]:
-    """Yield what pyhf passes over in silence."""
+    """Yield what pyhf silently ignores."""
     observed = [entry["name"] for entry in specification["observations"]]
     for name in repeated(observed):
         yield "warning", f"the channel {name} has several observations, of which the last counts"

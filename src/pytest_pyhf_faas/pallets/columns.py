@@ -1,4 +1,4 @@
-"""What the columns of a scan mean: values of the point, yields, relative uncertainties."""
+"""The meaning of the columns of a scan: values of the point, yields, relative uncertainties."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pytest_pyhf_faas.wording import brief, counted, listed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: What the sample that a scan adds is called, unless the background has one of that name.
+#: Name of the sample that a scan adds, unless the background has one of that name.
 _SAMPLE = "signal"
 LUMI = "lumi"
-#: A bin has one spelling, or two columns could mean it.
+#: A bin has only one spelling, or two columns could mean it.
 _BIN = re.compile(r"(?P<channel>.+)\[(?P<bin>0|[1-9][0-9]*)\]")
 _LIKE_BIN = re.compile(r"(?P<channel>.+?)\s*\[.*\]")
-#: What is before the colon of a column.
+#: The prefixes of a column, before the colon.
 _KINDS = ("value", "unc", "stat")
-#: What pandas adds unless it is told not to.
+#: The column that pandas adds by default.
 _INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+|index")
 _COLUMNS = (
     "columns are name, value:LABEL, CHANNEL[BIN] (yields; bins are counted from 0), unc:MODIFIER "
@@ -31,7 +31,7 @@ _COLUMNS = (
 )
 #: Modifiers that a parameter can be shared with.
 _SHARED = {"normsys", "histosys"}
-#: So many columns are shown.
+#: How many columns are shown.
 _SHOWN = 5
 
 
@@ -46,20 +46,20 @@ class Channel(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """What the columns of a table mean for a background.
+    """The meaning of the columns of a table, for a background.
 
     Attributes
     ----------
     labels : tuple of str
-        What the values of a point mean.
+        The labels of a point's values.
     values : tuple of int
         The columns of numbers that they are in.
     channels : tuple of channels
-        Where the yields go.
+        The channels of the yields.
     systematics : mapping
         The columns of relative uncertainties by the names of their modifiers.
     sample : str
-        What the signal is called.
+        The name of the signal.
     poi : str
         The parameter of interest.
     lumi : bool
@@ -80,7 +80,7 @@ class Layout:
 
 
 class _Places(NamedTuple):
-    """In which columns of numbers there is what."""
+    """The columns of numbers, by their meaning."""
 
     labels: dict[str, int]
     systematics: dict[str, int]
@@ -89,12 +89,12 @@ class _Places(NamedTuple):
 
 
 def layout_of(columns: Sequence[str], background: Mapping[str, Any], where: str) -> Layout:
-    """Return what columns mean for a background-only workspace.
+    """Return the layout of columns for a background-only workspace.
 
     Raises
     ------
     PalletError
-        If there is a column that means nothing, or none with yields.
+        If there is an unknown column, or none with yields.
     """
     bins = {each["name"]: len(each["samples"][0]["data"]) for each in background["channels"]}
     places = _places_of([column for column in columns if column != NAME], bins, where)
@@ -173,7 +173,7 @@ def _bin(column: str, bins: Mapping[str, int]) -> tuple[str, int] | None:
 
 
 def _hint(column: str, bins: Mapping[str, int]) -> str:
-    """Return what may be meant by a column that means nothing."""
+    """Suggest a meaning for an unknown column."""
     kind, colon, rest = column.partition(":")
     if hint := _hint_of_kind(column):
         return hint
@@ -230,7 +230,7 @@ def _has_luminosity(background: Mapping[str, Any]) -> bool:
 
 
 def _check_modifiers(layout: Layout, background: Mapping[str, Any], where: str) -> None:
-    """Refuse uncertainties that go by the name of something else."""
+    """Refuse uncertainties with the name of something else."""
     kinds: dict[str, set[str]] = {layout.poi: {"normfactor"}, LUMI: {"lumi"}}
     for channel in background["channels"]:
         for sample in channel["samples"]:

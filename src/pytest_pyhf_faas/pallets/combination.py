@@ -1,6 +1,6 @@
-"""What is combined, and how: pallets of disjoint channels as one.
+"""How pallets of disjoint channels are combined.
 
-``A+B`` correlates all systematics of one name, as pyhf does. A *combination file* says what else is
+``A+B`` correlates all systematics of one name, as pyhf does. A *combination file* gives the
 wanted::
 
     pallets = ["A/", "B/"]
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-#: Between the names of pallets that are combined.
+#: Separates the names of pallets that are combined.
 PLUS = "+"
 SUFFIX = ".toml"
 _KEYS = ("name", "pallets", "correlate", "rename")
@@ -33,7 +33,7 @@ _ALL = ("*",)
 
 @dataclass(frozen=True)
 class Combination:
-    """What is combined, and how.
+    """How pallets are combined.
 
     Attributes
     ----------
@@ -54,14 +54,14 @@ class Combination:
     rename: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def new_name(self, pallet: str, kept: frozenset[str], name: str) -> str:
-        """Return the name in the combination of a modifier of one pallet.
+        """Return the name that a modifier of one pallet has in the combination.
 
         Parameters
         ----------
         pallet, name : str
             The names of both.
         kept : frozenset of str
-            What is shared in any case.
+            Names that are always shared.
         """
         new = self.rename.get(pallet, {}).get(name)
         if new is not None:
@@ -80,14 +80,14 @@ class Combination:
 
 
 def parts_of(spec: str, known: Callable[[str], bool]) -> list[str]:
-    """Return what stands between the pluses of a spec, of which names may have some themselves.
+    """Split a spec at its pluses; names may contain pluses themselves.
 
     Parameters
     ----------
     spec : str
         Such as ``A+B``.
     known : callable
-        Whether there is something of a name.
+        Whether a name exists.
     """
     words = spec.split(PLUS)
     parts = []
@@ -99,12 +99,12 @@ def parts_of(spec: str, known: Callable[[str], bool]) -> list[str]:
 
 
 def read_combination(path: Path) -> Combination:
-    """Read a combination file; pallets that lie beside it get their paths.
+    """Read a combination file; pallets next to it get their paths.
 
     Raises
     ------
     PalletError
-        If it cannot be read, or says something that makes no sense.
+        If it cannot be read, or has a value that makes no sense.
     """
     told = read_toml(path, PalletError)
     problem = _problem(told)
@@ -127,7 +127,7 @@ def read_combination(path: Path) -> Combination:
 
 
 def _problem(told: Mapping[str, Any]) -> str | None:
-    """Return what of a combination file makes no sense."""
+    """Return the problem of a combination file, if any."""
     unknown = [key for key in told if key not in _KEYS]
     if unknown:
         return f"{listed(unknown)}: unknown in a combination"

@@ -1,4 +1,4 @@
-"""Pallets of disjoint channels become one: their hypotheses in pairs, their parameters by name."""
+"""Combine pallets of disjoint channels: hypotheses in pairs, parameters by name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.pallets.joining import Workspace
     from pytest_pyhf_faas.pallets.pallet import SignalPatch
 
-#: So many hypotheses are searched for starts, as of any pallet.
+#: How many hypotheses are searched for starts, as for any pallet.
 _SAMPLE = 16
 #: The labels of single files whose names have no values: the places in a list.
 _PLACES = ("index",)
@@ -81,7 +81,7 @@ def combine(pallets: Sequence[Pallet], how: Combination) -> Pallet:
 
 
 class _Joined(NamedTuple):
-    """Backgrounds that were joined; all but the result by the names of their pallets.
+    """Joined backgrounds; everything except the result is by the names of their pallets.
 
     `own` are those with the names that modifiers have in the combination.
     """
@@ -104,7 +104,7 @@ class _Joined(NamedTuple):
     def scans(self, together: _Together) -> CombinedScans | None:
         """Return the hypotheses of scans, which are joined when they are asked for.
 
-        ``None`` if one of them is no scan. What could clash is the same in all rows: it is in the
+        ``None`` if one of them is not a scan. Clashes are the same in all rows: they are in the
         patch that has all that any row has.
         """
         scans = {of: _scan_of(patches) for of, patches in together.patches.items()}
@@ -129,7 +129,7 @@ class _Joined(NamedTuple):
     def _patched(
         self, operations: Mapping[str, list[dict[str, Any]]], name: str
     ) -> list[dict[str, Any]]:
-        """Return the patch to the combination that patches to its parts are."""
+        """Return the patch to the combination that is equivalent to patches to its parts."""
         workspaces = dict(self.own)
         for of, patch in operations.items():
             try:
@@ -147,7 +147,7 @@ class _Joined(NamedTuple):
 
 
 def _scan_of(patches: Sequence[SignalPatch]) -> Scan | None:
-    """Return the scan that patches are all rows of, in their order."""
+    """Return the scan whose rows are all these patches, in their order."""
     if isinstance(patches, Patches) and isinstance(patches.which, range):
         return patches.rows if isinstance(patches.rows, Scan) else None
     return None
@@ -176,7 +176,7 @@ def _renamings(how: Combination, backgrounds: Mapping[str, Any]) -> dict[str, Re
 def _check_names(
     how: Combination, backgrounds: Mapping[str, Any], patches: Mapping[str, SignalPatch]
 ) -> None:
-    """Refuse names that are nowhere: a combination file that is misspelled would be without effect.
+    """Refuse unknown names: a misspelled combination file would have no effect.
 
     Those of signals are in the patches; the first hypothesis has them.
     """
@@ -219,7 +219,7 @@ def _names_in(content: Any) -> Iterator[str]:
 
 
 class _Together(NamedTuple):
-    """The hypotheses that all pallets have: by pallet, its patches, and the place of each there."""
+    """The hypotheses that all pallets have: by pallet, its patches and their places."""
 
     patches: Mapping[str, Sequence[SignalPatch]]
     places: Mapping[str, Sequence[int]]
@@ -232,7 +232,7 @@ class _Together(NamedTuple):
 
 
 def _hypotheses(pallets: Sequence[Pallet]) -> tuple[_Together, list[str]]:
-    """Return the hypotheses that all have, and say which are left out.
+    """Return the common hypotheses, and remarks on those left out.
 
     Patches belong together by their values where the labels are the same, and else by their names.
     """
@@ -275,7 +275,7 @@ def _hypotheses(pallets: Sequence[Pallet]) -> tuple[_Together, list[str]]:
 
 
 def _keyed(pallet: Pallet, *, by_values: bool) -> dict[Hashable, int]:
-    """Return the places of patches, by what makes patches belong together."""
+    """Return the places of patches, by the key that matches them."""
     if not by_values:
         return {patch.name: place for place, patch in enumerate(pallet.patches)}
     order = sorted(range(len(pallet.labels)), key=pallet.labels.__getitem__)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Share(NamedTuple):
-    """What one scan adds to a combination.
+    """The contribution of one scan to a combination.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Share(NamedTuple):
     renamed: Callable[[Sample], Sample]
 
     def operations(self, patch: bytes) -> list[dict[str, Any]]:
-        """Return what a patch of the scan does, in the combination."""
+        """Return the operations of a patch of the scan, in the combination."""
         return [
             {
                 "op": "add",
@@ -58,7 +58,7 @@ class CombinedScans(SignalRows):
     Parameters
     ----------
     shares : sequence of Share
-        What each scan adds; names and values are those of the first.
+        The contribution of each scan; names and values are those of the first.
     """
 
     def __init__(self, shares: Sequence[Share]) -> None:
@@ -81,7 +81,7 @@ class CombinedScans(SignalRows):
         return first.scan.name(first.rows[row])
 
     def values(self, row: int) -> tuple[float | int, ...]:
-        """Return where a row lies."""
+        """Return the values of a row."""
         first = self._shares[0]
         return first.scan.values(first.rows[row])
 

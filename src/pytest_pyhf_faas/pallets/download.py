@@ -1,4 +1,4 @@
-"""Download what was published into a cache, once."""
+"""Download published files into a cache, once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_pyhf_faas.errors import PalletError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: The environment variable that puts the cache elsewhere.
+#: The environment variable that moves the cache.
 CACHE_VARIABLE = "PYTEST_PYHF_FAAS_CACHE"
 
 #: No archive may be larger than this.
@@ -31,12 +31,12 @@ LOCK_TIMEOUT_S = 1800.0
 
 _CHUNK_BYTES = 1 << 18
 
-#: HEPData sends an archive itself, not its landing page, to who asks for one of these.
+#: HEPData sends the archive, not its landing page, for requests with one of these types.
 ARCHIVE = "application/x-tar, application/zip"
 
 
 def cache_directory() -> Path:
-    """Return the directory that downloads are kept in.
+    """Return the directory of downloads.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def cache_directory() -> Path:
 
 
 def fetch(url: str, *, name: str, sha256: str | None = None, accept: str = ARCHIVE) -> Path:
-    """Download a file unless the cache has it, and return where it lies.
+    """Download a file unless the cache has it, and return its path.
 
     Any number of processes may ask for the same file at once: one downloads it, the others wait.
     The progress is shown on stderr, if that is a terminal.
@@ -64,7 +64,7 @@ def fetch(url: str, *, name: str, sha256: str | None = None, accept: str = ARCHI
     url : str
         An http or https address.
     name : str
-        What the file is called in the cache.
+        Name of the file in the cache.
     sha256 : str or None
         The checksum of the file. If it is not known, any archive is accepted; what is in it is
         verified when it is read.
@@ -74,7 +74,7 @@ def fetch(url: str, *, name: str, sha256: str | None = None, accept: str = ARCHI
     Raises
     ------
     PalletError
-        If it cannot be downloaded or stored; the message says how to do without.
+        If it cannot be downloaded or stored; the message says how to do without it.
     """
     import filelock
 
@@ -130,7 +130,7 @@ def _retrieve(url: str, target: Path, sha256: str | None, accept: str) -> Path:
 
 @contextmanager
 def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Silence pooch, which would tell of each download and checksum on stderr."""
+    """Silence pooch, which would log each download and checksum on stderr."""
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
@@ -142,7 +142,7 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 def _download(url: str, output_file: str, pooch: object, *, name: str, accept: str) -> None:
     """Download a file for pooch, which then checks it and moves it into place.
 
-    What is a web page, too large or not whole is an error; pooch removes it then.
+    A web page, too large or incomplete a file is an error; pooch then removes it.
     """
     import requests
     from pooch import HTTPDownloader
@@ -169,7 +169,7 @@ def _download(url: str, output_file: str, pooch: object, *, name: str, accept: s
         raise PalletError(_unreachable(url, error)) from error
     finally:
         progress.close()
-    if progress.expected not in (0, file.stat().st_size):  # old versions of urllib3 do not tell
+    if progress.expected not in (0, file.stat().st_size):  # old versions of urllib3 do not check it
         raise PalletError(_cut_off(url, file, progress.expected))
     with file.open("rb") as start:
         if start.read(_CHUNK_BYTES).lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
@@ -177,7 +177,7 @@ def _download(url: str, output_file: str, pooch: object, *, name: str, accept: s
 
 
 class _Progress:
-    """What pooch tells of a download: shown on a terminal, and checked from its first byte."""
+    """The progress of a download in pooch: shown on a terminal, and checked from the first byte."""
 
     def __init__(self, url: str, name: str) -> None:
         import tqdm
@@ -192,7 +192,7 @@ class _Progress:
         )
 
     def began(self, response: Any, **_: Any) -> None:
-        """Look at the head of a response; requests calls this."""
+        """Check the headers of a response; requests calls this."""
         self._response = response
         if response.is_redirect:
             return
@@ -214,18 +214,18 @@ class _Progress:
         self._bar.total = size or None
 
     def update(self, size: int) -> None:
-        """Count what has come."""
+        """Count the received bytes."""
         self._bytes += size
         _check_size(self._url, self._bytes)
         self._bar.update(size)
 
     def reset(self) -> None:
-        """Count again: at the end pooch says all at once how much it was."""
+        """Count again: at the end pooch reports the total."""
         self._bytes = 0
         self._bar.reset()
 
     def close(self) -> None:
-        """Close the connection, which pooch leaves open, and say no more."""
+        """Close the connection, which pooch leaves open, and end the progress."""
         if self._response is not None:
             self._response.close()
         self._bar.close()

@@ -1,7 +1,7 @@
-"""Workspaces of disjoint channels become one, as `pyhf.Workspace.combine` joins them (``outer``).
+"""Join workspaces of disjoint channels, as `pyhf.Workspace.combine` does (``outer``).
 
-Modifiers of one name have one parameter, in whichever of the workspaces they are. What pyhf would
-refuse later, or pass over, is said here, all of it at once.
+Modifiers of one name share one parameter, in all workspaces. What pyhf would
+refuse later, or ignore, is reported here, all at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Workspace = Mapping[str, Any]
     Operations = list[dict[str, Any]]
 
-#: So many clashes stand in a message.
+#: How many clashes a message has.
 _SHOWN = 8
 #: The types that share a parameter.
 _INTERPOLATED = frozenset({"normsys", "histosys"})
@@ -30,7 +30,7 @@ LUMI = "lumi"
 
 
 class Clash(NamedTuple):
-    """What keeps workspaces from being joined, and what to do."""
+    """A reason why workspaces cannot be joined, and what to do."""
 
     text: str
     remedy: str
@@ -87,7 +87,7 @@ def modifiers_of(workspace: Workspace) -> Iterator[Mapping[str, Any]]:
 
 
 def one_sided(workspaces: Mapping[str, Workspace]) -> list[str]:
-    """Say which settings of one measurement hold for parameters of another that has none."""
+    """List the settings of one measurement that apply to parameters of another without any."""
     names = {owner: {each["name"] for each in modifiers_of(w)} for owner, w in workspaces.items()}
     settings = {
         owner: {each["name"]: each for each in w["measurements"][0]["config"]["parameters"]}
@@ -106,7 +106,7 @@ def one_sided(workspaces: Mapping[str, Workspace]) -> list[str]:
     return found
 
 
-# --- what clashes -------------------------------------------------------------------------------
+# --- clashes -------------------------------------------------------------------------------
 
 
 def _versions(workspaces: Mapping[str, Workspace]) -> Iterator[Clash]:
@@ -232,7 +232,7 @@ def _each(values: Mapping[str, Any]) -> str:
 
 
 def changes(before: Workspace, after: Workspace) -> Operations:
-    """Return the JSON patch that makes one workspace of another.
+    """Return the JSON patch that turns one workspace into another.
 
     It adds, removes and replaces samples and channels as a whole.
     """
@@ -258,7 +258,7 @@ def _list_changes(
     after: Sequence[Mapping[str, Any]],
     of_one: Callable[[str, Any, Any], Operations],
 ) -> Operations:
-    """Return what makes one list of named objects of another, from its end to its beginning."""
+    """Return the operations that turn one list of named objects into another, from its end."""
     operations: Operations = []
     old_names, new_names = ([each["name"] for each in some] for some in (before, after))
     matcher = SequenceMatcher(None, old_names, new_names, autojunk=False)
@@ -278,13 +278,13 @@ def _list_changes(
     return operations
 
 
-# --- other names --------------------------------------------------------------------------------
+# --- renaming --------------------------------------------------------------------------------
 
 
 class Renaming:
     """Gives the modifiers of workspaces other names.
 
-    What a workspace shares with the background is renamed once, so that the results share it, too.
+    Objects shared with the background are renamed once, so that the results share them, too.
 
     Parameters
     ----------

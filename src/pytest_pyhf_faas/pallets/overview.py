@@ -1,4 +1,4 @@
-"""What a pallet is: its sizes, its measurement, its patches."""
+"""An overview of a pallet: its sizes, its measurement, its patches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ChannelOverview(TypedDict):
 
 
 class LabelOverview(TypedDict):
-    """One of the values that tell the patches apart; the range of numbers alone."""
+    """One of the values that distinguish the patches; a range only for numbers."""
 
     label: str
     values: int
@@ -53,7 +53,7 @@ class ModelOverview(TypedDict):
 
 
 class Overview(TypedDict):
-    """What a pallet is."""
+    """The overview of a pallet."""
 
     name: str
     source: str
@@ -78,7 +78,7 @@ def overview(
     findings: Sequence[Finding],
     measurement: str | None = None,
 ) -> Overview:
-    """Return what a pallet is.
+    """Return the overview of a pallet.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def overview(
     background : mapping
         The JSON of its background.
     findings : sequence of Finding
-        What is wrong with it, as `check` says.
+        Its problems, from `check`.
     measurement : str, optional
         The measurement; the first by default.
     """

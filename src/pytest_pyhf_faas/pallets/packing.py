@@ -15,7 +15,7 @@ def pack(obj: Any) -> bytes:
 
 
 def pack_small(obj: Any) -> bytes:
-    """Pack an object into fewer bytes than `pack` does, taking longer: a background goes far."""
+    """Pack an object smaller and slower than `pack`, for backgrounds, which are sent often."""
     return lzma.compress(json.dumps(obj, separators=(",", ":")).encode())
 
 
@@ -39,5 +39,5 @@ def digest(obj: Any) -> str:
 
 
 def canonical(obj: Any) -> bytes:
-    """Return the JSON that a digest is taken of: exactly that of :func:`pyhf.utils.digest`."""
+    """Return the JSON whose digest is taken: exactly that of :func:`pyhf.utils.digest`."""
     return json.dumps(obj, sort_keys=True, ensure_ascii=False, allow_nan=False).encode("utf8")

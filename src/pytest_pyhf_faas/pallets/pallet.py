@@ -1,6 +1,6 @@
 """A pallet: a background-only workspace, and one JSON patch to it for each signal hypothesis.
 
-What is kept is compressed: a patchset of 13 MB stays below 2 MB in memory.
+Content is kept compressed: a patchset of 13 MB stays below 2 MB in memory.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pytest_pyhf_faas.wording import brief, counted, listed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-#: Between the name of a pallet and patches of it.
+#: Separates the name of a pallet from its patches.
 OF_PALLET = "::"
-#: So many names are compared with one that is not there.
+#: How many names are compared with an unknown one.
 _COMPARED = 5_000
 
 
@@ -148,7 +148,7 @@ class Pallet:
     source
         Where it was read from, for messages.
     sample
-        Signal hypotheses from all over the patchset, the same ones whichever are selected: where
+        Signal hypotheses from all over the patchset, independent of the selection: where
         starts for all of them are searched for.
     remarks
         Remarks on how the pallet was put together.
@@ -175,7 +175,7 @@ class Pallet:
         wanted
             Each is a glob on the name (``C1N2_*_100``) or the comma-separated values
             (``750,100``; numbers are compared as numbers); ``1Lbb::C1N2_*_100`` means patches of
-            that pallet alone. If empty, all patches are wanted.
+            that pallet only. If empty, all patches are wanted.
 
         Raises
         ------
@@ -195,7 +195,7 @@ class Pallet:
 
     @property
     def content(self) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """What is the same for the same pallet, wherever it was read from."""
+        """The identity of a pallet, independent of its source."""
         return self.digest, tuple((patch.name, patch.digest) for patch in self.patches)
 
 
@@ -256,12 +256,12 @@ def _nothing_matches(pallets: Sequence[Pallet], want: str) -> str:
 
 
 def each_once(pallets: Iterable[Pallet]) -> list[Pallet]:
-    """Return pallets without those that come again.
+    """Return pallets without duplicates.
 
     Raises
     ------
     PalletError
-        If two that differ have one name, by which results and references go.
+        If two different ones have one name, which identifies results and references.
     """
     found: dict[str, Pallet] = {}
     for pallet in pallets:
@@ -277,13 +277,13 @@ def each_once(pallets: Iterable[Pallet]) -> list[Pallet]:
 
 
 def evenly(patches: Sequence[SignalPatch], most: int) -> tuple[SignalPatch, ...]:
-    """Return so many patches from all over a patchset, always the same ones."""
+    """Return a number of patches from all over a patchset, always the same ones."""
     count = min(most, len(patches))
     return tuple(patches[(2 * i + 1) * len(patches) // (2 * count)] for i in range(count))
 
 
 def _alike(pallets: Sequence[Pallet], want: str) -> list[str]:
-    """Return names of patches among which there may be the one that is meant: of many, a few."""
+    """Return names of patches to compare with a misspelled one: a few of many."""
     names = [patch.name for pallet in pallets for patch in pallet.patches]
     if len(names) <= _COMPARED:
         return names
@@ -293,7 +293,7 @@ def _alike(pallets: Sequence[Pallet], want: str) -> list[str]:
 
 
 class _Wanted:
-    """What is wanted of a pallet; names and values are looked up, and globs alone tried in turn."""
+    """A selection of patches; names and values are looked up, only globs are tried in turn."""
 
     def __init__(self, wanted: Iterable[str], pallet: str) -> None:
         self._names: dict[str, list[str]] = {}
@@ -309,7 +309,7 @@ class _Wanted:
                 self._points.setdefault(_point(text.split(",")), []).append(want)
 
     def matching(self, patch: SignalPatch) -> list[str]:
-        """Return which of the wanted a patch is."""
+        """Return which parts of the selection a patch matches."""
         return [
             *self._names.get(patch.name, ()),
             *self._points.get(_point(patch.values), ()),
@@ -318,7 +318,7 @@ class _Wanted:
 
 
 def _point(values: Iterable[float | str]) -> tuple[float | str, ...]:
-    """Return values of which the same number is equal, however it is written."""
+    """Return values in which equal numbers compare equal, in any spelling."""
     return tuple(map(_number_or_text, values))
 
 

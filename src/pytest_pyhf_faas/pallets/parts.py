@@ -1,4 +1,4 @@
-"""Which files of a directory or an archive belong to one pallet, by their names or else content."""
+"""Sort the files of a directory or an archive into pallets, by name or else content."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.pallets.sources import Files
 
-#: What a file is, told by its name without suffixes. Everything else is ignored.
+#: The kind of a file, by its name without suffixes. Everything else is ignored.
 _PATCHSET_OR_BACKGROUND = re.compile(
     r"(?:(?P<prefix>.+)[._-])?"
     r"(?:(?P<background>(?:bkg|background)[._-]?only|background)|(?P<patchset>patch[_-]?set)"
@@ -33,19 +33,19 @@ _SUFFIXES = {
     "scan": {".csv", ".parquet"},
     "single": {".json"},
 }
-#: Where there are more files than this, they are told by their names alone.
+#: If there are more files than this, only their names are used.
 _MAX_READ = 50
 _SINGLE_PATCH = re.compile(r"patch[._-](?P<name>.+)", re.IGNORECASE)
 
 
 def holds_pallet(paths: Iterable[str]) -> bool:
-    """Whether one of the files is called like a background-only workspace or its patches."""
+    """Whether one of the files has the name of a background-only workspace or its patches."""
     return any(role is not None and role[1] != "single" for role in map(_role, paths))
 
 
 @dataclass
 class Part:
-    """The files that belong to one pallet; `label` tells it from others of the same source.
+    """The files that belong to one pallet; `label` distinguishes it from others of the same source.
 
     A patchset may be a scan, and both are one file.
     """
@@ -63,7 +63,7 @@ class Part:
         return self.patchsets or list(self.singles)
 
     def is_called(self, part: str) -> bool:
-        """Whether a user may mean it by that."""
+        """Whether a user may mean it by that name."""
         names = {self.label, self.prefix, self.directory.name, str(self.directory)}
         return part.casefold() in {name.casefold() for name in names if name}
 
@@ -71,8 +71,8 @@ class Part:
 def find_parts(files: Files, source: Path, *, alone: bool = False) -> list[Part]:
     """Sort the files into pallets, by directory and prefix.
 
-    Archives inside are looked into where names tell no background or no patches, and then the
-    content of files.
+    If names show no background or no patches, archives inside are opened, and then the
+    content of files is read.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ _Role = tuple[str, str, str]
 
 
 def _role(path: str) -> _Role | None:
-    """Return what a file is, by its name."""
+    """Return the kind of a file, by its name."""
     name, suffix = split(path)
     role = None
     if match := _PATCHSET_OR_BACKGROUND.fullmatch(name):
@@ -115,7 +115,7 @@ def _role(path: str) -> _Role | None:
 
 
 def _role_of_content(files: Files, path: str) -> _Role | None:
-    """Return what a JSON file is, by its content; what cannot be read is ignored, as others are."""
+    """Return the kind of a JSON file, by its content; unreadable ones are ignored, like others."""
     name, suffix = split(path)
     if suffix != ".json":
         return None
@@ -150,7 +150,7 @@ def is_scan(path: str) -> bool:
 
 
 def _stray(part: Part) -> bool:
-    """Whether it is a table with a prefix that no background has: of something else."""
+    """Whether it is a table with a prefix that no background has, so something else."""
     return (
         bool(part.prefix and part.patches)
         and not part.backgrounds
@@ -164,9 +164,9 @@ def _complete(parts: Iterable[Part]) -> bool:
 
 
 def _with_backgrounds(parts: list[Part]) -> list[Part]:
-    """Return what has patches, each with its background, and backgrounds that are left over.
+    """Return the parts with patches, each with its background, and left-over backgrounds.
 
-    A background is for the patches beside it, whatever their prefix, or those below it; one that
+    A background is for the patches next to it, with any prefix, or those below it; one that
     is left over is for patches that are.
     """
     owners = [part for part in parts if part.backgrounds]
@@ -222,7 +222,7 @@ def _expected(part: Part, role: str, suffix: str = ".json") -> str:
 
 
 def no_part(source: Path, part: str, found: list[Part]) -> NoReturn:
-    """Say that none of the pallets that were found is called like that."""
+    """Say that none of the pallets has that name."""
     raise PalletError(
         f"{source} holds no pallet called {part!r}, but: "
         f"{listed([one.label or '(without a name)' for one in found], 8)}\n"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.pallets.scan import Scan
     from pytest_pyhf_faas.pallets.sources import Files
 
-#: So many hypotheses are searched for starts where nobody has searched before.
+#: How many hypotheses are searched for starts in a new pallet.
 _SAMPLE = 16
 _NUMBER = re.compile(r"(?P<integer>\d+)(?:[p.](?P<fraction>\d+))?")
 
@@ -50,8 +50,8 @@ def read_pallets(
     (``Region-combined/BkgOnly.json``), or with a prefix (``Rpc2L0b_BkgOnly.json``); the patches in
     one ``patchset.json`` or in single files (``patch.NAME.json``). A patchset is preferred to
     single files that lie next to it; several patchsets of one background are several pallets.
-    Other JSON files are ignored, unless names tell no background or no patches: then those of
-    archives inside are read as well, and what they hold counts.
+    Other JSON files are ignored, unless names show no background or no patches: then those of
+    archives inside are read as well, and their content counts.
 
     Parameters
     ----------
@@ -69,10 +69,10 @@ def read_pallets(
     Raises
     ------
     PalletError
-        If it cannot be read, is damaged, or does not hold what a pallet must hold.
+        If it cannot be read, is damaged, or lacks what a pallet must have.
     """
     source = Path(source)
-    # What ".." really is; a link keeps its own name, which Path.resolve would lose.
+    # Resolve ".."; a link keeps its own name, which Path.resolve would lose.
     name = name or stem(Path(os.path.abspath(source))) or "pallet"  # noqa: PTH100
     with opened(source) as files:
         found = find_parts(files, source, alone=alone)
@@ -163,7 +163,7 @@ def _read_patchset(
 
 
 def _without_plain(patchset: Any) -> Any:
-    """Return a patchset with the first patch alone, if all are ones for sure."""
+    """Return a patchset with only the first patch, if all are certainly valid."""
     patches = patchset.get("patches") if isinstance(patchset, dict) else None
     if type(patches) is list and all(map(is_plain_hypothesis, patches)):
         return {**patchset, "patches": patches[:1]}
@@ -178,7 +178,7 @@ def _specification(patch: dict[str, Any], where: str) -> _Specification:
 def _read_lines(
     path: str, files: Files, where: str
 ) -> tuple[dict[str, Any], Iterable[_Specification]]:
-    """Read a patchset in JSON Lines: what it holds but for its patches, then each patch."""
+    """Read a patchset in JSON Lines: first its head without patches, then each patch."""
     with files.open(path) as stream:
         head = parse(bytearray(stream.readline()), f"{where}, line 1")
         if not isinstance(head, dict) or "patches" in head:
@@ -266,7 +266,7 @@ def _read_single_patches(
 
 
 def _names_of_files(singles: Mapping[str, str], source: Path) -> dict[str, str]:
-    """Return the name of the patch in each file: what pyhf does not allow becomes ``_``."""
+    """Return the name of the patch in each file: characters not allowed by pyhf become ``_``."""
     names = {path: re.sub(r"\W", "_", raw, flags=re.ASCII) for path, raw in singles.items()}
     paths: dict[str, str] = {}
     for path, name in names.items():

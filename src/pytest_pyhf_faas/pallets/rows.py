@@ -1,4 +1,4 @@
-"""Patches that are made when they are asked for, so that 100,000 are not as many objects."""
+"""Patches that are made on demand, so that 100,000 do not take as many objects."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _NO_DIGEST = bytes(_DIGEST_BYTES)
 
 
 class Rows(ABC):
-    """What patches are made of, each of a row."""
+    """The source of patches, one from each row."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of rows."""
 
     @abstractmethod
     def name(self, row: int) -> str:
@@ -36,7 +36,7 @@ class Rows(ABC):
 
     @abstractmethod
     def values(self, row: int) -> Values:
-        """Return where it lies in the model's parameter space."""
+        """Return its values in the model's parameter space."""
 
     @abstractmethod
     def digest(self, row: int) -> str:
@@ -47,13 +47,13 @@ class Rows(ABC):
         """Return its operations as `packing.unpack` takes them."""
 
     def file(self, row: int) -> str:
-        """Return the single file that it was read from, where its name could not be that of it."""
+        """Return the single file that it was read from, if it has another name."""
         del row
         return ""
 
 
 class SignalRows(Rows):
-    """Rows that differ in the yields of their signals alone; patches are made, and not kept.
+    """Rows that differ only in the yields of their signals; patches are made, and not kept.
 
     Parameters
     ----------
@@ -121,9 +121,9 @@ class Patches(Sequence[SignalPatch]):
     pallet : str
         The name of the pallet.
     rows : Rows
-        What they are made of.
+        Their source.
     which : sequence of int, optional
-        The rows that are meant, in the order of the patches; all by default.
+        The selected rows, in the order of the patches; all by default.
     """
 
     def __init__(self, pallet: str, rows: Rows, which: Sequence[int] | None = None) -> None:
@@ -161,7 +161,7 @@ class Patches(Sequence[SignalPatch]):
 
 
 class PackedRows(Rows):
-    """Patches that are kept packed, one behind the other."""
+    """Patches that are kept packed, one after the other."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -189,7 +189,7 @@ class PackedRows(Rows):
         return self._names[row]
 
     def values(self, row: int) -> Values:
-        """Return where it lies."""
+        """Return its values."""
         return self._values[row]
 
     def digest(self, row: int) -> str:
@@ -201,5 +201,5 @@ class PackedRows(Rows):
         return bytes(self._packed[self._ends[row] : self._ends[row + 1]])
 
     def file(self, row: int) -> str:
-        """Return the file that it was read from, where that has another name."""
+        """Return the file that it was read from, if that has another name."""
         return self._files.get(row, "")

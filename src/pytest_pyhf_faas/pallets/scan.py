@@ -1,7 +1,7 @@
 """A scan: a background and a table with one row for each model point.
 
 A row has the values of the point, the yields of its signal in bins of the background, and perhaps
-relative uncertainties of these. Its JSON patch is made when it is asked for: a scan of 100,000
+relative uncertainties of these. Its JSON patch is made on demand: a scan of 100,000
 points is kept as one array.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.pallets.columns import Layout
     from pytest_pyhf_faas.pallets.table import Numbers, Table
 
-#: Up to here each whole number is one of 64 bits, too.
+#: Up to here each whole number fits in 64 bits, too.
 _WHOLE = 2.0**53
 
 
@@ -37,14 +37,14 @@ class Scan(SignalRows):
     table : Table
         The table.
     layout : Layout
-        What its columns mean.
+        The meaning of its columns.
     where : str
         Where it was read from, for messages.
 
     Raises
     ------
     PalletError
-        If a cell has what a signal cannot have, or two rows cannot be told apart.
+        If a cell has an impossible value, or two rows cannot be distinguished.
     """
 
     def __init__(self, table: Table, layout: Layout, where: str) -> None:
@@ -101,7 +101,7 @@ class Scan(SignalRows):
         return "_".join(texts).replace(".", "p").replace("-", "m").replace("+", "")
 
     def values(self, row: int) -> tuple[float | int, ...]:
-        """Return where a row lies; where the table does not say it, its number."""
+        """Return the values of a row; if the table has none, its number."""
         if not self.layout.values:
             return (row + 1,)
         cells = self._numbers[row]
@@ -115,7 +115,7 @@ class Scan(SignalRows):
         return self._spelled(self._numbers[row].tolist())
 
     def fullest(self) -> bytes:
-        """Return the JSON of a patch that has all that any row has, in no less a size."""
+        """Return the JSON of a patch with everything that any row has, at its largest size."""
         return self._spelled(self._numbers.max(axis=0).tolist())
 
     def _spelled(self, cells: Sequence[float]) -> bytes:
@@ -145,7 +145,7 @@ class Scan(SignalRows):
         return f"[{', '.join(texts)}]".encode()
 
     def _check_names(self, where: str) -> None:
-        """Refuse names that pyhf does not allow, and rows that are not told apart."""
+        """Refuse names that pyhf does not allow, and rows that are not distinct."""
         faults = Faults(where)
         for row, name in enumerate(self._names or ()):
             if not NAME_OF_PATCH.fullmatch(name):
@@ -171,7 +171,7 @@ def _again(keys: Iterable[object]) -> Iterator[tuple[int, int]]:
 
 
 def _check_cells(table: Table, layout: Layout, where: str) -> None:
-    """Refuse cells with what a signal cannot have."""
+    """Refuse cells with values that a signal cannot have."""
     faults = Faults(where)
     numbers = table.numbers
     finite = np.isfinite(numbers)

@@ -1,4 +1,4 @@
-"""The files of a pallet: of a directory, or of an archive that is never unpacked to disk.
+"""The files of a pallet: in a directory, or in an archive that is never unpacked to disk.
 
 `opened` gives the files, in the order in which they are best read, and if need be those of archives
 inside; each is a stream. No member can lie outside, and nothing grows without bound.
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 #: How many directories deep a directory is searched.
 MAX_DEPTH = 4
 
-#: How many archives inside of others are opened, and how deep.
+#: How many nested archives are opened, and how deep.
 MAX_INNER, MAX_INNER_DEPTH = 16, 2
 
 
@@ -70,7 +70,7 @@ class Files:
     source : Path
         The directory or the archive, for messages.
     stack : ExitStack
-        What closes archives inside.
+        Closes archives inside.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Files:
         self._open, self._source, self._stack, self._depth = opener, source, stack, depth
 
     def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
-        """Give the content of a file; one at a time, for those of an archive share a stream."""
+        """Give the content of a file; one at a time, because files of an archive share a stream."""
         return self._openers[path]()
 
     def read(self, path: str) -> bytearray:
@@ -149,7 +149,7 @@ def opened(source: Path) -> Iterator[Files]:
     Raises
     ------
     PalletError
-        If it cannot be read, or is larger than any pallet, or is no valid archive.
+        If it cannot be read, or is larger than any pallet, or is not a valid archive.
     """
     try:
         how = _opened_directory if source.is_dir() else _opened_archive

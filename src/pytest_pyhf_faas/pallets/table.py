@@ -1,6 +1,6 @@
 """A table of numbers, and perhaps of names, as CSV and Parquet have it, kept as an array.
 
-What a cell may hold is for `scan` to say; here is what no table of numbers may hold.
+`scan` limits the values of cells further; here are the limits of any table of numbers.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 #: The column that has no numbers.
 NAME = "name"
-#: What separates cells elsewhere.
+#: Other separators of cells.
 _OTHERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-#: So many cells are shown.
+#: How many cells are shown.
 _SHOWN = 5
 
 
@@ -38,7 +38,7 @@ class Table:
     Attributes
     ----------
     columns
-        What the columns of numbers are called.
+        The names of the columns of numbers.
     numbers
         All cells of these, by row and column.
     names
@@ -56,7 +56,7 @@ class Table:
 
 
 class Faults:
-    """Cells that cannot be used: the first are kept to be shown, all are counted."""
+    """Unusable cells: the first are kept to be shown, all are counted."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -64,13 +64,13 @@ class Faults:
         self._count = 0
 
     def add(self, row: int, column: str, problem: str) -> None:
-        """Note what is wrong with a cell; `row` begins with 0."""
+        """Record the problem of a cell; `row` begins with 0."""
         self._count += 1
         if len(self._shown) < _SHOWN:
             self._shown.append(f"row {row + 1}, column {brief(column, 60)}: {problem}")
 
     def add_all(self, wrong: NDArray[np.bool_], table: Table, problem: str) -> None:
-        """Note what is wrong with some cells of a table; `wrong` has its shape."""
+        """Record the problem of some cells of a table; `wrong` has its shape."""
         count = int(np.count_nonzero(wrong))
         rows = np.flatnonzero(wrong.any(axis=1))[:_SHOWN] if count else ()
         places = [(row, column) for row in rows for column in np.flatnonzero(wrong[row])]
@@ -97,7 +97,7 @@ class Faults:
 
 
 def check_header(columns: Sequence[str], where: str) -> None:
-    """Refuse columns that have no name, or that of another.
+    """Refuse columns without a name, or with the name of another.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def read_csv(stream: IO[bytes], where: str, check: Callable[[Sequence[str]], Non
     Raises
     ------
     PalletError
-        If it is no such table.
+        If it is not such a table.
     """
     lines = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), strict=True)
     try:
@@ -180,7 +180,7 @@ def _read_lines(lines: Any, where: str, check: Callable[[Sequence[str]], None]) 
 
 
 def _is_filled(cells: Sequence[str]) -> bool:
-    """Whether there is something on a line."""
+    """Whether a line is not empty."""
     return len(cells) > 1 or bool("".join(cells).strip())
 
 
@@ -202,7 +202,7 @@ def read_parquet(stream: IO[bytes], where: str, check: Callable[[Sequence[str]],
     Raises
     ------
     PalletError
-        If it is no such table, or pyarrow is not installed.
+        If it is not such a table, or pyarrow is not installed.
     """
     try:
         import pyarrow as pa
@@ -213,7 +213,7 @@ def read_parquet(stream: IO[bytes], where: str, check: Callable[[Sequence[str]],
             "install it (pip install 'pytest-pyhf-faas[parquet]'), or write the table as CSV"
         ) from error
     try:
-        # Parquet is read from its end: what is a stream alone is read whole, compressed as it is.
+        # Parquet is read from its end: a pure stream is read whole, compressed as it is.
         source = stream if stream.seekable() else io.BytesIO(stream.read())
         with pq.ParquetFile(source) as file:
             return _read_columns(file, where, check)

@@ -1,4 +1,4 @@
-"""What of a pallet is verified: that its files are JSON, what they should be, and as published."""
+"""Verify a pallet: its files are JSON, follow their schemas, and are as published."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pytest_pyhf_faas.wording import brief, counted, listed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What pyhf's schema of a patchset says of names; the same holds for labels.
+#: The rule for names in pyhf's schema of a patchset; the same holds for labels.
 ALLOWED_IN_NAMES = "pyhf allows only letters, digits and _ in the name of a patch"
 NAME_OF_PATCH, _NOT_ALLOWED = re.compile(r"[a-zA-Z0-9_]+"), re.compile(r"[^a-zA-Z0-9_]+")
-#: Where they stand.
+#: Where they are.
 _NAMED = re.compile(r"/metadata/labels/\d+|/patches/\d+/metadata/name")
 
 
 def parse(data: bytearray, where: str) -> Any:
-    """Return what a file holds, which it is emptied for: both at once would be much."""
+    """Return the content of a buffer, and empty it: both at once would take much memory."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -131,7 +131,7 @@ def _refuse_names(patchset: Any, where: str) -> None:
 
 
 def is_plain_patch(operations: Any) -> bool:
-    """Whether some JSON is a JSON patch for sure: it adds something at places without escapes.
+    """Whether some JSON is certainly a JSON patch: it adds something at places without escapes.
 
     Nearly all signals are such patches, and the schema takes a millisecond for each.
     """
@@ -147,7 +147,7 @@ def is_plain_patch(operations: Any) -> bool:
 
 
 def is_plain_hypothesis(patch: Any) -> bool:
-    """Whether some JSON is a patch of a patchset for sure, with a plain JSON patch."""
+    """Whether some JSON is certainly a patch of a patchset, with a plain JSON patch."""
     if type(patch) is not dict or patch.keys() != {"metadata", "patch"}:
         return False
     about = patch["metadata"]
@@ -162,7 +162,7 @@ def is_plain_hypothesis(patch: Any) -> bool:
 
 
 def check_digests(published: dict[str, str], computed: dict[str, str], where: str) -> None:
-    """Check a background against the digests that its patchset has, by algorithm."""
+    """Compare a background with the digests in its patchset, by algorithm."""
     for algorithm, expected in published.items():
         if computed[algorithm] != expected.lower():
             found = computed[algorithm]
@@ -185,7 +185,7 @@ def digest_mismatch(where: str, expected: str, found: str, algorithm: str = "sha
 
 @contextmanager
 def writable(obj: Any, where: str) -> Iterator[None]:
-    """Refuse an object that cannot be written as JSON, if that is found out in here.
+    """Refuse an object that cannot be written as JSON, if the block finds that.
 
     A number such as 1e999 is read as infinite, and a string may hold half of a character.
     """
