@@ -408,7 +408,7 @@ def test_an_engine_that_breaks_again_and_again_is_given_up(begin, how):
     assert engine.restarts == POLICY.restarts
     for result in results:
         assert result.error.message.startswith(
-            f"the engine scripted broke down {POLICY.restarts + 1} times in a row without one "
+            f"the engine scripted broke down {POLICY.restarts + 1} times in a row without any "
             "answer"
         )
     sent = len(engine.submissions)

@@ -404,7 +404,7 @@ def test_a_silent_engine_is_replaced(begin, clock):
     assert engine.restarts == 1
     assert told(campaign, [task]) == [("sent", 0, 1), ("silence", 0, 1), ("sent", 0, 1)]
     assert campaign.events[1].text == (
-        "no answer came for 401 s, although 400 s are enough for all that was sent"
+        "no answer came for 401 s, where 400 s are enough for all that was sent"
     )
     held(engine)[-1].answer()
     campaign.go_on()
@@ -483,7 +483,7 @@ def test_silence_is_measured_by_the_longest_fit_once_fits_are_known(begin, clock
     campaign.go_on()
     assert engine.restarts == 1
     texts = {event.text for event in campaign.events if event.kind == "silence"}
-    assert texts == {"no answer came for 801 s, although 800 s are enough for all that was sent"}
+    assert texts == {"no answer came for 801 s, where 800 s are enough for all that was sent"}
 
 
 @pytest.mark.parametrize(

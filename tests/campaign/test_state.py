@@ -417,7 +417,7 @@ def test_a_silent_engine_is_restarted_and_the_only_fit_on_it_ends_in_time():
     scene = Scene(Policy(retries=0, timeout_s=10.0), replace(BLIND, workers=1, workers_there=1))
     scene.submit(a_fit(0))
     assert scene.tell(Ticked(), 320.0) == []
-    text = "no answer came for 321 s, although 320 s are enough for all that was sent"
+    text = "no answer came for 321 s, where 320 s are enough for all that was sent"
     assert scene.tell(Ticked(), 1.0) == [
         Restart(),
         Note("key0", "timeout", 1, text),

@@ -3,8 +3,8 @@
 Two clocks are never compared directly. Each task is a probe: it began after it was sent and
 ended before its answer was there, so it brackets the offset between the two clocks. The range
 that all tasks of a worker allow gives the offset and its uncertainty; short tasks on an idle
-worker, such as those before the fits, leave the least. (F. Cristian, Distributed Computing 3 (1989) 146;
-the intersection as in K. Marzullo's algorithm, RFC 5905, section 11.2.1.)
+worker, such as those before the fits, leave the least. (F. Cristian, Distributed
+Computing 3 (1989) 146; the intersection as in K. Marzullo's algorithm, RFC 5905, section 11.2.1.)
 """
 
 from __future__ import annotations

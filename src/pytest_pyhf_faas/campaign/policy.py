@@ -29,7 +29,8 @@ class Policy:
         A fit is a straggler when it takes this long, and this many times what it should.
     ping_s, ping_factor : float
         An engine that supports pings is pinged when nothing came for this long. A ping may be
-        lost, or wait behind long fits: the next ones come less often, up to this many times as rarely.
+        lost, or wait behind long fits: the next ones come less often, up to this many times
+        as rarely.
     tail_batches : int
         The last fits are spread over the workers in at least this many batches each.
     """

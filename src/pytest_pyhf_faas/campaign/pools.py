@@ -2,8 +2,8 @@
 
 The patches of a pallet have one background, so that a minimum found for one of them is a good start
 for the others. First each patch is searched thoroughly by itself; then each new minimum of any of
-them is a start for all, in further rounds until nothing is new. The pool is a function of the pallet,
-the patches and the pool that it began with: no task depends on what a worker did before.
+them is a start for all, in further rounds until nothing is new. The pool is a function of the
+pallet, the patches and the pool that it began with: no task depends on what a worker did before.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Watch:
         if limit_s is None or silent_s <= limit_s:
             return None
         return (
-            f"no answer came for {silent_s:.0f} s, although {limit_s:.0f} s are enough for "
+            f"no answer came for {silent_s:.0f} s, where {limit_s:.0f} s are enough for "
             "all that was sent"
         )
 
