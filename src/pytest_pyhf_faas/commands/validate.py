@@ -42,7 +42,7 @@ def cut(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the suite in the place of this process, and return pytest's exit status."""
+    """Run the suite instead of this process, and return pytest's exit status."""
     # A process of its own: pytest must be imported before modules whose assertions it rewrites.
     command = [sys.executable, "-m", "pytest", "--pyargs", SUITE, *options.for_pytest]
     if hasattr(os, "fork"):  # Ctrl-C then reaches only pytest

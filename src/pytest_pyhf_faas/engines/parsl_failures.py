@@ -18,7 +18,7 @@ TELL_PARSL = (
     "\npython3 -c 'import sys; from importlib.metadata import version; "
     'print("pyhf-faas: Parsl", version("parsl"), "of", sys.executable)\' 1>&2 2>/dev/null || true\n'
 )
-_TOLD = re.compile(r"pyhf-faas: Parsl (\S+) of (.+)\n?")
+_REPORTED = re.compile(r"pyhf-faas: Parsl (\S+) of (.+)\n?")
 _VERSIONS = re.compile(r"py\.v=(\S+) parsl\.v=(\S+)")
 #: Parsl's words for a block without workers, where it knows nothing else.
 _NOTHING_KNOWN = "Job is marked as MISSING"
@@ -81,7 +81,7 @@ def files_of(provider: Any, block: str) -> dict[str, Path]:
 
 def said_by(status: Any) -> str:
     """Return the output of a block, or else what Parsl says about it."""
-    errors = _TOLD.sub("", status.stderr_summary or "").strip()
+    errors = _REPORTED.sub("", status.stderr_summary or "").strip()
     said = status.message or ""
     if said.startswith(_NOTHING_KNOWN):
         said = ""
@@ -94,9 +94,9 @@ def _written(status: Any) -> str:
 
 def _cause(written: str) -> str | None:
     """Return what a block's standard error shows about its Parsl, if that is why it failed."""
-    told = _TOLD.search(written)
-    if told is not None and told[1] != parsl.__version__:
-        return _differ(f"Parsl {told[1]} ({told[2]})")
+    reported = _REPORTED.search(written)
+    if reported is not None and reported[1] != parsl.__version__:
+        return _differ(f"Parsl {reported[1]} ({reported[2]})")
     if f"{_WORKER_COMMAND}: error: " in written:
         return _differ("another version of Parsl")
     if re.search(rf"{re.escape(_WORKER_COMMAND)}['\"]?: (command )?not found", written):

@@ -153,7 +153,7 @@ def run_call(call: str) -> str:  # noqa: C901, PLR0915 - one function is what ex
         if not limited:
             raise
         answer = {"timeout": limit_s}
-    except BaseException as error:  # noqa: BLE001 - a worker that dies of it tells nobody
+    except BaseException as error:  # noqa: BLE001 - a worker that dies of it reports nothing
         answer = {
             "error": {
                 "type": type(error).__name__,

@@ -106,40 +106,40 @@ def read_combination(path: Path) -> Combination:
     PalletError
         If it cannot be read, or has a value that makes no sense.
     """
-    told = read_toml(path, PalletError)
-    problem = _problem(told)
+    content = read_toml(path, PalletError)
+    problem = _problem(content)
     if problem:
         raise PalletError(
             f"{path}: {problem}\n"
             f'a combination file has {", ".join(_KEYS)}, as in: pallets = ["A", "B"]'
         )
-    correlate = told.get("correlate", True)
-    beside = (path.parent / each for each in told["pallets"])
+    correlate = content.get("correlate", True)
+    places = (path.parent / each for each in content["pallets"])
     return Combination(
         tuple(
             str(place) if place.exists() else each
-            for place, each in zip(beside, told["pallets"], strict=True)
+            for place, each in zip(places, content["pallets"], strict=True)
         ),
-        told.get("name", path.stem),
+        content.get("name", path.stem),
         _ALL if correlate is True else tuple(correlate or ()),
-        told.get("rename", {}),
+        content.get("rename", {}),
     )
 
 
-def _problem(told: Mapping[str, Any]) -> str | None:
+def _problem(content: Mapping[str, Any]) -> str | None:
     """Return the problem of a combination file, if any."""
-    unknown = [key for key in told if key not in _KEYS]
+    unknown = [key for key in content if key not in _KEYS]
     if unknown:
         return f"{listed(unknown)}: unknown in a combination"
-    name = told.get("name", "")
+    name = content.get("name", "")
     if not isinstance(name, str) or (name and not _NAME.fullmatch(name)):
         return f"name is {name!r}: write letters, digits, and any of _.+-"
-    if not _are_texts(told.get("pallets")) or len(told["pallets"]) < 2:  # noqa: PLR2004
+    if not _are_texts(content.get("pallets")) or len(content["pallets"]) < 2:  # noqa: PLR2004
         return "pallets must be a list of two or more"
-    correlate = told.get("correlate", True)
+    correlate = content.get("correlate", True)
     if not isinstance(correlate, bool) and not _are_texts(correlate):
         return f"correlate is {correlate!r}: write true, false or a list of names"
-    rename = told.get("rename", {})
+    rename = content.get("rename", {})
     if not isinstance(rename, dict) or not all(
         isinstance(names, dict) and _are_texts(list(names.values())) for names in rename.values()
     ):

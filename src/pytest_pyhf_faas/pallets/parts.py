@@ -175,9 +175,9 @@ def _with_backgrounds(parts: list[Part]) -> list[Part]:
     for orphan in orphans:
         near = next(
             (
-                beside
+                neighbours
                 for directory in (orphan.directory, *orphan.directory.parents)
-                if (beside := [each for each in owners if each.directory == directory])
+                if (neighbours := [each for each in owners if each.directory == directory])
             ),
             [],
         )

@@ -193,7 +193,7 @@ class ReferenceStore:
         task, result : Task, HypotestResult
             Which hypothesis, and its new reference.
         pool : sequence of mapping, optional
-            All starts that the pallet's hypotheses share, to be stored with the file in the place
+            All starts that the pallet's hypotheses share, to be stored with the file instead
             of those that it has.
 
         Raises

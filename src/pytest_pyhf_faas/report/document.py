@@ -96,7 +96,7 @@ def write(document: Document, directory: Path) -> Path:
 def _from_version_2(old: dict[str, Any]) -> dict[str, Any]:
     """Return a report of version 1 or 2 as one of version 3.
 
-    A fit setup was called a combination, a fixed known issue mended, and version 1 did not know
+    A fit setup was called a combination, a fixed known issue `mended`, and version 1 did not know
     several minima. The schema refuses what does not fit.
     """
     with contextlib.suppress(AttributeError, KeyError, TypeError):

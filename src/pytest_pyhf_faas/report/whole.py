@@ -36,7 +36,7 @@ _LEVEL = 2
 class HypothesesFile:
     """All hypotheses of an analysis, written as they come.
 
-    Where this fails, as on a disk that is full, no file is left, and all later ones are ignored.
+    If this fails, as on a full disk, no file is left, and all later ones are ignored.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def _with_shared_names(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_all(path: Path) -> Document:
-    """Read a report with all hypotheses of its analyses, those in files beside it as well.
+    """Read a report with all hypotheses of its analyses, including those in files next to it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Two runs become their changes: which analyses and hypotheses belong together."""
+"""Compare two runs: match their analyses and hypotheses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.report.form import Analysis, Document
 
 _Name = Literal["endpoint", "fit_setup"]
-#: What may be another one in the two runs, where each run has one.
+#: What may differ between the two runs, if each run has only one.
 _NAMES: tuple[_Name, ...] = ("endpoint", "fit_setup")
 
 
@@ -43,7 +43,7 @@ def compare_runs(
     atol: float | None = None,
     slower: float | None = None,
 ) -> Changes:
-    """Compare two runs, from their reports alone.
+    """Compare two runs, from their reports only.
 
     Analyses of one quantity belong together that have the same pallet, endpoint and fit setup
     (backend and optimizer). Where each of the runs has exactly one endpoint, it may have any name,
@@ -58,14 +58,14 @@ def compare_runs(
         The reports.
     rtol, atol : float, optional
         A value that has moved beyond ``atol + rtol * abs(before)`` fails; by default each
-        hypothesis has its own, see `tolerance_of`. What has moved beyond `MOVED` is listed. Two
+        hypothesis has its own, see `tolerance_of`. Values that moved beyond `MOVED` are listed. Two
         that are not a number are equal; so are, as in `compare`, one that is not and one that
         excludes nothing. Values that only one run has fail, unless the verdict changed with them
         and says so.
     slower : float, optional
-        An analysis is slower than allowed if its mean wall time is more than so many times the
+        An analysis is slower than allowed if its mean wall time is more than this many times the
         earlier one, and, where both runs have two trials or more, if the means differ by more than
-        two standard errors; with a single trial there is no spread, and the ratio decides alone.
+        two standard errors; with a single trial there is no spread, and only the ratio decides.
         At least 1; ``None`` allows all.
 
     Returns
@@ -84,7 +84,7 @@ def compare_runs(
         )
 
     def named(analysis: Analysis, *, with_quantity: bool = True) -> str:
-        """Return the name of an analysis, with no more than tells it from the others."""
+        """Return the name of an analysis, as short as distinguishes it from the others."""
         name = str(analysis["pallet"])
         words: dict[_Name, str] = {"fit_setup": "", "endpoint": "on "}
         for part, word in words.items():
@@ -156,7 +156,7 @@ def _matched(
 ) -> tuple[list[tuple[Any, Any]], list[Any], list[Any]]:
     """Return pairs with equal keys, and what is left of both.
 
-    What no pair was found for by the first key is tried with the next one; of those with equal keys
+    Items without a pair by the first key are tried with the next one; of those with equal keys
     the first belong together, then the second, and so on.
     """
     pairs: list[tuple[int, int]] = []
@@ -187,7 +187,7 @@ def _physics(analysis: Analysis) -> str:
 
 
 def run_of(run: Document) -> Run:
-    """Return which run a report is of."""
+    """Return the run of a report."""
     session = cast("dict[str, Any]", run["run"])
     return Run(**{each.name: session[each.name] for each in fields(Run)})
 

@@ -28,14 +28,14 @@ _MOVED_SHOWN = 30
 _OTHERS_SHOWN = 10
 _NAMES_SHOWN = 5
 _NAME_WIDTH = 44
-#: Of all values, six of each quantity.
+#: Labels of all values, six of each quantity.
 _LABELS = (*CLS.labels, *LIMITS.labels)
-#: Of a value, where more are not needed to see what changed; and all that a number has.
+#: Digits of a value, if more are not needed to see the change; and all digits of a number.
 _DIGITS, _ALL_DIGITS = 6, 17
 
 
 def text(changes: Changes, width: int) -> str:
-    """Return what a person reads of the changes, the answer first, in lines that fit a width."""
+    """Return the text of the changes, the answer first, in lines that fit a width."""
     groups = (
         [answer(changes)],
         _run_lines(changes, width),
@@ -107,7 +107,7 @@ def _largest(changes: Changes) -> str:
 
 
 def _compared(changes: Changes) -> str:
-    """Return how many hypotheses both runs have; of what, where that is not CLs alone."""
+    """Return how many hypotheses both runs have; and by quantity, unless the only one is CLs."""
     if set(changes.quantities) == {CLS.name}:
         return _counted(changes.compared, "hypothesis", "hypotheses")
     parts = [f"{name} of {count}" for name, count in changes.quantities.items()]
@@ -115,7 +115,7 @@ def _compared(changes: Changes) -> str:
 
 
 def cell_of(name: str) -> str:
-    """Return a name as a terminal may have it: without codes, and not too long."""
+    """Return a name for a terminal: without control codes, and not too long."""
     return shortened(printable(name), _NAME_WIDTH, cut="middle")
 
 
@@ -145,7 +145,7 @@ def section(
 
 
 def _run_lines(changes: Changes, width: int) -> list[str]:
-    """Return which runs they are, and what they differ in."""
+    """Return the two runs, and how they differ."""
     lines = [
         f"{word:7} {run.id}, began {run.began_at}{', interrupted' if run.interrupted else ''}"
         for word, run in (("before:", changes.before), ("after:", changes.after))
@@ -179,8 +179,8 @@ def _moved_lines(changes: Changes, width: int) -> list[str]:
 def _moved_section(title: str, moved: Sequence[Moved], minima: bool, width: int) -> list[str]:
     """Return a table of hypotheses that moved, each by the value that did so most.
 
-    What is the same for all has no column: one pallet, the absolute tolerance, which the title has,
-    and the verdict where all are right.
+    Values that are the same for all have no column: one pallet, the absolute tolerance (in the
+    title), and the verdict where all are right.
     """
     names = {each.analysis for each in moved}
     atols = {each.atol for each in moved}
@@ -209,7 +209,7 @@ def _moved_section(title: str, moved: Sequence[Moved], minima: bool, width: int)
 
 
 def _moved_value(moved: Moved, values: tuple[float, ...] | None) -> str:
-    """Return the value that moved most, with as many digits as show that it did."""
+    """Return the value that moved most, with enough digits to show that."""
     if values is None:
         return "-"
     exponent = math.floor(math.log10(abs(moved.relative))) if 0 < abs(moved.relative) < 1 else 0
@@ -228,7 +228,7 @@ def _verdict_lines(changes: Changes, kind: str, title: str, width: int) -> list[
 
 
 def _reference_kinds(changes: Changes) -> dict[str, list[ReferenceChange]]:
-    """Return the other references, by what is said of them."""
+    """Return the changed references, by their kind."""
     kinds: dict[str, list[ReferenceChange]] = {}
     for each in changes.references:
         what = "of another background" if each.background else "changed"

@@ -28,7 +28,7 @@ def moved_toys(
 ) -> Moved | None:
     """Return how the toys of a hypothesis moved, by the value that did so most; or ``None``.
 
-    Other toys always differ: what moved is what is listed, and what moved by more than both
+    Other toys always differ: values that moved are listed, and those that moved by more than both
     standard errors allow fails, as in a comparison with a reference.
 
     Parameters
@@ -40,7 +40,7 @@ def moved_toys(
     first, second : Hypothesis
         Before and after.
     rtol, atol : float or None
-        A tolerance in the place of that of the standard errors.
+        A tolerance instead of that of the standard errors.
     """
     before, after = _values(first.get("toys")), _values(second.get("toys"))
     moved = partial(
@@ -67,7 +67,7 @@ def moved_toys(
         if rtol is None and atol is None:
             tolerance = 0.0, allowed(after, before, index, same=same)
         most = tolerance[1] + tolerance[0] * abs(old)
-        if math.isfinite(most):  # else so many toys do not know it
+        if math.isfinite(most):  # else there are too few toys for it
             changes.append((_share(abs(new - old), most), label, relative, *tolerance))
     if not changes:
         return None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_pyhf_faas.campaign.times import WallTime
 
-#: A change of a mean wall time is larger than the spread beyond so many standard errors.
+#: A change of a mean wall time is larger than the spread beyond this many standard errors.
 _STANDARD_ERRORS = 2.0
 
 
