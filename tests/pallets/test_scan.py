@@ -7,7 +7,9 @@ import gzip
 import io
 import json
 import random
+import shutil
 import tarfile
+from pathlib import Path
 
 import pyhf
 import pytest
@@ -368,6 +370,13 @@ def test_values_are_the_number_of_the_row_where_there_are_none(tmp_path):
 
 
 # --- forms --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["tar", "gztar", "zip"])
+def test_a_table_in_an_archive(tmp_path, form):
+    source = write(tmp_path / "it")
+    archive = shutil.make_archive(str(tmp_path / "it"), form, tmp_path, "it")
+    assert read(Path(archive)).content == read(source).content
 
 
 def test_a_compressed_table_in_an_archive(tmp_path):

@@ -98,6 +98,9 @@ class _Bounded:
         self._check(self._stream.tell())
         return data
 
+    def seekable(self) -> bool:
+        return True
+
     def seek(self, position: int) -> int:
         self._check(position)
         reached: int = self._stream.seek(position)
