@@ -99,10 +99,11 @@ def test_invalid_model_is_a_reference_where_other_patches_have_a_model(project, 
         assert project.reference()["patches"]["sig_100_0"]["error"] == INVALID_MODEL
 
 
-def test_what_breaks_one_patch_is_told_in_its_item(project, change):
-    def negative(patches):
-        patches[0]["patch"][0]["value"]["data"] = [-300.0, 1.0]
+def negative(patches):
+    patches[0]["patch"][0]["value"]["data"] = [-300.0, 1.0]
 
+
+def test_what_breaks_one_patch_is_told_in_its_item(project, change):
     change(patches=negative)
     project.plan(errors={"sig_100_0": ["pyhf.exceptions.FailedMinimization", "gave up"]})
     result = project.run(suite=False)
@@ -117,6 +118,13 @@ def test_what_breaks_one_patch_is_told_in_its_item(project, change):
     told = "pyhf-faas: tiny: error: bin 0 of the channel SR has 51 events, where -250 are expected"
     assert told in " ".join(project.text(result).split())
     assert "(sig_100_0); the others are fitted" in " ".join(project.text(result).split())
+
+
+@pytest.mark.parametrize(("select", "told"), [("test_cls", True), ("test_endpoint", False)])
+def test_what_breaks_a_patch_is_told_where_the_pallet_is_fitted(project, change, select, told):
+    change(patches=negative)
+    result = project.run("-k", select)
+    assert ("where -250 are expected" in " ".join(project.text(result).split())) is told
 
 
 def zero(patches):

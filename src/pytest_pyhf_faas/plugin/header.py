@@ -167,20 +167,23 @@ def _publication_lines(context: Context) -> list[str]:
 
 
 def _finding_lines(context: Context) -> list[str]:
-    """Say which patches of a pallet get no CLs, or unexpected ones.
+    """Say which patches of a pallet that is fitted get no CLs, or unexpected ones.
 
     An error that is the reference of all its patches is as expected.
     """
+    fitted = [task for need in context.schedule.plan.needs().values() for task in need.hypotheses]
     expected = {
         (task.pallet.name, task.patch.name)
-        for need in context.schedule.plan.needs().values()
-        for task in need.hypotheses
+        for task in fitted
         if (reference := context.schedule.reference(task)) and reference.error is not None
     }
+    pallets = {task.pallet.name for task in fitted}
     lines = []
     for check in context.checks():
         pallet = check.pallet
         lines += [f"pyhf-faas: {pallet.name}: {remark}" for remark in pallet.remarks]
+        if pallet.name not in pallets:
+            continue
         for level, end in (("error", "; the others are fitted"), ("warning", "")):
             found = [
                 each
