@@ -277,7 +277,7 @@ def test_a_block_that_takes_the_place_of_another_is_no_second_one():
     assert (seen.workers, seen.blocks) == (AtOnce(1, 1), AtOnce(1, 1))
 
 
-def test_what_clocks_leave_open_is_told():
+def test_what_clocks_leave_open_is_reported():
     # Both were sent at 0 s, and nothing else is known of where they began.
     seen = at_work(("a:1", 0, 5, "0"), ("b:1", 8, 12, "1"), probed=False)
     assert seen.blocks == AtOnce(1, 2)

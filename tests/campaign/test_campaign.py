@@ -506,7 +506,7 @@ def test_an_answer_that_makes_no_sense_costs_its_batch_an_attempt_and_no_other(b
 
 @pytest.mark.parametrize("error", [ValueError("no number"), OSError(28, "No space left")])
 @pytest.mark.parametrize("listener", ["on_result", "is_failure", "on_record"])
-def test_a_listener_that_fails_ends_no_fit_and_is_told(begin, listener, error):
+def test_a_listener_that_fails_ends_no_fit_and_is_reported(begin, listener, error):
     def fail(*_arguments):
         raise error
 
@@ -780,7 +780,7 @@ def test_the_time_left_follows_the_references_scaled_to_this_machine(begin):
     assert campaign.progress().left_s == pytest.approx(2 * (5 + 4 + 3 + 2 + 1))
 
 
-def test_progress_begins_anew_with_the_next_fits(begin):
+def test_progress_begins_again_with_the_next_fits(begin):
     first, second = toy_tasks(3, "first"), toy_tasks(2, "second")
     campaign = begin(AutomaticEngine(["error"]))
     campaign.submit(first)
@@ -837,7 +837,7 @@ def test_the_parts_of_a_measured_time_add_up(begin, startup_s):
     assert parts["unattributed"] == pytest.approx(0, abs=0.02 * trial.wall_s)
 
 
-def test_measuring_fits_anew_each_time(begin):
+def test_measuring_fits_again_each_time(begin):
     tasks = toy_tasks(6)
     engine = TimedEngine()
     campaign = begin(engine)

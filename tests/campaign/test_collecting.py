@@ -73,7 +73,7 @@ def test_only_what_is_selected_is_collected(project, killed):
     assert names_in(project, "collected.log") == sorted(killed[2:4])
 
 
-def test_what_can_no_longer_be_collected_is_fitted_anew(project, killed):
+def test_what_can_no_longer_be_collected_is_fitted_again(project, killed):
     for path in project.path.glob("sent-*.json"):
         path.unlink()
     project.run("--faas-resume", suite=False).assert_outcomes(passed=6)

@@ -109,7 +109,7 @@ def test_what_is_written_is_read(many):
         assert same(read(written(Path(directory, "j.jsonl"), many)), many)
 
 
-def test_endpoints_are_told_apart(tmp_path):
+def test_endpoints_are_distinguished(tmp_path):
     tasks = toy_tasks(2)
     journal = Journal(tmp_path / "deep" / "down" / "j.jsonl")
     journal.write("local:2", toy_result(tasks[0]))

@@ -150,7 +150,7 @@ def test_a_long_fit_that_was_overtaken_is_given_its_time(begin, clock):
     assert copies(engine, tasks) == [0]
 
 
-def test_an_answered_ping_tells_what_is_lost_when_nothing_else_is_there(begin, clock):
+def test_an_answered_ping_shows_what_is_lost_when_nothing_else_is_there(begin, clock):
     tasks = toy_tasks(1)
     engine = LossyEngine()
     campaign = begin(engine, expected_s=short)
@@ -166,7 +166,7 @@ def test_an_answered_ping_tells_what_is_lost_when_nothing_else_is_there(begin, c
     assert statuses(campaign, tasks) == ["ok"]
 
 
-def test_a_ping_that_is_not_answered_tells_nothing(begin, clock):
+def test_a_ping_that_is_not_answered_shows_nothing(begin, clock):
     tasks = toy_tasks(1)
     engine = LossyEngine()
     campaign = begin(engine, expected_s=short)
@@ -434,7 +434,7 @@ def test_while_winding_down_nobody_pings_and_nothing_is_sent_again(begin, clock)
     assert (copies(engine, tasks), engine.pings) == ([], [])
 
 
-def test_a_ping_of_before_a_restart_tells_nothing_of_what_was_sent_after_it(begin, clock):
+def test_a_ping_of_before_a_restart_shows_nothing_of_what_was_sent_after_it(begin, clock):
     campaign, engine, tasks = pinged(begin, clock)
     engine.is_broken = True
     campaign.go_on()
@@ -536,7 +536,9 @@ def test_what_is_known_is_not_collected(begin, clock):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_cannot_be_collected_is_sent_anew_as_if_for_the_first_time(begin, clock, count, error):
+def test_what_cannot_be_collected_is_sent_again_as_if_for_the_first_time(
+    begin, clock, count, error
+):
     tasks = toy_tasks(count)
     engine = LossyEngine()
     before = engine.sent_before("group/a", tasks)
@@ -555,7 +557,7 @@ def test_what_cannot_be_collected_is_sent_anew_as_if_for_the_first_time(begin, c
     assert sorted(attempts) == [1] * count + [2] * count
 
 
-def test_a_reference_that_the_engine_refuses_is_sent_anew(begin, clock, monkeypatch):
+def test_a_reference_that_the_engine_refuses_is_sent_again(begin, clock, monkeypatch):
     tasks = toy_tasks(1)
     engine = LossyEngine()
     campaign = begin(engine)
@@ -609,7 +611,7 @@ def test_what_is_collected_after_the_end_of_all_ends_with_it(begin, clock):
 # What a later session can collect
 
 
-def test_under_what_each_fit_can_be_collected_is_told(begin, clock):
+def test_under_what_each_fit_can_be_collected_is_reported(begin, clock):
     tasks = toy_tasks(9)
     engine = LossyEngine(batch_s=0.02)
     campaign = begin(engine, expected_s=short)
@@ -627,7 +629,7 @@ def test_under_what_each_fit_can_be_collected_is_told(begin, clock):
     assert len(first.keys) == len(second.keys) == 2
 
 
-def test_the_reference_of_a_copy_is_told_as_well(begin, clock):
+def test_the_reference_of_a_copy_is_reported_as_well(begin, clock):
     campaign, engine, tasks = full(begin)
     wait_s(campaign, clock, POLICY.straggler_s + 1.0)
     engine.on_accepted(engine.submissions[3].future, "group/copy")
@@ -643,7 +645,7 @@ def test_what_was_answered_before_it_was_accepted_is_not_to_be_collected(begin, 
     assert "accepted" not in {event.kind for event in campaign.events}
 
 
-def test_what_is_accepted_at_the_last_moment_is_told(begin, clock):
+def test_what_is_accepted_at_the_last_moment_is_reported(begin, clock):
     tasks = toy_tasks(2)
     engine = LossyEngine()
     campaign = begin(engine)

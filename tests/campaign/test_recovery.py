@@ -319,7 +319,7 @@ def test_a_batch_with_a_poison_in_it_is_split_and_the_rest_of_it_is_fitted(begin
 # Engines that break down
 
 
-def test_why_an_engine_broke_down_is_told(begin):
+def test_why_an_engine_broke_down_is_reported(begin):
     (task,) = toy_tasks(1)
     engine = ScriptedEngine()
     campaign = begin(engine)
@@ -949,7 +949,7 @@ def test_the_wait_for_a_worker_begins_with_the_first_fit_that_needs_one(begin, c
     assert statuses(campaign, [task]) == ["broken"]
 
 
-def test_when_the_last_worker_goes_the_wait_begins_anew(begin, clock):
+def test_when_the_last_worker_goes_the_wait_begins_again(begin, clock):
     (task,) = toy_tasks(1)
     engine = remote_engine()
     campaign = begin(engine, queue_timeout_s=60.0)
@@ -1146,7 +1146,7 @@ def test_an_engine_that_can_never_be_used_ends_all_with_its_text(begin, how, kin
 # What is told
 
 
-def test_each_sending_and_each_trouble_is_told_in_order(begin):
+def test_each_sending_and_each_trouble_is_reported_in_order(begin):
     tasks = toy_tasks(3)
     engine = ScriptedEngine(workers=2)
     campaign = begin(engine, retries=2)
@@ -1198,7 +1198,7 @@ def test_an_answer_is_no_event(begin):
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-def test_the_last_trouble_is_told_as_well(begin, retries):
+def test_the_last_trouble_is_reported_as_well(begin, retries):
     (task,) = toy_tasks(1)
     engine = ScriptedEngine()
     campaign = begin(engine, retries=retries)
@@ -1226,7 +1226,7 @@ def test_the_trouble_of_a_batch_is_that_of_the_attempt_that_was_sent(begin, erro
 
 
 @pytest.mark.parametrize("error", [WorkerLostError, BlockLostError])
-def test_what_befalls_a_copy_is_told_as_well(begin, clock, error):
+def test_what_befalls_a_copy_is_reported_as_well(begin, clock, error):
     campaign, engine, _tasks = with_straggler(begin, clock, retries=1)
     campaign.go_on()
     engine.submissions[-1].fail(error("gone"))

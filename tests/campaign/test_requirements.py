@@ -52,7 +52,7 @@ def test_a_release_candidate_that_is_installed_was_chosen(version):
     assert Requirement.read("pyhf>=0.7.6").unmet_by(worker(pyhf=version)) is None
 
 
-def test_what_a_worker_has_is_named_beside_what_is_required():
+def test_what_a_worker_has_is_named_next_to_what_is_required():
     required = [Requirement.read(text) for text in ("pyhf==0.7.5", "jax", "python>=3.12", "numpy")]
     assert unmet(required, worker()) == [
         "pyhf 0.7.6, but pyhf==0.7.5 is required",

@@ -53,7 +53,7 @@ def test_a_copy_is_sent_because_the_agent_was_gone():
     assert heard(send("a", "b"), send("b", why="lost")) == (3, {"agent lost": 1})
 
 
-def test_a_fit_that_is_measured_anew_is_not_sent_again():
+def test_a_fit_that_is_measured_again_is_not_sent_again():
     note = Note("a", "worker lost", 1, "")
     trials = [send("a"), note, Take("a", 1, 1), send("a"), Take("a", 2, 1)]
     assert heard(*trials) == (2, {})

@@ -151,7 +151,7 @@ def test_an_engine_that_breaks_down_again_and_again_is_given_up():
     assert "it died" in ended.text
 
 
-def test_an_answer_in_between_has_break_downs_counted_anew():
+def test_an_answer_in_between_has_break_downs_counted_again():
     scene = Scene(Policy(restarts=2, retries=99), replace(FACTS, in_flight=1))
     scene.tell(Submitted((a_fit(0), a_fit(1))))
     assert of(Restart, broken_down(scene, 2)) == [Restart()]
@@ -666,7 +666,7 @@ def resend(scene):
     scene.tell(Sent(of(Send, scene.decided)[-1].batch))
 
 
-def test_a_walltime_that_is_shorter_than_a_fit_is_told_after_two_blocks():
+def test_a_walltime_that_is_shorter_than_a_fit_is_reported_after_two_blocks():
     scene = submitted(SHORT_LIVED, 1)
     assert lose_after(scene, 580.0)[1] == []
     resend(scene)
@@ -782,7 +782,7 @@ def test_one_fit_that_brings_nodes_down_takes_no_other_along():
     assert of(GiveUp, scene.decided) == [ended]
 
 
-def test_a_known_walltime_is_told_of_all_fits_of_a_block_at_once():
+def test_a_known_walltime_is_reported_all_fits_of_a_block_at_once():
     scene = wide(replace(WIDE, walltime_s=600.0))
     assert lose_all(scene, 590.0)[1] == []
     sent, ended = lose_all(scene, 590.0)

@@ -99,7 +99,7 @@ def test_a_ci_job_gets_the_comparison_alone(desk, monkeypatch):
     assert text.count("## ") == 1  # no suite wrote there
 
 
-def test_what_has_no_run_is_told_and_is_no_success(desk):
+def test_what_has_no_run_is_reported_and_is_no_success(desk):
     fails = {"pyhf==0.7.6": "error: there is no version of pyhf==0.7.6 and you require it"}
     status, out, _ = desk.type("--pyhf", "0.7.0,0.7.1,0.7.6", fails=fails)
     assert status == 1
@@ -188,7 +188,7 @@ def test_references_of_this_directory_count(desk):
         ((*TWO, "--directory", "file/x"), "file/x cannot be written to"),
     ],
 )
-def test_what_makes_no_sense_is_told_before_anything_is_made(desk, words, told):
+def test_what_makes_no_sense_is_reported_before_anything_is_made(desk, words, told):
     (desk.path / "file").touch()
     (desk.path / "empty.toml").write_text("pyhf = []")
     status, out, err = desk.type(*words)
@@ -198,7 +198,7 @@ def test_what_makes_no_sense_is_told_before_anything_is_made(desk, words, told):
     assert not (desk.path / "cache" / "environments").exists()
 
 
-def test_windows_has_no_gate_and_is_told_what_to_do(desk, monkeypatch):
+def test_windows_has_no_gate_and_says_what_to_do(desk, monkeypatch):
     monkeypatch.setattr(processes, "sys", SimpleNamespace(platform="win32"))
     status, out, error = desk.type("--pyhf", "0.7.5,0.7.6")
     assert (status, out) == (2, "")

@@ -51,7 +51,7 @@ def make_references(project, count=2, *, same_content=None):
     return patches
 
 
-def test_the_right_and_the_wrong_are_told_and_noted(project, matrix):
+def test_the_right_and_the_wrong_are_reported_and_noted(project, matrix):
     patches = make_references(project, 3, same_content=(2, 0))
     status, shown, _ = matrix("--fit-setup", "numpy+scipy", "--fit-setup", "certified")
     assert status == 0

@@ -207,7 +207,7 @@ def test_wrong_usage(options, capsys):
 
 
 @pytest.mark.parametrize("problems", [[], ["no plots: Matplotlib is not installed"]])
-def test_one_run_is_drawn_anew_beside_its_report(two, monkeypatch, capsys, problems):
+def test_one_run_is_drawn_again_next_to_its_report(two, monkeypatch, capsys, problems):
     drawn = []
     publisher = ModuleType("publish")
     publisher.publish = lambda *arguments: drawn.append(arguments) or problems
@@ -220,7 +220,7 @@ def test_one_run_is_drawn_anew_beside_its_report(two, monkeypatch, capsys, probl
     assert (two[0] in out) is not problems
 
 
-def test_page_and_plots_are_written_beside_the_report(two, capsys):
+def test_page_and_plots_are_written_next_to_the_report(two, capsys):
     directory = Path(two[0])
     before = documents.read(directory)
     assert main([two[0]]) == 0

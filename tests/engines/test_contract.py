@@ -445,7 +445,7 @@ def test_tasks_in_flight_end_with_their_engine(subject, engine, end):
             subject.result(future)
 
 
-def test_after_its_end_a_task_starts_it_anew(subject, engine):
+def test_after_its_end_a_task_starts_it_again(subject, engine):
     engine.stop()
     engine.stop()
     assert not engine.broken

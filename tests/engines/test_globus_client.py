@@ -303,7 +303,7 @@ def test_loggers_that_somebody_wants_to_hear_are_left_as_they_are(sdk, monkeypat
     assert set_up.level == logging.DEBUG
 
 
-def test_people_are_told_what_is_known_of_the_endpoint(sdk):
+def test_people_are_shown_what_is_known_of_the_endpoint(sdk):
     client = GlobusClient(UUID, None, None)
     assert client.describe() == {"display_name": "toy", "multi_user": "True"}
     assert client.status() == "online"

@@ -442,7 +442,7 @@ def test_calls_that_failed_together_come_again_apart(session, service):
 
 
 @pytest.mark.parametrize("kind", PASSING)
-def test_while_the_service_is_in_trouble_it_is_told(engine, session, service, clock, kind):
+def test_while_the_service_is_in_trouble_it_is_reported(engine, session, service, clock, kind):
     ready(session, service)
     assert engine.missing_since is engine.waits_for is None
     service.script.append(PASSING[kind]())
@@ -538,7 +538,7 @@ def test_what_a_user_must_put_right_ends_all(engine, service, clock, monkeypatch
         engine.collect("group/id-9")
 
 
-def test_refused_credentials_are_told(engine, service, clock, monkeypatch):
+def test_refused_credentials_are_reported(engine, service, clock, monkeypatch):
     monkeypatch.setenv("GLOBUS_COMPUTE_CLIENT_SECRET", SECRET)
     session = Stepped(engine, service)
     future = session.submit(text_of(1))
@@ -746,7 +746,7 @@ def test_of_many_lost_tasks_all_are_asked_for_in_turns(session, service, monkeyp
 # What outlives a session
 
 
-def test_each_call_is_told_once_under_what_it_can_be_collected(engine, session, service):
+def test_each_call_is_reported_once_under_what_it_can_be_collected(engine, session, service):
     futures = [session.submit(text_of(number)) for number in range(3)]
     service.script.extend(["take", "hold", "take"])
     session.go_on()
@@ -847,7 +847,7 @@ def test_a_resource_specification_that_is_not_taken_ends_it_at_once(begin, servi
 
 
 @pytest.mark.parametrize("name", ["BadStateException", "TooManyJobFailuresError"])
-def test_an_endpoint_that_starts_anew_gets_again_what_it_refuses_meanwhile(begin, service, name):
+def test_an_endpoint_that_starts_again_gets_again_what_it_refuses_meanwhile(begin, service, name):
     engine = begin()
     service.wait_for(1).answer()
     there = engine.submit(remote_functions.echo, 1)
@@ -864,7 +864,7 @@ def test_an_endpoint_that_starts_anew_gets_again_what_it_refuses_meanwhile(begin
     assert isinstance(there.exception(PATIENCE_S), BlockLostError)
 
 
-def test_an_endpoint_that_does_not_come_back_is_told_in_the_end(begin, service):
+def test_an_endpoint_that_does_not_come_back_is_reported_in_the_end(begin, service):
     engine = begin()
     service.wait_for(1).answer()
     there = engine.submit(remote_functions.echo, 1)
@@ -877,7 +877,7 @@ def test_an_endpoint_that_does_not_come_back_is_told_in_the_end(begin, service):
     assert len(service.sent) == 8
 
 
-def test_what_an_earlier_session_has_sent_tells_nothing_of_today(begin, service):
+def test_what_an_earlier_session_has_sent_shows_nothing_of_today(begin, service):
     service.script.append("hold")  # so that nothing of this session is answered
     engine = begin()
     future = engine.collect("other/d")
@@ -1108,7 +1108,7 @@ def test_a_question_that_the_service_refused_once_is_forgotten_with_the_next(
     ],
     ids=["silence", "network", "503", "proven"],
 )
-def test_who_never_reaches_the_service_is_told_within_a_minute(
+def test_who_never_reaches_the_service_is_reported_within_a_minute(
     engine, service, clock, meets, proven, given_up
 ):
     session = engine._session = Stepped(engine, service, proven=proven)
@@ -1209,7 +1209,7 @@ def test_a_service_that_does_not_let_it_in_is_asked_again(begin, service, kind, 
     assert engine.missing_since is None
 
 
-def test_while_the_service_does_not_let_it_in_it_is_told(begin, service, monkeypatch):
+def test_while_the_service_does_not_let_it_in_it_is_reported(begin, service, monkeypatch):
     monkeypatch.setattr(outbox, "BACKOFF_S", 100.0)
     service.troubles["connect"].extend(api_error(503) for _ in range(10))
     engine = begin()
@@ -1264,7 +1264,7 @@ def test_an_endpoint_that_has_answered_once_is_not_given_up_for_being_offline(be
     assert future.result(PATIENCE_S) == 7
 
 
-def test_a_restart_ends_what_is_in_flight_and_begins_anew(begin, service):
+def test_a_restart_ends_what_is_in_flight_and_begins_again(begin, service):
     engine = begin()
     future = engine.submit(remote_functions.echo, 7)
     sent = service.wait_for(2)
@@ -1329,7 +1329,7 @@ def test_a_stop_while_it_connects_ends_all(begin, service, monkeypatch):
     assert ended(future) is EngineError
 
 
-def test_what_is_submitted_after_a_stop_starts_it_anew(begin, service):
+def test_what_is_submitted_after_a_stop_starts_it_again(begin, service):
     engine = begin()
     service.wait_for(1)
     engine.stop()

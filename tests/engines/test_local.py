@@ -318,7 +318,7 @@ def test_stopping_is_quick_though_a_task_came_before_the_first_sign_of_life(
     assert local_workers() == set()
 
 
-def test_a_task_after_stopping_starts_anew(engine):
+def test_a_task_after_stopping_starts_again(engine):
     engine.stop()
     assert local_workers() == set()
     assert engine.submit(worker_functions.echo, 4).result(START_S) == 4

@@ -401,7 +401,7 @@ def test_it_says_what_is_known_of_workers_and_blocks(session, tmp_path):
     assert session.knows == "1 worker connected, blocks: 1 running"
 
 
-def test_a_block_that_ended_is_told_with_what_it_wrote(session, tmp_path):
+def test_a_block_that_ended_is_reported_with_what_it_wrote(session, tmp_path):
     """Of which Parsl only says that its workers have not registered."""
     (tmp_path / "error.txt").write_text("conda: command\nnot found\n")
     lost = JobStatus(JobState.MISSING, "look at the logs", stderr_path=str(tmp_path / "error.txt"))

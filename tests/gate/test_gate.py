@@ -109,7 +109,7 @@ def test_what_was_done_is_taken_over(house):
     assert house.shown.getvalue().count("taken over") == 4
 
 
-def test_what_is_asked_for_anew_is_run_anew(house):
+def test_what_is_asked_for_again_is_run_again(house):
     house.run()
     assert house.run(selected="b") == [None] * 4
     assert house.run(selected="b", words=["--faas-timeout=5"]) == [None] * 4
@@ -208,7 +208,7 @@ def test_a_suite_that_ends_before_its_end(house, does, reason):
     assert len(house.place.suites()) == (4 if reason is None else 5)
 
 
-def test_an_environment_in_which_no_fit_is_possible_is_told(house):
+def test_an_environment_in_which_no_fit_is_possible_is_reported(house):
     text = "the fit broke\n  AttributeError: product\n  cause: pyhf 0.7.0 is older than numpy 2\n"
     house.place.suites_do(**{"pyhf==0.7.0": {"exit": 1, "not_ready": text}})
     assert house.run() == [None] * 4

@@ -72,7 +72,7 @@ def test_what_is_excluded_is_left_out():
         Plan(FACTORS, exclude=({"numba": "*"},)).combinations()
 
 
-def test_sources_are_told_apart_by_their_names(tmp_path):
+def test_sources_are_distinguished_by_their_names(tmp_path):
     for name in ("a/pyhf", "b/pyhf"):
         (tmp_path / name).mkdir(parents=True)
     two = ("./a/pyhf", "./b/pyhf")

@@ -599,7 +599,7 @@ def test_a_tiny_uncertainty_is_not_drowned_in_rounding():
 # --- what else a likelihood says ----------------------------------------------------------------
 
 
-def test_what_is_undefined_is_told_with_the_bin_and_its_samples():
+def test_what_is_undefined_is_reported_with_the_bin_and_its_samples():
     samples = [sample("s", [5.0, 0.0], MU), sample("b", [20.0, 0.0], normsys("n", 0.9, 1.1))]
     likelihood = by_hand({"CR": [sample("b", [9.0])], "SR": samples}, {"CR": [8], "SR": [24, 3]})
     point = likelihood.initial
@@ -614,7 +614,7 @@ def test_what_is_undefined_is_told_with_the_bin_and_its_samples():
     assert np.isnan(likelihood.evaluate(point, likelihood.observed).hessian).all()
 
 
-def test_the_samples_of_an_undefined_bin_are_told_with_what_they_expect():
+def test_the_samples_of_an_undefined_bin_are_reported_with_what_they_expect():
     down = histosys("a", [-8.0], [14.0])
     likelihood = by_hand({"SR": [sample("s", [3.0], MU, down), sample("b", [2.0])]}, {"SR": [7]})
     assert likelihood.undefined_bins(np.array([-1.0, 1.0]), likelihood.observed) == [

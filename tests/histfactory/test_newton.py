@@ -246,7 +246,7 @@ def test_damping_is_added_to_the_diagonal():
     assert hessian.tolist() == [[2.0, 1.0], [1.0, 3.0]]
 
 
-def test_two_shallow_wells_side_by_side_are_told_apart():
+def test_two_shallow_wells_side_by_side_are_distinguished():
     """0.4 standard deviations of either lie between them, and a barrier of 0.005."""
     function = wells(0.0, depth=0.005)
     left, right = (newton.minimize(function, np.array([x]), WIDE, every(1)) for x in (-1.5, 1.5))

@@ -737,7 +737,7 @@ def test_a_kink_is_not_certified(minimum):
         pyhf.infer.mle.fixed_poi_fit(2.0, data, model)
 
 
-def test_fits_that_are_not_consistent_are_told_of(monkeypatch):
+def test_fits_that_are_not_consistent_are_reported(monkeypatch):
     """A fit with a fixed POI that ends below the free one: no ratio of the two means anything."""
     family = CertifiedOptimizer._family
 

@@ -617,7 +617,7 @@ def outside(poi, bounds):
     ],
     ids=["fixed", "above", "below", "asimov"],
 )
-def test_a_poi_that_cannot_be_where_the_test_has_it_is_told_of(setting, test_stat, message):
+def test_a_poi_that_cannot_be_where_the_test_has_it_is_reported(setting, test_stat, message):
     likelihood = read(with_parameter(name="mu", **setting))
     with pytest.raises(InvalidModel) as caught:
         Search(likelihood, test_stat=test_stat)
@@ -652,7 +652,9 @@ def test_a_poi_may_be_tested_at_its_bounds():
         ),
     ],
 )
-def test_a_likelihood_that_is_not_defined_where_a_fit_begins_is_told_of(test_poi, signal, fit, why):
+def test_a_likelihood_that_is_not_defined_where_a_fit_begins_is_reported(
+    test_poi, signal, fit, why
+):
     """So much of a negative signal leaves less than nothing."""
     specification = one_channel(signal, [50.0, 52.0], [57, 54], normsys("scale", 0.9, 1.1))
     with pytest.raises(InvalidModel) as caught:

@@ -167,7 +167,7 @@ def test_entries_are_well_formed():
         )
 
 
-def test_pallets_of_one_archive_can_be_told_apart():
+def test_pallets_of_one_archive_can_be_distinguished():
     parts = [(entry.archive_url, entry.part) for entry in CATALOGUE]
     assert len(set(parts)) == len(parts)
     shared = {url for url, _ in parts if [u for u, _ in parts].count(url) > 1}

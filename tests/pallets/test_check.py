@@ -175,7 +175,7 @@ def search(specification, hypothesis):
     return Search(Likelihood(Workspace.from_json(whole)))
 
 
-def test_all_that_is_wrong_is_told_at_once():
+def test_all_that_is_wrong_is_reported_at_once():
     specification = background(normsys("n", 0.0, 2.0), normsys("m", 1.1, -3.0))
     two_channels(specification)
     no_observation(specification)

@@ -232,7 +232,7 @@ def test_where_the_labels_are_others_names_count(tmp_path):
     assert [patch.name for patch in resolved(spec).patches] == ["y"]
 
 
-def test_no_hypothesis_in_common_is_told(tmp_path):
+def test_no_hypothesis_in_common_is_reported(tmp_path):
     spec = hypotheses(tmp_path, {"x": (1, 2)}, {"y": (3, 4)})
     with pytest.raises(PalletError, match="no hypothesis in common, by the values") as told:
         resolved(spec)
@@ -307,7 +307,7 @@ def set_to(name, **settings):
         ),
     ],
 )
-def test_what_clashes_is_told_with_what_to_do(tmp_path, left, right, told, remedy):
+def test_what_clashes_is_reported_with_what_to_do(tmp_path, left, right, told, remedy):
     with pytest.raises(PalletError) as error:
         resolved(two(tmp_path, left, right))
     message = str(error.value)
@@ -317,7 +317,7 @@ def test_what_clashes_is_told_with_what_to_do(tmp_path, left, right, told, remed
     assert len(message.splitlines()) == 3
 
 
-def test_all_clashes_are_told_at_once(tmp_path):
+def test_all_clashes_are_reported_at_once(tmp_path):
     left = workspace("SR", modifier("JES"), poi="a")
     right = workspace("SR", modifier("JES", "normfactor"), poi="b")
     with pytest.raises(PalletError) as error:
@@ -350,14 +350,14 @@ def test_measurements_of_other_names_are_joined_if_each_is_the_only_one(tmp_path
     ]
 
 
-def test_measurements_that_do_not_belong_together_are_told(tmp_path):
+def test_measurements_that_do_not_belong_together_are_reported(tmp_path):
     several = workspace("SR_B")["measurements"] * 2
     several = [{**each, "name": name} for each, name in zip(several, "xy", strict=True)]
     with pytest.raises(PalletError, match="no measurement is in all of them: meas in A, x, y in B"):
         resolved(two(tmp_path, workspace("SR_A"), workspace("SR_B", measurements=several)))
 
 
-def test_settings_that_the_other_takes_over_are_told(tmp_path):
+def test_settings_that_the_other_takes_over_are_reported(tmp_path):
     left = workspace("SR_A", modifier("JES"), parameters=set_to("JES", fixed=True))
     combined = resolved(two(tmp_path, left, workspace("SR_B", modifier("JES"))))
     assert combined.remarks == ("B takes settings from A: JES (fixed)",)
@@ -420,7 +420,7 @@ def test_modifiers_of_one_pallet_get_other_names(tmp_path):
         ('pallets = ["A", "C"]', "there is no pallet 'C'"),
     ],
 )
-def test_a_combination_file_that_makes_no_sense_is_told(tmp_path, text, told):
+def test_a_combination_file_that_makes_no_sense_is_reported(tmp_path, text, told):
     two(tmp_path)
     with pytest.raises(PalletError, match=told):
         resolved(written(tmp_path, text))
@@ -457,7 +457,7 @@ def test_one_of_several_pallets_must_be_named(tmp_path):
         resolved(f"{tmp_path / 'many'}+synthetic")
 
 
-def test_pallets_of_one_name_are_told(tmp_path):
+def test_pallets_of_one_name_are_reported(tmp_path):
     for name in ("x", "y"):
         write(tmp_path / name / "SR", workspace(f"SR_{name}"), {"p": ((1, 2), signal())})
     with pytest.raises(PalletError, match="pallets of one name cannot be combined"):

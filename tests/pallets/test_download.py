@@ -183,7 +183,7 @@ def test_no_content_length(server, cache):
 
 
 @pytest.mark.parametrize("length", [True, False])
-def test_cut_off_leaves_nothing_and_the_next_call_begins_anew(server, cache, length):
+def test_cut_off_leaves_nothing_and_the_next_call_begins_again(server, cache, length):
     server.cuts = [700_000]
     message = refusal(server, cache)
     assert re.search(r"cut off: [1-9][\d,]+ of 1,500,000 bytes have arrived", message)

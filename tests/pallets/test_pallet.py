@@ -381,7 +381,7 @@ def test_single_files_without_usable_values_are_numbered(tmp_path, names):
     ]
 
 
-def test_name_of_a_single_file_becomes_one_that_pyhf_allows_and_that_is_told(tmp_path):
+def test_name_of_a_single_file_becomes_one_that_pyhf_allows_and_that_is_reported(tmp_path):
     names = ["GG-1500.onestep_1_2", "GG_1_3"]
     (pallet,) = read_pallets(write_directory(tmp_path, single_files(names)))
     changed, kept = pallet.patches
@@ -551,7 +551,7 @@ def test_patchset_does_not_fit_the_schema(tmp_path):
     assert "patches/1/metadata/values" in message
 
 
-def test_names_and_labels_that_pyhf_does_not_allow_are_all_told(tmp_path):
+def test_names_and_labels_that_pyhf_does_not_allow_are_all_reported(tmp_path):
     spec = patchset(points={"GG-1500": [1, 2], "fine_1": [3, 4]}, labels=["m1 [GeV]", "m2"])
     files = published() | {"patchset.json": json.dumps(spec)}
     message = refusal(write_directory(tmp_path, files))
@@ -609,7 +609,7 @@ def test_a_published_digest_may_be_in_capitals(tmp_path):
         ({"values": [1, 2, 3]}, "has 3 values for 2 labels: m1, m2"),
     ],
 )
-def test_patches_that_cannot_be_told_apart(tmp_path, change, expected):
+def test_patches_that_cannot_be_distinguished(tmp_path, change, expected):
     spec = patchset()
     spec["patches"][1]["metadata"].update(change)
     files = published() | {"patchset.json": json.dumps(spec)}

@@ -238,7 +238,7 @@ def test_scans_combined_are_their_patchsets_combined(tmp_path, correlate):
         )
 
 
-def test_what_clashes_in_any_row_of_scans_is_told(tmp_path):
+def test_what_clashes_in_any_row_of_scans_is_reported(tmp_path):
     rows = [["a", 100, 300, 1, 1, 0, 0], ["c", 100, 400, 1, 1, 0.2, 0]]
     spec = two_scans(tmp_path, rows)
     staterror = {"data": [1.0], "name": "JES", "type": "staterror"}
@@ -426,7 +426,7 @@ def test_items_of_a_scan_are_named_after_its_points(project, tmp_path):
     assert "test_cls[scan-a]" not in ids
 
 
-def test_where_a_table_belongs_is_told(tmp_path):
+def test_where_a_table_belongs_is_reported(tmp_path):
     directory = write(tmp_path / "it")
     assert "give the directory that holds the background" in refusal(directory / "scan.csv")
     (directory / "scan.csv").rename(directory / "points.csv")

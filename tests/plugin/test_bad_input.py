@@ -108,7 +108,7 @@ def test_a_pallet_without_its_option_does_not_validate_another(project, word):
     assert project.fits() == []
 
 
-def test_tests_beside_the_suite_are_run(project):
+def test_tests_next_to_the_suite_are_run(project):
     (project.path / "more").mkdir()
     (project.path / "more" / "test_more.py").write_text("def test_more():\n    pass\n")
     words = ("more", "more/test_more.py::test_more", "-k", "test_more")
@@ -146,7 +146,7 @@ def test_senseless_name_of_a_pallet(project, name):
 
 
 @XDIST
-def test_unknown_pallet_is_told_once(project, xdist):
+def test_unknown_pallet_is_reported_once(project, xdist):
     project.own_test(
         """\
 def test_one(hypotest_result):
@@ -387,7 +387,7 @@ def test_damaged_reference_file_under_xdist(project):
     project.assert_no_internals(result)
 
 
-def test_damaged_reference_file_can_be_made_anew(project):
+def test_damaged_reference_file_can_be_made_again(project):
     """What the message promises."""
     project.pallet(1)
     project.own_test()
@@ -411,7 +411,7 @@ def test_reference_directory_that_is_not_there(project):
 # --- disks --------------------------------------------------------------------------------------
 
 
-def test_full_disk_is_told_and_stops_nothing(project):
+def test_full_disk_is_reported_and_stops_nothing(project):
     project.pallet(3)
     project.plan(journal_full=True)
     result = project.run()
@@ -455,7 +455,7 @@ def test_without_a_cache_and_a_home_there_is_no_journal_and_the_run_says_so(proj
     assert len(list(project.path.glob("passing/pytest-pyhf-faas-*/*.jsonl"))) == 1
 
 
-def test_a_temporary_directory_that_is_too_long_for_sockets_is_told_once(project, monkeypatch):
+def test_a_temporary_directory_that_is_too_long_for_sockets_is_reported_once(project, monkeypatch):
     project.pallet(2)
     project.real_engines()
     directory = project.path / ("x" * 80)
@@ -488,7 +488,7 @@ def test_patch_that_does_not_apply_is_an_error_of_its_item(project):
 
 
 @pytest.mark.parametrize("option", ["backend", "optimizer"])
-def test_what_the_pyhf_of_the_workers_does_not_have_is_told_once(project, option):
+def test_what_the_pyhf_of_the_workers_does_not_have_is_reported_once(project, option):
     project.pallet(3)
     project.real_engines()
     project.own_test()

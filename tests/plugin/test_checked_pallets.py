@@ -59,7 +59,7 @@ def test_a_background_that_fits_no_patch_ends_the_run_and_writes_nothing(project
     assert not project.reference_file().exists()
 
 
-def test_it_is_told_under_xdist_too(project, change):
+def test_it_is_reported_under_xdist_too(project, change):
     change(fix_poi)
     project.pytester.makepyfile(test_plain="def test_plain():\n    pass\n")
     result = project.run("-n2", ".", suite=False)
@@ -103,7 +103,7 @@ def negative(patches):
     patches[0]["patch"][0]["value"]["data"] = [-300.0, 1.0]
 
 
-def test_what_breaks_one_patch_is_told_in_its_item(project, change):
+def test_what_breaks_one_patch_is_reported_in_its_item(project, change):
     change(patches=negative)
     project.plan(errors={"sig_100_0": ["pyhf.exceptions.FailedMinimization", "gave up"]})
     result = project.run(suite=False)
@@ -121,7 +121,7 @@ def test_what_breaks_one_patch_is_told_in_its_item(project, change):
 
 
 @pytest.mark.parametrize(("select", "told"), [("test_cls", True), ("test_endpoint", False)])
-def test_what_breaks_a_patch_is_told_where_the_pallet_is_fitted(project, change, select, told):
+def test_what_breaks_a_patch_is_reported_where_the_pallet_is_fitted(project, change, select, told):
     change(patches=negative)
     result = project.run("-k", select)
     assert ("where -250 are expected" in " ".join(project.text(result).split())) is told
@@ -133,7 +133,7 @@ def zero(patches):
 
 
 @pytest.mark.parametrize("broken", [True, False])
-def test_what_the_files_have_is_told_with_a_failure(project, change, broken):
+def test_what_the_files_have_is_reported_with_a_failure(project, change, broken):
     change(patches=zero, count=1)
     project.references()
     project.change_reference("sig_100_0", CLs_obs=0.5)
@@ -154,7 +154,7 @@ def test_an_error_that_is_the_reference_is_not_announced(project, change):
     assert "error:" not in project.text(result)
 
 
-def test_a_warning_is_told_before_the_fits(project, change):
+def test_a_warning_is_reported_before_the_fits(project, change):
     change(patches=zero, count=3)
     result = project.run(suite=False)
     told = (

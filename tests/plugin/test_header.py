@@ -124,11 +124,11 @@ LATER = (
         ),
     ],
 )
-def test_limits_that_are_too_short_are_told_before(longest_s, timeout_s, walltime_s, said):
+def test_limits_that_are_too_short_are_reported_before(longest_s, timeout_s, walltime_s, said):
     assert tuple(too_short("1Lbb", "parsl:a.py", longest_s, timeout_s, walltime_s)) == said
 
 
-def test_a_time_limit_that_is_shorter_than_a_fit_of_a_reference_is_told_at_the_start(project):
+def test_a_time_limit_that_is_shorter_than_a_fit_of_a_reference_is_reported_at_the_start(project):
     project.pallet(3)
     project.change_reference("sig_100_50", checked={"numpy+scipy": {"fit_s": 90.0}})
     shown = " ".join(project.run(*SUITE, "--faas-timeout=60", suite=False).stdout.str().split())

@@ -70,7 +70,7 @@ def test_what_an_endpoint_refuses_is_said_once(project):
     assert stored(project) == []
 
 
-def test_several_reasons_are_told_apart_the_most_frequent_first(project):
+def test_several_reasons_are_distinguished_the_most_frequent_first(project):
     names = project.pallet(5)
     project.plan(
         errors=dict.fromkeys(names[:2], ATTRIBUTE_ERROR), timeout=[names[3]], lose={names[4]: -1}

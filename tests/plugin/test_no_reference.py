@@ -66,7 +66,7 @@ def test_limits_of_a_first_run_are_one_table(project):
     assert "FAILED" not in shown
 
 
-def test_other_failures_are_shown_beside_them(project):
+def test_other_failures_are_shown_next_to_them(project):
     names = project.pallet(6)
     for name in names[1:]:
         project.forget_reference(name)
@@ -87,7 +87,7 @@ def test_a_few_are_failures_like_others(project):
     assert "no reference for 2 hypotheses of tiny" in shown
 
 
-def test_beside_references_of_another_background_no_refused_update_is_advised(project):
+def test_next_to_references_of_another_background_no_refused_update_is_advised(project):
     project.pallet(5)
     project.write_reference({**project.reference(), "background_sha256": 64 * "0"})
     advice = (

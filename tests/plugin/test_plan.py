@@ -62,7 +62,7 @@ def test_what_a_later_item_measures_is_not_begun():
     assert set(due(plan, a)[HERE]) == {"a", "b", "c"}
 
 
-def test_what_is_calculated_beside_cls_waits_for_the_wall_time_of_its_pallet():
+def test_what_is_calculated_next_to_cls_waits_for_the_wall_time_of_its_pallet():
     (a,) = compare("a")
     limit = subject("limit", "compare", task("a", config=LIMIT))
     elsewhere = subject("there", "compare", task("b", config=LIMIT), endpoint=THERE)
@@ -108,7 +108,7 @@ def test_a_scaling_is_counted_and_begins_nothing():
     assert plan.needs() == {}
 
 
-def test_patches_beside_are_those_of_one_background_and_one_way():
+def test_patches_next_to_are_those_of_one_background_and_one_way():
     here = compare("a", "b")
     apart = [
         subject("c", "compare", task("c", OTHER)),

@@ -64,7 +64,7 @@ def test_junitxml_holds_the_values(project):
     assert float(properties["largest_relative_difference"]) == 0.0
 
 
-def test_junitxml_tells_what_became_of_a_fit_that_is_not_right(project):
+def test_junitxml_shows_what_became_of_a_fit_that_is_not_right(project):
     wrong, lost = project.pallet(2)
     project.plan(lose={lost: -1})
     project.change_reference(wrong, CLs_obs=canned(wrong)["CLs_obs"] / 1.5)
@@ -99,7 +99,7 @@ def test_difference_within_the_tolerance_is_right(project):
 # --- wrong --------------------------------------------------------------------------------------
 
 
-def test_wrong_value_is_told_in_full(project):
+def test_wrong_value_is_reported_in_full(project):
     project.pallet(2)
     reference = canned(PATCH)["CLs_obs"] / 1.001
     project.change_reference(PATCH, CLs_obs=reference)
@@ -293,7 +293,7 @@ def test_worker_lost_now_and_then_is_made_good(project, times):
     assert project.fits() == [*(1 + times) * [PATCH], "sig_100_50"]
 
 
-def test_a_block_that_ended_is_told_at_the_end_of_the_run(project):
+def test_a_block_that_ended_is_reported_at_the_end_of_the_run(project):
     project.pallet(2)
     project.plan(lose={PATCH: 2}, block_says="the block on node3 (job 7) is gone: qdel")
     result = project.run()
@@ -652,7 +652,7 @@ def test_what_a_run_has_done_until_its_first_failure_is_taken_over(project):
     assert project.fits() == sorted(set(patches) - set(done))
 
 
-def test_what_another_version_has_fitted_is_fitted_anew(project):
+def test_what_another_version_has_fitted_is_fitted_again(project):
     *patches, _unasked = project.pallet(3)
     project.own_test()
     project.run(suite=False).assert_outcomes(passed=3)
@@ -665,7 +665,7 @@ def test_what_another_version_has_fitted_is_fitted_anew(project):
     assert project.fits() == patches
 
 
-def test_what_a_worker_lacked_is_fitted_anew(project):
+def test_what_a_worker_lacked_is_fitted_again(project):
     patches = project.pallet(3)
     project.own_test()
     project.plan(errors={PATCH: ["ModuleNotFoundError", "No module named 'iminuit'"]})
@@ -675,7 +675,7 @@ def test_what_a_worker_lacked_is_fitted_anew(project):
     assert project.fits() == [PATCH]
 
 
-def test_what_broke_is_fitted_anew(project):
+def test_what_broke_is_fitted_again(project):
     project.pallet(3)
     project.own_test()
     project.plan(lose={PATCH: -1}, timeout=["sig_100_50"])
@@ -685,7 +685,7 @@ def test_what_broke_is_fitted_anew(project):
     assert project.fits() == [PATCH, "sig_100_50"]
 
 
-def test_other_versions_are_fitted_anew(project):
+def test_other_versions_are_fitted_again(project):
     patches = project.pallet(2)
     project.own_test()
     project.run(suite=False)
@@ -698,7 +698,7 @@ def test_other_versions_are_fitted_anew(project):
     )
 
 
-def test_another_configuration_is_fitted_anew(project):
+def test_another_configuration_is_fitted_again(project):
     patches = project.pallet(2)
     project.own_test()
     project.run(suite=False)
@@ -707,7 +707,7 @@ def test_another_configuration_is_fitted_anew(project):
     assert project.fits() == patches
 
 
-def test_another_endpoint_is_fitted_anew(project):
+def test_another_endpoint_is_fitted_again(project):
     patches = project.pallet(2)
     project.own_test()
     project.run(suite=False)

@@ -348,7 +348,7 @@ def quiet_lines(line, reporter, **fields):
     return [int(re.search(r"no news for (?:(\d) min )?(\d+) s", text)[2]) for text in said]
 
 
-def test_elsewhere_what_stalls_is_told_more_and_more_rarely():
+def test_elsewhere_what_stalls_is_reported_more_and_more_rarely():
     reporter = Reporter(isatty=False)
     line = ProgressLine(TerminalDisplay(reporter))
     assert quiet_lines(line, reporter) == [15, 30, 0, 0]  # 1 min 00 s and 2 min 00 s
@@ -358,7 +358,7 @@ def test_elsewhere_what_stalls_is_told_more_and_more_rarely():
     assert quiet_lines(line, reporter, done=2) == [15, 30, 0, 0]
 
 
-def test_a_wait_that_is_noticed_late_is_told_no_later():
+def test_a_wait_that_is_noticed_late_is_reported_no_later():
     """An endpoint that went offline 12 s before is told of 3 s later."""
     reporter = Reporter(isatty=False)
     line = ProgressLine(TerminalDisplay(reporter))
@@ -380,7 +380,7 @@ def test_dots_are_no_beginning_of_a_line():
     assert reporter.printed[-2:] == ["newline of the writer", "text"]
 
 
-def test_a_command_shows_it_beside_its_output(clock):
+def test_a_command_shows_it_next_to_its_output(clock):
     class Stream(StringIO):
         isatty = staticmethod(lambda: terminal)
 
@@ -460,7 +460,7 @@ def test_what_the_worker_tells_is_shown_by_the_controller(relayed):
     assert len(relayed.printed) == 4
 
 
-def test_a_worker_that_has_died_tells_nothing(relayed):
+def test_a_worker_that_has_died_shows_nothing(relayed):
     relayed.worker.show("toy", progress(done=2))
     (file,) = relayed.controller._path.parent.iterdir()
     os.utime(file, (0, 0))

@@ -164,7 +164,7 @@ def test_a_table_that_does_not_serve_is_a_usage_error(compared, option, words):
     compared.assert_told(result, *words, code=pytest.ExitCode.USAGE_ERROR)
 
 
-def test_a_table_that_is_given_counts_before_that_beside_the_pallet(compared):
+def test_a_table_that_is_given_counts_before_that_next_to_the_pallet(compared):
     write_table(compared, "own/limits.csv", sig_100_0=0.2)
     run(compared, "--faas-published=own").assert_outcomes(passed=2, failed=1)
 

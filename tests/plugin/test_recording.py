@@ -40,7 +40,7 @@ def by_patch(analysis):
     return {one["patch"]: one for one in analysis["hypotheses"]}
 
 
-def test_each_hypothesis_is_told_whatever_became_of_it(project, distribution):
+def test_each_hypothesis_is_reported_whatever_became_of_it(project, distribution):
     names = project.pallet(10)
     right, wrong, lost, slow, invalid, refused, fitted, failed, nan, new = names
     project.own_test()
@@ -136,7 +136,7 @@ def ambiguous(project, patch, at="nominal", **changes):
     return {"CLs_obs": 0.0435, "twice_nll": raised, "twice_nll_nearby": {}}
 
 
-def test_an_ambiguous_hypothesis_passes_and_is_told(project, distribution):
+def test_an_ambiguous_hypothesis_passes_and_is_reported(project, distribution):
     names = project.pallet(4)
     project.own_test()
     flips, lowest, mixed, other = names
@@ -224,7 +224,7 @@ def test_certified_values_are_those_of_the_minima_that_are_asked_for(project):
         assert observed == pytest.approx(value)
 
 
-def test_two_runs_at_different_minima_are_told_apart(project, capsys):
+def test_two_runs_at_different_minima_are_distinguished(project, capsys):
     (name,) = project.pallet(1)
     project.own_test()
     answer = ambiguous(project, name)
@@ -313,7 +313,7 @@ def test_wall_times_are_those_of_pytest_benchmark(project):
     assert analysis["timeline"]["seconds"] <= walls[-1]
 
 
-def test_the_endpoint_is_told_as_it_was_measured(project):
+def test_the_endpoint_is_reported_as_it_was_measured(project):
     project.real_engines()
     project.pallet(1)
     suite = ("--pyargs", "pytest_pyhf_faas.suite", "--funcx-endpoint=local:1")
@@ -327,7 +327,7 @@ def test_the_endpoint_is_told_as_it_was_measured(project):
     assert endpoint["failures"] == []
 
 
-def test_other_tests_that_fail_are_told_apart(project):
+def test_other_tests_that_fail_are_distinguished(project):
     project.pallet(1)
     project.own_test("def test_mine():\n    assert 1 == 2, 'mine is wrong'\n")
     project.run("--faas-report=rep", suite=False)
@@ -338,7 +338,7 @@ def test_other_tests_that_fail_are_told_apart(project):
     assert "mine is wrong" in failure["text"]
 
 
-def test_a_hypothesis_whose_setup_fails_before_its_fit_is_told_once(project):
+def test_a_hypothesis_whose_setup_fails_before_its_fit_is_reported_once(project):
     (name,) = project.pallet(1)
     project.own_test(
         """\

@@ -230,7 +230,7 @@ def test_most(analysis_result, assert_analysis):
         ((), "@pytest.mark.hypotest(quantity='limit')", "the quantity limit"),
     ],
 )
-def test_what_a_test_of_ones_own_cannot_do_is_told(project, words, marker, named):
+def test_what_a_test_of_ones_own_cannot_do_is_reported(project, words, marker, named):
     project.pallet(2)
     project.own_test(
         f"import pytest\n{marker}\n"

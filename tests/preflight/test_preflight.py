@@ -265,7 +265,7 @@ def test_an_endpoint_that_is_gone_says_why():
     assert "it failed: the interchange died" in text
 
 
-def test_workers_that_hang_are_told_from_workers_that_are_not_there():
+def test_workers_that_hang_are_reported_from_workers_that_are_not_there():
     text = failure(make(answers={"hold": "never"}), "answers")
     assert "it reports 2 workers, but they do not answer" in text
 
@@ -338,7 +338,7 @@ def test_workers_that_leave_are_waited_for_as_long_as_those_that_never_came(
             preflight.clock()
 
 
-def test_who_waits_is_told():
+def test_who_waits_is_reported():
     waited = []
     engine = ToyEngine(answers={"hold": "never"}, waits_for="its block")
     preflight = Preflight(engine, HypotestConfig(), queue_timeout_s=0.2, on_wait=waited.append)
@@ -380,7 +380,7 @@ def test_the_wait_is_shown_less_and_less_often():
     assert reporter.lines[3:] == ["toy: no answer for 10 s"]
 
 
-def test_measurements_that_are_long_together_are_told_off_a_terminal(monkeypatch):
+def test_measurements_that_are_long_together_are_reported_off_a_terminal(monkeypatch):
     """Each answer comes soon, and the dots of pytest stay in a buffer."""
     now = 100.0
     monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: now))
@@ -642,7 +642,7 @@ def test_workers_are_counted_where_nobody_knows_how_many_there_are():
     assert found.text == "9 workers on 3 hosts (node0, node1, node2)"
 
 
-def test_fewer_workers_than_configured_are_told():
+def test_fewer_workers_than_configured_are_reported():
     found = make(["node1:1"], workers=4, workers_there=1).workers()
     assert found.text == "1 of 4 workers on 1 host (node1)"
 
@@ -679,7 +679,7 @@ def later(value, seconds):
     return {**value, "began": value["began"] + seconds, "ended": value["ended"] + seconds}
 
 
-def test_a_clock_that_is_a_little_off_is_told():
+def test_a_clock_that_is_a_little_off_is_reported():
     found = make(ahead_s=-12.5).clock()
     assert re.fullmatch(r"clock -12\.\d{3} s ± 0\.\d{3} s", found.text)
     assert found.values["clock_offset_s"] == pytest.approx(-12.5, abs=0.1)
@@ -693,7 +693,7 @@ def test_a_clock_that_is_far_off_is_a_failure(ahead_s, side):
     assert "set the clock of node7 (NTP" in text
 
 
-def test_the_worst_of_several_clocks_is_told():
+def test_the_worst_of_several_clocks_is_reported():
     engine = ToyEngine(
         ["near:1", "far:1"],
         answers={"hold": lambda value: later(value, 2.0 if value["host"] == "far" else 0.0)},
@@ -851,7 +851,7 @@ def test_the_items_are_skipped_with_a_reason(project, words, reason):
     assert project.starts() == []
 
 
-def test_one_item_tells_what_is_wrong_and_the_others_refer_to_it(project):
+def test_one_item_shows_what_is_wrong_and_the_others_refer_to_it(project):
     project.plan(no_workers=True)
     words = ("-rs", "--faas-queue-timeout", "0.3", "-p", "no:cacheprovider")
     result = project.run(*PREFLIGHT, *words, suite=False, pallet=None)
@@ -931,7 +931,7 @@ def test_where_the_workers_of_parsl_are_set_up(tmp_path):
     assert Path(engine.describe()["endpoint"].partition(":")[2]) == path
 
 
-def test_the_time_of_an_answer_is_waited_for_but_not_for_ever(monkeypatch):
+def test_the_time_of_an_answer_is_waited_for_but_not_forever(monkeypatch):
     """Whoever waits for a future is woken before its callbacks run, if ever they do."""
     monkeypatch.setattr(waiting, "_CALLBACK_S", 0.05)
     engine = ToyEngine()

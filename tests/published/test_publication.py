@@ -22,7 +22,7 @@ def pallet(project):
     return lambda: read_pallets(project.path / "tiny")[0]
 
 
-def test_what_lies_beside_a_pallet_is_found(project, pallet):
+def test_what_lies_next_to_a_pallet_is_found(project, pallet):
     assert find_publication(pallet()) is None
     (project.path / "tiny/published").mkdir()
     (project.path / "tiny/published/limits.csv").write_text(
@@ -41,7 +41,7 @@ def test_what_lies_beside_a_pallet_is_found(project, pallet):
     assert found.fitted == found.patches
 
 
-def test_files_of_the_catalogue_are_found_in_the_search_path_and_beside_it(project, pallet):
+def test_files_of_the_catalogue_are_found_in_the_search_path_and_next_to_it(project, pallet):
     known = tables_of("stau_combined")
     directory = project.path / "published"
     directory.mkdir()

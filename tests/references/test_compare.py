@@ -255,7 +255,7 @@ def test_without_a_reference_nothing_is_compared():
     assert comparison.ambiguous is None
 
 
-def test_without_a_reference_an_ambiguous_result_is_told_all_the_same():
+def test_without_a_reference_an_ambiguous_result_is_reported_all_the_same():
     missing = Missing("there is no toy.json")
     comparison = check_certified(BOTH, missing)
     assert comparison.verdict is Verdict.NO_REFERENCE
@@ -434,7 +434,7 @@ def test_the_rounding_of_a_pallet_widens_the_check_of_the_model(rounding):
         assert changed == (abs(change) > max(rounding, 1e-6))
 
 
-def test_changed_asimov_data_are_told_from_a_changed_model():
+def test_changed_asimov_data_are_reported_from_a_changed_model():
     changed = {FREE_ASIMOV: 135.0, FIXED_ASIMOV: 146.0}
     assert verdict_line(fitted(twice_nll=changed, truth=135.0)) == (
         Verdict.WRONG,
@@ -570,7 +570,7 @@ ERROR_ISSUE = KnownIssue("it gives up", "https://somewhere/2", error="ValueError
         (ERROR_ISSUE, fitted(VALUES), Verdict.FIXED),
     ],
 )
-def test_a_known_issue_is_told_from_its_end_and_from_others(issue, result, verdict):
+def test_a_known_issue_is_reported_from_its_end_and_from_others(issue, result, verdict):
     known = certified(known_issues={"numpy+scipy": [issue]})
     comparison = check(result, known)
     assert comparison.verdict is verdict
@@ -868,7 +868,7 @@ MIXED = (
     [(AT_LOWEST, "lowest", LOWEST_VALUES), (AT_NOMINAL, "nominal", NOMINAL_VALUES)],
     ids=["lowest", "nominal"],
 )
-def test_either_set_of_minima_is_right_and_the_other_is_told(result, at, values):
+def test_either_set_of_minima_is_right_and_the_other_is_reported(result, at, values):
     comparison = check(result, two())
     assert (comparison.verdict, comparison.at) == (Verdict.RIGHT, at)
     assert comparison.title == f"toy / toy_000: CLs agrees with the reference at the {at} minima"
@@ -935,7 +935,7 @@ def test_only_five_fits_of_one_set_are_right(nominal, offsets):
             assert (comparison.verdict, comparison.at) == (Verdict.WRONG, "none")
 
 
-def test_mixed_minima_are_told_fit_by_fit():
+def test_mixed_minima_are_reported_fit_by_fit():
     comparison = check(run(at(0, 0.03), {FIXED: NOMINAL[FIXED]}), two())
     assert comparison.verdict is Verdict.MIXED
     assert comparison.title == "toy / toy_000: CLs differs from the reference"
@@ -984,7 +984,7 @@ def test_asimov_data_of_no_set_cannot_be_compared():
     assert "to other Asimov data: free fit to asimov, fixed poi fit to asimov" in lines
 
 
-def test_a_fit_above_every_known_minimum_is_told_with_the_others():
+def test_a_fit_above_every_known_minimum_is_reported_with_the_others():
     comparison = check(run(at(0, 0.03), {**NOMINAL, FIXED: 110.4}), two())
     assert comparison.verdict is Verdict.UNCONVERGED
     assert comparison.explanation.splitlines()[:4] == [
@@ -1023,7 +1023,7 @@ def test_a_fit_below_the_lowest_minimum_refutes_the_reference():
     )
 
 
-def test_minima_of_the_background_that_are_close_are_told_apart_by_the_asimov_data():
+def test_minima_of_the_background_that_are_close_are_distinguished_by_the_asimov_data():
     close_by = {**NOMINAL, BACKGROUND: MINIMA[BACKGROUND] + 0.004}
     reference = two(at_nominal=close_by, minima={})
     assert check(run(NOMINAL_VALUES, close_by), reference).at == "nominal"
@@ -1248,7 +1248,7 @@ def test_of_a_reference_without_nominal_minima_the_lowest_are_compared():
         (error_of("InvalidModel"), certified(), False),
     ],
 )
-def test_sets_that_moved_are_told_from_those_that_did_not(result, reference, changed):
+def test_sets_that_moved_are_reported_from_those_that_did_not(result, reference, changed):
     assert moved(result, reference) is changed
 
 
@@ -1267,7 +1267,7 @@ def test_sets_that_moved_are_told_from_those_that_did_not(result, reference, cha
         (None, AT_NOMINAL, None),
     ],
 )
-def test_another_set_than_before_is_told_and_no_failure(before, result, was_at):
+def test_another_set_than_before_is_reported_and_no_failure(before, result, was_at):
     found = {"fit_s": 1.0, "cls": 1e-6} | ({} if before is None else {"set": before})
     comparison = check(result, two(checked={"numpy+scipy": found}))
     assert comparison.was_at == was_at
@@ -1300,7 +1300,7 @@ def test_a_known_issue_is_what_is_at_no_consistent_set():
     assert check(AT_LOWEST, reference).verdict is Verdict.FIXED
 
 
-def test_a_set_that_contradicts_itself_is_told():
+def test_a_set_that_contradicts_itself_is_reported():
     """Each CLs here is made up, and follows from no fits."""
     nominal = minima_of(NOMINAL_VALUES, NOMINAL, mu_hat=0.1)
     comparison = check(run(at(0, 0.03), NOMINAL), replace(two(), nominal=nominal))

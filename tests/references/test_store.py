@@ -210,7 +210,7 @@ def test_nothing_but_the_file_and_its_lock_is_left_behind(saved, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".toy.json.lock", "toy.json"]
 
 
-def test_a_file_is_locked_beside_itself_so_that_other_machines_see_it(tmp_path):
+def test_a_file_is_locked_next_to_itself_so_that_other_machines_see_it(tmp_path):
     (task,) = toy_tasks(1)
     one, other = tmp_path / "one", tmp_path / "other"
     stores = [ReferenceStore([directory], directory) for directory in (one, other)]

@@ -39,7 +39,7 @@ def verdict(found, known, *, certified):
 
 
 @pytest.mark.parametrize("certified", [True, False])
-def test_a_result_is_right_beside_itself(certified):
+def test_a_result_is_right_next_to_itself(certified):
     found = drawn(1, 500)
     assert verdict(found, found, certified=certified) is Verdict.RIGHT
 
@@ -62,7 +62,7 @@ def test_toys_of_one_distribution_agree_however_many_there_are(few, many):
         assert sum(wrong) <= 1
 
 
-def test_another_distribution_is_told():
+def test_another_distribution_is_reported():
     assert verdict(drawn(1, 2000), drawn(2, 2000, shift=1.5), certified=False) is Verdict.WRONG
 
 

@@ -170,7 +170,7 @@ def test_the_answer_is_one_sentence(made, state, sentence):
     assert answer.state(made).value == state
 
 
-def test_a_right_hypothesis_whose_test_fails_is_told():
+def test_a_right_hypothesis_whose_test_fails_is_reported():
     one = documents.hypothesis(outcome="failed", text="assert took < 1")
     made = documents.document([documents.analysis([one, documents.hypothesis("other")])])
     assert answer.state(made) is State.BROKEN
@@ -178,7 +178,7 @@ def test_a_right_hypothesis_whose_test_fails_is_told():
     assert answer.failures(made["analyses"][0]) == [one]
 
 
-def test_several_pallets_and_endpoints_are_told():
+def test_several_pallets_and_endpoints_are_reported():
     three = [documents.analysis(pallet=name) for name in ("a", "b", "b")]
     made = documents.document(three)
     assert answer.verdict(made) == "All 75 hypotheses of a, b in 3 analyses are right."
@@ -186,7 +186,7 @@ def test_several_pallets_and_endpoints_are_told():
     assert answer.verdict(many) == "All 125 hypotheses of 5 pallets are right."
 
 
-def test_what_was_calculated_is_told_where_it_is_not_cls_alone():
+def test_what_was_calculated_is_reported_where_it_is_not_cls_alone():
     def told(*analyses):
         return answer.verdict(documents.document(list(analyses)))
 
@@ -281,7 +281,7 @@ def fitted(pallet, count, **changes):
     return one | {"wall_time": None, "timeline": None}
 
 
-def test_rows_stand_beside_the_published_ones():
+def test_rows_stand_next_to_the_published_ones():
     trials = [documents.trial(fits=125, wall_s=40.0), documents.trial(fits=125, wall_s=44.0)]
     one = documents.analysis(pallet="1Lbb", wall_time={"test": "t", "trials": trials})
     made = documents.document([one])
@@ -318,7 +318,7 @@ def measured(pallet, count, hypotheses=(), **changes):
     return documents.analysis(hypotheses, pallet=pallet, wall_time=wall_time, **changes)
 
 
-def test_published_figures_stand_beside_the_same_fits_alone():
+def test_published_figures_stand_next_to_the_same_fits_alone():
     staus = published.Published(57, 57.4, 5.2, 612)
     assert published.published_of(measured("stau_combined", 57)) == staus
     assert published.published_of(measured("stau_combined", 2)) is None
@@ -399,7 +399,7 @@ def test_workers_of_another_interpreter_are_another_kind():
     assert [row.values["interpreter"] for row in workers] == ["–", "/a/python", "/b/python"]
 
 
-def test_a_worker_is_held_against_the_references_of_its_own_analyses():
+def test_a_worker_is_compared_with_the_references_of_its_own_analyses():
     other = documents.analysis(
         [documents.hypothesis(environment=1)], pallet="other", reference=None
     )
@@ -449,7 +449,7 @@ def test_the_fits_of_a_run_in_words(fits, said):
     assert answer.sent(found) == said
 
 
-def test_tests_that_were_not_run_are_told_where_nobody_knows_which():
+def test_tests_that_were_not_run_are_reported_where_nobody_knows_which():
     made = documents.document(run={"tests": {"passed": 25, "not run": 3}, "exit_status": 1})
     assert answer.verdict(made).endswith("; 3 other tests were not run.")
     assert answer.state(made) is State.INCOMPLETE

@@ -166,7 +166,7 @@ def test_without_tolerance_moves_whatever_moves_with_one(run, rtol):
     assert {each.patch for each in compared(run, other, rtol=rtol).moved} <= strict
 
 
-def test_a_value_that_moved_is_told_with_its_size():
+def test_a_value_that_moved_is_reported_with_its_size():
     before, after = make.hypothesis(), make.hypothesis()
     after["CLs"] = [*before["CLs"][:2], before["CLs"][2] * 1.002, *before["CLs"][3:]]
     changes = compared(one(before), one(after))
@@ -347,7 +347,7 @@ def test_a_hypothesis_that_went_to_the_other_minima_is_listed_as_moved():
     assert json.loads(json.dumps(changes.to_json()))["moved"][0]["minima"] == ["lowest", "nominal"]
 
 
-def test_other_minima_are_told_even_within_the_tolerance():
+def test_other_minima_are_reported_even_within_the_tolerance():
     before, after = make.ambiguous("p", at="lowest"), make.ambiguous("p", at="nominal")
     after["CLs"] = before["CLs"]
     (moved,) = compared(one(before), one(after)).moved
@@ -373,7 +373,7 @@ def test_a_report_of_version_1_says_nothing_of_minima():
     assert compared(old, new).moved == ()
 
 
-def test_a_reference_whose_other_minima_changed_is_told():
+def test_a_reference_whose_other_minima_changed_is_reported():
     before, after = make.ambiguous("p"), make.ambiguous("p")
     after["ambiguous"]["lowest"][0] *= 1.5
     (change,) = compared(one(before), one(after)).references
@@ -387,7 +387,7 @@ def test_verdicts_that_stay_bad_are_no_change():
     assert compared(one(make.wrong()), one(make.wrong())).status == 0
 
 
-def test_another_reference_alone_is_told_and_is_no_failure():
+def test_another_reference_alone_is_reported_and_is_no_failure():
     other = make.hypothesis()
     other["reference"]["CLs"][0] *= 1.5
     changes = compared(one(make.hypothesis()), one(other))
@@ -474,7 +474,7 @@ def test_of_several_endpoints_each_is_compared_with_itself():
     assert "wino on slow: the whole analysis, 25 hypotheses: wino_200_0, " in text(changes)
 
 
-def test_another_configuration_and_background_are_told():
+def test_another_configuration_and_background_are_reported():
     before = make.analysis([make.hypothesis()])
     after = make.analysis([make.hypothesis()], digest="a" * 64, wall_time=None, reference=None)
     after["config"] = {**after["config"], "test_poi": 1.5}
@@ -542,7 +542,7 @@ def test_a_limit_that_is_no_longer_there_fails_and_none_in_both_runs_moves_nothi
     assert moved.value == "limit_obs"
 
 
-def test_another_reference_of_limits_is_told_once():
+def test_another_reference_of_limits_is_reported_once():
     before = make.limited("a")
     after = copy.deepcopy(before)
     after["limits"]["reference"][0] *= 1.5
@@ -613,7 +613,7 @@ def test_who_got_slower(before, after, slower, word, status):
     assert header.endswith("  change")
 
 
-def test_fits_are_told_from_overhead():
+def test_fits_are_reported_from_overhead():
     changes = compared(timed(40), timed(60, startup_s=44.0))
     (change,) = changes.wall_times
     assert change.ratio == 1.5
@@ -653,7 +653,7 @@ def test_many_that_moved_are_cut_to_the_largest():
     assert "  ... and 10 more" in told
 
 
-def test_patches_of_other_content_are_told():
+def test_patches_of_other_content_are_reported():
     def run(digit):
         same = [make.hypothesis("wino_3", digest="c" * 64), make.hypothesis("wino_4")]
         edited = [make.hypothesis(name, digest=digit * 64) for name in ("wino_1", "wino_2")]

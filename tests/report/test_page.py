@@ -498,7 +498,7 @@ def parsed(text):
     return parser.render(text)
 
 
-def test_the_summary_tells_what_is_needed():
+def test_the_summary_shows_what_is_needed():
     text = markdown.summarize(everything())
     shown = parsed(text)
     plain = html.unescape(re.sub(r"<[^>]*>", "", shown)).replace("\u200b", "")

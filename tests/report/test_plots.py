@@ -137,7 +137,7 @@ def test_over_a_single_label_cls_is_drawn_with_its_bands():
     assert "CLs over m: wino. 4 hypotheses, 3 of them excluded" in plot.alt
 
 
-def test_no_band_beside_a_plane_of_two_labels_or_of_words():
+def test_no_band_next_to_a_plane_of_two_labels_or_of_words():
     assert plot_of("band", analysis()) is None
     words = [hypothesis(f"h_{word}", (word,)) for word in "abcd"]
     assert plot_of("band", over_one_label(hypotheses=words, labels=["kind"])) is None
@@ -232,7 +232,7 @@ def test_long_names_are_shortened():
     assert within_width("1Lbb, local", 150) == "1Lbb, local"
 
 
-def test_analyses_of_one_pallet_are_told_apart():
+def test_analyses_of_one_pallet_are_distinguished():
     others = [{"endpoint": "parsl:c.py"}, {"fit_setup": "jax+scipy"}]
     assert names_of([analysis(), *(analysis(**other) for other in others)]) == [
         "wino, local:2, numpy+scipy",
@@ -254,7 +254,7 @@ def test_of_many_analyses_the_first_are_shown(monkeypatch):
 # --- wall times
 
 
-def test_wall_times_beside_the_published_ones():
+def test_wall_times_next_to_the_published_ones():
     trials = [trial(fits=125), trial(fits=125, wall_s=44.0)]
     measured = {"test": "", "trials": trials}
     others = [analysis(pallet=name, wall_time=measured) for name in ("wino", "bino")]

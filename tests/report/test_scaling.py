@@ -30,13 +30,13 @@ def test_where_all_are_refused_there_is_no_table():
     ]
 
 
-def test_more_workers_than_fits_are_told():
+def test_more_workers_than_fits_are_reported():
     few = {"count": 2, "trials": [trial(fits=3, workers=4)]}
     lines = scaling_lines(scaling(points=[few], unit="blocks"), 80)
     assert lines[-1] == "  2 blocks: 3 fits for 4 workers, so some had none"
 
 
-def test_a_time_of_nothing_is_told_of_nothing():
+def test_a_time_of_nothing_is_reported_nothing():
     lines = scaling_lines(scaling(points=[{"count": 1, "trials": [nothing()]}]), 80)
     assert lines[-1] == "        1            0.0                 0.0       nan"
 

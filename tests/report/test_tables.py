@@ -138,7 +138,7 @@ def test_what_was_shown_to_be_wrong_is_not_published(tmp_path):
         assert word in entry["description"]
 
 
-def test_limits_are_published_beside_cls(tmp_path):
+def test_limits_are_published_next_to_cls(tmp_path):
     found = [make.limited("one", (1, 1)), make.wrong_limit("off", (4, 1))]
     _first, (_cls, entry), (_, data) = submission(
         make.document([make.analysis(), make.limits(found)]), tmp_path

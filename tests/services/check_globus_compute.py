@@ -192,7 +192,7 @@ def test_too_large_a_submission_is_refused(warm):
     assert error.http_status == 413
 
 
-def test_an_exception_is_told(warm):
+def test_an_exception_is_reported(warm):
     from globus_compute_sdk.errors import TaskExecutionFailed
 
     error = warm.submit(square, None).exception(60)
@@ -200,7 +200,7 @@ def test_an_exception_is_told(warm):
     assert "TypeError" in error.remote_data
 
 
-def test_a_user_endpoint_that_cannot_start_is_told(compute, new_executor, client):
+def test_a_user_endpoint_that_cannot_start_is_reported(compute, new_executor, client):
     # Another one for these tests only, with an engine that does not exist.
     bad = compute.endpoint("bad", "type: NoSuchEngine\n")
     try:

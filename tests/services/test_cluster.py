@@ -193,7 +193,7 @@ def test_nothing_is_left_of_it(tmp_path):
     assert not list(service.directory.glob("machines/*/root"))
 
 
-def test_who_is_not_root_is_told(monkeypatch, tmp_path, capsys):
+def test_who_is_not_root_is_reported(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("tests.services.machines.os.geteuid", lambda: 1000)
     monkeypatch.setattr(Cluster, "installed", staticmethod(lambda: True))
     monkeypatch.setattr("tests.services.slurm_service.missing", lambda *_: [])

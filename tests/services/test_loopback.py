@@ -258,7 +258,7 @@ def test_the_sdk_tries_again(executor, service):
 
 
 @pytest.mark.parametrize("turn", ["first", "second"])
-def test_whatever_a_test_has_done_is_mended_for_the_next(globus_compute, caller, turn):
+def test_whatever_a_test_has_done_is_fixed_for_the_next(globus_compute, caller, turn):
     agent = globus_compute.agents["first"]
     assert caller.version().status_code == 200
     assert agent.online

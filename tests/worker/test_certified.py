@@ -226,7 +226,7 @@ def test_what_cannot_be_certified_in_a_batch_spares_the_others():
 
 
 @pytest.mark.parametrize("checked", [False, True])
-def test_what_only_we_refuse_is_told_by_our_own_error(checked):
+def test_what_only_we_refuse_is_reported_by_our_own_error(checked):
     """pyhf makes a model of a variation to nothing, whose logarithm it then takes."""
     patch = signal([3.0, 7.0], normsys("jes", 0.0, 1.1))
     (result,) = certify(background(), patch, checked=checked)

@@ -641,7 +641,7 @@ def test_a_background_is_unpacked_once():
     assert second["CLs_obs"] == first["CLs_obs"]
 
 
-def test_backgrounds_are_told_apart_by_their_digests():
+def test_backgrounds_are_distinguished_by_their_digests():
     other = background()
     other["observations"][0]["data"] = [40.0, 40.0]
     results = [

@@ -60,7 +60,7 @@ def test_without_workers_the_toys_of_a_patch_are_the_same():
         assert alone.statistics[kind].tolist() == sorted(found[kind])
 
 
-def test_a_certified_result_has_the_asymptotic_values_beside_the_toys():
+def test_a_certified_result_has_the_asymptotic_values_next_to_the_toys():
     config = HypotestConfig(quantity="toys", toys=1, method="certified").to_json()
     background = {"digest": "of the test", "data": packed(workspace())}
     patch = {"key": "one", "data": packed(PATCH), "toys": (0, 1)}

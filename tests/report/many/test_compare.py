@@ -79,7 +79,7 @@ def test_the_order_of_all_but_the_first_means_nothing(planted, seed):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32))
-def test_noise_within_the_tolerance_is_no_shift_and_is_told_apart(seed):
+def test_noise_within_the_tolerance_is_no_shift_and_is_distinguished(seed):
     noise = random.Random(seed)
     found = compare_many(grid(lambda patch, factors: {"scale": 1 + noise.uniform(-4e-5, 4e-5)}))
     assert (found.shifts, found.status) == ((), 0)
@@ -243,7 +243,7 @@ def test_an_error_under_one_version_of_two_packages_is_of_both():
     assert found.environments[2].verdicts["error"] == 1
 
 
-def test_a_package_that_came_with_a_backend_is_no_cause_beside_it():
+def test_a_package_that_came_with_a_backend_is_no_cause_next_to_it():
     def run(backend, **versions):
         config = {"backend": backend, "optimizer": "scipy"}
         scale = 1.0 if backend == "numpy" else 1.01
@@ -258,7 +258,7 @@ def test_a_package_that_came_with_a_backend_is_no_cause_beside_it():
     }
 
 
-def test_what_is_no_number_is_counted_beside_the_largest():
+def test_what_is_no_number_is_counted_next_to_the_largest():
     def result(patch, factors):
         if factors["scipy"] == "1.9.3":
             return {}

@@ -120,7 +120,7 @@ def test_values_that_differ_have_the_digits_that_tell_them_apart():
     assert all(len(set(pair)) == 2 for pair in pairs), shown
 
 
-def test_environments_are_told_apart_in_a_narrow_terminal():
+def test_environments_are_distinguished_in_a_narrow_terminal():
     factors = {"pyhf": ("0.7.5", "0.7.6"), "optimizer": ("scipy", "minuit")}
     cells = [
         replace(each, name=f"pyhf {each.name.replace(' ', ', scipy 1.14, ')}")
@@ -194,7 +194,7 @@ def test_any_runs_can_be_told_of(several):
     assert not [name for name, attributes in page.elements if "onerror" in attributes]
 
 
-def test_the_files_beside_the_page_have_all_values(tmp_path):
+def test_the_files_next_to_the_page_have_all_values(tmp_path):
     cells = [*grid(by_scipy)[:8], Cell("none", {"pyhf": "0.6"}, None, "no wheel")]
     documents.write(cells[0].document, tmp_path / "cells" / "one")
     (tmp_path / "cells" / "one" / "report.html").write_text("")
