@@ -1,4 +1,4 @@
-"""Where the time of the workers went, held against runs of which all is known."""
+"""Where the time of the workers went, compared with runs of which all is known."""
 
 from __future__ import annotations
 

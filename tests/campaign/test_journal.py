@@ -348,7 +348,7 @@ def test_a_result_in_a_later_journal_answers_what_an_earlier_one_awaits(stories)
             }
 
 
-# Journals of before, to be read for ever
+# Journals of before, to be read forever
 
 
 def test_a_journal_of_version_1_is_read():

@@ -178,7 +178,7 @@ def test_a_fit_that_is_under_way_is_not_begun_again():
     (send,) = scene.submit(a_fit(0))
     assert scene.submit(a_fit(0)) == []
     assert of(Take, scene.answer(send)) == [Take("key0", 1, 1)]
-    assert len(scene.submit(a_fit(0))) == 1  # measured anew
+    assert len(scene.submit(a_fit(0))) == 1  # measured again
 
 
 # What is decided when something came back

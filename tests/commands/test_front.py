@@ -36,7 +36,7 @@ def run(project):
 
 
 def test_it_is_installed():
-    assert SCRIPT.exists(), "install the package anew: pip install -e '.[test]'"
+    assert SCRIPT.exists(), "install the package again: pip install -e '.[test]'"
 
 
 @pytest.mark.parametrize("start", [(str(SCRIPT),), (sys.executable, "-m", "pytest_pyhf_faas")])

@@ -1,4 +1,4 @@
-"""`pyhf-faas report`: a run drawn anew, two runs compared, and the exit status of both."""
+"""`pyhf-faas report`: a rebuilt page of a run, two runs compared, and the exit status of both."""
 
 from __future__ import annotations
 

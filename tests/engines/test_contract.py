@@ -269,7 +269,7 @@ ENGINES = [
 
 @pytest.fixture(scope="module", params=ENGINES, ids=lambda make: make.__name__)
 def make(request):
-    """Make an engine, anew for each test; of the real ones, which take long to start, there is one.
+    """Make a new engine for each test; of the real ones, which take long to start, there is one.
 
     The first test gets one that was not started yet.
     """

@@ -1,4 +1,4 @@
-"""Who is right, who is wrong, and what is noted of it."""
+"""Which setups are right or wrong, and what is recorded."""
 
 from __future__ import annotations
 

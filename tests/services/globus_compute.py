@@ -225,7 +225,7 @@ class Agent:
         return [path for place in places for path in sorted(place.rglob("*.log"))]
 
     def _saved_id(self) -> uuid.UUID | None:
-        """The id in the agent's file, which it empties and writes anew at each start."""
+        """The id in the agent's file, which it empties and rewrites at each start."""
         with contextlib.suppress(FileNotFoundError, ValueError):
             text = (self.directory / IDENTITY).read_text(encoding="utf-8")
             return uuid.UUID(json.loads(text)["endpoint_id"])

@@ -799,7 +799,7 @@ class ComputeService:
     # What agents send.
 
     def listen(self) -> None:
-        """Take what agents send, for ever; connect again when the broker was away."""
+        """Take what agents send, forever; connect again when the broker was away."""
         import pika
 
         away = False

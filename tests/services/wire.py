@@ -64,7 +64,7 @@ class Direction:
 
 
 def carry(near: int, far: int, **line: float | None) -> None:
-    """Carry frames both ways, for ever."""
+    """Carry frames both ways, forever."""
     ways = {near: Direction(far, seed=1, **line), far: Direction(near, seed=2, **line)}
     while True:
         first = min((way.frames[0][0] for way in ways.values() if way.frames), default=None)

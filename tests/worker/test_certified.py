@@ -281,7 +281,7 @@ def test_a_result_does_not_depend_on_what_its_worker_did_before():
     third, fourth = results(a, b)
     assert third == alone
     assert fourth == {**first, "key": "key1"}
-    # And on a worker that starts anew, or has another pallet between.
+    # And on a worker that starts again, or has another pallet between.
     certify(background(), signal(), effort="thorough")
     certified._workspaces.clear()
     assert results(a) == [alone]
