@@ -100,7 +100,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="how many environments run at once (default: one for each core); they share the cores",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="continue the gate in DIR, with its own options"
+        "--resume", action="store_true", help="continue the gate in DIR, with the same options"
     )
     parser.add_argument(
         "--fresh", action="store_true", help="make all environments and run all suites again"
