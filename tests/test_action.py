@@ -333,7 +333,7 @@ class Shown:
 # What it must not do
 
 
-@pytest.mark.parametrize("name", [*ACTION["inputs"].keys() - {"working-directory"}])
+@pytest.mark.parametrize("name", sorted(ACTION["inputs"].keys() - {"working-directory"}))
 def test_no_input_is_run(runner, project, name):
     project.pallet(1)
     runner.env["PIP_STATUS"] = "1"
