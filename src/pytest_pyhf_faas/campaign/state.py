@@ -150,7 +150,7 @@ class CampaignState:
 
     @property
     def _workers(self) -> int:
-        """How many workers take tasks; the last known number if none is reported."""
+        """How many workers take tasks; the most that were seen, if the engine may lose tasks."""
         return self._most_workers if self.facts.loses_tasks else self.facts.workers_there
 
     def _running(self, now: float) -> list[tuple[Batch, float]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from parsl.providers.cluster_provider import ClusterProvider
 
-#: Fits are sent again without waiting longer for the scheduler's answer.
+#: Time limit for a scheduler's answer, which a fit waits for before it is sent again.
 _ANSWER_S = 10
 #: Lines that schedulers add to the standard error of a job that they end.
 _WRITTEN = (

@@ -173,7 +173,7 @@ def _share(finding: Finding, pallet: Pallet) -> str:
     return "" if len(finding.patches) == len(pallet.patches) else f" ({listed(finding.patches)})"
 
 
-#: For warnings that are not errors, because another search may succeed.
+#: Ends warnings; they are not errors, because another search may succeed.
 _FAIL = "most optimizers that start there fail"
 
 
@@ -218,7 +218,7 @@ class _Checker:
         return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
     def _kind(self, patch: SignalPatch) -> Hashable:
-        """Merge equal findings of different patches."""
+        """Return a key that is the same for patches with the same findings."""
         content = patch.content
         if not (isinstance(content, Row) and isinstance(content.rows, SignalRows)):
             return content.digest

@@ -84,7 +84,7 @@ def compare_runs(
         )
 
     def named(analysis: Analysis, *, with_quantity: bool = True) -> str:
-        """Return the name of an analysis, as short as distinguishes it from the others."""
+        """Return the shortest name that distinguishes an analysis from the others."""
         name = str(analysis["pallet"])
         words: dict[_Name, str] = {"fit_setup": "", "endpoint": "on "}
         for part, word in words.items():

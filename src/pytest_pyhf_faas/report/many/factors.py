@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FIRST = ("pyhf", "scipy", "numpy", "optimizer", "backend", "method", "jax", "iminuit", "python")
 #: Factors whose value is clear without their name.
 _SAY_ENOUGH = ("optimizer", "backend", "method")
-#: An unused package is not a cause: each package with the factor and value that use it.
+#: An unused package is not a cause: the factor and the value that use each package.
 _USED_BY = {
     "iminuit": ("optimizer", "minuit"),
     "jax": ("backend", "jax"),
