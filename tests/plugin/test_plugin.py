@@ -765,7 +765,7 @@ def test_a_journal_of_a_newer_version_is_not_taken_over_and_the_run_says_so(proj
     result = project.run("--faas-resume", suite=False)
     result.assert_outcomes(passed=2)
     assert len(project.fits()) == 2
-    assert "has version 3, and only 2 and older ones are known" in project.text(result)
+    assert "has version 3, but only 2 and older ones are known" in project.text(result)
 
 
 def test_without_cache_the_journal_lies_in_the_users_cache(project):
