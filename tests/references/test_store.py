@@ -284,6 +284,15 @@ def test_without_a_file_the_reason_names_the_directories(tmp_path):
     assert missing.reason == f"there is no toy.json in {tmp_path}/a, {tmp_path}/b"
 
 
+def test_without_a_file_the_reason_names_one_for_the_same_background(saved):
+    missing = saved.find(make_tasks(toy_pallet(1).renamed("mine"), HypotestConfig())[0])
+    assert isinstance(missing, Missing)
+    assert missing.reason.endswith(
+        "; toy.json is for the same background: to compare with it, rename the pallet's file or "
+        "directory to toy"
+    )
+
+
 def test_another_background_is_missing(saved):
     other = replace(toy_pallet(1), digest="f" * 64)
     missing = saved.find(make_tasks(other, HypotestConfig())[0])

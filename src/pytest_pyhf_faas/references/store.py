@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from pytest_pyhf_faas.references.form import Entry, IssueEntry, PoolEntry, ReferenceFile
 
 DIRECTORY = "reference_results"
+#: Within these a file names its background.
+_HEADER_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class ReferenceStore:
         self.replaces = replaces
         self.written: dict[Path, Written] = {}
         self._files: dict[str, tuple[Path, ReferenceFile] | None] = {}
+        self._names: dict[str, str | None] = {}
         self._updates: dict[str, dict[str, dict[str, Any]]] = {}
         self._additions: dict[str, dict[str, dict[str, Any]]] = {}
         self._headers: dict[str, dict[str, Any]] = {}
@@ -106,7 +109,13 @@ class ReferenceStore:
         loaded = self.load(task.pallet.name)
         if loaded is None:
             looked = ", ".join(str(path) for path in self.directories)
-            return Missing(f"there is no {task.pallet.name}.json in {looked}")
+            reason = f"there is no {task.pallet.name}.json in {looked}"
+            if other := self._of_background(task.pallet.digest):
+                reason += (
+                    f"; {other}.json is for the same background: to compare with it, rename the "
+                    f"pallet's file or directory to {other}"
+                )
+            return Missing(reason)
         path, data = loaded
         if data["background_sha256"] != task.pallet.digest:
             return Missing(
@@ -131,6 +140,14 @@ class ReferenceStore:
                 MAKE if path.parent != self.target else REPLACE,
             )
         return _patch_reference(path, data, task.patch.name, entry)
+
+    def _of_background(self, digest: str) -> str | None:
+        """Return the name of the pallet whose file is for a background, if there is one."""
+        if digest not in self._names:
+            named = f'"background_sha256": "{digest}"'.encode()
+            paths = [path for each in self.directories for path in sorted(each.glob("*.json"))]
+            self._names[digest] = next((path.stem for path in paths if _begins(path, named)), None)
+        return self._names[digest]
 
     def load(self, pallet: str) -> tuple[Path, ReferenceFile] | None:
         """Return the path and the validated content of a pallet's file, or ``None``."""
@@ -397,6 +414,15 @@ def _refuse_loss(
             "use another --faas-reference-dir or another pallet name, or remove the file; "
             "--faas-update=all over all patches replaces them (without -n, -k and --faas-patch)"
         )
+
+
+def _begins(path: Path, part: bytes) -> bool:
+    """Whether the beginning of a file has a part; not so if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return part in file.read(_HEADER_BYTES)
+    except OSError:
+        return False
 
 
 def store_in(directory: Path) -> ReferenceStore:
