@@ -639,6 +639,21 @@ def test_an_interrupted_run_finishes_what_runs_and_the_next_takes_it_over(projec
     assert project.fits() == sorted(set(patches) - set(done))
 
 
+def test_sigterm_ends_what_runs_and_reports_the_results_so_far(project):
+    patches = project.pallet(8)
+    project.own_test()
+    project.plan(workers=1, kill="sig_200_0", kill_after=2, signal=15)
+    result = project.run(suite=False, subprocess=True)
+    project.assert_told(
+        result,
+        "interrupted: 1 running fit is ended, and no others",
+        "of 8 fits on local; --faas-resume takes over",
+        code=2,
+    )
+    done = project.journaled()
+    assert set(patches[:2]) <= set(done) < set(patches)
+
+
 def test_what_a_run_has_done_until_its_first_failure_is_taken_over(project):
     patches = project.pallet(6)
     project.own_test()

@@ -30,6 +30,14 @@ def somebody():
     signal.signal(signal.SIGINT, found)
 
 
+@pytest.fixture
+def default_sigterm():
+    """SIGTERM ends the process, as it does where nobody listens to it."""
+    found = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, found)
+
+
 def interrupt():
     signal.raise_signal(signal.SIGINT)
 
@@ -145,6 +153,49 @@ def test_outside_the_main_thread_nothing_is_watched(somebody):
     assert handler() is somebody
     interrupts.restore()
     assert handler() is somebody
+
+
+def test_sigterm_counts_as_an_interrupt_without_time(somebody, default_sigterm):
+    interrupts = Interrupts(lambda: True)
+    interrupts.watch()
+    signal.raise_signal(signal.SIGTERM)
+    assert (interrupts.count, interrupts.terminated, somebody.heard) == (1, True, 0)
+    signal.raise_signal(signal.SIGTERM)  # timeout(1) sends two
+    assert (interrupts.count, somebody.heard) == (1, 0)
+    interrupt()
+    assert somebody.heard == 1
+    interrupts.restore()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_ctrl_c_leaves_time(somebody, default_sigterm):
+    interrupts = Interrupts(lambda: True)
+    interrupts.watch()
+    interrupt()
+    assert not interrupts.terminated
+    interrupts.restore()
+
+
+def test_sigterm_stays_with_whoever_listens_to_it(somebody, default_sigterm):
+    signal.signal(signal.SIGTERM, somebody)
+    interrupts = Interrupts(lambda: True)
+    interrupts.watch()
+    assert signal.getsignal(signal.SIGTERM) is somebody
+    interrupts.restore()
+    assert signal.getsignal(signal.SIGTERM) is somebody
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_that_was_forked_dies_of_sigterm(somebody, default_sigterm):
+    interrupts = Interrupts(lambda: True)
+    interrupts.watch()
+    child = os.fork()
+    if not child:
+        signal.raise_signal(signal.SIGTERM)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGTERM
+    interrupts.restore()
 
 
 def test_an_interrupt_does_not_end_a_wait(somebody):

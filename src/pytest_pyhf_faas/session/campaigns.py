@@ -208,7 +208,8 @@ class Campaigns:
         running = sum(each.progress().running for each in self)
         fits = f"{counted(running, 'running fit')} {'is' if running == 1 else 'are'}"
         # A cancelled step of GitHub Actions has ten seconds, and cannot press Ctrl-C again.
-        at_once = bool(os.environ.get("GITHUB_ACTIONS"))
+        # After SIGTERM there is no time, either.
+        at_once = self._interrupts.terminated or bool(os.environ.get("GITHUB_ACTIONS"))
         for each in self:
             (each.cancel if at_once else each.wind_down)(_INTERRUPTED)
         self._progress.say(

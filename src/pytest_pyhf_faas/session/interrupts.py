@@ -1,8 +1,12 @@
-"""The first Ctrl-C lets running fits finish, the second ends the run at once."""
+"""The first Ctrl-C lets running fits finish, the second ends the run at once.
+
+SIGTERM ends running fits: who sends it, such as a batch system, soon sends SIGKILL.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
@@ -36,20 +40,38 @@ class Interrupts:
 
     def __init__(self, busy: Callable[[], bool]) -> None:
         self.count = 0
+        #: Whether SIGTERM came: there is no time to wait for running fits.
+        self.terminated = False
         self._busy = busy
         self._previous: Any = None
+        self._pid = 0  # that has set the handler of SIGTERM
 
     def watch(self) -> None:
         """Begin to count; a second call does nothing."""
         if self._previous is None and threading.current_thread() is threading.main_thread():
             self._previous = signal.getsignal(signal.SIGINT)
             signal.signal(signal.SIGINT, self._interrupted)
+            if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+                self._pid = os.getpid()
+                signal.signal(signal.SIGTERM, self._terminated)
 
     def restore(self) -> None:
         """Restore the previous handler of interrupts."""
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
             self._previous = None
+        if self._pid:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            self._pid = 0
+
+    def _terminated(self, *_: object) -> None:
+        if os.getpid() != self._pid:  # a child that was forked ends as it would without this
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTERM)
+        if self.terminated:
+            return  # timeout(1) sends it to the process and to its group
+        self.terminated = True
+        signal.raise_signal(signal.SIGINT)
 
     def _interrupted(self, *_: object) -> None:
         # Nothing else is done here: whatever runs right now may hold any lock.
