@@ -46,7 +46,7 @@ def test_many_hypotheses_are_one_item_and_one_bounded_report(project, whole):
         f"tiny: 2 of {MANY} hypotheses are not right",
         f"wrong: 1, broken: 1, right: {MANY - 2}",
         f"{wrong}: CLs differs from the reference",
-        "reference 0.9)",
+        "reference 0.9, rel. diff",
         f"{broken}: the fit ended broken",
         code=1,
     )

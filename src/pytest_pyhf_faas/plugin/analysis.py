@@ -225,8 +225,13 @@ def _line(comparison: Comparison, result: HypotestResult) -> str:
     title = comparison.title.removeprefix(f"{result.pallet} / ")
     if not comparison.rows:
         return title
-    first = comparison.rows[0]
-    return f"{title} (CLs_obs {first.obtained:.4g}, reference {first.reference:.4g})"
+    # The value that is farthest off; nothing may be off where only twice-NLL is.
+    wrong = [row for row in comparison.rows if not row.within] or comparison.rows[:1]
+    worst = max(wrong, key=lambda row: abs(row.relative))
+    return (
+        f"{title} ({worst.label} {worst.obtained:.6g}, reference {worst.reference:.6g}, rel. diff "
+        f"{worst.relative:.1e})"
+    )
 
 
 def _text(
