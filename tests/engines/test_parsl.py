@@ -11,7 +11,8 @@ import shlex
 import sys
 import threading
 from concurrent.futures import Future
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import parsl.addresses
 import parsl.providers.kubernetes.kube as kubernetes_provider
@@ -22,12 +23,13 @@ from parsl.executors.high_throughput.errors import CommandClientTimeoutError
 from parsl.executors.high_throughput.zmq_pipes import CommandClient
 from parsl.jobs.error_handlers import windowed_error_handler
 from parsl.jobs.states import JobState, JobStatus
+from parsl.providers import SlurmProvider
 
 from pytest_pyhf_faas import engines
 from pytest_pyhf_faas.engines import create_engine, parsl_config, parsl_session
 from pytest_pyhf_faas.engines import parsl_interchange as interchange
 from pytest_pyhf_faas.engines.parsl import ParslEngine
-from pytest_pyhf_faas.engines.parsl_blocks import VACANT_S, Jobs, Vacancies
+from pytest_pyhf_faas.engines.parsl_blocks import VACANT_S, Jobs, Vacancies, _queue_state
 from pytest_pyhf_faas.engines.parsl_session import ParslSession
 from pytest_pyhf_faas.errors import EngineError
 from pytest_pyhf_faas.worker.fitting import probe_environment
@@ -407,6 +409,28 @@ def test_a_block_that_ended_is_reported_with_what_it_wrote(session, tmp_path):
     lost = JobStatus(JobState.MISSING, "look at the logs", stderr_path=str(tmp_path / "error.txt"))
     session.executor._status = {"0": lost, "1": JobStatus(JobState.PENDING)}
     assert session.waits_for == "blocks: 1 missing, 1 pending (conda: command not found)"
+
+
+def test_blocks_that_ended_for_one_reason_are_told_once(session, tmp_path):
+    said = tmp_path / "error"
+    for job in (16, 17):
+        Path(f"{said}{job}").write_text(f"/spool/job000{job}/slurm_script: no such file\n")
+    session.executor._status = {
+        str(job): JobStatus(JobState.FAILED, stderr_path=f"{said}{job}") for job in (16, 17)
+    }
+    assert session.waits_for == "blocks: 2 failed (/spool/job00017/slurm_script: no such file)"
+
+
+def test_slurm_says_a_reason_only_of_jobs_that_wait():
+    def squeue(_command):
+        return 0, "PENDING (Resources)\nRUNNING (None)\n", ""
+
+    provider = SlurmProvider(partition=None)
+    provider.execute_wait = squeue
+    executor = SimpleNamespace(
+        provider=provider, status_facade={}, blocks_to_job_id={"0": "7", "1": "8"}
+    )
+    assert _queue_state(executor) == "1 PENDING (Resources) in Slurm, 1 RUNNING in Slurm"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from parsl.jobs.states import JobState
 from parsl.providers import KubernetesProvider, LocalProvider, SlurmProvider
 
 from pytest_pyhf_faas.engines import parsl_pods
-from pytest_pyhf_faas.engines.parsl_failures import ended_blocks, said_by
+from pytest_pyhf_faas.engines.parsl_failures import alike, ended_blocks, said_by
 from pytest_pyhf_faas.engines.parsl_interchange import end_groups, remember_jobs
 
 if TYPE_CHECKING:
@@ -42,15 +42,16 @@ def managed(executors: Sequence[Any]) -> list[Any]:
 def states(executors: Sequence[Any], queue_says: str) -> str:
     """Say in which states the blocks are, and what is known about those that ended."""
     counts: Counter[str] = Counter()
-    messages: dict[str, None] = {}
+    messages: dict[str, str] = {}
     for executor in with_blocks(executors):
         for status in list(executor.status_facade.values()):
             counts[status.status_name.lower()] += 1
         for status in ended_blocks(executor):
             if said := said_by(status):
-                messages[said] = None
+                # Texts that differ in the number of a job are alike; the last one stays.
+                messages[alike(said)] = said
     counted = ", ".join(f"{count} {state}" for state, count in counts.items())
-    said = "; ".join(filter(None, [queue_says, *messages]))
+    said = "; ".join(filter(None, [queue_says, *messages.values()]))
     return f"blocks: {counted or 'none yet'}" + (f" ({said})" if said else "")
 
 
@@ -97,7 +98,8 @@ def _queue_state(executor: Any) -> str:
         code, output, _errors = executor.provider.execute_wait(command)
     except Exception:  # noqa: BLE001 - a queue that does not answer is no news
         return ""
-    said = Counter(output.splitlines()) if code == 0 else Counter[str]()
+    lines = output.replace(" (None)", "").splitlines()  # a running job waits for nothing
+    said = Counter(lines) if code == 0 else Counter[str]()
     return ", ".join(f"{count} {state} in Slurm" for state, count in said.items())
 
 

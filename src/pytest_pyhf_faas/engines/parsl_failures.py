@@ -40,8 +40,7 @@ def failed_blocks(executor: Any) -> str:
         code = "" if status.exit_code is None else f" with exit status {status.exit_code}"
         said = said_by(status)
         how = f"{code}: {said}" if said else code
-        # Texts that differ in the number of a job are alike.
-        failed.setdefault(re.sub(r"\d+", "0", how), []).append(how)
+        failed.setdefault(alike(how), []).append(how)
     counted = "; ".join(f"{len(those)} ended{those[0]}" for those in failed.values())
     where = getattr(executor.provider, "script_dir", None)
     logs = f", and the logs in {where}" if where else ""
@@ -49,6 +48,11 @@ def failed_blocks(executor: Any) -> str:
         f"its blocks of workers end before they have done anything: {counted.rstrip('.')}. Check "
         f"worker_init and the provider of the configuration{logs}"
     )
+
+
+def alike(said: str) -> str:
+    """Return what a text has in common with those that differ in the number of a job."""
+    return re.sub(r"\d+", "0", said)
 
 
 def ended_blocks(executor: Any) -> list[Any]:
