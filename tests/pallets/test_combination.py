@@ -294,7 +294,7 @@ def set_to(name, **settings):
             workspace("SR_A"),
             workspace("SR_B", poi="mu_SIG"),
             "the parameter of interest is another one: mu in A, mu_SIG in B",
-            "give it one name",
+            "give the parameter of interest one name",
         ),
         (
             workspace("SR_A"),
@@ -462,6 +462,12 @@ def test_pallets_of_one_name_are_reported(tmp_path):
         write(tmp_path / name / "SR", workspace(f"SR_{name}"), {"p": ((1, 2), signal())})
     with pytest.raises(PalletError, match="pallets of one name cannot be combined"):
         resolved(f"{tmp_path / 'x' / 'SR'}+{tmp_path / 'y' / 'SR'}")
+
+
+def test_a_pallet_that_is_given_twice_is_told(tmp_path):
+    two(tmp_path)
+    with pytest.raises(PalletError, match="A is given twice: the same events must not"):
+        resolved(f"{tmp_path / 'A'}+{tmp_path / 'A'}")
 
 
 def test_paths_of_both_are_relative_to_a_directory(tmp_path):

@@ -259,6 +259,7 @@ def test_what_clashes_in_any_row_of_scans_is_reported(tmp_path):
     [
         (["name", "SRx[0]"], "SRx[0]: do you mean the channel SR?"),
         (["name", "SR[2]"], "SR[2]: SR has 2 bins, SR[0] and so on"),
+        (["name", "CR[1]"], "CR[1]: CR has 1 bin, CR[0]\n"),
         (["name", "SR[-1]"], "SR[-1]: SR has 2 bins"),
         (["name", "SR[0]", "SR[00]"], "SR[00]: SR has 2 bins"),
         (["Name", "SR[0]"], "Name: do you mean name?"),

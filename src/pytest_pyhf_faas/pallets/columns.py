@@ -182,7 +182,8 @@ def _hint(column: str, bins: Mapping[str, int]) -> str:
     match = _LIKE_BIN.fullmatch(wanted)
     channel = match["channel"] if match else wanted
     if match and channel in bins:
-        return f": {channel} has {counted(bins[channel], 'bin')}, {channel}[0] and so on"
+        others = " and so on" if bins[channel] > 1 else ""
+        return f": {channel} has {counted(bins[channel], 'bin')}, {channel}[0]{others}"
     if channel in bins:
         return f": do you mean {prefix}{channel}[0]?"
     near = difflib.get_close_matches(channel, bins, n=1)

@@ -50,6 +50,10 @@ def combine(pallets: Sequence[Pallet], how: Combination) -> Pallet:
     pallets = sorted(pallets, key=lambda pallet: pallet.name)
     names = [pallet.name for pallet in pallets]
     if len(set(names)) < len(names):
+        given = [(pallet.name, str(pallet.source)) for pallet in pallets]
+        twice = [name for name, source in given if given.count((name, source)) > 1]
+        if twice:
+            raise PalletError(f"{twice[0]} is given twice: the same events must not count twice")
         sources = listed([f"{pallet.name} ({pallet.source})" for pallet in pallets], 8, 120)
         raise PalletError(
             f"pallets of one name cannot be combined: {sources}\n"

@@ -37,7 +37,7 @@ class Clash(NamedTuple):
 
 
 _RENAME = (
-    "rename one of them, or do not correlate it, in a combination file "
+    "rename the modifier in one pallet, or do not correlate it, in a combination file "
     "(docs/how-to/combinations.md)"
 )
 
@@ -127,7 +127,7 @@ def _channels(workspaces: Mapping[str, Workspace]) -> Iterator[Clash]:
                 alike = ", with the same content" if same == channel else ""
                 yield Clash(
                     f"both {first} and {owner} have the channel {channel['name']}{alike}",
-                    "the same events must not count twice: remove the channel from one of them, or "
+                    "the same events must not count twice: remove the channel from one pallet, or "
                     "rename it there if its events are others",
                 )
 
@@ -203,7 +203,8 @@ def _joined_config(
     if len(set(pois.values())) > 1:
         yield Clash(
             f"the parameter of interest is another one: {_each(pois)}",
-            "give it one name: rename it in a combination file (docs/how-to/combinations.md)",
+            "give the parameter of interest one name: rename it in a combination file "
+            "(docs/how-to/combinations.md)",
         )
     known: dict[str, tuple[str, Any]] = {}
     joined["parameters"] = []
