@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from concurrent.futures import CancelledError
 from dataclasses import replace
@@ -201,12 +200,10 @@ def local(_request, _directory):
 
 def parsl(_request, directory):
     pytest.importorskip("parsl")
-    from tests.engines.test_faults import PARSL_HERE
+    from tests.helpers import parsl_here
 
-    config = directory / "parsl_here.py"
-    bin_directory = Path(os.sys.executable).parent
-    config.write_text(PARSL_HERE.replace("{bin}", str(bin_directory)).replace("{init}", "true"))
-    return Real(create_engine(f"parsl:{config}", directory / "engine"))
+    parsl_here.configuration(directory)
+    return Real(create_engine(f"parsl:{directory / 'here.py'}", directory / "engine"))
 
 
 def globus_compute(request, _directory):

@@ -295,13 +295,13 @@ def test_worker_lost_now_and_then_is_made_good(project, times):
 
 def test_a_block_that_ended_is_reported_at_the_end_of_the_run(project):
     project.pallet(2)
-    project.plan(lose={PATCH: 2}, block_says="the block on node3 (job 7) is gone: qdel")
+    project.plan(lose={PATCH: 2}, block_says="the block on node3 (job 7) ended: qdel")
     result = project.run()
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(
         [
             "*sent to workers, 2 of them sent again (block lost: 2)",
-            "the block on node3 (job 7) is gone: qdel (2 fits ran there)",
+            "the block on node3 (job 7) ended: qdel (2 fits ran there)",
         ]
     )
 

@@ -6,8 +6,8 @@
     pyhf.set_backend("numpy", optimizer)
     pyhf.infer.hypotest(1.0, data, model)
 
-It minimizes the likelihood of this package, read from the workspace. It checks that pyhf's model
-is the same one through public names only, and does not import pyhf.
+It minimizes the likelihood of this package, read from the workspace. It checks through public
+names of pyhf's model that the two are the same; pyhf itself is not imported.
 
 Each minimum is a function of the fit's inputs: data, initial values, bounds and fixed parameters.
 Nothing depends on earlier fits; only values of that function are cached. A fit
