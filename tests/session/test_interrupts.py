@@ -185,6 +185,8 @@ def test_sigterm_stays_with_whoever_listens_to_it(somebody, default_sigterm):
     assert signal.getsignal(signal.SIGTERM) is somebody
 
 
+# Python and JAX warn of threads that earlier tests of the process left; the child only dies.
+@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning", "ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_child_that_was_forked_dies_of_sigterm(somebody, default_sigterm):
     interrupts = Interrupts(lambda: True)
