@@ -148,8 +148,8 @@ class Cluster(SlurmService):
         """The others, by name."""
         return {name: it for name, it in self.machines.items() if name != HEAD}
 
-    @staticmethod
-    def install() -> None:
+    @classmethod
+    def install(cls) -> None:
         """Install the Debian packages that are missing.
 
         Raises
@@ -157,7 +157,7 @@ class Cluster(SlurmService):
         ServiceError
             If that cannot be done, with what apt-get said.
         """
-        SlurmService.install()
+        super().install()
         machines.install()
 
     @classmethod

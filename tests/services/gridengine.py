@@ -25,12 +25,11 @@ if __name__ == "__main__":
 
 from tests.services.processes import (
     SYSTEM_PATH,
+    DebianService,
     MarkedProcesses,
-    Service,
     ServiceError,
     call,
     free_ports,
-    install_packages,
     missing,
     tails,
     wait_for,
@@ -126,7 +125,7 @@ PE_CONF = {
 }
 
 
-class LocalGridEngine(Service):
+class LocalGridEngine(DebianService):
     """A Grid Engine of one host, which is this machine under the name localhost.
 
     Everything but the packages lives in one directory; several may run at once. Each start after a
@@ -141,26 +140,17 @@ class LocalGridEngine(Service):
         How many the queue has, which may exceed the machine's cores.
     """
 
+    packages = PACKAGES
+
     def __init__(self, directory: Path, *, slots: int = 64) -> None:
         super().__init__(directory)
         self.slots = slots
         self._processes = MarkedProcesses(self.directory)
 
     @staticmethod
-    def installed() -> bool:
-        """Whether all the programs are there."""
-        return not _lacking()
-
-    @staticmethod
-    def install() -> None:
-        """Install the Debian packages, unless all the programs are there.
-
-        Raises
-        ------
-        ServiceError
-            If that cannot be done, with what apt-get said.
-        """
-        install_packages(PACKAGES, _lacking)
+    def lacking() -> list[str]:
+        """Return which of the programs are not there."""
+        return [*missing(NEEDED, str(PROGRAMS)), *missing(CLIENTS)]
 
     @property
     def env(self) -> dict[str, str]:
@@ -295,10 +285,6 @@ def _changed(text: str, changes: dict[str, str]) -> str:
         assert line.search(text), key
         text = line.sub(f"{key} {value}", text)
     return text
-
-
-def _lacking() -> list[str]:
-    return [*missing(NEEDED, str(PROGRAMS)), *missing(CLIENTS)]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ import subprocess
 import time
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -102,6 +102,33 @@ class Service:
         with (self.directory / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+class DebianService(Service):
+    """A service whose programs come in Debian packages."""
+
+    packages: ClassVar[tuple[str, ...]]
+
+    @staticmethod
+    def lacking() -> list[str]:
+        """Return which of the programs are not there."""
+        raise NotImplementedError
+
+    @classmethod
+    def installed(cls) -> bool:
+        """Whether all the programs are there."""
+        return not cls.lacking()
+
+    @classmethod
+    def install(cls) -> None:
+        """Install the packages, unless all the programs are there; the system starts no daemon.
+
+        Raises
+        ------
+        ServiceError
+            If that cannot be done, with what apt-get said.
+        """
+        install_packages(cls.packages, cls.lacking)
 
 
 class MarkedProcesses:

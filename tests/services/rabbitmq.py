@@ -24,12 +24,11 @@ if __name__ == "__main__":
 
 from tests.services.processes import (
     SYSTEM_PATH,
+    DebianService,
     MarkedProcesses,
-    Service,
     ServiceError,
     connects,
     free_ports,
-    install_packages,
     is_free,
     mentioning,
     missing,
@@ -68,7 +67,7 @@ AMQP_METHOD_FRAME = 1
 NODE = mentioning("beam")
 
 
-class LocalRabbitMQ(Service):
+class LocalRabbitMQ(DebianService):
     """A RabbitMQ of one node, on this machine and on loopback, with an epmd of its own.
 
     Everything but the package lives in one directory: several may run at once, each in a
@@ -81,6 +80,7 @@ class LocalRabbitMQ(Service):
         Where configuration, state and logs go; made if missing, not removed.
     """
 
+    packages = (PACKAGE,)
     user = "loopback"
 
     def __init__(self, directory: Path) -> None:
@@ -88,20 +88,9 @@ class LocalRabbitMQ(Service):
         self._processes = MarkedProcesses(self.directory)
 
     @staticmethod
-    def installed() -> bool:
-        """Whether all the programs are there."""
-        return not _lacking()
-
-    @staticmethod
-    def install() -> None:
-        """Install the Debian package, unless it is there; the system's broker does not start.
-
-        Raises
-        ------
-        ServiceError
-            If that cannot be done, with what apt-get said.
-        """
-        install_packages([PACKAGE], _lacking)
+    def lacking() -> list[str]:
+        """Return which of the programs are not there."""
+        return missing((str(SCRIPT), "erl", "epmd"))
 
     def url(self, **options: object) -> str:
         """Tell the address for AMQP clients, with user and password.
@@ -258,10 +247,6 @@ class LocalRabbitMQ(Service):
         self._processes.end(NODE, seconds=20)
         # epmd, and helpers that a kill of the node has left behind.
         self._processes.end(seconds=3)
-
-
-def _lacking() -> list[str]:
-    return missing((str(SCRIPT), "erl", "epmd"))
 
 
 def main(arguments: list[str] | None = None) -> int:

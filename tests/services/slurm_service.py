@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from tests.services.processes import (
     SYSTEM_PATH,
+    DebianService,
     MarkedProcesses,
-    Service,
     ServiceError,
     call,
-    install_packages,
     missing,
     set_aside,
     tails,
@@ -166,24 +165,15 @@ class Daemons:
         return [self.output(daemon), self.log(daemon)]
 
 
-class SlurmService(Service):
+class SlurmService(DebianService):
     """A Slurm that is started and stopped, and what its client tools can do and tell."""
 
-    @staticmethod
-    def installed() -> bool:
-        """Whether all the programs are there."""
-        return not _lacking()
+    packages = PACKAGES
 
     @staticmethod
-    def install() -> None:
-        """Install the Debian packages, unless all the programs are there.
-
-        Raises
-        ------
-        ServiceError
-            If that cannot be done, with what apt-get said.
-        """
-        install_packages(PACKAGES, _lacking)
+    def lacking() -> list[str]:
+        """Return which of the programs are not there."""
+        return missing(PROGRAMS, search_path())
 
     def run(self, *command: str, timeout: float = 30) -> str:
         """Run one of Slurm's client tools.
@@ -240,7 +230,7 @@ class SlurmService(Service):
         self.run("scontrol", "update", f"JobId={job}", f"EndTime={end:%Y-%m-%dT%H:%M:%S}")
 
     def _check(self) -> None:
-        if lacking := _lacking():
+        if lacking := self.lacking():
             remedy = f"run `python tests/services/slurm.py install` (Debian: {' '.join(PACKAGES)})"
             raise ServiceError(f"not found on PATH: {', '.join(lacking)}. Remedy: {remedy}")
         if not re.fullmatch(r"[\w./+-]+", str(self.directory)):
@@ -287,10 +277,6 @@ def environment() -> dict[str, str]:
 def search_path() -> str:
     """Where the programs are looked for."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), SYSTEM_PATH])
-
-
-def _lacking() -> list[str]:
-    return missing(PROGRAMS, search_path())
 
 
 def program(command: list[str]) -> str:
